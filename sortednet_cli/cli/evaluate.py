@@ -1,0 +1,59 @@
+"""`sortednet eval`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from sortednet_cli.cli import options
+from sortednet_cli.cli.render import Talk, data_console, print_json, rows_table, summary_line
+from sortednet_cli.errors import RequestError
+
+
+def evaluate(
+    path: options.SourceArgument = None,
+    width: options.WidthOption = None,
+    depth: options.DepthOption = None,
+    axis: options.AxisOption = None,
+    every: Annotated[bool, typer.Option("--all", help="Score every sub-model.")] = False,
+    split: Annotated[
+        Literal["test", "validation", "train"], typer.Option("--split", help="Part of the data.")
+    ] = "test",
+    data: options.DataOption = None,
+    allow_factory: options.AllowOption = None,
+    device: options.DeviceOption = "auto",
+    as_json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Score a sub-model (the largest, unless axes are named), or all of them.
+
+    Example: sortednet eval --width 0.75 --depth 4
+    """
+    options.set_verbosity(quiet, verbose)
+    axes = options.read_axes(width, depth, axis)
+    if every and axes:
+        raise RequestError("--all scores every sub-model: name no axis with it")
+    source = options.find_source(path, allow_factory)
+    submodels = source.space.submodels if every else [source.space.resolve(axes)]
+
+    from sortednet_cli.engine.evaluate import evaluate as score
+    from sortednet_cli.engine.fit import choose_device
+
+    images = source.open_data(None if data is None else str(data))
+    rows = []
+    with Talk(quiet) as talk:
+        for row in score(source, submodels, images, splits=(split,), device=choose_device(device)):
+            rows.append(row)
+            if every:
+                talk.update("score", len(rows), len(submodels), row.submodel.name)
+    metric = source.task.metric
+    if as_json:
+        records = [row.record(split) for row in rows]
+        print_json({"run": str(source.path), "metric": metric, "submodels": records})
+        return
+    console = data_console()
+    console.print(rows_table(rows, split, metric))
+    if every:
+        console.print(summary_line(rows, split, metric))

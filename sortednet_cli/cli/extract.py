@@ -1,0 +1,97 @@
+"""`sortednet extract`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from sortednet_cli.cli import options
+from sortednet_cli.cli.render import print_json
+from sortednet_cli.errors import RequestError
+from sortednet_cli.logs import logger
+from sortednet_cli.space import Budget, SubModel, format_count
+
+if TYPE_CHECKING:
+    from sortednet_cli.engine.source import Source
+
+
+def extract(
+    path: options.SourceArgument = None,
+    width: options.WidthOption = None,
+    depth: options.DepthOption = None,
+    axis: options.AxisOption = None,
+    max_params: options.MaxParamsOption = None,
+    max_macs: options.MaxMacsOption = None,
+    max_latency_ms: options.MaxLatencyOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Default: artifacts/RUN-SUBMODEL.")
+    ] = None,
+    file_format: Annotated[
+        Literal["safetensors", "onnx", "pt2"],
+        typer.Option("--format", help="Write this as well as safetensors."),
+    ] = "safetensors",
+    data: options.DataOption = None,
+    allow_factory: options.AllowOption = None,
+    as_json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Cut a sub-model out as a standalone model, by its axes or by a budget; print its folder.
+
+    Example: sortednet extract --max-params 50k
+    """
+    options.set_verbosity(quiet, verbose)
+    axes = options.read_axes(width, depth, axis)
+    budget = options.read_budget(max_params, max_macs, max_latency_ms)
+    if axes and budget:
+        raise RequestError("name the sub-model by its axes or by a budget, not both")
+    if out is not None and (out.exists() or out.is_symlink()):
+        raise RequestError(f"{out} exists; choose another --out or remove it")
+    source = options.find_source(path, allow_factory)
+    submodel = source.space.resolve(axes) if budget is None else _fitting(source, budget)
+
+    from sortednet_cli.engine.export import export
+    from sortednet_cli.engine.extract import extract as cut
+    from sortednet_cli.engine.extract import needs_data
+    from sortednet_cli.storage.files import free_name
+
+    place = out or free_name(Path("artifacts") / f"{source.path.name}-{submodel}")
+    images = None
+    if needs_data(source, submodel):
+        images = source.open_data(None if data is None else str(data))
+    done = cut(source, submodel, place, images, export(file_format))
+    logger.info(
+        "extracted %s: %s parameters, %s MACs, verified on %d samples (largest difference %.2g)",
+        done.row.submodel,
+        format_count(done.row.params),
+        format_count(done.row.macs),
+        done.verified.samples,
+        done.verified.max_abs_diff,
+    )
+    if as_json:
+        from dataclasses import asdict
+
+        print_json(
+            {
+                "path": str(done.path),
+                "submodel": done.row.record("test"),
+                "verified": asdict(done.verified),
+                "loader": done.loader,
+            }
+        )
+    else:
+        typer.echo(str(done.path))
+
+
+def _fitting(source: Source, budget: Budget) -> SubModel:
+    import torch
+
+    from sortednet_cli.engine.latency import measure_rows
+    from sortednet_cli.engine.select import choose, stored_rows
+
+    rows = stored_rows(source)
+    if budget.cost == "latency_ms":
+        rows = list(measure_rows(source, rows, torch.device("cpu")))
+    return choose(source, rows, budget).submodel

@@ -1,0 +1,105 @@
+"""`sortednet info`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sortednet_cli.cli import options
+from sortednet_cli.cli.render import print_json
+from sortednet_cli.errors import RequestError
+from sortednet_cli.space import SearchSpace, SubModel, format_count
+from sortednet_cli.storage.artifact import ArtifactFolder
+from sortednet_cli.storage.files import read_json
+from sortednet_cli.storage.run import RunFolder
+
+
+def info(
+    path: Annotated[Path, typer.Argument(metavar="RUN|ARTIFACT", show_default=False)],
+    plan: Annotated[bool, typer.Option("--plan", help="Print the slice plan.")] = False,
+    width: options.WidthOption = None,
+    depth: options.DepthOption = None,
+    axis: options.AxisOption = None,
+    allow_factory: options.AllowOption = None,
+    as_json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Say what a run or an artifact is. With --plan: where a sub-model's tensors lie in it.
+
+    Example: sortednet info runs/digits-resnet
+    """
+    options.set_verbosity(quiet, verbose)
+    axes = options.read_axes(width, depth, axis)
+    if axes and not plan:
+        raise RequestError("axes are for --plan, which prints one sub-model's slices")
+    if plan:
+        source = options.find_source(path, allow_factory)
+        found = source.plan(source.space.resolve(axes))
+        if as_json:
+            slices = {name: [p.source, list(p.shape)] for name, p in found.slices.items()}
+            print_json({"slices": slices, "statistics": found.statistics, "digest": found.digest})
+        else:
+            typer.echo(str(found))
+        return
+    facts = _artifact(path) if ArtifactFolder.is_one(path) else _run(path)
+    if as_json:
+        print_json(facts)
+    else:
+        width_of_key = max(map(len, facts))
+        for key, value in facts.items():
+            typer.echo(f"{key:<{width_of_key}}  {_shown(value)}")
+
+
+def _run(path: Path) -> dict[str, Any]:
+    run = RunFolder.open(path)
+    spec, manifest = run.spec(), run.manifest()
+    space = SearchSpace.of(spec.space)
+    facts: dict[str, Any] = {
+        "kind": "run",
+        "path": str(path),
+        "name": spec.name,
+        "state": manifest["state"],
+        "family": spec.model.family,
+        "space": space.as_lists(),
+        "submodels": len(space),
+        "rule": spec.train.rule,
+        "data": manifest["data"]["source"],
+        "classes": len(manifest["data"]["classes"]),
+    }
+    if manifest["state"] == "finished":
+        rows = read_json(run.table)["submodels"]
+        facts["params"] = [min(r["params"] for r in rows), max(r["params"] for r in rows)]
+        facts["macs"] = [min(r["macs"] for r in rows), max(r["macs"] for r in rows)]
+        facts["train_seconds"] = manifest["train_seconds"]
+    return facts
+
+
+def _artifact(path: Path) -> dict[str, Any]:
+    manifest = ArtifactFolder.open(path).manifest()
+    row = manifest["submodel"]
+    return {
+        "kind": "artifact",
+        "path": str(path),
+        "run": manifest["run"],
+        "submodel": SubModel.of(row["axes"]).name,
+        "family": manifest["root"]["family"],
+        "params": row["params"],
+        "macs": row["macs"],
+        "metrics": row["metrics"],
+        "loader": manifest["loader"],
+        "verified": manifest["verified"],
+        "plan_digest": manifest["plan_digest"],
+    }
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {_shown(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(_shown(item) for item in value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1000:
+        return format_count(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

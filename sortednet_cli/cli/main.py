@@ -1,0 +1,79 @@
+"""The command line: commands, and how errors end. No torch is imported here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from sortednet_cli.cli.evaluate import evaluate
+from sortednet_cli.cli.extract import extract
+from sortednet_cli.cli.frontier import frontier
+from sortednet_cli.cli.info import info
+from sortednet_cli.cli.presets import presets
+from sortednet_cli.cli.train import train
+from sortednet_cli.errors import SortednetError
+
+app = typer.Typer(
+    name="sortednet",
+    help="Train one nested network holding hundreds of good sub-models; cut any of them out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+app.command()(train)
+app.command("eval")(evaluate)
+app.command()(frontier)
+app.command()(extract)
+app.command()(presets)
+app.command()(info)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version."),
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("sortednet-cli"))
+        raise typer.Exit
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code.
+
+    0 done; 1 the work failed; 2 the request was wrong; 130 or 143 interrupted. A reader who
+    closes the pipe has what they wanted: that ends quietly with 0.
+    """
+    try:
+        result = app(args=list(arguments), prog_name="sortednet", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except SortednetError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # What is still buffered must not fail again while Python shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(sys.argv[1:]))
+
+
+def _terminate(number: int, frame: object) -> None:
+    sys.exit(128 + number)

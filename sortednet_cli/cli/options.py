@@ -1,0 +1,129 @@
+"""Options that several commands share, and how their texts become requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sortednet_cli import logs
+from sortednet_cli.errors import RequestError
+from sortednet_cli.space import Budget, parse_count
+
+if TYPE_CHECKING:
+    from sortednet_cli.engine.source import Source
+
+SourceArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[RUN|ARTIFACT]", help="Default: the newest finished run.", show_default=False
+    ),
+]
+RunArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="[RUN]", help="Default: the newest finished run.", show_default=False),
+]
+WidthOption = Annotated[
+    float | None,
+    typer.Option("--width", help="Width, as a fraction of the root's.", show_default=False),
+]
+DepthOption = Annotated[
+    int | None, typer.Option("--depth", help="Depth, in blocks.", show_default=False)
+]
+AxisOption = Annotated[
+    list[str] | None,
+    typer.Option("--axis", metavar="NAME=V", help="Any axis by name.", show_default=False),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="A data folder, or a tar of one.", show_default=False),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
+AllowOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-factory",
+        metavar="MODULE:NAME",
+        help="Allow the model code that a custom run or artifact names.",
+        show_default=False,
+    ),
+]
+MaxParamsOption = Annotated[
+    str | None,
+    typer.Option("--max-params", metavar="N", help="Budget: 50k, 1.5M.", show_default=False),
+]
+MaxMacsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-macs", metavar="N", help="Budget in multiply-adds: 200k, 3M, 1G.", show_default=False
+    ),
+]
+MaxLatencyOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-latency-ms",
+        metavar="T",
+        help="Budget in milliseconds, batch size 1.",
+        show_default=False,
+    ),
+]
+
+
+def set_verbosity(quiet: bool, verbose: bool) -> None:
+    """Configure logging; RequestError if both are asked for."""
+    if quiet and verbose:
+        raise RequestError("--quiet and --verbose exclude each other")
+    logs.configure(-1 if quiet else 1 if verbose else 0)
+
+
+def read_axes(
+    width: float | None, depth: int | None, others: list[str] | None
+) -> dict[str, int | float]:
+    """Collect axis values from the command line; RequestError if one is named twice."""
+    axes: dict[str, int | float] = {}
+    given: list[tuple[str, int | float | None]] = [("width", width), ("depth", depth)]
+    for text in others or ():
+        name, equals, value = text.partition("=")
+        try:
+            given.append((name, float(value)))
+        except ValueError:
+            equals = ""
+        if not equals or not name:
+            raise RequestError(f"--axis {text!r}: write it as name=number")
+    for name, number in given:
+        if number is None:
+            continue
+        if name in axes:
+            raise RequestError(f"{name} is given twice")
+        axes[name] = number
+    return axes
+
+
+def read_budget(
+    max_params: str | None, max_macs: str | None, max_latency_ms: float | None
+) -> Budget | None:
+    """Make a budget of at most one bound; RequestError if there are more."""
+    budgets: list[Budget] = []
+    if max_params is not None:
+        budgets.append(Budget("params", parse_count(max_params)))
+    if max_macs is not None:
+        budgets.append(Budget("macs", parse_count(max_macs)))
+    if max_latency_ms is not None:
+        if max_latency_ms <= 0:
+            raise RequestError("--max-latency-ms must be positive")
+        budgets.append(Budget("latency_ms", max_latency_ms))
+    if len(budgets) > 1:
+        raise RequestError("give one of --max-params, --max-macs and --max-latency-ms")
+    return budgets[0] if budgets else None
+
+
+def find_source(path: Path | None, allow: list[str] | None) -> Source:
+    """Open the named run or artifact, or the newest finished run."""
+    from sortednet_cli.engine.source import open_source
+    from sortednet_cli.storage.run import newest_run
+
+    return open_source(path or newest_run(finished=True).path, allow or ())

@@ -1,0 +1,47 @@
+"""`sortednet presets`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from sortednet_cli.cli import options
+from sortednet_cli.cli.render import print_json
+from sortednet_cli.errors import RequestError
+from sortednet_cli.spec import load_preset, preset_names, preset_text
+
+
+def presets(
+    action: Annotated[Literal["list", "show"], typer.Argument(help="list, or show NAME")] = "list",
+    name: Annotated[str | None, typer.Argument(show_default=False)] = None,
+    as_json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """List the presets, or print one as TOML to start your own spec from.
+
+    Example: sortednet presets show digits-resnet > mine.toml
+    """
+    options.set_verbosity(quiet, verbose)
+    if action == "show":
+        if name is None:
+            raise RequestError("presets show needs a name")
+        if as_json:
+            print_json(load_preset(name).model_dump(mode="json"))
+        else:
+            typer.echo(preset_text(name), nl=False)
+        return
+    if name is not None:
+        raise RequestError(f"presets list takes no name; did you mean: presets show {name}?")
+    if as_json:
+        print_json({"presets": [{"name": n, "about": _about(n)} for n in preset_names()]})
+        return
+    width = max(map(len, preset_names()))
+    for each in preset_names():
+        typer.echo(f"{each:<{width}}  {_about(each)}")
+
+
+def _about(name: str) -> str:
+    """The first comment line of a preset says what it is."""
+    return preset_text(name).splitlines()[0].lstrip("# ")

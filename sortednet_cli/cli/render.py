@@ -1,0 +1,157 @@
+"""Everything a person sees: tables, progress and JSON. Data to stdout, talk to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sortednet_cli.logs import logger
+from sortednet_cli.space import format_count
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as ProgressBar
+
+    from sortednet_cli.engine.table import Row
+
+PLAIN_SECONDS = 10.0
+PIPE_WIDTH = 200
+
+
+def data_console() -> Console:
+    """Standard output; wide when it is no terminal, so that a pipe gets whole rows."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def talk_console() -> Console:
+    return Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def show_score(metric: str, value: float) -> str:
+    """Write accuracies in percent, anything else as it is."""
+    return f"{100 * value:.2f}%" if metric == "accuracy" else f"{value:.4g}"
+
+
+def rows_table(
+    rows: Sequence[Row], split: str, metric: str, marks: Sequence[bool] | None = None
+) -> Table:
+    """One line for each sub-model."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("sub-model")
+    for title in ("params", "MACs", f"{split} {metric}", "loss"):
+        table.add_column(title, justify="right")
+    timed = any(row.latency_ms is not None for row in rows)
+    if timed:
+        table.add_column("latency ms", justify="right")
+    if marks is not None:
+        table.add_column("frontier")
+    for i, row in enumerate(rows):
+        metrics = row.metrics[split]
+        cells = [row.submodel.name, format_count(row.params), format_count(row.macs)]
+        cells += [show_score(metric, metrics[metric]), f"{metrics['loss']:.4f}"]
+        if timed:
+            cells.append("" if row.latency_ms is None else f"{row.latency_ms:.3f}")
+        if marks is not None:
+            cells.append("*" if marks[i] else "")
+        table.add_row(*cells)
+    return table
+
+
+def grid_table(rows: Sequence[Row], split: str, metric: str) -> Table | None:
+    """A width x depth grid of scores; None for any other search space."""
+    if not rows or set(rows[0].submodel.axes) != {"width", "depth"}:
+        return None
+    cells = {tuple(row.submodel.axes.values()): row.metrics[split][metric] for row in rows}
+    widths = sorted({width for width, _ in cells})
+    depths = sorted({depth for _, depth in cells})
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("width", justify="right")
+    for depth in depths:
+        table.add_column(f"d{depth}", justify="right")
+    for width in widths:
+        scores = [cells.get((width, depth)) for depth in depths]
+        texts = ["" if s is None else show_score(metric, s).rstrip("%") for s in scores]
+        table.add_row(f"{width:g}", *texts)
+    return table
+
+
+def summary_line(rows: Sequence[Row], split: str, metric: str) -> str:
+    """The spread of the scores in one sentence."""
+    scores = [row.metrics[split][metric] for row in rows]
+    largest = max(rows, key=lambda row: row.macs)
+    smallest = min(rows, key=lambda row: row.macs)
+
+    def show(value: float) -> str:
+        return show_score(metric, value)
+
+    return (
+        f"{len(rows)} sub-models, {split} {metric}:"
+        f" largest {show(largest.metrics[split][metric])},"
+        f" smallest {show(smallest.metrics[split][metric])}"
+        f" ({100 * smallest.macs / largest.macs:.1f}% of its MACs),"
+        f" mean {show(sum(scores) / len(scores))}, worst {show(min(scores))}"
+    )
+
+
+class Talk:
+    """Progress on stderr: a live bar on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: ProgressBar | None = None
+        self._task: Any = None
+        self._title = ""
+        self._last = 0.0
+
+    def __enter__(self) -> Talk:
+        if sys.stderr.isatty() and not self._quiet:
+            self._bar = _make_bar()
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, title: str, done: int, total: int, detail: str) -> None:
+        """Show that `done` of `total` are done under this title."""
+        if self._bar is not None:
+            if title != self._title:
+                self._task = self._bar.add_task(title, total=total, detail="")
+            self._bar.update(self._task, completed=done, total=total, detail=detail)
+        elif time.monotonic() - self._last > PLAIN_SECONDS or done == total:
+            self._last = time.monotonic()
+            logger.info("%s %d/%d  %s", title, done, total, detail)
+        self._title = title
+
+
+def _make_bar() -> ProgressBar:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description:>8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
+        console=talk_console(),
+    )

@@ -1,0 +1,158 @@
+"""`sortednet train`."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sortednet_cli.cli import options
+from sortednet_cli.cli.render import (
+    Talk,
+    grid_table,
+    print_json,
+    rows_table,
+    summary_line,
+    talk_console,
+)
+from sortednet_cli.errors import RequestError, SortednetError
+from sortednet_cli.spec import RunSpec, load_preset, load_spec_file
+
+if TYPE_CHECKING:
+    from sortednet_cli.engine.fit import Finished, Fit, Progress
+
+
+def train(
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="With --resume: the run to go on with."),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="A preset's name: see `sortednet presets`.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="A spec file in TOML.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=V", help="Override a key: --set train.lr=0.05."),
+    ] = None,
+    data: options.DataOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The run's folder. Default: runs/NAME.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run (default: the newest unfinished).")
+    ] = False,
+    allow_factory: options.AllowOption = None,
+    device: options.DeviceOption = "auto",
+    as_json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Train a nested network; print the run's folder.
+
+    Example: sortednet train --preset digits-resnet
+    """
+    options.set_verbosity(quiet, verbose)
+    if resume:
+        if preset or config or overrides or data or out:
+            raise RequestError("--resume takes everything from the run: give it no other setting")
+        fit = _reopen(run, device, tuple(allow_factory or ()))
+    else:
+        if run is not None:
+            raise RequestError(f"{run}: a run is named with --out, or with --resume to go on")
+        fit = _create(_read_spec(preset, config, overrides or [], data), out, device)
+    finished = _drive(fit, quiet)
+    if as_json:
+        records = [row.record("test") for row in finished.rows]
+        print_json({"run": str(finished.run.path), "metric": finished.metric, "submodels": records})
+    else:
+        typer.echo(str(finished.run.path))
+
+
+def _read_spec(
+    preset: str | None, config: Path | None, overrides: list[str], data: Path | None
+) -> RunSpec:
+    if (preset is None) == (config is None):
+        raise RequestError("give one of --preset NAME and --config FILE (see: sortednet presets)")
+    if data is not None:
+        overrides = [*overrides, f"data.path={data}"]
+    if preset is not None:
+        return load_preset(preset, overrides)
+    assert config is not None
+    return load_spec_file(config, overrides)
+
+
+def _create(spec: RunSpec, out: Path | None, device: str) -> Fit:
+    if out is not None and (out.exists() or out.is_symlink()):
+        raise RequestError(f"{out} exists; choose another --out or remove it")
+    from sortednet_cli.engine.fit import Fit, choose_device
+    from sortednet_cli.storage.files import free_name
+    from sortednet_cli.storage.run import RUNS
+
+    return Fit.create(out or free_name(RUNS / spec.name), spec, choose_device(device))
+
+
+def _reopen(run: Path | None, device: str, allowed: tuple[str, ...]) -> Fit:
+    from sortednet_cli.engine.fit import Fit, choose_device
+    from sortednet_cli.storage.run import RunFolder, newest_run
+
+    folder = newest_run(finished=False) if run is None else RunFolder.open(run)
+    if folder.finished:
+        raise RequestError(f"{folder.path} is finished; there is nothing to go on with")
+    return Fit.reopen(folder, choose_device(device), allowed)
+
+
+def _drive(fit: Fit, quiet: bool) -> Finished:
+    """Show the events of a training until its last."""
+    from sortednet_cli.engine.fit import Finished, Progress
+
+    stop = _StopRequest()
+    try:
+        with fit.run.lock(), Talk(quiet) as talk:
+            for event in fit.events(stop):
+                if isinstance(event, Progress):
+                    talk.update("train", event.update, event.total, _detail(event))
+                elif not isinstance(event, Finished):
+                    talk.update("score", event.done, event.total, event.row.submodel.name)
+                else:
+                    finished = event
+    except SortednetError as error:
+        if stop.signal_number is not None:
+            error.exit_code = 128 + stop.signal_number
+        raise
+    if not quiet:
+        _show(finished)
+    return finished
+
+
+def _detail(event: Progress) -> str:
+    first, others = event.submodels[0], len(event.submodels) - 1
+    named = f"{first} and {others} more" if others else str(first)
+    return f"loss {event.loss:.3f}  {event.samples_per_second:.0f} samples/s  {named}"
+
+
+def _show(finished: Finished) -> None:
+    console = talk_console()
+    table = grid_table(finished.rows, "test", finished.metric)
+    console.print(table or rows_table(finished.rows, "test", finished.metric))
+    console.print(summary_line(finished.rows, "test", finished.metric))
+    console.print(f"trained in {finished.train_seconds:.0f} s")
+
+
+class _StopRequest:
+    """True once SIGINT or SIGTERM came; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._receive)
+
+    def __call__(self) -> bool:
+        return self.signal_number is not None
+
+    def _receive(self, number: int, frame: object) -> None:
+        if self.signal_number is not None:
+            raise KeyboardInterrupt
+        self.signal_number = number

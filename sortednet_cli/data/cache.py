@@ -1,0 +1,100 @@
+"""Decoded images, kept under the user's cache folder by what they were decoded from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sortednet_cli.data.split import PARTS, PartName
+from sortednet_cli.logs import logger
+
+VARIABLE = "SORTEDNET_CACHE"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A data set as it came: images uint8 [N, C, H, W] and labels int64 [N] of each part."""
+
+    classes: tuple[str, ...]
+    parts: Mapping[PartName, tuple[Tensor, Tensor]]
+
+
+def cache_folder() -> Path:
+    """Return the folder that decoded and downloaded data go to; `SORTEDNET_CACHE` moves it."""
+    if chosen := os.environ.get(VARIABLE):
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("sortednet"))
+
+
+def cached(key: str, decode: Callable[[], Decoded]) -> Decoded:
+    """Return what is stored under `key`, or else decode and store it.
+
+    A file that cannot be read back whole is decoded anew, and a folder that cannot be
+    written to costs only the time saved next time: both are a warning, not an error.
+    """
+    name = hashlib.sha256(f"{_VERSION}\n{key}".encode()).hexdigest()[:32]
+    path = cache_folder() / "images" / f"{name}.safetensors"
+    if path.is_file():
+        try:
+            return _load(path)
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("the cache file %s is damaged (%s): decoding anew", path, error)
+    decoded = decode()
+    try:
+        _store(path, decoded)
+    except (OSError, SafetensorError) as error:
+        logger.warning("decoded images could not be cached in %s: %s", path.parent, error)
+    return decoded
+
+
+def _load(path: Path) -> Decoded:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if _checksum(tensors) != int(metadata["crc32"]):
+        raise ValueError("its checksum is wrong")
+    return Decoded(
+        tuple(json.loads(metadata["classes"])),
+        {
+            part: (tensors[f"{part}.images"], tensors[f"{part}.labels"])
+            for part in PARTS
+            if f"{part}.images" in tensors
+        },
+    )
+
+
+def _store(path: Path, decoded: Decoded) -> None:
+    tensors: dict[str, Tensor] = {}
+    for part, (images, labels) in decoded.parts.items():
+        tensors[f"{part}.images"] = images
+        tensors[f"{part}.labels"] = labels
+    metadata = {"classes": json.dumps(decoded.classes), "crc32": str(_checksum(tensors))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        save_file(tensors, unfinished, metadata)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    value = 0
+    for name in sorted(tensors):
+        data = tensors[name].contiguous().flatten().view(torch.uint8)
+        value = zlib.crc32(data.numpy().data, value)
+    return value

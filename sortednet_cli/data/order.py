@@ -1,0 +1,39 @@
+"""Which training samples a batch holds: a function of the seed and the batch's number."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from sortednet_cli.errors import RequestError
+from sortednet_cli.seeds import stream_seed
+
+
+class EpochOrder:
+    """A new random order of `num_samples` samples for every epoch, in whole batches."""
+
+    def __init__(self, num_samples: int) -> None:
+        self._num_samples = num_samples
+        self._current: tuple[tuple[int, int], Tensor] | None = None
+
+    def batches_per_epoch(self, batch_size: int) -> int:
+        """Count the whole batches of an epoch, or raise RequestError if there is not one."""
+        if batch_size > self._num_samples:
+            raise RequestError(
+                f"train.batch_size = {batch_size} is more than the {self._num_samples}"
+                " training images there are"
+            )
+        return self._num_samples // batch_size
+
+    def samples(self, index: int, batch_size: int, seed: int) -> Tensor:
+        """Return the int64 sample numbers [B] of batch `index`, counted over all epochs."""
+        epoch, position = divmod(index, self.batches_per_epoch(batch_size))
+        order = self._epoch(epoch, seed)
+        return order[position * batch_size : (position + 1) * batch_size]
+
+    def _epoch(self, epoch: int, seed: int) -> Tensor:
+        if self._current is None or self._current[0] != (epoch, seed):
+            generator = Generator().manual_seed(stream_seed(seed, "order", epoch))
+            order = torch.randperm(self._num_samples, generator=generator)
+            self._current = ((epoch, seed), order)
+        return self._current[1]

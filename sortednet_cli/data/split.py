@@ -1,0 +1,85 @@
+"""Train, validation and test: fixed by the split seed, whatever the training seed is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sortednet_cli.errors import RequestError
+from sortednet_cli.seeds import stream_seed
+from sortednet_cli.spec import DataSpec
+
+PartName = Literal["train", "validation", "test"]
+Indices = NDArray[np.int64]
+PARTS: tuple[PartName, ...] = ("train", "validation", "test")
+
+
+def split_parts(
+    labels: Mapping[PartName, Indices], spec: DataSpec, classes: Sequence[str]
+) -> dict[PartName, tuple[PartName, Indices]]:
+    """Say for each of the three parts which found part it comes from and which samples of it.
+
+    `labels` holds the int64 labels [N] of the parts that the data came in: `train`, and
+    `validation` and `test` where they exist. What is missing is taken out of `train`, the
+    same fraction of each class. Samples come in a fixed shuffled order, so that the first n
+    of a part are a fair sample of it. Raises RequestError if a part would be empty.
+    """
+    test = 0.0 if "test" in labels else spec.test
+    validation = 0.0 if "validation" in labels else spec.validation
+    if test + validation >= 1:
+        raise RequestError(
+            f"data.test = {test:g} and data.validation = {validation:g} leave nothing to"
+            " train on: their sum must be below 1"
+        )
+    random = _generator(spec.split_seed)
+    cut = _stratified(labels["train"], validation, test, len(classes), random)
+    parts: dict[PartName, tuple[PartName, Indices]] = {
+        name: ("train", indices) for name, indices in zip(PARTS, cut, strict=True)
+    }
+    for name in PARTS[1:]:
+        if name in labels:
+            parts[name] = (name, np.arange(len(labels[name])))
+    for name, (_, indices) in parts.items():
+        if not len(indices):
+            raise RequestError(
+                f"there are too few images to hold out a {name} part:"
+                f" {len(labels['train'])} training images in {len(classes)} classes"
+            )
+    return {name: (found, random.permutation(idx)) for name, (found, idx) in parts.items()}
+
+
+def _generator(split_seed: int) -> np.random.RandomState:
+    # RandomState's streams are frozen by numpy's policy. A split that moved with an upgrade
+    # would let a resumed run train on what it is scored on.
+    seed = stream_seed(split_seed, "split")
+    return np.random.RandomState([seed & 0xFFFFFFFF, seed >> 32])
+
+
+def _stratified(
+    labels: Indices,
+    validation: float,
+    test: float,
+    num_classes: int,
+    random: np.random.RandomState,
+) -> tuple[Indices, Indices, Indices]:
+    """Cut each class by the fractions; a class of at least 3 gives each held-out part one."""
+    pieces: list[list[Indices]] = [[], [], []]
+    for label in range(num_classes):
+        members = random.permutation(np.flatnonzero(labels == label))
+        num_test = _held_out(len(members), test, keep=2)
+        num_validation = _held_out(len(members), validation, keep=1, taken=num_test)
+        start = len(members) - num_test - num_validation
+        bounds = (start, start + num_validation)
+        for piece, chosen in zip(pieces, np.split(members, bounds), strict=True):
+            piece.append(chosen)
+    train, held, tested = (np.concatenate(piece).astype(np.int64) for piece in pieces)
+    return train, held, tested
+
+
+def _held_out(count: int, fraction: float, keep: int, taken: int = 0) -> int:
+    if fraction == 0:
+        return 0
+    return max(0, min(max(1, int(count * fraction + 0.5)), count - taken - keep))

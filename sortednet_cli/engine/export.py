@@ -1,0 +1,71 @@
+"""Other file formats of an artifact: ONNX and torch.export, checked before they count."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sortednet_cli.errors import RequestError, WorkError
+
+ONNX_TOLERANCE = 1e-4
+
+Exporter = Callable[[nn.Module, Tensor, Tensor, Path], None]
+"""Writes (module, inputs, its logits) into a folder; raises if the file is not the same."""
+
+
+def export(file_format: str) -> Exporter | None:
+    """Return what writes a format beside the safetensors file; None for safetensors alone."""
+    if file_format == "onnx":
+        _require_onnx()
+        return _export_onnx
+    return _export_pt2 if file_format == "pt2" else None
+
+
+def _require_onnx() -> None:
+    try:
+        import onnxruntime
+        import onnxscript
+    except ImportError as error:
+        raise RequestError("--format onnx needs: pip install 'sortednet-cli[onnx]'") from error
+    assert onnxruntime and onnxscript
+
+
+def _export_onnx(module: nn.Module, inputs: Tensor, logits: Tensor, folder: Path) -> None:
+    """Write `model.onnx` with a free batch size, and run it in onnxruntime."""
+    import onnxruntime
+
+    file = folder / "model.onnx"
+    batch = torch.export.Dim("batch", min=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        torch.onnx.export(
+            module,
+            (inputs,),
+            str(file),
+            input_names=["inputs"],
+            output_names=["logits"],
+            dynamic_shapes=({0: batch},),
+            dynamo=True,
+            verbose=False,
+            external_data=False,
+        )
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"inputs": inputs.numpy()})
+    difference = float((torch.from_numpy(found) - logits).abs().max())
+    if difference > ONNX_TOLERANCE * max(1.0, float(logits.abs().max())):
+        raise WorkError(f"verification failed: ONNX outputs differ by {difference:g}")
+
+
+def _export_pt2(module: nn.Module, inputs: Tensor, logits: Tensor, folder: Path) -> None:
+    """Write `model.pt2` with a free batch size, and run the exported program."""
+    shapes = ({0: torch.export.Dim("batch", min=1)},)
+    program = torch.export.export(module, (inputs,), dynamic_shapes=shapes)
+    torch.export.save(program, folder / "model.pt2")
+    if not torch.equal(program.module()(inputs), logits):
+        raise WorkError("verification failed: the exported program's outputs differ")

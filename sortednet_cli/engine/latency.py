@@ -1,0 +1,53 @@
+"""How long one forward pass takes, measured the same way everywhere."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+
+from sortednet_cli.engine.source import Source
+from sortednet_cli.engine.table import Row
+from sortednet_cli.nesting import NestedNetwork
+from sortednet_cli.space import SubModel
+
+WARMUP = 5
+REPEATS = 25
+
+
+def describe(device: torch.device, batch_size: int = 1) -> dict[str, int | str]:
+    """What a latency must be quoted with."""
+    return {"batch_size": batch_size, "threads": torch.get_num_threads(), "device": str(device)}
+
+
+@torch.no_grad()
+def latency_ms(
+    network: NestedNetwork, submodel: SubModel, input_shape: tuple[int, ...], batch_size: int = 1
+) -> float:
+    """Median milliseconds of a forward pass of the standalone sub-model, after warm-up."""
+    module = network.standalone(submodel)
+    images = torch.zeros(batch_size, *input_shape, device=network.device)
+    times = []
+    for repeat in range(WARMUP + REPEATS):
+        _synchronize(network.device)
+        start = time.perf_counter()
+        module(images)
+        _synchronize(network.device)
+        if repeat >= WARMUP:
+            times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times)
+
+
+def measure_rows(source: Source, rows: Sequence[Row], device: torch.device) -> Iterator[Row]:
+    """Fill in the latency of each row."""
+    network = source.network(device)
+    for row in rows:
+        yield replace(row, latency_ms=latency_ms(network, row.submodel, source.input_shape))
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

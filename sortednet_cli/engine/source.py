@@ -1,0 +1,223 @@
+"""A run or an artifact, opened: the two things that sub-models are cut out of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sortednet_cli.data import ImageFormat, Images, open_images
+from sortednet_cli.engine.optimizer import place
+from sortednet_cli.engine.table import Metrics, Row
+from sortednet_cli.errors import RequestError
+from sortednet_cli.families import Family, Root, open_family
+from sortednet_cli.nesting import (
+    NestedNetwork,
+    SlicePlan,
+    cost_of,
+    init_network,
+    plan_between,
+    plan_from_root,
+)
+from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.spec import DataSpec
+from sortednet_cli.storage.artifact import ArtifactFolder
+from sortednet_cli.storage.files import read_json
+from sortednet_cli.storage.run import RunFolder
+from sortednet_cli.storage.tensors import open_tensors, read_tensors
+from sortednet_cli.tasks import Classification
+
+
+@dataclass(frozen=True)
+class Source(ABC):
+    """What a run and an artifact have in common.
+
+    Attributes:
+        path: the folder.
+        name: the run's name, for people and file names.
+        family: rules of the root network.
+        space: the sub-models that can be cut out of it.
+        format: what the model must know of its inputs.
+        data: where its data came from.
+        rows: the stored table of sub-models.
+    """
+
+    path: Path
+    name: str
+    family: Family
+    space: SearchSpace
+    format: ImageFormat
+    data: DataSpec
+    rows: Mapping[SubModel, Row] = field(repr=False)
+
+    @property
+    @abstractmethod
+    def weights_file(self) -> Path: ...
+
+    @abstractmethod
+    def plan(self, submodel: SubModel) -> SlicePlan:
+        """Plan a sub-model as slices of the tensors in `weights_file`."""
+
+    @abstractmethod
+    def network(self, device: torch.device | str = "cpu") -> NestedNetwork:
+        """Load the weights as a nested network, its sub-models in eval mode by statistics."""
+
+    @property
+    def task(self) -> Classification:
+        return Classification(self.format.num_classes)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        return (self.format.channels, self.format.image_size, self.format.image_size)
+
+    def row(self, submodel: SubModel, metrics: Mapping[str, Metrics]) -> Row:
+        """A row with new metrics; its costs are taken from the table or counted."""
+        known = self.rows.get(submodel)
+        if known is not None:
+            return replace(known, metrics=metrics)
+        cost = cost_of(self.family, submodel, self.input_shape)
+        return Row(submodel, cost.params, cost.macs, metrics)
+
+    def open_data(self, path: str | None = None) -> Images:
+        """Open the data that scores it: `path`, or where the run's data was."""
+        data = self.data
+        if path is not None:
+            data = data.model_copy(update={"path": str(Path(path).absolute())})
+        return open_images(data, known=self.format)
+
+
+class LoadedRun(Source):
+    """A finished run."""
+
+    @property
+    def weights_file(self) -> Path:
+        return RunFolder(self.path).weights
+
+    def plan(self, submodel: SubModel) -> SlicePlan:
+        return plan_from_root(self.family, submodel)
+
+    def network(self, device: torch.device | str = "cpu") -> NestedNetwork:
+        module = init_network(self.family, seed=0)
+        _load_weights(module, self.weights_file)
+        stored = read_statistics(RunFolder(self.path).statistics)
+        place(module, torch.device(device), channels_last=False)
+        return NestedNetwork(self.family, self.space, module, stored)
+
+
+class LoadedArtifact(Source):
+    """A standalone sub-model; what is nested in it can be cut out again."""
+
+    @property
+    def weights_file(self) -> Path:
+        return ArtifactFolder(self.path).weights
+
+    @property
+    def submodel(self) -> SubModel:
+        return self.space.largest
+
+    def plan(self, submodel: SubModel) -> SlicePlan:
+        return plan_between(self.family, self.submodel, submodel)
+
+    def module(self) -> nn.Module:
+        """The standalone module itself, in eval mode."""
+        module = self.family.build(self.family.shrink(self.submodel))
+        _load_weights(module, self.weights_file)
+        return module.eval()
+
+    def network(self, device: torch.device | str = "cpu") -> NestedNetwork:
+        module = place(self.module(), torch.device(device), channels_last=False)
+        stored = {self.submodel.name: dict(module.named_buffers())}
+        return NestedNetwork(self.family, self.space, module, stored, outer=self.submodel)
+
+
+def open_source(path: Path, allowed_factories: Collection[str] = ()) -> Source:
+    """Open a finished run or an artifact.
+
+    Raises:
+        RequestError: it is neither, it is unfinished or damaged, or its factory is not allowed.
+    """
+    if ArtifactFolder.is_one(path):
+        return load_artifact(path, allow_factory=allowed_factories)
+    return load_run(path, allow_factory=allowed_factories)
+
+
+def load_run(path: Path | str, *, allow_factory: Collection[str] = ()) -> LoadedRun:
+    """Open a finished run: `load_run("runs/digits-resnet").network().at(width=0.5)`."""
+    run = RunFolder.open(Path(path))
+    run.require_finished()
+    spec, manifest = run.spec(), run.manifest()
+    rows = [Row.read(stored) for stored in read_json(run.table).get("submodels", [])]
+    return LoadedRun(
+        path=run.path,
+        name=spec.name,
+        family=open_family(read_root(manifest), allow_factory),
+        space=SearchSpace.of(spec.space),
+        format=read_format(manifest),
+        data=spec.data,
+        rows={row.submodel: row for row in rows},
+    )
+
+
+def load_artifact(path: Path | str, *, allow_factory: Collection[str] = ()) -> LoadedArtifact:
+    """Open an artifact: `load_artifact(folder).module()` is the standalone module."""
+    folder = ArtifactFolder.open(Path(path))
+    manifest = folder.manifest()
+    rows = [Row.read(stored) for stored in manifest["submodels"]]
+    return LoadedArtifact(
+        path=folder.path,
+        name=manifest["run"],
+        family=open_family(read_root(manifest), allow_factory),
+        space=SearchSpace.of(manifest["space"]),
+        format=read_format(manifest),
+        data=DataSpec.model_validate(manifest["data_spec"]),
+        rows={row.submodel: row for row in rows},
+    )
+
+
+def root_fields(family: Family, images: ImageFormat) -> dict[str, Any]:
+    """What run and artifact manifests store of the root network and its inputs."""
+    return {"root": asdict(family.root), "data": asdict(images)}
+
+
+def read_root(manifest: Mapping[str, Any]) -> Root:
+    try:
+        return Root(**manifest["root"])
+    except (KeyError, TypeError) as error:
+        raise RequestError(f"the manifest is damaged: its root is {error!r}") from error
+
+
+def read_format(manifest: Mapping[str, Any]) -> ImageFormat:
+    try:
+        fields = dict(manifest["data"])
+        sequences = {key: tuple(fields[key]) for key in ("classes", "mean", "std")}
+        return ImageFormat(**{**fields, **sequences})
+    except (KeyError, TypeError) as error:
+        raise RequestError(f"the manifest is damaged: its data is {error!r}") from error
+
+
+def read_statistics(path: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """Read the statistics of all sub-models: names in the file are `sub-model/tensor`."""
+    statistics: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in read_tensors(path).items():
+        submodel, _, name = key.partition("/")
+        statistics.setdefault(submodel, {})[name] = tensor
+    return statistics
+
+
+def _load_weights(module: nn.Module, path: Path) -> None:
+    """Copy stored tensors into a module; its own statistics may be absent from the file."""
+    own = module.state_dict()
+    with open_tensors(path) as file:
+        for name in file.names:
+            if name not in own or tuple(own[name].shape) != tuple(file.slices(name).get_shape()):
+                raise RequestError(f"{path} does not belong here: {name} does not fit the model")
+        stored = {name: file.read(name) for name in file.names}
+    missing = {n for n, _ in module.named_parameters(remove_duplicate=False)} - set(stored)
+    if missing:
+        raise RequestError(f"{path} does not belong here: it holds no tensor {min(missing)!r}")
+    module.load_state_dict(stored, strict=False)

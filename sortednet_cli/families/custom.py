@@ -1,0 +1,140 @@
+"""Any factory that a preset names: `package.module:function` and keyword arguments."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sortednet_cli.errors import RequestError
+from sortednet_cli.families.base import Config, Family, Root, scaled
+from sortednet_cli.space import SubModel, kept_blocks
+
+ALLOW_VARIABLE = "SORTEDNET_ALLOW_FACTORY"
+
+
+class CustomFamily(Family):
+    """Applies the preset's declaration of axes and blocks; runs the factory only if allowed.
+
+    Args:
+        root: the root; `declaration` holds `factory`, `axes` and `blocks` of the preset.
+        allowed: factories that the user allows by name, besides those in the environment
+            variable `SORTEDNET_ALLOW_FACTORY` (separated by commas).
+    """
+
+    def __init__(self, root: Root, allowed: Collection[str]) -> None:
+        super().__init__(root)
+        self.factory = str(root.declaration["factory"])
+        self.axes: dict[str, dict[str, Any]] = dict(root.declaration["axes"])
+        self.blocks: dict[str, Any] | None = root.declaration.get("blocks")
+        if self.factory not in {*allowed, *os.environ.get(ALLOW_VARIABLE, "").split(",")}:
+            raise RequestError(
+                f"this model is built by the code of {self.factory!r}, which is not run unless"
+                f" you allow it: pass --allow-factory {self.factory}"
+                f" or set {ALLOW_VARIABLE}={self.factory}"
+            )
+        self.loader = self.factory
+        module, _, name = self.factory.partition(":")
+        self.card = (
+            "import json\n\nfrom safetensors.torch import load_file\n"
+            f"from {module} import {name}\n\n"
+            f'model = {name}(**json.load(open("config.json"))["arguments"])\n'
+            'model.load_state_dict(load_file("model.safetensors"), strict=True)\nmodel.eval()\n'
+        )
+
+    def build(self, config: Config) -> nn.Module:
+        module_name, _, function = self.factory.partition(":")
+        try:
+            with _working_folder_importable():
+                factory = getattr(importlib.import_module(module_name), function)
+        except (ImportError, AttributeError) as error:
+            raise RequestError(f"cannot import the factory {self.factory!r}: {error}") from error
+        try:
+            module = factory(**config)
+        except TypeError as error:
+            raise RequestError(f"{self.factory} refused its arguments: {error}") from error
+        if not isinstance(module, nn.Module):
+            raise RequestError(f"{self.factory} returned {type(module).__name__}, no nn.Module")
+        return module
+
+    def shrink(self, submodel: SubModel) -> Config:
+        config = dict(self.root.config)
+        for axis, value in submodel.values:
+            verb = self.axes[axis]
+            for argument in verb.get("scales") or ():
+                config[argument] = _scaled_argument(self._argument(argument), float(value))
+            if verb.get("sets"):
+                config[verb["sets"]] = value
+            if verb.get("stages"):
+                kept = kept_blocks(
+                    self._argument(verb["stages"]), int(value), self.root.depth_order
+                )
+                config[verb["stages"]] = list(kept)
+        return config
+
+    def module_map(self, submodel: SubModel) -> dict[str, str | None]:
+        if self.blocks is None:
+            return {"": ""}
+        paths: list[str] = list(self.blocks["paths"])
+        before, after = int(self.blocks["before"]), int(self.blocks["after"])
+        mapping: dict[str, str | None] = {"": ""}
+        for path, kept, full in zip(paths, self._kept(submodel), self._stages(), strict=True):
+            # Anything in the container that is not counted here would be matched by chance.
+            mapping[path] = None
+            mapping |= {f"{path}.{i}": f"{path}.{i}" for i in range(before + kept)}
+            for i in range(after):
+                mapping[f"{path}.{before + kept + i}"] = f"{path}.{before + full + i}"
+        return mapping
+
+    def stored_config(self, config: Config) -> Config:
+        return {"factory": self.factory, "arguments": config}
+
+    def _argument(self, name: str) -> Any:
+        if name not in self.root.config:
+            raise RequestError(f"model.config.{name} is missing: an axis of the preset scales it")
+        return self.root.config[name]
+
+    def _stages(self) -> list[int]:
+        """Blocks of each stage of the root, read from the argument that depth changes."""
+        depth = self.axes.get("depth", {})
+        if depth.get("stages"):
+            stages = list(self._argument(depth["stages"]))
+        elif depth.get("sets"):
+            stages = [int(self._argument(depth["sets"]))]
+        else:
+            raise RequestError("model.axes.depth needs `sets` or `stages`")
+        assert self.blocks is not None
+        if len(stages) != len(self.blocks["paths"]):
+            raise RequestError(
+                f"model.blocks.paths names {len(self.blocks['paths'])} containers"
+                f" for {len(stages)} stages"
+            )
+        return stages
+
+    def _kept(self, submodel: SubModel) -> tuple[int, ...]:
+        stages = self._stages()
+        depth = int(submodel.axes.get("depth", sum(stages)))
+        return kept_blocks(stages, depth, self.root.depth_order)
+
+
+class _working_folder_importable:  # noqa: N801
+    """Let a factory lie in the working folder, as `python -m` does."""
+
+    def __enter__(self) -> None:
+        sys.path.insert(0, str(Path.cwd()))
+
+    def __exit__(self, *error: object) -> None:
+        sys.path.pop(0)
+
+
+def _scaled_argument(argument: Any, factor: float) -> Any:
+    if isinstance(argument, list):
+        return [_scaled_argument(item, factor) for item in argument]
+    if isinstance(argument, int) and not isinstance(argument, bool):
+        return scaled(argument, factor)
+    raise RequestError(f"an axis scales {argument!r}, which is no whole number or list of them")

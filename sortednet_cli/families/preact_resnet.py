@@ -1,0 +1,175 @@
+"""The pre-activation residual network for small images (He et al. 2016, arXiv 1603.05027).
+
+The one model that no stock library has. `cPreResNet20` of the literature is either nine
+basic blocks (He et al.) or six bottleneck blocks (the slimmable-network comparisons).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sortednet_cli.families.base import Config, Root, StagedFamily, scaled, width_of
+from sortednet_cli.space import SubModel
+
+BOTTLENECK_EXPANSION = 4
+
+MakeNorm = Callable[[int], nn.Module]
+
+
+class BasicBlock(nn.Module):
+    """norm, relu, conv 3x3, norm, relu, conv 3x3, added to the input.
+
+    Where stride or channels change, the shortcut is a 1x1 convolution of the
+    pre-activated input.
+    """
+
+    def __init__(self, num_in: int, num_out: int, stride: int, norm: MakeNorm) -> None:
+        super().__init__()
+        self.norm1 = norm(num_in)
+        self.conv1 = nn.Conv2d(num_in, num_out, 3, stride, 1, bias=False)
+        self.norm2 = norm(num_out)
+        self.conv2 = nn.Conv2d(num_out, num_out, 3, 1, 1, bias=False)
+        self.shortcut = _shortcut(num_in, num_out, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C', H / stride, W / stride]."""
+        active = F.relu(self.norm1(x))
+        residual = x if self.shortcut is None else self.shortcut(active)
+        out = self.conv2(F.relu(self.norm2(self.conv1(active))))
+        return cast(Tensor, out + residual)
+
+
+class BottleneckBlock(nn.Module):
+    """1x1 down, 3x3, 1x1 up to four times the channels, each after norm and relu."""
+
+    def __init__(self, num_in: int, num_inner: int, stride: int, norm: MakeNorm) -> None:
+        super().__init__()
+        num_out = num_inner * BOTTLENECK_EXPANSION
+        self.norm1 = norm(num_in)
+        self.conv1 = nn.Conv2d(num_in, num_inner, 1, bias=False)
+        self.norm2 = norm(num_inner)
+        self.conv2 = nn.Conv2d(num_inner, num_inner, 3, stride, 1, bias=False)
+        self.norm3 = norm(num_inner)
+        self.conv3 = nn.Conv2d(num_inner, num_out, 1, bias=False)
+        self.shortcut = _shortcut(num_in, num_out, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, 4 * inner, H / stride, W / stride]."""
+        active = F.relu(self.norm1(x))
+        residual = x if self.shortcut is None else self.shortcut(active)
+        out = self.conv2(F.relu(self.norm2(self.conv1(active))))
+        out = self.conv3(F.relu(self.norm3(out)))
+        return cast(Tensor, out + residual)
+
+
+class PreActResNet(nn.Module):
+    """Stem convolution, stages of pre-activation blocks, norm, relu, mean pool, linear head.
+
+    Args:
+        channels: base channels of each stage (before a bottleneck's expansion).
+        blocks: number of blocks in each stage.
+        strides: stride of the first block of each stage.
+        block: `basic` or `bottleneck`.
+        norm: `batch`, or `instance` (affine, no running statistics).
+        stem_channels: channels of the stem; the first stage's if not given.
+        in_channels: channels of the images.
+        num_classes: size of the output.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        blocks: Sequence[int],
+        strides: Sequence[int],
+        block: Literal["basic", "bottleneck"] = "basic",
+        norm: Literal["batch", "instance"] = "batch",
+        stem_channels: int | None = None,
+        in_channels: int = 3,
+        num_classes: int = 10,
+    ) -> None:
+        super().__init__()
+        if not len(channels) == len(blocks) == len(strides) > 0:
+            raise ValueError("channels, blocks and strides need one value for each stage")
+        make_norm: MakeNorm = nn.BatchNorm2d
+        if norm == "instance":
+            make_norm = _affine_instance_norm
+        num_features = stem_channels or channels[0]
+        self.stem = nn.Conv2d(in_channels, num_features, 3, 1, 1, bias=False)
+        stages: list[nn.Module] = []
+        for width, count, stride in zip(channels, blocks, strides, strict=True):
+            stage: list[nn.Module] = []
+            for index in range(count):
+                step = stride if index == 0 else 1
+                if block == "bottleneck":
+                    stage.append(BottleneckBlock(num_features, width, step, make_norm))
+                    num_features = width * BOTTLENECK_EXPANSION
+                else:
+                    stage.append(BasicBlock(num_features, width, step, make_norm))
+                    num_features = width
+            stages.append(nn.Sequential(*stage))
+        self.stages = nn.Sequential(*stages)
+        self.norm = make_norm(num_features)
+        self.head = nn.Linear(num_features, num_classes)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, C, H, W] to logits [B, num_classes]."""
+        x = F.relu(self.norm(self.stages(self.stem(x))))
+        return cast(Tensor, self.head(x.mean((2, 3))))
+
+
+def _shortcut(num_in: int, num_out: int, stride: int) -> nn.Module | None:
+    if stride == 1 and num_in == num_out:
+        return None
+    return nn.Conv2d(num_in, num_out, 1, stride, bias=False)
+
+
+def _affine_instance_norm(num_features: int) -> nn.Module:
+    return nn.InstanceNorm2d(num_features, affine=True)
+
+
+def _initialise(module: nn.Module) -> None:
+    """He et al. 2015: normal weights scaled by fan-out, for layers followed by relu."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+class PreActResNetFamily(StagedFamily):
+    """Width scales every stage's channels, the stem's too."""
+
+    loader = "sortednet_cli.load_artifact"
+    card = "from sortednet_cli import load_artifact\n\nmodel = load_artifact(folder).module()\n"
+
+    def __init__(self, root: Root) -> None:
+        config = {"stem_channels": None, **root.config}
+        if config["stem_channels"] is None:
+            config["stem_channels"] = config["channels"][0]
+        super().__init__(Root(root.family, config, root.depth_order))
+
+    @property
+    def stages(self) -> Sequence[int]:
+        return cast(Sequence[int], self.root.config["blocks"])
+
+    def build(self, config: Config) -> nn.Module:
+        return PreActResNet(**config)
+
+    def shrink(self, submodel: SubModel) -> Config:
+        config, width = dict(self.root.config), width_of(submodel)
+        kept = [count for count in self.kept(submodel) if count]
+        config["blocks"] = kept
+        config["strides"] = list(config["strides"][: len(kept)])
+        config["channels"] = [scaled(c, width) for c in config["channels"][: len(kept)]]
+        config["stem_channels"] = scaled(config["stem_channels"], width)
+        return config
+
+    def module_map(self, submodel: SubModel) -> dict[str, str | None]:
+        blocks = [
+            f"stages.{stage}.{block}"
+            for stage, count in enumerate(self.kept(submodel))
+            for block in range(count)
+        ]
+        return {path: path for path in ("stem", *blocks, "norm", "head")}

@@ -1,0 +1,118 @@
+"""torchvision's MobileNetV2 and ResNets: the stock classes, cut through their own arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from torch import nn
+
+from sortednet_cli.families.base import Config, Root, StagedFamily, scaled, width_of
+from sortednet_cli.space import SubModel
+
+_LOAD = 'model.load_state_dict(load_file("model.safetensors"), strict=True)\nmodel.eval()\n'
+_IMPORTS = "import json\n\nfrom safetensors.torch import load_file\n"
+
+# (expansion t, channels c, blocks n, stride s), table 2 of arXiv 1801.04381.
+_MOBILENET_V2_ROWS = [
+    [1, 16, 1, 1],
+    [6, 24, 2, 2],
+    [6, 32, 3, 2],
+    [6, 64, 4, 2],
+    [6, 96, 3, 1],
+    [6, 160, 3, 2],
+    [6, 320, 1, 1],
+]
+
+
+class MobileNetV2Family(StagedFamily):
+    """Width is `width_mult`; depth cuts the repeats n of `inverted_residual_setting`."""
+
+    loader = "torchvision.models.MobileNetV2"
+    card = (
+        f"{_IMPORTS}from torchvision.models import MobileNetV2\n\n"
+        'model = MobileNetV2(**json.load(open("config.json")))\n' + _LOAD
+    )
+
+    def __init__(self, root: Root) -> None:
+        defaults = {"width_mult": 1.0, "inverted_residual_setting": _MOBILENET_V2_ROWS}
+        super().__init__(Root(root.family, {**defaults, **root.config}, root.depth_order))
+
+    @property
+    def stages(self) -> Sequence[int]:
+        return [row[2] for row in self.root.config["inverted_residual_setting"]]
+
+    def build(self, config: Config) -> nn.Module:
+        from torchvision.models import MobileNetV2
+
+        return cast(nn.Module, MobileNetV2(**config))
+
+    def shrink(self, submodel: SubModel) -> Config:
+        config = dict(self.root.config)
+        config["width_mult"] = config["width_mult"] * width_of(submodel)
+        config["inverted_residual_setting"] = [
+            [t, c, count, s]
+            for (t, c, _, s), count in zip(
+                config["inverted_residual_setting"], self.kept(submodel), strict=True
+            )
+        ]
+        return config
+
+    def module_map(self, submodel: SubModel) -> dict[str, str | None]:
+        # `features` is one flat list: stem, blocks of all stages, last convolution. A cut
+        # stage shifts the number of everything after it.
+        mapping: dict[str, str | None] = {"features.0": "features.0"}
+        here, there = 1, 1
+        for count, full in zip(self.kept(submodel), self.stages, strict=True):
+            for block in range(count):
+                mapping[f"features.{here + block}"] = f"features.{there + block}"
+            here, there = here + count, there + full
+        mapping[f"features.{here}"] = f"features.{there}"
+        mapping["classifier"] = "classifier"
+        return mapping
+
+
+class ResNetFamily(StagedFamily):
+    """ResNet-50 and its kin: width is the bottlenecks' `width_per_group`, depth is `layers`.
+
+    The residual stream keeps its channels, as the stock class has it.
+    """
+
+    loader = "torchvision.models.ResNet"
+    card = (
+        f"{_IMPORTS}from torchvision.models.resnet import Bottleneck, ResNet\n\n"
+        'model = ResNet(Bottleneck, **json.load(open("config.json")))\n' + _LOAD
+    )
+
+    _LAYERS = {  # noqa: RUF012
+        "resnet50": [3, 4, 6, 3],
+        "resnet101": [3, 4, 23, 3],
+        "resnet152": [3, 8, 36, 3],
+    }
+
+    def __init__(self, root: Root) -> None:
+        defaults = {"layers": self._LAYERS[root.family], "width_per_group": 64}
+        super().__init__(Root(root.family, {**defaults, **root.config}, root.depth_order))
+
+    @property
+    def stages(self) -> Sequence[int]:
+        return cast(Sequence[int], self.root.config["layers"])
+
+    def build(self, config: Config) -> nn.Module:
+        from torchvision.models.resnet import Bottleneck, ResNet
+
+        return cast(nn.Module, ResNet(Bottleneck, **config))
+
+    def shrink(self, submodel: SubModel) -> Config:
+        config = dict(self.root.config)
+        config["width_per_group"] = scaled(config["width_per_group"], width_of(submodel))
+        config["layers"] = list(self.kept(submodel))
+        return config
+
+    def module_map(self, submodel: SubModel) -> dict[str, str | None]:
+        blocks = [
+            f"layer{stage}.{block}"
+            for stage, count in enumerate(self.kept(submodel), start=1)
+            for block in range(count)
+        ]
+        return {path: path for path in ("conv1", "bn1", *blocks, "fc")}

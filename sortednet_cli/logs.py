@@ -1,0 +1,18 @@
+"""Logging to standard error: standard output is for data alone."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+logger = logging.getLogger("sortednet")
+
+
+def configure(verbosity: int) -> None:
+    """Send messages to standard error: -1 warnings only, 0 information, 1 debugging too."""
+    level = {-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False

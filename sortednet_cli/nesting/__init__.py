@@ -1,0 +1,27 @@
+"""Slice plans, the nested network, rules, statistics and costs."""
+
+from sortednet_cli.nesting.cost import SubModelCost, cost_of
+from sortednet_cli.nesting.network import NestedNetwork, init_network, quiet_first_backward
+from sortednet_cli.nesting.plan import LeadingSlice, SlicePlan, plan_between, plan_from_root
+from sortednet_cli.nesting.rules import Rule, make_rule
+from sortednet_cli.nesting.skeleton import build_skeleton, check_space, named_tensors
+from sortednet_cli.nesting.statistics import has_statistics, recalibrate
+
+__all__ = [
+    "LeadingSlice",
+    "NestedNetwork",
+    "Rule",
+    "SlicePlan",
+    "SubModelCost",
+    "build_skeleton",
+    "check_space",
+    "cost_of",
+    "has_statistics",
+    "init_network",
+    "make_rule",
+    "named_tensors",
+    "plan_between",
+    "plan_from_root",
+    "quiet_first_backward",
+    "recalibrate",
+]

@@ -1,0 +1,193 @@
+"""The nested network: sub-models as ordinary modules that share one set of weights."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from sortednet_cli.errors import RequestError
+from sortednet_cli.families import Family
+from sortednet_cli.nesting.plan import SlicePlan, plan_between, plan_from_root
+from sortednet_cli.nesting.skeleton import build_skeleton, statistic_names
+from sortednet_cli.space import SearchSpace, SubModel
+
+Statistics = Mapping[str, Tensor]
+"""Normalisation buffers of one sub-model by name."""
+
+
+class NestedNetwork:
+    """A root network and its sub-models, each a stock module over views of the root.
+
+    `at(width=0.5, depth=8)` returns an `nn.Module` whose parameters are leading slices of
+    the root's tensors: same storage, nothing copied. After `enable_training()` the `.grad`
+    of each is the same slice of the root's gradient, so `backward()` on a sub-model fills
+    the root's gradient in place. A module is built once and kept.
+
+    Args:
+        family: the rules of the root network.
+        space: the sub-models that may be asked for.
+        module: the root network with its weights, already on its device and in its memory
+            format: moving it later would part it from the views.
+        statistics: normalisation statistics of the sub-models by name, if known.
+        outer: the sub-model that `module` is, where it was itself cut out of the root.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        space: SearchSpace,
+        module: nn.Module,
+        statistics: Mapping[str, Statistics] | None = None,
+        outer: SubModel | None = None,
+    ) -> None:
+        self.family = family
+        self.space = space
+        self.module = module
+        self.outer = outer
+        self.statistics: dict[str, Statistics] = dict(statistics or {})
+        self.gradients: dict[str, Tensor] = {}
+        self._tensors = _shared_tensors(module)
+        self._modules: dict[SubModel, nn.Module] = {}
+        self._plans: dict[SubModel, SlicePlan] = {}
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The root's parameters by name, tied ones once."""
+        return dict(self.module.named_parameters())
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """What a run stores of the root: every tensor but normalisation statistics."""
+        skip = set(statistic_names(self.module))
+        return {n: t for n, t in self.module.state_dict().items() if n not in skip}
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self._tensors.values())).device
+
+    def at(self, submodel: SubModel | None = None, /, **axes: int | float) -> nn.Module:
+        """Return a sub-model's module, in the mode (train or eval) it was last put in.
+
+        Raises:
+            RequestError: a value is not in the search space.
+        """
+        if submodel is None:
+            submodel = self.space.resolve(axes)
+        if submodel not in self._modules:
+            self._modules[submodel] = self._build(submodel)
+        return self._modules[submodel]
+
+    def plan(self, submodel: SubModel) -> SlicePlan:
+        if submodel not in self._plans:
+            self._plans[submodel] = (
+                plan_from_root(self.family, submodel)
+                if self.outer is None
+                else plan_between(self.family, self.outer, submodel)
+            )
+        return self._plans[submodel]
+
+    def standalone(self, submodel: SubModel) -> nn.Module:
+        """Return a contiguous copy of a sub-model that shares nothing, in eval mode."""
+        views = self.at(submodel)
+        copy = self.family.build(self.family.shrink(submodel))
+        copy.load_state_dict({n: t.contiguous() for n, t in views.state_dict().items()})
+        return copy.to(self.device).eval()
+
+    def enable_training(self) -> None:
+        """Allocate the root's gradient; must come before the first `at`."""
+        if self._modules:
+            raise RuntimeError("enable_training comes before the first sub-model is built")
+        for name, parameter in self.parameters.items():
+            self.gradients[name] = parameter.grad = torch.zeros_like(parameter)
+
+    def zero_gradients(self) -> None:
+        torch._foreach_zero_(list(self.gradients.values()))
+
+    def expose_gradients(self, touched: Collection[str]) -> None:
+        """Give the optimizer the gradients of `touched` parameters; it skips all others."""
+        for name, parameter in self.parameters.items():
+            parameter.grad = self.gradients[name] if name in touched else None
+
+    def check_sharing(self, submodel: SubModel) -> None:
+        """Assert that a sub-model still shares weights and gradients with the root.
+
+        Cheap (pointers alone), and worth it: `zero_grad(set_to_none)`, `.to(device)` or
+        re-typing a view parts it from the root without a word.
+        """
+        views = dict(self.at(submodel).named_parameters())
+        for name, piece in self.plan(submodel).slices.items():
+            view = views.get(name)
+            if view is None:
+                continue
+            assert view.data_ptr() == self._tensors[piece.source].data_ptr(), name
+            assert view.grad is not None, name
+            assert view.grad.data_ptr() == self.gradients[piece.source].data_ptr(), name
+
+    def _build(self, submodel: SubModel) -> nn.Module:
+        module = build_skeleton(self.family, self.family.shrink(submodel))
+        plan = self.plan(submodel)
+        made: dict[int, nn.Parameter] = {}
+        for name, piece in plan.slices.items():
+            owner, leaf = _owner(module, name)
+            old = getattr(owner, leaf)
+            view = self._tensors[piece.source].detach()[piece.index]
+            if not isinstance(old, nn.Parameter):
+                setattr(owner, leaf, view)
+                continue
+            if id(old) not in made:
+                made[id(old)] = nn.Parameter(view, requires_grad=old.requires_grad)
+                if piece.source in self.gradients:
+                    made[id(old)].grad = self.gradients[piece.source][piece.index]
+            setattr(owner, leaf, made[id(old)])
+        self._fill_buffers(module, submodel, plan)
+        return module
+
+    def _fill_buffers(self, module: nn.Module, submodel: SubModel, plan: SlicePlan) -> None:
+        """Give the sub-model its own statistics, and non-persistent buffers their values."""
+        stored = self.statistics.get(submodel.name, {})
+        for path, layer in module.named_modules():
+            for leaf, buffer in layer.named_buffers(recurse=False):
+                name = f"{path}.{leaf}" if path else leaf
+                if name in stored:
+                    setattr(layer, leaf, stored[name].to(self.device, copy=True))
+                elif buffer.is_meta and name in plan.statistics:
+                    setattr(layer, leaf, _fresh_statistic(leaf, buffer, self.device))
+        if any(buffer.is_meta for buffer in module.buffers()):
+            real = dict(self.family.build(self.family.shrink(submodel)).named_buffers())
+            for name, buffer in list(module.named_buffers()):
+                if buffer.is_meta:
+                    owner, leaf = _owner(module, name)
+                    setattr(owner, leaf, real[name].to(self.device))
+
+
+def init_network(family: Family, seed: int) -> nn.Module:
+    """Build the root network with fresh weights, a function of the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = family.build(family.root.config)
+    if not list(module.parameters()):
+        raise RequestError(f"{family.loader} has no parameters to train")
+    return module
+
+
+def quiet_first_backward() -> None:
+    """Filter the one warning that gradients laid out as views of a larger tensor cause."""
+    warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout")
+
+
+def _shared_tensors(module: nn.Module) -> dict[str, Tensor]:
+    buffers = dict(module.named_buffers(remove_duplicate=False))
+    return dict(module.named_parameters(remove_duplicate=False)) | buffers
+
+
+def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, leaf = name.rpartition(".")
+    return module.get_submodule(path), leaf
+
+
+def _fresh_statistic(leaf: str, buffer: Tensor, device: torch.device) -> Tensor:
+    fill = torch.ones_like if leaf == "running_var" else torch.zeros_like
+    return fill(buffer, device=device)

@@ -1,0 +1,129 @@
+"""The slice plan: where each tensor of a sub-model lies inside a larger network.
+
+A plan is made of names and shapes alone. The same plan gives a training network its views,
+an extracted file its bytes, and composes with the plan of a further cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from sortednet_cli.errors import WorkError
+from sortednet_cli.families import Family
+from sortednet_cli.nesting.skeleton import build_skeleton, named_tensors, statistic_names
+from sortednet_cli.space import SubModel
+
+
+@dataclass(frozen=True)
+class LeadingSlice:
+    """The first `shape[i]` entries of each dimension i of the tensor `source`."""
+
+    source: str
+    shape: tuple[int, ...]
+
+    @property
+    def index(self) -> tuple[slice, ...]:
+        return tuple(slice(0, size) for size in self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.source}[{', '.join(f':{size}' for size in self.shape)}]"
+
+
+@dataclass(frozen=True)
+class SlicePlan:
+    """For every tensor of a sub-model, its slice of the larger network.
+
+    `statistics` names the tensors that are not sliced: the sub-model has its own.
+    """
+
+    slices: Mapping[str, LeadingSlice]
+    statistics: tuple[str, ...]
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """Tensors of the larger network that the sub-model touches."""
+        return frozenset(piece.source for piece in self.slices.values())
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of the plan, the same on every machine."""
+        table = {name: [piece.source, *piece.shape] for name, piece in self.slices.items()}
+        text = json.dumps([table, sorted(self.statistics)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def then(self, inner: SlicePlan) -> SlicePlan:
+        """Compose: this plan cuts B out of A, `inner` cuts C out of B; the result C out of A."""
+        slices = {
+            name: LeadingSlice(self.slices[piece.source].source, piece.shape)
+            for name, piece in inner.slices.items()
+        }
+        return SlicePlan(slices, inner.statistics)
+
+    def __str__(self) -> str:
+        width = max(map(len, self.slices), default=0)
+        rows = [f"{name:<{width}} <- {piece}" for name, piece in self.slices.items()]
+        return "\n".join(rows + [f"{name:<{width}} <- (its own)" for name in self.statistics])
+
+
+def plan_from_root(family: Family, submodel: SubModel) -> SlicePlan:
+    """Plan a sub-model as slices of the root network.
+
+    Raises:
+        WorkError: a tensor has no place in the root, which is an error of the family.
+    """
+    root = build_skeleton(family, family.root.config)
+    skeleton = build_skeleton(family, family.shrink(submodel))
+    return _plan(skeleton, family.module_map(submodel), root)
+
+
+def plan_between(family: Family, outer: SubModel, inner: SubModel) -> SlicePlan:
+    """Plan `inner` as slices of the standalone network of `outer`, which holds it."""
+    to_outer, to_inner = plan_from_root(family, outer), plan_from_root(family, inner)
+    name_in_outer = {piece.source: name for name, piece in to_outer.slices.items()}
+    slices = {}
+    for name, piece in to_inner.slices.items():
+        holder = name_in_outer.get(piece.source)
+        if holder is None or not _fits(piece.shape, to_outer.slices[holder].shape):
+            raise WorkError(f"{inner} is not nested in {outer}: {name} lies outside of it")
+        slices[name] = LeadingSlice(holder, piece.shape)
+    return SlicePlan(slices, to_inner.statistics)
+
+
+def _plan(skeleton: nn.Module, paths: Mapping[str, str | None], root: nn.Module) -> SlicePlan:
+    sources = {name: tuple(tensor.shape) for name, tensor in named_tensors(root).items()}
+    statistics = statistic_names(skeleton)
+    slices = {}
+    for name, tensor in named_tensors(skeleton).items():
+        if name in statistics:
+            continue
+        source, shape = _renamed(name, paths), tuple(tensor.shape)
+        if source not in sources:
+            raise WorkError(f"the plan has no source for {name} ({source} is not in the root)")
+        if not _fits(shape, sources[source]):
+            raise WorkError(f"{name} {shape} does not fit into {source} {sources[source]}")
+        slices[name] = LeadingSlice(source, shape)
+    return SlicePlan(slices, tuple(statistics))
+
+
+def _renamed(name: str, paths: Mapping[str, str | None]) -> str:
+    """Swap the longest mapped module path that `name` lies under."""
+    parts = name.split(".")
+    for size in range(len(parts) - 1, -1, -1):
+        prefix = ".".join(parts[:size])
+        if prefix in paths:
+            target = paths[prefix]
+            if target is None:
+                break
+            return ".".join(part for part in (target, *parts[size:]) if part)
+    raise WorkError(f"the plan has no rule for {name}: the family's module map does not name it")
+
+
+def _fits(shape: tuple[int, ...], bounds: tuple[int, ...]) -> bool:
+    return len(shape) == len(bounds) and all(
+        size <= bound for size, bound in zip(shape, bounds, strict=True)
+    )

@@ -1,0 +1,68 @@
+"""Skeletons: stock modules on the meta device, which have shapes but no memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from sortednet_cli.errors import RequestError
+from sortednet_cli.families import Config, Family
+from sortednet_cli.space import SearchSpace, SubModel
+
+
+def build_skeleton(family: Family, config: Config) -> nn.Module:
+    """Build a configuration's module on the meta device.
+
+    Raises:
+        RequestError: the stock class refuses the configuration.
+    """
+    try:
+        with torch.device("meta"):
+            return family.build(config)
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise RequestError(f"model.config: {family.loader} refused it: {error}") from error
+
+
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and persistent buffer by its state-dict name, tied ones twice."""
+    tensors = dict(module.named_parameters(remove_duplicate=False))
+    persistent = module.state_dict(keep_vars=True)
+    buffers = dict(module.named_buffers(remove_duplicate=False))
+    return tensors | {name: buffers[name] for name in persistent if name in buffers}
+
+
+def statistic_names(module: nn.Module) -> list[str]:
+    """Buffers that belong to the sub-model itself: running statistics of normalisation."""
+    return [
+        f"{path}.{name}" if path else name
+        for path, layer in module.named_modules()
+        if isinstance(layer, _NormBase) and layer.track_running_stats
+        for name, buffer in layer.named_buffers(recurse=False)
+        if buffer is not None
+    ]
+
+
+def shapes_of(module: nn.Module) -> Mapping[str, tuple[int, ...]]:
+    """Shapes by name: two sub-models with equal ones are the same network."""
+    return {name: tuple(tensor.shape) for name, tensor in named_tensors(module).items()}
+
+
+def check_space(family: Family, space: SearchSpace) -> None:
+    """Check that every sub-model builds and that no two are the same network.
+
+    Raises:
+        RequestError: a value is illegal for the family, or grid points coincide.
+    """
+    seen: dict[frozenset[tuple[str, tuple[int, ...]]], SubModel] = {}
+    for submodel in space.submodels:
+        skeleton = build_skeleton(family, family.shrink(submodel))
+        key = frozenset(shapes_of(skeleton).items())
+        if key in seen:
+            raise RequestError(
+                f"space: {seen[key]} and {submodel} resolve to one configuration;"
+                " take values further apart"
+            )
+        seen[key] = submodel

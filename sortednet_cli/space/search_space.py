@@ -1,0 +1,98 @@
+"""The search space: every sub-model that a run trains."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.space.submodel import SubModel, axis_rank
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """A grid of axis values, each axis ascending."""
+
+    axes: tuple[tuple[str, tuple[int | float, ...]], ...]
+
+    @classmethod
+    def of(cls, axes: Mapping[str, Sequence[int | float]]) -> SearchSpace:
+        ordered = sorted(axes.items(), key=lambda item: axis_rank(item[0]))
+        return cls(tuple((axis, tuple(sorted(map(_plain, values)))) for axis, values in ordered))
+
+    @property
+    def submodels(self) -> tuple[SubModel, ...]:
+        """All points, the first axis slowest, from the smallest to the largest."""
+        names = [axis for axis, _ in self.axes]
+        return tuple(
+            SubModel(tuple(zip(names, point, strict=True)))
+            for point in itertools.product(*(values for _, values in self.axes))
+        )
+
+    @property
+    def largest(self) -> SubModel:
+        return SubModel(tuple((axis, values[-1]) for axis, values in self.axes))
+
+    @property
+    def smallest(self) -> SubModel:
+        return SubModel(tuple((axis, values[0]) for axis, values in self.axes))
+
+    def __len__(self) -> int:
+        return math.prod(len(values) for _, values in self.axes)
+
+    def __contains__(self, submodel: object) -> bool:
+        return submodel in self.submodels
+
+    def resolve(self, requested: Mapping[str, int | float]) -> SubModel:
+        """Find the sub-model with the `requested` values, the largest on every other axis.
+
+        Raises:
+            RequestError: an axis is unknown, or a value is not in the search space; the
+                message lists the legal ones.
+        """
+        legal = dict(self.axes)
+        for axis in requested:
+            if axis not in legal:
+                raise RequestError(f"no axis {axis!r} here; the axes are {listed(legal)}")
+        chosen = {
+            axis: _nearest(axis, requested[axis], values) if axis in requested else values[-1]
+            for axis, values in self.axes
+        }
+        return SubModel(tuple(chosen.items()))
+
+    def named(self, name: str) -> SubModel:
+        """Find a sub-model by its string form; RequestError if there is none."""
+        for submodel in self.submodels:
+            if submodel.name == name:
+                return submodel
+        raise RequestError(
+            f"no sub-model {name!r}; they run from {self.smallest} to {self.largest}"
+        )
+
+    def nested_in(self, outer: SubModel) -> SearchSpace:
+        """Keep the values that fit inside `outer`: what can be cut out of it again."""
+        bounds = outer.axes
+        return SearchSpace(
+            tuple(
+                (axis, tuple(v for v in values if v <= bounds[axis])) for axis, values in self.axes
+            )
+        )
+
+    def as_lists(self) -> dict[str, list[int | float]]:
+        return {axis: list(values) for axis, values in self.axes}
+
+
+def _plain(value: int | float) -> int | float:
+    """Depth 8.0 in a file is depth 8; width 1 is 1.0: one value has one string form."""
+    return int(value) if float(value).is_integer() else float(value)
+
+
+def _nearest(axis: str, wanted: int | float, values: tuple[int | float, ...]) -> int | float:
+    for value in values:
+        if math.isclose(value, wanted, rel_tol=1e-6):
+            return value
+    raise RequestError(
+        f"{axis} {wanted:g} is not in the search space; legal values are {listed(values)}"
+    )

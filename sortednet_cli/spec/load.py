@@ -1,0 +1,133 @@
+"""From a preset or a file, and overrides, to a checked `RunSpec`."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+
+from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.spec.models import RunSpec
+
+Table = dict[str, Any]
+
+
+def preset_names() -> list[str]:
+    """List the presets that travel with the package."""
+    folder = resources.files("sortednet_cli") / "presets"
+    names = (entry.name for entry in folder.iterdir())
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+
+
+def preset_text(name: str) -> str:
+    """Return a preset's TOML, comments included; RequestError if there is none."""
+    if name not in preset_names():
+        close = difflib.get_close_matches(name, preset_names(), n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise RequestError(f"unknown preset {name!r}{hint}; presets: {listed(preset_names())}")
+    file = resources.files("sortednet_cli") / "presets" / f"{name}.toml"
+    return file.read_text(encoding="utf-8")
+
+
+def load_preset(name: str, overrides: Sequence[str] = ()) -> RunSpec:
+    """Read a preset and apply `a.b=value` overrides."""
+    return parse_spec(preset_text(name), where=f"preset {name}", name=name, overrides=overrides)
+
+
+def load_spec_file(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
+    """Read a spec file and apply `a.b=value` overrides."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"cannot read the spec {path}: {_reason(error)}") from error
+    return parse_spec(text, where=str(path), name=path.stem, overrides=overrides)
+
+
+def parse_spec(text: str, *, where: str, name: str, overrides: Sequence[str] = ()) -> RunSpec:
+    """Check a spec given as TOML.
+
+    Raises:
+        RequestError: it is not TOML, or fields are wrong; every wrong field is listed at
+            once with its path and what is legal there.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RequestError(f"{where} is not valid TOML: {error}") from error
+    table.setdefault("name", name)
+    for override in overrides:
+        _apply(table, override)
+    try:
+        return RunSpec.model_validate(table)
+    except ValidationError as error:
+        lines = [f"  {_explain(item)}" for item in error.errors(include_url=False)]
+        raise RequestError("\n".join([f"{where}: the spec is wrong", *lines])) from error
+
+
+def dump_spec(spec: RunSpec) -> str:
+    """Write a spec as TOML that `parse_spec` reads back to an equal spec."""
+    return tomli_w.dumps(_without_none(spec.model_dump(mode="json")))
+
+
+def _apply(table: Table, override: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise RequestError(f"--set {override!r}: write it as a.b=value")
+    value = _parse_value(text.strip())
+    if keys[0] == "train" and keys[-1] in ("updates", "epochs"):
+        # The two name one quantity: setting one replaces the other of the preset.
+        table.get("train", {}).pop("epochs" if keys[-1] == "updates" else "updates", None)
+    for key in keys[:-1]:
+        nested = table.setdefault(key, {})
+        if not isinstance(nested, dict):
+            raise RequestError(f"--set {override!r}: {key} is a value, not a table")
+        table = nested
+    table[keys[-1]] = value
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(item: Mapping[str, Any]) -> str:
+    path = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        legal = _legal_keys(item["loc"][:-1])
+        close = difflib.get_close_matches(str(item["loc"][-1]), legal, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return f"{path}: unknown key{hint}; the keys are {listed(legal)}"
+    message = item["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if item["type"] in ("missing", "value_error"):
+        return f"{path}: {message}" if path else message
+    return f"{path}: {message}, not {item['input']!r}"
+
+
+def _legal_keys(location: Sequence[Any]) -> list[str]:
+    model: Any = RunSpec
+    for part in location:
+        fields = getattr(model, "model_fields", {})
+        if part not in fields:
+            return []
+        model = fields[part].annotation
+    return list(getattr(model, "model_fields", {}))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

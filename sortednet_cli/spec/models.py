@@ -1,0 +1,183 @@
+"""What a run is asked to do, as frozen models that reject what they do not know."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+
+from sortednet_cli.errors import listed
+from sortednet_cli.spec.vocabulary import FAMILIES, SOURCES
+
+AxisValue = int | float
+PositiveFloat = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _known_family(name: object) -> object:
+    if name not in FAMILIES:
+        raise ValueError(f"unknown family {name!r}; the families are {listed(FAMILIES)}")
+    return name
+
+
+def _known_source(name: object) -> object:
+    if name not in SOURCES:
+        raise ValueError(f"unknown source {name!r}; the sources are {listed(SOURCES)}")
+    return name
+
+
+class SpecModel(BaseModel):
+    """Base of all specs: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class CustomAxis(SpecModel):
+    """How one axis of a `custom` family changes the factory's arguments. One verb each.
+
+    `scales`: arguments (numbers or lists of numbers) multiplied by the value and rounded.
+    `sets`: one argument that takes the value itself.
+    `stages`: one argument, a list of block counts for each stage, cut by `depth_order`.
+    """
+
+    scales: tuple[str, ...] = ()
+    sets: str | None = None
+    stages: str | None = None
+
+    @model_validator(mode="after")
+    def _one_verb(self) -> Self:
+        if sum(bool(verb) for verb in (self.scales, self.sets, self.stages)) != 1:
+            raise ValueError("needs exactly one of scales, sets, stages")
+        return self
+
+
+class CustomBlocks(SpecModel):
+    """Where the factory's module holds its blocks: one container path for each stage.
+
+    `before` and `after` count the modules of the container that are not blocks, for a
+    `Sequential` which also holds a stem or a tail.
+    """
+
+    paths: Annotated[tuple[str, ...], Field(min_length=1)]
+    before: Annotated[int, Field(ge=0)] = 0
+    after: Annotated[int, Field(ge=0)] = 0
+
+
+class ModelSpec(SpecModel):
+    """The root network: its family and the stock configuration it is built from."""
+
+    family: Annotated[str, BeforeValidator(_known_family)]
+    config: dict[str, Any] = Field(default_factory=dict)
+    depth_order: Literal["prefix", "balanced", "late-first"] | None = None
+    factory: str | None = None
+    axes: dict[str, CustomAxis] = Field(default_factory=dict)
+    blocks: CustomBlocks | None = None
+
+    @model_validator(mode="after")
+    def _custom_is_declared(self) -> Self:
+        if self.family != "custom":
+            if self.factory or self.axes or self.blocks:
+                raise ValueError("factory, axes and blocks belong to the family 'custom' alone")
+            orders = FAMILIES[self.family].depth_orders
+            if self.depth_order is not None and self.depth_order not in orders:
+                raise ValueError(
+                    f"depth_order of {self.family} is one of {listed(orders)},"
+                    f" not {self.depth_order!r}"
+                )
+            return self
+        if not self.factory or self.factory.count(":") != 1:
+            raise ValueError("the family 'custom' needs factory = \"package.module:function\"")
+        if not self.axes:
+            raise ValueError("the family 'custom' needs at least one table [model.axes.NAME]")
+        if "depth" in self.axes and self.blocks is None:
+            raise ValueError("a custom depth axis needs [model.blocks] with the blocks' paths")
+        return self
+
+
+class TrainSpec(SpecModel):
+    """How the nested network is trained."""
+
+    rule: Literal["sorted", "sandwich", "sum", "single"] = "sorted"
+    submodel: str | None = None
+    num_random: Annotated[int, Field(ge=0)] = 2
+    depth_weights: tuple[PositiveFloat, ...] | None = None
+    distill: bool = False
+    updates: PositiveInt | None = None
+    epochs: PositiveFloat | None = None
+    batch_size: PositiveInt = 128
+    accumulate: PositiveInt = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+    optimizer: Literal["sgd", "adamw", "rmsprop"] = "sgd"
+    lr: PositiveFloat = 0.1
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    decay: Literal["all", "weights"] = "weights"
+    schedule: Literal["cosine", "constant", "step", "exponential"] = "cosine"
+    lr_drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.75)
+    lr_end: Annotated[float, Field(gt=0, le=1)] = 0.01
+    warmup: Fraction = 0.05
+    label_smoothing: Fraction = 0.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    channels_last: bool = False
+    recalibrate_samples: PositiveInt = 2048
+    checkpoint_minutes: PositiveFloat = 2.0
+    log_every: PositiveInt = 10
+    tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.updates is None) == (self.epochs is None):
+            raise ValueError("give exactly one of train.updates and train.epochs")
+        if self.rule == "single" and self.distill:
+            raise ValueError("train.distill has no teacher under the rule 'single'")
+        if self.submodel is not None and self.rule != "single":
+            raise ValueError("train.submodel belongs to the rule 'single'")
+        if self.depth_weights is not None and self.rule != "sum":
+            raise ValueError("train.depth_weights belongs to the rule 'sum'")
+        return self
+
+
+class DataSpec(SpecModel):
+    """Where samples come from and how they are prepared."""
+
+    source: Annotated[str, BeforeValidator(_known_source)]
+    path: str | None = None
+    image_size: PositiveInt | None = None
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    augment: Literal["none", "crop", "resized-crop"] = "crop"
+    crop_padding: Annotated[int, Field(ge=0)] = 4
+    flip: bool = False
+    storage: Literal["auto", "memory", "stream"] = "auto"
+    workers: Annotated[int, Field(ge=0)] = 2
+
+
+class RunSpec(SpecModel):
+    """Everything a run needs to be repeated: `spec.toml` is this model."""
+
+    name: str
+    model: ModelSpec
+    space: dict[str, tuple[AxisValue, ...]]
+    train: TrainSpec
+    data: DataSpec
+
+    @model_validator(mode="after")
+    def _space_fits_family(self) -> Self:
+        axes = tuple(self.model.axes) or FAMILIES[self.model.family].axes
+        for axis, values in self.space.items():
+            if axis not in axes:
+                raise ValueError(f"space.{axis}: unknown axis; the axes are {listed(axes)}")
+            if not values:
+                raise ValueError(f"space.{axis}: needs at least one value")
+            if len(set(values)) != len(values):
+                raise ValueError(f"space.{axis}: a value stands twice in {list(values)}")
+            if min(values) <= 0:
+                raise ValueError(f"space.{axis}: values are positive")
+            if axis == "depth" and any(value != int(value) for value in values):
+                raise ValueError("space.depth: a depth is a whole number of blocks")
+            if axis == "width" and max(values) > 1:
+                raise ValueError("space.width: a width is a fraction of the root's, at most 1")
+        if not self.space:
+            raise ValueError(f"space: name at least one axis of {listed(axes)}")
+        return self

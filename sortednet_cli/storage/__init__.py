@@ -1,0 +1,1 @@
+"""Runs, checkpoints and artifacts on disk: safetensors, JSON and TOML, written whole."""

@@ -1,0 +1,57 @@
+"""Checkpoints: complete folders, and one small pointer file that names the newest."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sortednet_cli.errors import RequestError
+from sortednet_cli.storage.files import new_folder, read_json, write_json, write_text
+from sortednet_cli.storage.run import RunFolder
+from sortednet_cli.storage.tensors import read_tensors, write_tensors
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a training after `update` whole updates."""
+
+    update: int
+    seconds: float
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+
+
+def save_checkpoint(run: RunFolder, state: Checkpoint) -> None:
+    """Write a checkpoint, point to it, and drop the ones before it."""
+    name = f"step-{state.update}"
+    folder = run.checkpoints / name
+    if not folder.exists():
+        with new_folder(folder) as staging:
+            write_tensors(staging / "weights.safetensors", state.weights)
+            write_tensors(staging / "optimizer.safetensors", state.optimizer)
+            counters = {"update": state.update, "seconds": state.seconds}
+            write_json(staging / "counters.json", counters)
+    write_text(run.checkpoints / "latest", name + "\n")
+    for other in run.checkpoints.glob("step-*"):
+        if other.name != name:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def load_checkpoint(run: RunFolder) -> Checkpoint | None:
+    """Read the newest checkpoint; None if there is none yet."""
+    pointer = run.checkpoints / "latest"
+    if not pointer.exists():
+        return None
+    folder = run.checkpoints / pointer.read_text(encoding="utf-8").strip()
+    if not folder.is_dir():
+        raise RequestError(f"{pointer} is damaged: it names {folder.name}, which is not there")
+    counters: dict[str, Any] = read_json(folder / "counters.json")
+    return Checkpoint(
+        update=int(counters["update"]),
+        seconds=float(counters["seconds"]),
+        weights=read_tensors(folder / "weights.safetensors"),
+        optimizer=read_tensors(folder / "optimizer.safetensors"),
+    )

@@ -1,0 +1,161 @@
+"""The folder that a training writes. Knows files, not what trains."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sortednet_cli.errors import RequestError, WorkError
+from sortednet_cli.spec import RunSpec, dump_spec, parse_spec
+from sortednet_cli.storage.files import new_folder, read_json, write_json, write_text
+
+FORMAT = 1
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and small files of one run."""
+
+    path: Path
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @property
+    def statistics(self) -> Path:
+        return self.path / "statistics.safetensors"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def table(self) -> Path:
+        return self.path / "frontier.json"
+
+    @classmethod
+    def create(cls, path: Path, spec: RunSpec, manifest: Mapping[str, Any]) -> RunFolder:
+        """Write a new run with its spec and manifest; RequestError if `path` exists."""
+        with new_folder(path) as staging:
+            write_text(staging / "spec.toml", dump_spec(spec))
+            (staging / "checkpoints").mkdir()
+            (staging / "metrics.jsonl").touch()
+            write_json(staging / "run.json", {"format": FORMAT, "state": "training", **manifest})
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open an existing run; RequestError if the folder is none."""
+        if not path.is_dir():
+            raise RequestError(f"no run at {path}: there is no such folder")
+        if not (path / "run.json").is_file():
+            raise RequestError(f"{path} is neither a run nor an artifact")
+        check_format(read_json(path / "run.json"), path)
+        return cls(path)
+
+    def manifest(self) -> dict[str, Any]:
+        return read_json(self.path / "run.json")
+
+    def spec(self) -> RunSpec:
+        file = self.path / "spec.toml"
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RequestError(f"{file} is damaged: {error}") from error
+        return parse_spec(text, where=str(file), name=self.path.name)
+
+    @property
+    def finished(self) -> bool:
+        return self.manifest().get("state") == "finished"
+
+    def finish(self, seconds: float) -> None:
+        """Mark the run finished: everything it promises is on disk now."""
+        times = {"finished": time.time(), "train_seconds": seconds}
+        write_json(self.path / "run.json", {**self.manifest(), "state": "finished", **times})
+
+    def require_finished(self) -> None:
+        if not self.finished:
+            raise RequestError(
+                f"{self.path} has no finished weights yet;"
+                f" go on with: sortednet train --resume {self.path}"
+            )
+
+    def log(self, entry: Mapping[str, Any]) -> None:
+        """Append one line to the metrics."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def cut_log(self, update: int) -> None:
+        """Drop the lines of updates after `update`: they will be made again."""
+        lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if _update_of(line) <= update]
+        write_text(self.metrics, "".join(kept))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for writing; RequestError tells who holds it otherwise."""
+        try:
+            file = (self.path / ".lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise WorkError(f"cannot write into {self.path}: {error.strerror}") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise RequestError(f"{self.path} is being written by {holder}") from error
+            file.truncate(0)
+            file.write(f"process {os.getpid()}")
+            file.flush()
+            yield
+
+
+def newest_run(*, finished: bool) -> RunFolder:
+    """Find the newest finished (or newest unfinished) run under `runs/`.
+
+    Raises:
+        RequestError: there is none.
+    """
+    found = []
+    for manifest in RUNS.glob("*/run.json"):
+        try:
+            table = read_json(manifest)
+        except RequestError:
+            continue  # A damaged run is no candidate; naming it opens it and says why.
+        if (table.get("state") == "finished") == finished:
+            found.append((table.get("finished", table.get("created", 0.0)), manifest.parent))
+    if not found:
+        kind = "finished" if finished else "unfinished"
+        hint = "; train one with: sortednet train --preset digits-resnet" if finished else ""
+        raise RequestError(f"no {kind} run under {RUNS}/{hint}")
+    return RunFolder.open(max(found)[1])
+
+
+def check_format(manifest: Mapping[str, Any], path: Path) -> None:
+    """Refuse a folder of a newer format, or without one."""
+    number = manifest.get("format")
+    if not isinstance(number, int):
+        raise RequestError(f"{path} is damaged: its manifest has no format number")
+    if number > FORMAT:
+        raise RequestError(f"{path} has format {number}; this version reads up to {FORMAT}")
+
+
+def _update_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["update"])
+    except (ValueError, KeyError, TypeError):
+        return 1 << 62  # A line cut short by a kill is later than any checkpoint.

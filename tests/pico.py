@@ -1,0 +1,130 @@
+"""Pico models: one small root and search space for each family, in the family's real form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sortednet_cli.families import Family, open_family, root_of
+from sortednet_cli.nesting import NestedNetwork, init_network
+from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.spec import ModelSpec
+
+NUM_CLASSES = 5
+
+
+class FlatNet(nn.Module):
+    """A custom model whose blocks and tail share one Sequential, so that a cut shifts names."""
+
+    def __init__(self, hidden: int, layers: int, num_classes: int) -> None:
+        super().__init__()
+        blocks = [nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU()) for _ in range(layers)]
+        tail = [nn.LayerNorm(hidden), nn.Linear(hidden, num_classes)]
+        stem = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, hidden))
+        self.net = nn.Sequential(stem, *blocks, *tail)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.net(x)
+        return result
+
+
+@dataclass(frozen=True)
+class Pico:
+    model: dict[str, Any]
+    space: dict[str, list[int | float]]
+    image_size: int = 16
+
+    @property
+    def spec(self) -> ModelSpec:
+        return ModelSpec.model_validate(self.model)
+
+    def family(self) -> Family:
+        root = root_of(self.spec, channels=3, num_classes=NUM_CLASSES)
+        return open_family(root, [self.model.get("factory", "")])
+
+    @property
+    def search_space(self) -> SearchSpace:
+        return SearchSpace.of(self.space)
+
+    def network(self, seed: int = 0, *, training: bool = True) -> NestedNetwork:
+        family = self.family()
+        network = NestedNetwork(family, self.search_space, init_network(family, seed))
+        if training:
+            network.enable_training()
+        return network
+
+    def images(self, count: int = 4) -> Tensor:
+        generator = torch.Generator().manual_seed(1)
+        return torch.randn(count, 3, self.image_size, self.image_size, generator=generator)
+
+    def spread(self) -> list[SubModel]:
+        """Corners and middle of the search space."""
+        space = self.search_space
+        picked = [space.smallest, space.submodels[len(space) // 2], space.submodels[-2]]
+        return list(dict.fromkeys([*picked, space.largest]))
+
+
+WIDTHS: list[int | float] = [0.5, 0.75, 1.0]
+
+PICOS = {
+    "preact_basic": Pico(
+        {
+            "family": "preact_resnet",
+            "depth_order": "balanced",
+            "config": {"channels": [4, 8], "blocks": [2, 3], "strides": [1, 2]},
+        },
+        {"width": WIDTHS, "depth": [2, 3, 4, 5]},
+    ),
+    "preact_bottleneck": Pico(
+        {
+            "family": "preact_resnet",
+            "depth_order": "late-first",
+            "config": {
+                "channels": [4, 8],
+                "blocks": [2, 2],
+                "strides": [1, 2],
+                "block": "bottleneck",
+            },
+        },
+        {"width": WIDTHS, "depth": [2, 3, 4]},
+    ),
+    "preact_prefix_instance": Pico(
+        {
+            "family": "preact_resnet",
+            "depth_order": "prefix",
+            "config": {"channels": [4, 8], "blocks": [2, 2], "strides": [1, 2], "norm": "instance"},
+        },
+        {"width": WIDTHS, "depth": [1, 2, 3, 4]},
+    ),
+    "mobilenet_v2": Pico(
+        {
+            "family": "mobilenet_v2",
+            "depth_order": "balanced",
+            "config": {
+                "inverted_residual_setting": [[1, 16, 1, 1], [2, 24, 3, 2], [2, 48, 2, 1]],
+                "dropout": 0.0,
+            },
+        },
+        {"width": WIDTHS, "depth": [3, 4, 5, 6]},
+    ),
+    "resnet50": Pico(
+        {"family": "resnet50", "config": {"layers": [1, 2, 2, 1], "width_per_group": 8}},
+        {"width": WIDTHS, "depth": [4, 5, 6]},
+        image_size=32,
+    ),
+    "custom": Pico(
+        {
+            "family": "custom",
+            "factory": "tests.pico:FlatNet",
+            "depth_order": "prefix",
+            "config": {"hidden": 8, "layers": 4, "num_classes": NUM_CLASSES},
+            "axes": {"width": {"scales": ["hidden"]}, "depth": {"sets": "layers"}},
+            "blocks": {"paths": ["net"], "before": 1, "after": 2},
+        },
+        {"width": WIDTHS, "depth": [1, 2, 3, 4]},
+        image_size=8,
+    ),
+}
