@@ -53,9 +53,7 @@ def test_largest_is_the_plain_module(pico: Pico) -> None:
     for module in (plain, largest):
         module.train()
         _loss(module, pico).backward()
-    for (name, expected), found in zip(
-        plain.named_parameters(), largest.parameters(), strict=True
-    ):
+    for (name, expected), found in zip(plain.named_parameters(), largest.parameters(), strict=True):
         assert torch.equal(expected.grad, found.grad), name
         assert found.is_contiguous(), name
 
