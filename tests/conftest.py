@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 
+from tests.commands import TINY, command
 from tests.pico import PICOS, Pico
 
 
@@ -16,3 +21,33 @@ def _one_thread() -> None:
 @pytest.fixture(params=sorted(PICOS))
 def pico(request: pytest.FixtureRequest) -> Pico:
     return PICOS[request.param]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One tiny finished run of the digits; copy it before changing it."""
+    folder, before = tmp_path_factory.mktemp("trained"), Path.cwd()
+    os.chdir(folder)
+    try:
+        done = command("train", *TINY, "--quiet")
+    finally:
+        os.chdir(before)
+    assert (done.code, done.err) == (0, ""), done
+    return folder / done.out.strip()
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder; caches lie elsewhere."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("SORTEDNET_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+@pytest.fixture
+def home(work: Path, trained: Path) -> Path:
+    """A working folder with the finished run `runs/digits-resnet`."""
+    shutil.copytree(trained, work / "runs" / trained.name)
+    return work

@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-import click
 import typer
 
 from sortednet_cli.cli.evaluate import evaluate
@@ -17,6 +17,10 @@ from sortednet_cli.cli.info import info
 from sortednet_cli.cli.presets import presets
 from sortednet_cli.cli.train import train
 from sortednet_cli.errors import SortednetError
+
+# Newer typer brings its own copy of click, older uses the installed one; both export this class
+# alone of its errors; all that a wrong command line can raise is of the class above it.
+_UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="sortednet",
@@ -55,19 +59,28 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result = app(args=list(arguments), prog_name="sortednet", standalone_mode=False)
         sys.stdout.flush()
-    except click.ClickException as error:
+    except _UsageError as error:
         error.show()
-        return error.exit_code
+        return 2
     except SortednetError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # What is still buffered must not fail again while Python shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _leave_pipe()
+    except SystemExit as error:
+        # typer and rich turn a closed pipe into SystemExit(1).
+        if isinstance(error.__context__, BrokenPipeError):
+            return _leave_pipe()
+        raise
     return result if isinstance(result, int) else 0
+
+
+def _leave_pipe() -> int:
+    """What is still buffered must not fail again while Python shuts down."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+    return 0
 
 
 def main() -> None:

@@ -17,12 +17,8 @@ if TYPE_CHECKING:
 SourceArgument = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[RUN|ARTIFACT]", help="Default: the newest finished run.", show_default=False
+        metavar="RUN|ARTIFACT", help="Default: the newest finished run.", show_default=False
     ),
-]
-RunArgument = Annotated[
-    Path | None,
-    typer.Argument(metavar="[RUN]", help="Default: the newest finished run.", show_default=False),
 ]
 WidthOption = Annotated[
     float | None,

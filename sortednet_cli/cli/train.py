@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def train(
     run: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN]", help="With --resume: the run to go on with."),
+        typer.Argument(metavar="RUN", help="With --resume: the run to go on with."),
     ] = None,
     preset: Annotated[
         str | None, typer.Option("--preset", help="A preset's name: see `sortednet presets`.")
@@ -110,7 +110,7 @@ def _drive(fit: Fit, quiet: bool) -> Finished:
 
     stop = _StopRequest()
     try:
-        with fit.run.lock(), Talk(quiet) as talk:
+        with stop, fit.run.lock(), Talk(quiet) as talk:
             for event in fit.events(stop):
                 if isinstance(event, Progress):
                     talk.update("train", event.update, event.total, _detail(event))
@@ -146,8 +146,16 @@ class _StopRequest:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._receive)
+            self._handlers[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def __call__(self) -> bool:
         return self.signal_number is not None

@@ -105,7 +105,7 @@ class LoadedRun(Source):
         module = init_network(self.family, seed=0)
         _load_weights(module, self.weights_file)
         stored = read_statistics(RunFolder(self.path).statistics)
-        place(module, torch.device(device), channels_last=False)
+        place(module.eval(), torch.device(device), channels_last=False)
         return NestedNetwork(self.family, self.space, module, stored)
 
 

@@ -69,7 +69,9 @@ class NestedNetwork:
         return next(iter(self._tensors.values())).device
 
     def at(self, submodel: SubModel | None = None, /, **axes: int | float) -> nn.Module:
-        """Return a sub-model's module, in the mode (train or eval) it was last put in.
+        """Return a sub-model's module: the same object every time.
+
+        A new one is in the root's mode (train or eval) and stays as it is put later.
 
         Raises:
             RequestError: a value is not in the search space.
@@ -143,7 +145,7 @@ class NestedNetwork:
                     made[id(old)].grad = self.gradients[piece.source][piece.index]
             setattr(owner, leaf, made[id(old)])
         self._fill_buffers(module, submodel, plan)
-        return module
+        return module.train(self.module.training)
 
     def _fill_buffers(self, module: nn.Module, submodel: SubModel, plan: SlicePlan) -> None:
         """Give the sub-model its own statistics, and non-persistent buffers their values."""

@@ -10,12 +10,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from torch import nn
 
 from sortednet_cli.errors import WorkError
 from sortednet_cli.families import Family
-from sortednet_cli.nesting.skeleton import build_skeleton, named_tensors, statistic_names
+from sortednet_cli.nesting.skeleton import (
+    build_skeleton,
+    named_tensors,
+    shapes_of,
+    statistic_names,
+)
 from sortednet_cli.space import SubModel
 
 
@@ -76,9 +82,8 @@ def plan_from_root(family: Family, submodel: SubModel) -> SlicePlan:
     Raises:
         WorkError: a tensor has no place in the root, which is an error of the family.
     """
-    root = build_skeleton(family, family.root.config)
     skeleton = build_skeleton(family, family.shrink(submodel))
-    return _plan(skeleton, family.module_map(submodel), root)
+    return _plan(skeleton, family.module_map(submodel), _root_shapes(family))
 
 
 def plan_between(family: Family, outer: SubModel, inner: SubModel) -> SlicePlan:
@@ -94,8 +99,16 @@ def plan_between(family: Family, outer: SubModel, inner: SubModel) -> SlicePlan:
     return SlicePlan(slices, to_inner.statistics)
 
 
-def _plan(skeleton: nn.Module, paths: Mapping[str, str | None], root: nn.Module) -> SlicePlan:
-    sources = {name: tuple(tensor.shape) for name, tensor in named_tensors(root).items()}
+@lru_cache(maxsize=8)
+def _root_shapes(family: Family) -> Mapping[str, tuple[int, ...]]:
+    return shapes_of(build_skeleton(family, family.root.config))
+
+
+def _plan(
+    skeleton: nn.Module,
+    paths: Mapping[str, str | None],
+    sources: Mapping[str, tuple[int, ...]],
+) -> SlicePlan:
     statistics = statistic_names(skeleton)
     slices = {}
     for name, tensor in named_tensors(skeleton).items():

@@ -1,0 +1,93 @@
+"""Running commands as a shell would: in this process where that is enough, or in their own."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from sortednet_cli.cli.main import run
+
+SORTEDNET = Path(sys.executable).with_name("sortednet")
+TINY = (
+    "--preset=digits-resnet",
+    "--set=train.updates=3",
+    "--set=space.width=[0.5,1.0]",
+    "--set=space.depth=[1,8]",
+    "--set=model.config.channels=[8]",
+)
+"""Arguments of `train` for a run that takes a moment."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def command(*arguments: str | Path) -> Done:
+    """Run a command in this process and in the working folder."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run([str(argument) for argument in arguments])
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment with the entry point in PATH and one thread."""
+    path = f"{SORTEDNET.parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **variables}
+
+
+def shell(script: str, **variables: str) -> Done:
+    """Run a bash script under pipefail, with `sortednet` in PATH."""
+    bash = shutil.which("bash") or "bash"
+    done = subprocess.run(
+        [bash, "-euo", "pipefail", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=environment(**variables),
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[str]:
+    """Start a command in a process of its own."""
+    return subprocess.Popen(
+        [SORTEDNET, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+
+
+def listing(folder: Path) -> dict[str, str]:
+    """Everything under a folder, hidden files too, with a digest of each file."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.is_file()
+        else "folder"
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def refused(done: Done, code: int, *fragments: str) -> None:
+    """Assert that a command ended with one clear message and printed no data."""
+    assert done.code == code, done
+    assert done.out == "", done
+    assert "Traceback" not in done.err, done
+    assert done.err.lower().count("error:") == 1, done
+    for fragment in fragments:
+        assert fragment in done.err, (fragment, done)

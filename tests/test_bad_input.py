@@ -1,0 +1,573 @@
+"""Every mistake ends with one clear message and its exit code, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands import TINY, command, environment, listing, refused
+from tests.data.made import tree_files, write_tree
+
+RUN = Path("runs/digits-resnet")
+FLAT = """
+[model]
+family = "custom"
+factory = "{factory}"
+depth_order = "prefix"
+config = {{ {arguments} }}
+axes = {{ width = {{ scales = ["hidden"] }} }}
+[space]
+width = [0.5, 1.0]
+[train]
+updates = 2
+batch_size = 4
+[data]
+source = "image-folder"
+path = "images"
+"""
+
+
+def flat_spec(factory: str = "tests.pico:FlatNet", arguments: str | None = None) -> Path:
+    """Write a spec of a custom factory with the images that it wants."""
+    write_tree(Path("images"), tree_files({"train": 6, "test": 2}))
+    chosen = arguments or "hidden = 8, layers = 1, num_classes = 3"
+    Path("flat.toml").write_text(FLAT.format(factory=factory, arguments=chosen))
+    return Path("flat.toml")
+
+
+def edit(path: Path, *keys: str | int, value: Any = None) -> None:
+    """Set one value of a JSON file; None removes it."""
+    table: Any = json.loads(path.read_text())
+    place = table
+    for key in keys[:-1]:
+        place = place[key]
+    if value is None:
+        del place[keys[-1]]
+    else:
+        place[keys[-1]] = value
+    path.write_text(json.dumps(table))
+
+
+def unfinished() -> None:
+    """Turn the finished run into one that was killed after its last checkpoint."""
+    edit(RUN / "run.json", "state", value="training")
+    for name in ("weights.safetensors", "statistics.safetensors", "frontier.json"):
+        (RUN / name).unlink()
+
+
+WRONG_SPECS = {
+    "preset-close": (["--preset=digit-resnet"], ["did you mean digits-resnet?", "cifar10-resnet"]),
+    "preset-far": (["--preset=zzz"], ["unknown preset 'zzz'", "digits-resnet"]),
+    "no-spec": ([], ["--preset", "--config"]),
+    "two-specs": (["--preset=digits-resnet", "--config=x.toml"], ["--preset", "--config"]),
+    "no-file": (["--config=missing.toml"], ["missing.toml", "No such file"]),
+    "folder-as-file": (["--config=."], ["cannot read the spec"]),
+    "run-named": ([*TINY, "somewhere"], ["somewhere", "--out"]),
+    "all-at-once": (
+        [
+            "--preset=digits-resnet",
+            "--set=train.learning_rate=1",
+            "--set=model.nope=1",
+            "--set=train.updates=many",
+            "--set=train.momentum=2",
+            "--set=train.rule=nope",
+            "--set=data.source=imagnet",
+        ],
+        [
+            "train.learning_rate: unknown key",
+            "model.nope: unknown key; the keys are family, config",
+            "train.updates: ",
+            "not 'many'",
+            "train.momentum: ",
+            "'sorted', 'sandwich', 'sum' or 'single'",
+            "unknown source 'imagnet'; the sources are digits, mnist",
+        ],
+    ),
+    "close-key": ([*TINY, "--set=train.weight_deca=1"], ["did you mean weight_decay?"]),
+    "set-form": ([*TINY, "--set=train.lr"], ["--set 'train.lr'", "a.b=value"]),
+    "set-in-value": ([*TINY, "--set=train.lr.x=1"], ["--set 'train.lr.x=1'", "lr"]),
+    "set-table": ([*TINY, "--set=train=1", "--set=train.epochs=1"], ["train"]),
+    "space-scalar": ([*TINY, "--set=space.width=0.5"], ["space.width", "tuple"]),
+    "space-empty": ([*TINY, "--set=space.width=[]"], ["space.width: needs at least one value"]),
+    "space-twice": ([*TINY, "--set=space.width=[1,1.0]"], ["space.width: a value stands twice"]),
+    "space-nan": ([*TINY, "--set=space.width=[nan,1]"], ["space.width", "finite"]),
+    "space-zero": ([*TINY, "--set=space.width=[0,1]"], ["space.width: values are positive"]),
+    "space-wide": ([*TINY, "--set=space.width=[1,2]"], ["space.width", "at most 1"]),
+    "space-half": ([*TINY, "--set=space.depth=[1.5]"], ["space.depth", "whole number"]),
+    "axis": ([*TINY, "--set=space.heads=[1,2]"], ["space.heads", "the axes are width, depth"]),
+    "family": (
+        [*TINY, "--set=model.family=vit"],
+        ["unknown family 'vit'", "preact_resnet", "custom"],
+    ),
+    "coincide": (
+        [*TINY, "--set=space.width=[0.99,1.0]"],
+        ["space: ", "w0.99-d1 and w1-d1 resolve to one configuration"],
+    ),
+    "too-deep": ([*TINY, "--set=space.depth=[1,9]"], ["depth 9 is out of range", "1 to 8"]),
+    "too-thin": ([*TINY, "--set=space.width=[0.01,1]"], ["width 0.01 leaves no channel of 8"]),
+    "batch-size": ([*TINY, "--set=train.batch_size=5000"], ["train.batch_size = 5000", "training"]),
+    "depth-weights": (
+        [*TINY, "--set=train.rule=sum", "--set=train.depth_weights=[1,2,3]"],
+        ["train.depth_weights: 3 weights for 2 depths"],
+    ),
+    "weights-alone": (
+        [*TINY, "--set=train.depth_weights=[1,2]"],
+        ["train.depth_weights belongs to the rule 'sum'"],
+    ),
+    "submodel": (
+        [*TINY, "--set=train.rule=single", "--set=train.submodel=w9-d9"],
+        ["train.submodel", "no sub-model 'w9-d9'", "w0.5-d1 to w1-d8"],
+    ),
+    "model-key": ([*TINY, "--set=model.config.chanels=[8]"], ["model.config", "chanels"]),
+    "model-type": ([*TINY, "--set=model.config.channels=8"], ["model.config"]),
+    "model-text": ([*TINY, "--set=model.config.blocks=many"], ["model.config"]),
+    "model-negative": ([*TINY, "--set=model.config.strides=[0]"], ["model.config"]),
+    "model-short": ([*TINY, "--set=model.config.strides=[1,2]"], ["model.config", "each stage"]),
+    "num-classes": ([*TINY, "--set=model.config.num_classes=5"], ["model.config", "num_classes"]),
+    "device": ([*TINY, "--device=nonsense"], ["--device nonsense: no such device"]),
+    "device-far": ([*TINY, "--device=cuda:99"], ["--device cuda:99: no such device"]),
+    "device-meta": ([*TINY, "--device=meta"], ["--device meta", "cpu"]),
+    "data-missing": (
+        [*TINY, "--set=data.source=image-folder", "--data=nowhere"],
+        ["data.path", "nowhere does not exist", "train/CLASS/"],
+    ),
+    "data-unwanted": ([*TINY, "--data=."], ["data.path", "digits", "take no path"]),
+    "out-exists": ([*TINY, "--out=taken"], ["taken exists", "--out"]),
+    "out-in-file": ([*TINY, "--out=file/run"], ["cannot write into file", "Not a directory"]),
+    "quiet-verbose": ([*TINY, "--quiet", "--verbose"], ["--quiet and --verbose"]),
+    "option": ([*TINY, "--pressed"], ["--pressed"]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(WRONG_SPECS))
+def test_wrong_training(work: Path, name: str) -> None:
+    arguments, fragments = WRONG_SPECS[name]
+    (work / "taken").mkdir()
+    (work / "file").touch()
+    before = listing(work)
+    refused(command("train", *arguments), 2, *fragments)
+    assert listing(work) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "fragments"),
+    [
+        ("[model", ["mine.toml is not valid TOML"]),
+        ("model = 1\nspace = 2", ["mine.toml", "model: ", "space: ", "train: ", "data: "]),
+        (
+            '[model]\nfamily = "nope"\n[space]\n[train]\nlrr = 1\n[data]\nsorce = "digits"\n',
+            ["unknown family 'nope'", "train.lrr: unknown key", "data.sorce: unknown key"],
+        ),
+        (
+            '[model]\nfamily = "preact_resnet"\n[space]\nwidth = [1]\n'
+            '[train]\n[data]\nsource = "digits"\n',
+            ["train.updates and train.epochs"],
+        ),
+        ("\udcff", ["cannot read the spec mine.toml"]),
+    ],
+)
+def test_wrong_spec_file(work: Path, text: str, fragments: list[str]) -> None:
+    Path("mine.toml").write_text(text, errors="surrogateescape")
+    before = listing(work)
+    refused(command("train", "--config", "mine.toml"), 2, *fragments)
+    assert listing(work) == before
+
+
+WRONG_REQUESTS = {
+    "command": (["evil"], ["evil"]),
+    "preset": (["presets", "show", "digit-resnet"], ["did you mean digits-resnet?"]),
+    "preset-unnamed": (["presets", "show"], ["needs a name"]),
+    "preset-extra": (["presets", "list", "digits-resnet"], ["presets show digits-resnet"]),
+    "info-missing": (["info", "nowhere"], ["nowhere", "no such folder"]),
+    "info-other": (["info", "."], ["neither a run nor an artifact"]),
+    "info-axes": (["info", RUN, "--width=1"], ["--plan"]),
+    "run-missing": (["eval", "nowhere"], ["nowhere", "no such folder"]),
+    "axes-and-all": (["eval", "--all", "--width=1"], ["--all"]),
+    "split": (["eval", "--split=best"], ["--split", "validation"]),
+    "device": (["eval", "--device=nonsense"], ["--device nonsense: no such device"]),
+    "data-missing": (["eval", "--data=nowhere"], ["data.path"]),
+    "cost": (["frontier", "--cost=price"], ["--cost", "latency"]),
+    "plot-suffix": (["frontier", "--plot=a.jpg"], ["--plot a.jpg", ".svg or .png"]),
+    "plot-folder": (["frontier", "--plot=no/a.svg"], ["--plot no/a.svg", "there is no folder"]),
+    "plot-is-folder": (["frontier", "--plot=d.svg"], ["--plot d.svg", "is a folder"]),
+    "format": (["extract", "--format=zip"], ["--format", "safetensors"]),
+    "axes-and-budget": (["extract", "--width=1", "--max-params=1M"], ["axes", "budget"]),
+    "out-exists": (["extract", "--out=taken"], ["taken exists", "--out"]),
+    "out-link": (["extract", "--out=link"], ["link exists", "--out"]),
+    "out-in-file": (["extract", "--out=file/a"], ["cannot write into file", "Not a directory"]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(WRONG_REQUESTS))
+def test_wrong_request(home: Path, name: str) -> None:
+    arguments, fragments = WRONG_REQUESTS[name]
+    (home / "taken").mkdir()
+    (home / "d.svg").mkdir()
+    (home / "file").touch()
+    (home / "link").symlink_to("nowhere")
+    before = listing(home)
+    refused(command(*arguments), 2, *fragments)
+    assert listing(home) == before
+
+
+@pytest.mark.parametrize("start", [["eval"], ["extract"], ["info", RUN, "--plan"]])
+@pytest.mark.parametrize(
+    ("axes", "fragments"),
+    [
+        (["--width=0.75"], ["width 0.75", "legal values are 0.5, 1"]),
+        (["--width=nan"], ["width nan", "legal values are 0.5, 1"]),
+        (["--depth=9"], ["depth 9", "legal values are 1, 8"]),
+        (["--depth=1.5"], ["--depth"]),
+        (["--axis=heads=2"], ["no axis 'heads' here; the axes are width, depth"]),
+        (["--axis=width"], ["--axis 'width'", "name=number"]),
+        (["--axis=width=x"], ["--axis 'width=x'", "name=number"]),
+        (["--axis=depth=1.5"], ["depth 1.5", "legal values are 1, 8"]),
+        (["--width=1", "--axis=width=0.5"], ["width is given twice"]),
+    ],
+)
+def test_sub_model_outside_the_search_space(
+    home: Path, start: list[str | Path], axes: list[str], fragments: list[str]
+) -> None:
+    before = listing(home)
+    refused(command(*start, *axes), 2, *fragments)
+    assert listing(home) == before
+
+
+@pytest.mark.parametrize("name", ["frontier", "extract"])
+@pytest.mark.parametrize(
+    ("budget", "fragments"),
+    [
+        (["--max-params=10"], ["no sub-model fits params <= 10", "the smallest has 414"]),
+        (["--max-macs=1k"], ["no sub-model fits macs <= 1k", "the smallest has 7.208k"]),
+        (["--max-latency-ms=1e-9"], ["no sub-model fits latency_ms", "the smallest has"]),
+        (["--max-params=lots"], ["--max-params", "'lots'", "200k"]),
+        (["--max-macs=-5"], ["--max-macs", "'-5'", "200k"]),
+        (["--max-params=0"], ["--max-params", "'0'"]),
+        (["--max-params=1T"], ["--max-params", "'1T'"]),
+        (["--max-params=1e999"], ["--max-params", "'1e999'"]),
+        (["--max-params="], ["--max-params", "''"]),
+        (["--max-latency-ms=0"], ["--max-latency-ms must be positive"]),
+        (["--max-latency-ms=nan"], ["--max-latency-ms must be positive"]),
+        (["--max-latency-ms=fast"], ["--max-latency-ms"]),
+        (["--max-params=1M", "--max-macs=1M"], ["--max-params, --max-macs and --max-latency-ms"]),
+    ],
+)
+def test_impossible_budget(home: Path, name: str, budget: list[str], fragments: list[str]) -> None:
+    before = listing(home)
+    refused(command(name, *budget, "--quiet"), 2, *fragments)
+    assert listing(home) == before
+
+
+def test_no_run_at_all(work: Path) -> None:
+    for arguments in (["eval"], ["frontier"], ["extract"]):
+        refused(command(*arguments), 2, "no finished run under runs/", "sortednet train")
+    refused(command("train", "--resume"), 2, "no unfinished run under runs/")
+    refused(command("train", "--resume", "nowhere"), 2, "nowhere", "no such folder")
+    assert listing(work) == {}
+
+
+def test_data_that_cannot_be_read(work: Path) -> None:
+    (work / "empty").mkdir()
+    write_tree(work / "flawed", {**tree_files(), "train/b/bad.png": b"no image"})
+    (work / "text.tar").write_text("no tar")
+    before = listing(work)
+    start = ("train", *TINY, "--set=data.source=image-folder", "--set=train.batch_size=4")
+    for data, fragment in {
+        "empty": "train/CLASS/",
+        "flawed": "train/b/bad.png",
+        "text.tar": "text.tar",
+    }.items():
+        refused(command(*start, "--quiet", "--data", data), 2, fragment)
+    assert listing(work) == before
+
+
+def test_data_with_other_classes_than_the_run(work: Path) -> None:
+    write_tree(work / "abc", tree_files(classes="abc"))
+    write_tree(work / "abd", tree_files(classes="abd"))
+    write_tree(work / "large", tree_files(size=16))
+    start = ("train", *TINY, "--set=data.source=image-folder", "--set=train.batch_size=4")
+    assert command(*start, "--data=abc", "--quiet").code == 0
+    before = listing(work)
+    refused(
+        command("eval", "--data=abd", "--quiet"),
+        2,
+        "the classes of abd are not those the model was made for (abc)",
+        "only in the data: d",
+    )
+    refused(command("eval", "--data=large", "--quiet"), 2, "16 pixels wide", "made for 8")
+    assert listing(work) == before
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def foreign(path: Path) -> None:
+    header = b'{"other":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}       '
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
+
+
+def text(path: Path) -> None:
+    path.write_text("no tensors here")
+
+
+def huge_header(path: Path) -> None:
+    path.write_bytes(b"\xff" * 64)
+
+
+HARMS = [truncate, foreign, text, huge_header, Path.unlink]
+
+
+@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("file", ["weights.safetensors", "statistics.safetensors"])
+def test_damaged_tensors_of_a_run(home: Path, file: str, harm: Any) -> None:
+    harm(RUN / file)
+    before = listing(home)
+    refused(command("eval"), 2, file)
+    refused(command("extract"), 2, file)
+    assert listing(home) == before
+
+
+def test_damaged_tensors_of_an_artifact(home: Path) -> None:
+    assert command("extract", "--out=cut", "--quiet").code == 0
+    whole = Path("cut/model.safetensors").read_bytes()
+    for harm in HARMS:
+        Path("cut/model.safetensors").write_bytes(whole)
+        harm(Path("cut/model.safetensors"))
+        before = listing(home)
+        refused(command("eval", "cut"), 2, "model.safetensors")
+        refused(command("extract", "cut"), 2, "model.safetensors")
+        assert listing(home) == before
+
+
+DAMAGE: list[tuple[str, tuple[str | int, ...], Any]] = [
+    ("run.json", ("format",), None),
+    ("run.json", ("format",), "one"),
+    ("run.json", ("state",), None),
+    ("run.json", ("state",), 3),
+    ("run.json", ("root",), None),
+    ("run.json", ("root",), []),
+    ("run.json", ("root", "family"), "vit"),
+    ("run.json", ("root", "config"), 3),
+    ("run.json", ("root", "config", "channels"), "wide"),
+    ("run.json", ("root", "depth_order"), 3),
+    ("run.json", ("data",), None),
+    ("run.json", ("data", "classes"), 3),
+    ("run.json", ("data", "classes"), None),
+    ("run.json", ("data", "mean"), ["a"]),
+    ("run.json", ("data", "num_classes"), "ten"),
+    ("frontier.json", ("submodels",), None),
+    ("frontier.json", ("submodels",), 3),
+    ("frontier.json", ("submodels", 0), None),
+    ("frontier.json", ("submodels", 0), 3),
+    ("frontier.json", ("submodels", 0, "axes"), {"width": "wide"}),
+    ("frontier.json", ("submodels", 0, "axes", "depth"), None),
+    ("frontier.json", ("submodels", 0, "params"), "many"),
+    ("frontier.json", ("submodels", 0, "macs"), None),
+    ("frontier.json", ("submodels", 0, "metrics"), {}),
+    ("frontier.json", ("submodels", 0, "metrics", "validation"), {}),
+    ("frontier.json", ("submodels", 0, "metrics", "validation", "loss"), "small"),
+]
+
+
+@pytest.mark.parametrize(("file", "keys", "value"), DAMAGE)
+def test_damaged_json_of_a_run(
+    home: Path, file: str, keys: tuple[str | int, ...], value: Any
+) -> None:
+    edit(RUN / file, *keys, value=value)
+    before = listing(home)
+    for arguments in (["frontier", RUN], ["eval", RUN], ["extract", RUN, "--max-params=1M"]):
+        refused(command(*arguments), 2, "is damaged", f"{RUN}")
+    done = command("info", RUN)
+    assert done.code == 0 or "is damaged" in done.err
+    assert listing(home) == before
+
+
+@pytest.mark.parametrize("file", ["run.json", "frontier.json", "spec.toml"])
+@pytest.mark.parametrize("content", ["", "[", "[1]", "\udcff", "null"])
+def test_unreadable_text_of_a_run(home: Path, file: str, content: str) -> None:
+    (RUN / file).write_text(content, errors="surrogateescape")
+    before = listing(home)
+    for name in ("info", "eval", "extract", "frontier"):
+        refused(command(name, RUN), 2, f"{RUN / file}")
+    assert listing(home) == before
+
+
+@pytest.mark.parametrize("file", ["frontier.json", "spec.toml"])
+def test_missing_text_of_a_run(home: Path, file: str) -> None:
+    (RUN / file).unlink()
+    before = listing(home)
+    for name in ("info", "eval", "extract", "frontier"):
+        refused(command(name, RUN), 2, f"{RUN / file}")
+    assert listing(home) == before
+
+
+def test_newer_format(home: Path) -> None:
+    assert command("extract", "--out=cut", "--quiet").code == 0
+    edit(RUN / "run.json", "format", value=99)
+    edit(Path("cut/sortednet.json"), "format", value=99)
+    for path in (RUN, Path("cut")):
+        for name in ("info", "eval", "extract", "frontier"):
+            refused(command(name, path), 2, f"{path} has format 99; this version reads up to 1")
+
+
+def test_damaged_manifest_of_an_artifact(home: Path) -> None:
+    assert command("extract", "--out=cut", "--quiet").code == 0
+    file = Path("cut/sortednet.json")
+    whole = file.read_text()
+    damage: list[tuple[tuple[str | int, ...], Any]] = [
+        *[((key,), None) for key in json.loads(whole) if key not in ("parent", "config_digest")],
+        *[((key,), 3) for key in ("run", "root", "submodel", "space", "data", "data_spec")],
+        (("submodels",), 3),
+        (("submodels", 0), None),
+        (("submodels", 0, "params"), "many"),
+        (("submodel", "axes"), {"width": "wide", "depth": 8}),
+        (("submodel", "metrics"), 3),
+        (("space", "width"), "wide"),
+        (("space", "width"), ["wide"]),
+        (("space", "depth"), []),
+        (("data_spec", "source"), "imagnet"),
+        (("root", "family"), "vit"),
+    ]
+    for keys, value in damage:
+        file.write_text(whole)
+        edit(file, *keys, value=value)
+        before = listing(home)
+        needed = keys[0] not in ("versions", "loader", "verified", "plan_digest")
+        for name in ("info", "eval", "extract", "frontier") if needed else ("info",):
+            done = command(name, "cut")
+            if done.code == 0:
+                assert name == "info" or keys == ("format",), (keys, value)
+                continue
+            refused(done, 2, "cut/sortednet.json")
+        assert listing(home) == before
+    for content in ("", "[1]", "null"):
+        file.write_text(content)
+        refused(command("info", "cut"), 2, "cut/sortednet.json is damaged")
+
+
+def test_unfinished_run(home: Path) -> None:
+    unfinished()
+    before = listing(home)
+    for name in ("eval", "extract", "frontier"):
+        refused(command(name, RUN), 2, f"sortednet train --resume {RUN}")
+        refused(command(name), 2, "no finished run under runs/")
+    assert command("info", RUN).code == 0
+    assert listing(home) == before
+
+
+def test_resume_takes_no_settings(home: Path) -> None:
+    before = listing(home)
+    refused(command("train", "--resume", RUN), 2, f"{RUN} is finished")
+    unfinished()
+    before = listing(home)
+    for setting in ("--preset=digits-resnet", "--set=train.lr=1", "--out=x", "--data=x"):
+        refused(command("train", "--resume", RUN, setting), 2, "--resume takes everything")
+    assert listing(home) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "harm"),
+    [
+        ("checkpoints/latest", lambda path: path.write_text("step-77\n")),
+        ("checkpoints/latest", lambda path: path.write_text("")),
+        ("checkpoints/step-3/weights.safetensors", truncate),
+        ("checkpoints/step-3/weights.safetensors", foreign),
+        ("checkpoints/step-3/optimizer.safetensors", truncate),
+        ("checkpoints/step-3/optimizer.safetensors", foreign),
+        ("checkpoints/step-3/counters.json", lambda path: path.write_text("{}")),
+        ("checkpoints/step-3/counters.json", lambda path: path.write_text('{"update": "x"}')),
+        ("run.json", lambda path: edit(path, "root", value=3)),
+        ("run.json", lambda path: edit(path, "data", value=3)),
+        ("spec.toml", lambda path: path.write_text("[model]")),
+    ],
+)
+def test_damaged_checkpoint(home: Path, file: str, harm: Any) -> None:
+    unfinished()
+    harm(RUN / file)
+    before = listing(home)
+    refused(command("train", "--resume", RUN, "--quiet"), 2, Path(file).name)
+    after = listing(home)
+    after[str(RUN / ".lock")] = before[str(RUN / ".lock")]
+    assert after == before
+
+
+def test_two_commands_write_one_run(home: Path) -> None:
+    unfinished()
+    script = (
+        "import sys; from pathlib import Path; from sortednet_cli.storage.run import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(RUN)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    with holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        before = listing(home)
+        done = command("train", "--resume", RUN)
+        refused(done, 2, f"{RUN} is being written by process {holder.pid}")
+        assert listing(home) == before
+        holder.communicate("")
+    assert command("train", "--resume", RUN, "--quiet").code == 0
+
+
+def test_diverging_training(work: Path) -> None:
+    done = command("train", *TINY, "--set=train.lr=1e30", "--set=train.updates=20", "--quiet")
+    refused(done, 1, "training diverged", "lower train.lr")
+
+
+def test_diverging_in_its_last_update(work: Path) -> None:
+    done = command("train", *TINY, "--set=train.lr=1e38", "--set=train.updates=1", "--quiet")
+    refused(done, 1, "diverged")
+
+
+def test_custom_factory_must_be_allowed(work: Path) -> None:
+    assert command("train", "--config", flat_spec(), "--quiet").code == 0
+    before = listing(work)
+    for name in ("eval", "extract", "frontier"):
+        refused(
+            command(name, "runs/flat", "--quiet"),
+            2,
+            "tests.pico:FlatNet",
+            "--allow-factory tests.pico:FlatNet",
+            "SORTEDNET_ALLOW_FACTORY",
+        )
+        refused(
+            command(name, "runs/flat", "--allow-factory=tests.pico:Other"), 2, "--allow-factory"
+        )
+    assert listing(work) == before
+    done = command("extract", "--allow-factory=tests.pico:FlatNet", "--width=0.5", "--quiet")
+    assert (done.code, done.err) == (0, "")
+    refused(command("eval", done.out.strip()), 2, "--allow-factory tests.pico:FlatNet")
+
+
+@pytest.mark.parametrize(
+    ("factory", "arguments", "fragments"),
+    [
+        ("no.such.module:make", None, ["cannot import the factory 'no.such.module:make'"]),
+        ("tests.pico:Missing", None, ["cannot import the factory 'tests.pico:Missing'"]),
+        ("tests.pico", None, ["factory", "package.module:function"]),
+        ("builtins:dict", None, ["builtins:dict returned dict, no nn.Module"]),
+        ("tests.pico:FlatNet", "hidden = 8", ["tests.pico:FlatNet refused its arguments"]),
+        ("tests.pico:FlatNet", "layers = 1", ["model.config.hidden is missing"]),
+        ("tests.pico:FlatNet", 'hidden = 8, layers = "x", num_classes = 3', ["tests.pico:FlatNet"]),
+        ("broken:make", None, ["cannot import the factory 'broken:make'"]),
+    ],
+)
+def test_wrong_custom_factory(
+    work: Path, factory: str, arguments: str | None, fragments: list[str]
+) -> None:
+    spec = flat_spec(factory, arguments)
+    Path("broken.py").write_text("raise ValueError('broken')\n")
+    before = listing(work)
+    refused(command("train", "--config", spec, "--quiet"), 2, *fragments)
+    assert {name for name in listing(work) if "__pycache__" not in name} == set(before)

@@ -1,0 +1,75 @@
+"""Rules: which sub-models a micro-batch trains, and with which weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from sortednet_cli.errors import RequestError
+from sortednet_cli.nesting import make_rule
+from sortednet_cli.space import SearchSpace
+from sortednet_cli.spec import TrainSpec
+
+SPACE = SearchSpace.of({"width": [0.25, 0.5, 1.0], "depth": [2, 3, 4]})
+
+
+def _spec(**fields: object) -> TrainSpec:
+    return TrainSpec.model_validate({"updates": 1, **fields})
+
+
+def test_sorted_is_uniform_over_the_space() -> None:
+    rule = make_rule(_spec(rule="sorted"), SPACE)
+    counts = Counter(rule.draw(Random(i))[0][0] for i in range(4500))
+    assert set(counts) == set(SPACE.submodels)
+    # 500 expected each; five standard deviations of a binomial count are 106.
+    assert all(abs(count - 500) < 106 for count in counts.values())
+
+
+def test_sandwich_holds_both_ends_and_distinct_others() -> None:
+    rule = make_rule(_spec(rule="sandwich", num_random=3), SPACE)
+    for i in range(50):
+        drawn = [submodel for submodel, _ in rule.draw(Random(i))]
+        assert drawn[0] == SPACE.largest
+        assert drawn[-1] == SPACE.smallest
+        assert len(set(drawn)) == 5
+
+
+def test_sandwich_of_a_space_with_one_point() -> None:
+    lone = SearchSpace.of({"width": [1.0]})
+    rule = make_rule(_spec(rule="sandwich", num_random=3), lone)
+    assert rule.draw(Random(0)) == [(lone.largest, 1.0)]
+
+
+def test_sum_is_all_depths_of_one_width() -> None:
+    rule = make_rule(_spec(rule="sum", depth_weights=[1, 1, 2]), SPACE)
+    widths = set()
+    for i in range(50):
+        shares = rule.draw(Random(i))
+        assert [s.axes["depth"] for s, _ in shares] == [4, 3, 2]
+        assert [weight for _, weight in shares] == [0.5, 0.25, 0.25]
+        widths |= {s.axes["width"] for s, _ in shares}
+        assert len({s.axes["width"] for s, _ in shares}) == 1
+    assert widths == {0.25, 0.5, 1}
+
+
+def test_single_is_the_largest_or_the_named_one() -> None:
+    assert make_rule(_spec(rule="single"), SPACE).draw(Random(0)) == [(SPACE.largest, 1.0)]
+    named = make_rule(_spec(rule="single", submodel="w0.5-d3"), SPACE)
+    assert named.draw(Random(0))[0][0].name == "w0.5-d3"
+
+
+@pytest.mark.parametrize("rule", ["sorted", "sandwich", "sum", "single"])
+def test_rules_are_pure_and_their_weights_sum_to_one(rule: str) -> None:
+    first, second = make_rule(_spec(rule=rule), SPACE), make_rule(_spec(rule=rule), SPACE)
+    for i in range(20):
+        assert first.draw(Random(i)) == second.draw(Random(i))
+        assert sum(weight for _, weight in first.draw(Random(i))) == pytest.approx(1)
+
+
+def test_sum_needs_depths_and_as_many_weights() -> None:
+    with pytest.raises(RequestError, match="depth axis"):
+        make_rule(_spec(rule="sum"), SearchSpace.of({"width": [0.5, 1.0]}))
+    with pytest.raises(RequestError, match="2 weights for 3 depths"):
+        make_rule(_spec(rule="sum", depth_weights=[1, 2]), SPACE)

@@ -1,0 +1,100 @@
+"""Specs: every error at once, overrides, and a round trip through TOML."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from sortednet_cli.errors import RequestError
+from sortednet_cli.spec import dump_spec, load_preset, parse_spec, preset_names
+
+GOOD = """
+[model]
+family = "preact_resnet"
+config = { channels = [4], blocks = [2], strides = [1] }
+[space]
+width = [0.5, 1.0]
+[train]
+updates = 3
+[data]
+source = "digits"
+"""
+
+
+def _errors(text: str, *overrides: str) -> str:
+    with pytest.raises(RequestError) as caught:
+        parse_spec(text, where="here", name="x", overrides=overrides)
+    return str(caught.value)
+
+
+def test_every_wrong_field_is_reported_at_once() -> None:
+    message = _errors(
+        GOOD, "train.lr=-1", "train.lrr=2", "data.source=moon", "model.family=vgg", "nonsense=1"
+    )
+    for part in (
+        "train.lr: ",
+        "train.lrr: unknown key (did you mean lr?)",
+        "data.source: unknown source 'moon'; the sources are digits",
+        "model.family: unknown family 'vgg'; the families are preact_resnet",
+        "nonsense: unknown key",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.rule=best", "train.rule: "),
+        ("space.heads=[1]", "space.heads: unknown axis; the axes are width, depth"),
+        ("space.width=[0.5, 2.0]", "space.width: a width is a fraction"),
+        ("space.depth=[1.5]", "space.depth: a depth is a whole number"),
+        ("space.width=[]", "space.width: needs at least one value"),
+        ("space.width=[1, 1.0]", "space.width: a value stands twice"),
+        ("model.depth_order=upwards", "model.depth_order"),
+        ("train.depth_weights=[1]", "train.depth_weights belongs to the rule 'sum'"),
+        ("train.submodel=w1", "train.submodel belongs to the rule 'single'"),
+        ("model.factory=a:b", "belong to the family 'custom' alone"),
+    ],
+)
+def test_wrong_values_name_the_field(override: str, message: str) -> None:
+    assert message in _errors(GOOD, override)
+
+
+@pytest.mark.parametrize("override", ["train.lr", "=3", "train..lr=1", "name.x=1"])
+def test_malformed_overrides(override: str) -> None:
+    assert "--set" in _errors(GOOD, override)
+
+
+def test_overrides_are_toml_values_or_bare_text() -> None:
+    spec = parse_spec(
+        GOOD,
+        where="here",
+        name="x",
+        overrides=["train.seed=3", "space.width=[0.25,1.0]", "data.path=a/b", "train.epochs=2"],
+    )
+    assert spec.train.seed == 3
+    assert spec.space["width"] == (0.25, 1.0)
+    assert spec.data.path == "a/b"
+    assert (spec.train.updates, spec.train.epochs) == (None, 2)
+
+
+def test_a_spec_is_frozen() -> None:
+    spec = parse_spec(GOOD, where="here", name="x")
+    with pytest.raises(ValidationError):
+        spec.train.lr = 3.0  # type: ignore[misc]
+
+
+def test_bad_toml_says_where() -> None:
+    assert "here is not valid TOML" in _errors("[model")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_round_trip(name: str) -> None:
+    spec = load_preset(name)
+    assert parse_spec(dump_spec(spec), where="dump", name="y") == spec
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_common_overrides_work_for_every_preset(name: str) -> None:
+    spec = load_preset(name, ["train.seed=3", "train.updates=10"])
+    assert (spec.train.seed, spec.train.updates, spec.train.epochs) == (3, 10, None)

@@ -1,0 +1,271 @@
+"""Updates: the optimizer's policy, accumulation, distillation, statistics, resuming."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sortednet_cli.data import Images, open_images
+from sortednet_cli.engine.fit import Event, Finished, Fit, Interrupted
+from sortednet_cli.engine.optimizer import RootOptimizer, learning_rate
+from sortednet_cli.engine.source import load_run
+from sortednet_cli.engine.train import Trainer, total_updates
+from sortednet_cli.errors import RequestError, WorkError
+from sortednet_cli.families import open_family, root_of
+from sortednet_cli.nesting import NestedNetwork, init_network, make_rule, recalibrate
+from sortednet_cli.space import SearchSpace
+from sortednet_cli.spec import DataSpec, RunSpec, TrainSpec, load_preset
+from sortednet_cli.tasks import Classification
+from tests.pico import PICOS, Pico
+
+pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")
+
+CPU = torch.device("cpu")
+TINY = [
+    "model.config.channels=[6]",
+    "model.config.blocks=[3]",
+    "space.width=[0.5,1.0]",
+    "space.depth=[1,2,3]",
+    "train.batch_size=16",
+    "train.log_every=1",
+]
+
+
+def _tiny(*overrides: str) -> RunSpec:
+    return load_preset("digits-resnet", [*TINY, "train.updates=6", *overrides])
+
+
+@pytest.fixture(scope="module")
+def digits() -> Images:
+    return open_images(DataSpec(source="digits", augment="none"))
+
+
+def _trainer(spec: RunSpec, digits: Images) -> Trainer:
+    family = open_family(root_of(spec.model, channels=1, num_classes=10))
+    space = SearchSpace.of(spec.space)
+    network = NestedNetwork(family, space, init_network(family, 0))
+    network.enable_training()
+    task = Classification(10, spec.train.label_smoothing)
+    rule = make_rule(spec.train, space)
+    optimizer = RootOptimizer(network, spec.train)
+    return Trainer(network, task, rule, digits, optimizer, spec.train, total=6)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop"])
+def test_untouched_tensors_are_left_alone_and_touched_ones_stepped_whole(
+    pico: Pico, optimizer: str
+) -> None:
+    spec = TrainSpec.model_validate({"updates": 1, "optimizer": optimizer, "weight_decay": 0.1})
+    network = pico.network()
+    stepper = RootOptimizer(network, spec)
+    small, large = network.space.smallest, network.space.largest
+
+    def update(submodel, images):  # type: ignore[no-untyped-def]
+        network.zero_gradients()
+        F.cross_entropy(network.at(submodel).train()(images), torch.tensor([0, 1, 2, 3])).backward()
+        stepper.step(network.plan(submodel).sources, lr=0.1)
+
+    update(large, pico.images())
+    before = {name: p.detach().clone() for name, p in network.parameters.items()}
+    state = {name: value.clone() for name, value in stepper.state().items()}
+    update(small, pico.images())
+    touched = network.plan(small).sources
+    assert touched < set(before), "the smallest must leave something untouched"
+    for name, parameter in network.parameters.items():
+        if name not in touched:
+            assert torch.equal(parameter, before[name]), name
+            for key, value in stepper.state().items():
+                if key.rpartition("/")[0] == name:
+                    assert torch.equal(value, state[key]), key
+        elif parameter.ndim >= 2:
+            # Momentum and decay act on the whole tensor, beyond the slice too.
+            assert bool((parameter != before[name]).all() | (before[name] == 0).any()), name
+
+
+def test_rows_outside_the_slice_only_decay_without_momentum() -> None:
+    network = PICOS["preact_basic"].network()
+    spec = TrainSpec.model_validate(
+        {"updates": 1, "momentum": 0.0, "weight_decay": 0.1, "decay": "weights"}
+    )
+    small = network.space.smallest
+    before = {name: p.detach().clone() for name, p in network.parameters.items()}
+    network.zero_gradients()
+    network.at(small).train()(PICOS["preact_basic"].images()).square().sum().backward()
+    RootOptimizer(network, spec).step(network.plan(small).sources, lr=0.1)
+    for piece in network.plan(small).slices.values():
+        parameter, old = network.parameters[piece.source].detach(), before[piece.source]
+        outside = torch.ones_like(parameter, dtype=torch.bool)
+        outside[piece.index] = False
+        shrink = 1 - 0.1 * 0.1 if parameter.ndim >= 2 else 1.0
+        torch.testing.assert_close(parameter[outside], shrink * old[outside])
+
+
+def test_an_update_is_the_mean_gradient_of_its_micro_batches(digits: Images) -> None:
+    spec = _tiny("train.accumulate=2", "train.rule=sandwich", "train.num_random=1")
+    trainer = _trainer(spec, digits)
+    twin = copy.deepcopy(trainer.network.module)
+    next(trainer.updates(0, lambda: False))
+    found = {name: g.clone() for name, g in trainer.network.gradients.items()}
+    alone = NestedNetwork(trainer.network.family, trainer.network.space, twin)
+    expected = {name: torch.zeros_like(g) for name, g in found.items()}
+    drawn = [share for micro in range(2) for share in _draw(trainer, 0, micro)]
+    for position, (submodel, weight) in enumerate(drawn):
+        images, labels = digits.training_batch(
+            position // 3, batch_size=16, seed=spec.train.seed, device=CPU
+        )
+        module = alone.standalone(submodel).train()
+        (F.cross_entropy(module(images), labels) * weight / 2).backward()
+        for name, parameter in module.named_parameters():
+            piece = trainer.network.plan(submodel).slices[name]
+            assert parameter.grad is not None
+            expected[piece.source][piece.index] += parameter.grad
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def _draw(trainer: Trainer, update: int, micro: int):  # type: ignore[no-untyped-def]
+    from random import Random
+
+    from sortednet_cli.seeds import stream_seed
+
+    return trainer.rule.draw(Random(stream_seed(trainer.spec.seed, "rule", update, micro)))
+
+
+@pytest.mark.parametrize("rule", ["sorted", "sandwich", "sum"])
+def test_distillation_teaches_all_but_the_largest(rule: str, digits: Images) -> None:
+    spec = _tiny(f"train.rule={rule}", "train.distill=true", "train.label_smoothing=0.1")
+    trainer = _trainer(spec, digits)
+    seen = []
+    original = Classification.loss
+
+    def spy(self, logits, labels, teacher=None):  # type: ignore[no-untyped-def]
+        seen.append(teacher)
+        return original(self, logits, labels, teacher)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classification, "loss", spy)
+        updates = list(trainer.updates(0, lambda: False))
+    flat = [s for i in range(6) for s, _ in _draw(trainer, i, 0)]
+    assert len(updates) == 6
+    assert [teacher is None for teacher in seen] == [
+        s == trainer.network.space.largest for s in flat
+    ]
+    assert all(not teacher.requires_grad for teacher in seen if teacher is not None)
+
+
+def test_learning_rate_schedules() -> None:
+    def rates(**fields: object) -> list[float]:
+        spec = TrainSpec.model_validate({"updates": 10, "lr": 1.0, "warmup": 0.0, **fields})
+        return [learning_rate(spec, update, 10) for update in range(10)]
+
+    assert rates(schedule="constant") == [1.0] * 10
+    assert rates(schedule="step", lr_drops=[0.5, 0.8]) == pytest.approx(
+        [1.0] * 5 + [0.1] * 3 + [0.01] * 2
+    )
+    assert rates(schedule="exponential", lr_end=0.1)[5] == pytest.approx(0.1**0.5)
+    cosine = rates(schedule="cosine")
+    assert cosine == sorted(cosine, reverse=True)
+    assert cosine[0] == 1.0
+    assert cosine[5] == pytest.approx(0.5)
+    assert rates(schedule="constant", warmup=0.2)[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
+
+
+def test_epochs_and_updates() -> None:
+    spec = TrainSpec.model_validate({"epochs": 3, "accumulate": 2})
+    assert total_updates(spec, batches_per_epoch=10) == 15
+    assert total_updates(TrainSpec.model_validate({"updates": 7}), 10) == 7
+    tiny = TrainSpec.model_validate({"epochs": 0.01})
+    assert total_updates(tiny, batches_per_epoch=10) == 1
+
+
+def test_recalibration_is_the_mean_over_batches_and_changes_one_submodel_only() -> None:
+    pico = PICOS["preact_basic"]
+    network = pico.network(training=False)
+    small, large = network.space.smallest, network.space.largest
+    other = {n: b.clone() for n, b in network.at(large).named_buffers()}
+    batches = [pico.images() * scale for scale in (1.0, 2.0, 3.0)]
+    module = network.at(small)
+    found = recalibrate(module, batches)
+    assert not module.training
+    first = next(name for name in found if name.endswith("running_mean"))
+    path = first.rpartition(".")[0]
+    seen = []
+    handle = module.get_submodule(path).register_forward_pre_hook(lambda m, x: seen.append(x[0]))
+    with torch.no_grad():
+        for batch in batches:
+            module(batch)
+    handle.remove()
+    mean = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
+    torch.testing.assert_close(found[first], mean)
+    assert all(torch.equal(b, other[n]) for n, b in network.at(large).named_buffers())
+
+
+def _fit(path: Path, spec: RunSpec) -> Fit:
+    return Fit.create(path, spec, CPU)
+
+
+def _stop_after(count: int):  # type: ignore[no-untyped-def]
+    calls = iter(range(10_000))
+    return lambda: next(calls) >= count
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("stop_at", [0, 3, 7, 11])
+def test_resumed_equals_uninterrupted(tmp_path: Path, optimizer: str, stop_at: int) -> None:
+    """Stopped between and inside updates; weights, statistics and metrics are bit-identical."""
+    spec = _tiny(f"train.optimizer={optimizer}", "train.accumulate=2", "train.lr=0.01")
+    straight = _fit(tmp_path / "straight", spec)
+    list(straight.events())
+    broken = _fit(tmp_path / "broken", spec)
+    with pytest.raises(Interrupted, match="--resume"):
+        list(broken.events(_stop_after(stop_at)))
+    assert not broken.run.finished
+    again = Fit.reopen(broken.run, CPU, ())
+    list(again.events())
+    for file in ("weights.safetensors", "statistics.safetensors", "metrics.jsonl", "frontier.json"):
+        one, two = (tmp_path / run / file for run in ("straight", "broken"))
+        assert one.read_bytes() == two.read_bytes(), file
+    lines = again.run.metrics.read_text().splitlines()
+    assert [json.loads(line)["update"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+def test_interrupting_the_scoring_loses_nothing(tmp_path: Path) -> None:
+    fit = _fit(tmp_path / "run", _tiny())
+    with pytest.raises(Interrupted):
+        list(fit.events(_stop_after(8)))
+    events: list[Event] = list(Fit.reopen(fit.run, CPU, ()).events())
+    assert isinstance(events[-1], Finished)
+
+
+def test_divergence_fails_and_leaves_the_run_unfinished(tmp_path: Path) -> None:
+    fit = _fit(tmp_path / "run", _tiny("train.lr=1e30", "train.warmup=0.0"))
+    with pytest.raises(WorkError, match="diverged"):
+        list(fit.events())
+    with pytest.raises(RequestError, match="--resume"):
+        load_run(fit.run.path)
+
+
+def test_a_loaded_run_gives_ready_modules(tmp_path: Path) -> None:
+    fit = _fit(tmp_path / "run", _tiny())
+    finished = list(fit.events())[-1]
+    assert isinstance(finished, Finished)
+    source = load_run(tmp_path / "run")
+    network = source.network()
+    for row in finished.rows:
+        module = network.at(**row.submodel.axes)
+        assert not module.training
+        images = fit.images.test.batches(100, CPU)
+        assert source.task.evaluate(module, images) == row.metrics["test"]
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    """Not only runs: a short training beats chance by far for every sub-model."""
+    spec = _tiny("train.updates=150", "train.batch_size=64", "train.lr=0.1")
+    finished = list(_fit(tmp_path / "run", spec).events())[-1]
+    assert isinstance(finished, Finished)
+    assert min(row.metrics["test"]["accuracy"] for row in finished.rows) > 0.4
