@@ -40,7 +40,7 @@ def main() -> None:
     result = compare(nested, alone)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
-    show(result)
+    print(table(result))
 
 
 def train_side(folder: Path, side: str, settings: list[str]) -> list[Run]:
@@ -118,16 +118,21 @@ def compare(nested: list[Run], alone: list[Run]) -> dict[str, Any]:
     }
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print the table as Markdown."""
-    print(f"\n{result['submodels']} sub-models, the smallest with", end=" ")
-    print(f"{result['macs_percent']:.1f}% of the largest's multiply-adds\n")
-    print("| seed | alone | nested: largest | mean | worst | worst / alone |")
-    print("| --- | --- | --- | --- | --- | --- |")
+def table(result: dict[str, Any]) -> str:
+    """The figure and its parts as Markdown, accuracies in percent of the test part."""
+    lines = [
+        f"{result['submodels']} sub-models, the smallest with {result['macs_percent']:.1f}% of the"
+        f" largest's multiply-adds; worst of all: **{result['worst_percent_of_alone']:.2f}%** of"
+        " the largest trained alone.",
+        "",
+        "| seed | largest alone | nested largest | mean of 160 | worst of 160 | worst / alone |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for seed in result["seeds"]:
         cells = [f"{100 * seed[key]:.2f}" for key in ("alone", "largest", "mean", "worst")]
-        print(f"| {seed['seed']} | {' | '.join(cells)} | {seed['worst_percent_of_alone']:.2f}% |")
-    print(f"\nworst of all: {result['worst_percent_of_alone']:.2f}%")
+        ratio = f"{seed['worst_percent_of_alone']:.2f}%"
+        lines.append(f"| {seed['seed']} | {' | '.join(cells)} | {ratio} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

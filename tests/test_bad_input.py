@@ -140,6 +140,8 @@ WRONG_SPECS = {
     "out-exists": ([*TINY, "--out=taken"], ["taken exists", "--out"]),
     "out-in-file": ([*TINY, "--out=file/run"], ["cannot write into file", "Not a directory"]),
     "quiet-verbose": ([*TINY, "--quiet", "--verbose"], ["--quiet and --verbose"]),
+    "lr-range": ([*TINY, "--set=train.lr=1e39"], ["train.lr: input should be less than"]),
+    "lr-infinite": ([*TINY, "--set=train.lr=inf"], ["train.lr: ", "finite"]),
     "option": ([*TINY, "--pressed"], ["--pressed"]),
 }
 
@@ -382,9 +384,10 @@ def test_damaged_json_of_a_run(
     edit(RUN / file, *keys, value=value)
     before = listing(home)
     for arguments in (["frontier", RUN], ["eval", RUN], ["extract", RUN, "--max-params=1M"]):
-        refused(command(*arguments), 2, "is damaged", f"{RUN}")
+        refused(command(*arguments), 2, f"{RUN}")
     done = command("info", RUN)
     assert done.code == 0 or "is damaged" in done.err
+    assert command("eval").code == 2
     assert listing(home) == before
 
 
@@ -482,6 +485,7 @@ def test_resume_takes_no_settings(home: Path) -> None:
         ("checkpoints/step-3/optimizer.safetensors", foreign),
         ("checkpoints/step-3/counters.json", lambda path: path.write_text("{}")),
         ("checkpoints/step-3/counters.json", lambda path: path.write_text('{"update": "x"}')),
+        ("checkpoints/step-3/counters.json", lambda path: edit(path, "update", value=-1)),
         ("run.json", lambda path: edit(path, "root", value=3)),
         ("run.json", lambda path: edit(path, "data", value=3)),
         ("spec.toml", lambda path: path.write_text("[model]")),
@@ -526,8 +530,10 @@ def test_diverging_training(work: Path) -> None:
 
 
 def test_diverging_in_its_last_update(work: Path) -> None:
-    done = command("train", *TINY, "--set=train.lr=1e38", "--set=train.updates=1", "--quiet")
-    refused(done, 1, "diverged")
+    huge = ("--set=train.lr=1e30", "--set=train.weight_decay=1e30", "--set=train.updates=1")
+    done = command("train", *TINY, *huge, "--quiet")
+    refused(done, 1, "not finite after update 1: training diverged; lower train.lr")
+    assert not list(work.glob("runs/*/checkpoints/step-*"))
 
 
 def test_custom_factory_must_be_allowed(work: Path) -> None:
@@ -558,9 +564,9 @@ def test_custom_factory_must_be_allowed(work: Path) -> None:
         ("tests.pico", None, ["factory", "package.module:function"]),
         ("builtins:dict", None, ["builtins:dict returned dict, no nn.Module"]),
         ("tests.pico:FlatNet", "hidden = 8", ["tests.pico:FlatNet refused its arguments"]),
-        ("tests.pico:FlatNet", "layers = 1", ["model.config.hidden is missing"]),
+        ("tests.pico:FlatNet", "layers = 1", ["tests.pico:FlatNet", "hidden"]),
         ("tests.pico:FlatNet", 'hidden = 8, layers = "x", num_classes = 3', ["tests.pico:FlatNet"]),
-        ("broken:make", None, ["cannot import the factory 'broken:make'"]),
+        ("broken:make", None, ["broken", "model.config"]),
     ],
 )
 def test_wrong_custom_factory(

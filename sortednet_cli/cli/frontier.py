@@ -49,6 +49,8 @@ def frontier(
         raise RequestError(f"--plot {plot}: write a name that ends in .svg or .png")
     if plot is not None and not plot.absolute().parent.is_dir():
         raise RequestError(f"--plot {plot}: there is no folder {plot.absolute().parent}")
+    if plot is not None and plot.is_dir():
+        raise RequestError(f"--plot {plot}: it is a folder")
     source = options.find_source(path, allow_factory)
 
     from sortednet_cli.engine.select import make_frontier, stored_rows

@@ -12,7 +12,6 @@ from sortednet_cli.cli.render import print_json
 from sortednet_cli.errors import RequestError
 from sortednet_cli.space import SearchSpace, SubModel, format_count
 from sortednet_cli.storage.artifact import ArtifactFolder
-from sortednet_cli.storage.files import read_json
 from sortednet_cli.storage.run import RunFolder
 
 
@@ -61,37 +60,37 @@ def _run(path: Path) -> dict[str, Any]:
         "kind": "run",
         "path": str(path),
         "name": spec.name,
-        "state": manifest["state"],
+        "state": manifest.state,
         "family": spec.model.family,
         "space": space.as_lists(),
         "submodels": len(space),
         "rule": spec.train.rule,
-        "data": manifest["data"]["source"],
-        "classes": len(manifest["data"]["classes"]),
+        "data": manifest.data.source,
+        "classes": len(manifest.data.classes),
     }
-    if manifest["state"] == "finished":
-        rows = read_json(run.table)["submodels"]
-        facts["params"] = [min(r["params"] for r in rows), max(r["params"] for r in rows)]
-        facts["macs"] = [min(r["macs"] for r in rows), max(r["macs"] for r in rows)]
-        facts["train_seconds"] = manifest["train_seconds"]
+    if manifest.state == "finished":
+        rows = run.rows()
+        facts["params"] = [min(r.params for r in rows), max(r.params for r in rows)]
+        facts["macs"] = [min(r.macs for r in rows), max(r.macs for r in rows)]
+        facts["train_seconds"] = manifest.train_seconds
     return facts
 
 
 def _artifact(path: Path) -> dict[str, Any]:
     manifest = ArtifactFolder.open(path).manifest()
-    row = manifest["submodel"]
+    row = manifest.submodel
     return {
         "kind": "artifact",
         "path": str(path),
-        "run": manifest["run"],
-        "submodel": SubModel.of(row["axes"]).name,
-        "family": manifest["root"]["family"],
-        "params": row["params"],
-        "macs": row["macs"],
-        "metrics": row["metrics"],
-        "loader": manifest["loader"],
-        "verified": manifest["verified"],
-        "plan_digest": manifest["plan_digest"],
+        "run": manifest.run,
+        "submodel": SubModel.of(row.axes).name,
+        "family": manifest.root.family,
+        "params": row.params,
+        "macs": row.macs,
+        "metrics": row.metrics,
+        "loader": manifest.loader,
+        "verified": manifest.verified,
+        "plan_digest": manifest.plan_digest,
     }
 
 

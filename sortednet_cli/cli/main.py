@@ -22,6 +22,8 @@ from sortednet_cli.errors import SortednetError
 # alone of its errors; all that a wrong command line can raise is of the class above it.
 _UsageError: Any = typer.BadParameter.__base__
 
+_STDOUT = 1
+
 app = typer.Typer(
     name="sortednet",
     help="Train one nested network holding hundreds of good sub-models; cut any of them out.",
@@ -79,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _leave_pipe() -> int:
     """What is still buffered must not fail again while Python shuts down."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
     return 0
 
 

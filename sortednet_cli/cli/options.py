@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,16 +106,23 @@ def read_budget(
     """Make a budget of at most one bound; RequestError if there are more."""
     budgets: list[Budget] = []
     if max_params is not None:
-        budgets.append(Budget("params", parse_count(max_params)))
+        budgets.append(Budget("params", _read_count("--max-params", max_params)))
     if max_macs is not None:
-        budgets.append(Budget("macs", parse_count(max_macs)))
+        budgets.append(Budget("macs", _read_count("--max-macs", max_macs)))
     if max_latency_ms is not None:
-        if max_latency_ms <= 0:
-            raise RequestError("--max-latency-ms must be positive")
+        if not 0 < max_latency_ms < math.inf:
+            raise RequestError("--max-latency-ms must be positive: milliseconds, such as 2.5")
         budgets.append(Budget("latency_ms", max_latency_ms))
     if len(budgets) > 1:
         raise RequestError("give one of --max-params, --max-macs and --max-latency-ms")
     return budgets[0] if budgets else None
+
+
+def _read_count(option: str, text: str) -> int:
+    try:
+        return parse_count(text)
+    except RequestError as error:
+        raise RequestError(f"{option}: {error}") from error
 
 
 def find_source(path: Path | None, allow: list[str] | None) -> Source:

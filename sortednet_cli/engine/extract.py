@@ -27,7 +27,7 @@ from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.artifact import MANIFEST, ArtifactFolder
 from sortednet_cli.storage.files import new_folder, write_json, write_text
-from sortednet_cli.storage.run import FORMAT
+from sortednet_cli.storage.manifest import FORMAT
 from sortednet_cli.storage.tensors import (
     TensorEntry,
     TensorFile,

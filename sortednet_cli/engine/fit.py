@@ -11,15 +11,22 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from sortednet_cli.data import Images, open_images
 from sortednet_cli.engine.evaluate import ensure_statistics, metrics_of
 from sortednet_cli.engine.optimizer import RootOptimizer, place
-from sortednet_cli.engine.source import read_format, read_root, root_fields
+from sortednet_cli.engine.source import open_root, read_family, read_format, root_fields
 from sortednet_cli.engine.table import Row
-from sortednet_cli.engine.train import Trainer, Update, check_finite, total_updates
+from sortednet_cli.engine.train import (
+    Trainer,
+    Update,
+    check_finite,
+    check_weights,
+    total_updates,
+)
 from sortednet_cli.errors import RequestError, SortednetError
-from sortednet_cli.families import Family, open_family, root_of
+from sortednet_cli.families import Family, root_of
 from sortednet_cli.nesting import (
     NestedNetwork,
     check_space,
@@ -28,9 +35,10 @@ from sortednet_cli.nesting import (
     make_rule,
     quiet_first_backward,
 )
+from sortednet_cli.nesting.skeleton import statistic_names
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SearchSpace, SubModel
-from sortednet_cli.spec import RunSpec
+from sortednet_cli.spec import RunSpec, TrainSpec
 from sortednet_cli.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sortednet_cli.storage.files import write_json
 from sortednet_cli.storage.run import RunFolder
@@ -100,9 +108,10 @@ class Fit:
             num_classes=images.format.num_classes,
         )
         allowed = [spec.model.factory] if spec.model.factory else []
-        family = open_family(root, allowed)
+        family = open_root(root, allowed, images.format, where="model.config")
         space = SearchSpace.of(spec.space)
         check_space(family, space)
+        _check_submodel(spec.train, space)
         make_rule(spec.train, space)
         images.batches_per_epoch(spec.train.batch_size)
         manifest = {
@@ -118,8 +127,8 @@ class Fit:
     def reopen(cls, run: RunFolder, device: torch.device, allowed: tuple[str, ...]) -> Fit:
         """Open an unfinished run to go on with it."""
         spec, manifest = run.spec(), run.manifest()
-        family = open_family(read_root(manifest), allowed)
-        images = open_images(spec.data, known=read_format(manifest))
+        family = read_family(manifest, run.path, allowed)
+        images = open_images(spec.data, known=read_format(manifest.data))
         return cls(run, spec, family, images, device)
 
     def events(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[Event]:
@@ -145,7 +154,7 @@ class Fit:
         module = init_network(self.family, stream_seed(train.seed, "init"))
         saved = load_checkpoint(self.run)
         if saved is not None:
-            module.load_state_dict(saved.weights, strict=False)
+            self._restore(module, saved)
         network = NestedNetwork(self.family, space, place(module, self.device, train.channels_last))
         network.enable_training()
         optimizer = RootOptimizer(network, train)
@@ -157,6 +166,16 @@ class Fit:
         rule = make_rule(train, space)
         trainer = Trainer(network, task, rule, self.images, optimizer, train, total)
         return trainer, (saved.update if saved else 0), (saved.seconds if saved else 0.0)
+
+    def _restore(self, module: nn.Module, saved: Checkpoint) -> None:
+        skip = set(statistic_names(module))
+        own = {n: t for n, t in module.state_dict().items() if n not in skip}
+        if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in saved.weights.items()}:
+            raise RequestError(
+                f"{self.run.checkpoints}: weights.safetensors of step {saved.update}"
+                " does not belong here: its tensors are not the model's"
+            )
+        module.load_state_dict(saved.weights, strict=False)
 
     def _train(
         self, trainer: Trainer, start: int, clock: float, stopped: Callable[[], bool]
@@ -170,9 +189,11 @@ class Fit:
                     rate = (done - start) * samples_each / (time.monotonic() - began)
                     yield self._log(update, trainer.total, rate, record)
                 if time.monotonic() - last_save > 60 * self.spec.train.checkpoint_minutes:
+                    check_weights(trainer.network, done)
                     self._save(trainer, done, clock)
                     last_save = time.monotonic()
         if done > start:
+            check_weights(trainer.network, done)
             self._save(trainer, done, clock)
         if done < trainer.total:
             raise self._interrupted(f"after update {done}")
@@ -245,11 +266,21 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        float(torch.ones(1, device=device))
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise RequestError(f"--device {name}: no such device here ({reason})") from error
+        raise RequestError(
+            f"--device {name}: no such device here ({reason}); take auto, cpu, cuda or cuda:N"
+        ) from error
     return device
+
+
+def _check_submodel(train: TrainSpec, space: SearchSpace) -> None:
+    if train.submodel is not None:
+        try:
+            space.named(train.submodel)
+        except RequestError as error:
+            raise RequestError(f"train.submodel: {error}") from error
 
 
 def _absolute_data(spec: RunSpec) -> RunSpec:

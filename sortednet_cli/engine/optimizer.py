@@ -61,8 +61,11 @@ class RootOptimizer:
         for path, value in state.items():
             name, _, key = path.rpartition("/")
             parameter = self.parameters.get(name)
-            if parameter is None:
-                raise RequestError(f"the checkpoint does not belong here: no parameter {name!r}")
+            if parameter is None or (value.ndim and value.shape != parameter.shape):
+                raise RequestError(
+                    "optimizer.safetensors of the checkpoint does not belong here:"
+                    f" {path!r} fits no parameter"
+                )
             # A counter stays where it is; a tensor of the parameter's shape follows it.
             place = parameter.device if value.ndim else value.device
             self.optimizer.state[parameter][key] = value.to(place)

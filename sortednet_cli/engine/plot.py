@@ -26,7 +26,7 @@ def draw_frontier(source: Source, found: Frontier, path: Path) -> None:
     """
     # Figures are drawn without pyplot: it would look for a window system.
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     is_grid = set(source.space.largest.axes) == {"width", "depth"}
     height = 1.8 + 0.26 * len(dict(source.space.axes).get("width", ())) if is_grid else 0
@@ -34,8 +34,10 @@ def draw_frontier(source: Source, found: Frontier, path: Path) -> None:
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, 2 if is_grid else 1, squeeze=False)[0]
     _draw_scatter(panels[0], found)
+    if panels[0].get_xscale() == "log":
+        panels[0].xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panels[0].xaxis.set_minor_formatter(NullFormatter())
     panels[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
-    panels[0].xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
     if is_grid:
         _draw_grid(panels[1], found, source.space.largest.axes)
     figure.suptitle(f"{source.name}: {len(found.rows)} sub-models of one network")

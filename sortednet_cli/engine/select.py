@@ -29,11 +29,17 @@ def stored_rows(source: Source) -> list[Row]:
     """The rows scored when training ended, from the cheapest.
 
     Raises:
-        RequestError: the run or artifact holds none.
+        RequestError: one has no score.
     """
-    if not source.rows:
-        raise RequestError(f"{source.path} holds no scores of its sub-models")
-    return sorted(source.rows.values(), key=lambda row: (row.macs, row.params))
+    rows = source.rows.values()
+    for row in rows:
+        scores = row.metrics.get(SELECTION_SPLIT, {})
+        if not {source.task.metric, "loss"} <= scores.keys():
+            raise RequestError(
+                f"the table of {source.path} is damaged: {row.submodel} has no"
+                f" {SELECTION_SPLIT} {source.task.metric} and loss"
+            )
+    return sorted(rows, key=lambda row: (row.macs, row.params))
 
 
 def make_frontier(

@@ -19,18 +19,32 @@ from sortednet_cli.families import Family, Root, open_family
 from sortednet_cli.nesting import (
     NestedNetwork,
     SlicePlan,
+    build_skeleton,
     cost_of,
     init_network,
     plan_between,
     plan_from_root,
 )
+from sortednet_cli.nesting.skeleton import statistic_names
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import DataSpec
 from sortednet_cli.storage.artifact import ArtifactFolder
-from sortednet_cli.storage.files import read_json
+from sortednet_cli.storage.manifest import ArtifactManifest, RunManifest, StoredFormat
 from sortednet_cli.storage.run import RunFolder
 from sortednet_cli.storage.tensors import open_tensors, read_tensors
 from sortednet_cli.tasks import Classification
+
+_REFUSALS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What classes raise that are given a configuration they cannot build."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +119,23 @@ class LoadedRun(Source):
         module = init_network(self.family, seed=0)
         _load_weights(module, self.weights_file)
         stored = read_statistics(RunFolder(self.path).statistics)
+        self._check_statistics(stored)
         place(module.eval(), torch.device(device), channels_last=False)
         return NestedNetwork(self.family, self.space, module, stored)
+
+    def _check_statistics(self, stored: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """RequestError unless there are statistics for each sub-model; two are looked into."""
+        for submodel in (self.space.smallest, self.space.largest):
+            skeleton = build_skeleton(self.family, self.family.shrink(submodel))
+            buffers = dict(skeleton.named_buffers())
+            wanted = {name: buffers[name].shape for name in statistic_names(skeleton)}
+            found = {name: t.shape for name, t in stored.get(submodel.name, {}).items()}
+            names = {s.name for s in self.space.submodels} if wanted else set()
+            if found != wanted or set(stored) != names:
+                raise RequestError(
+                    f"{RunFolder(self.path).statistics} does not belong here:"
+                    " it does not hold the normalisation statistics of each sub-model"
+                )
 
 
 class LoadedArtifact(Source):
@@ -151,13 +180,13 @@ def load_run(path: Path | str, *, allow_factory: Collection[str] = ()) -> Loaded
     run = RunFolder.open(Path(path))
     run.require_finished()
     spec, manifest = run.spec(), run.manifest()
-    rows = [Row.read(stored) for stored in read_json(run.table).get("submodels", [])]
+    rows = [Row.read(stored) for stored in run.rows()]
     return LoadedRun(
         path=run.path,
         name=spec.name,
-        family=open_family(read_root(manifest), allow_factory),
+        family=read_family(manifest, run.path, allow_factory),
         space=SearchSpace.of(spec.space),
-        format=read_format(manifest),
+        format=read_format(manifest.data),
         data=spec.data,
         rows={row.submodel: row for row in rows},
     )
@@ -167,14 +196,14 @@ def load_artifact(path: Path | str, *, allow_factory: Collection[str] = ()) -> L
     """Open an artifact: `load_artifact(folder).module()` is the standalone module."""
     folder = ArtifactFolder.open(Path(path))
     manifest = folder.manifest()
-    rows = [Row.read(stored) for stored in manifest["submodels"]]
+    rows = [Row.read(stored) for stored in manifest.submodels]
     return LoadedArtifact(
         path=folder.path,
-        name=manifest["run"],
-        family=open_family(read_root(manifest), allow_factory),
-        space=SearchSpace.of(manifest["space"]),
-        format=read_format(manifest),
-        data=DataSpec.model_validate(manifest["data_spec"]),
+        name=manifest.run,
+        family=read_family(manifest, folder.path, allow_factory),
+        space=SearchSpace.of(manifest.space),
+        format=read_format(manifest.data),
+        data=manifest.data_spec,
         rows={row.submodel: row for row in rows},
     )
 
@@ -184,20 +213,40 @@ def root_fields(family: Family, images: ImageFormat) -> dict[str, Any]:
     return {"root": asdict(family.root), "data": asdict(images)}
 
 
-def read_root(manifest: Mapping[str, Any]) -> Root:
-    try:
-        return Root(**manifest["root"])
-    except (KeyError, TypeError) as error:
-        raise RequestError(f"the manifest is damaged: its root is {error!r}") from error
+def read_family(
+    manifest: RunManifest | ArtifactManifest, path: Path, allowed: Collection[str]
+) -> Family:
+    """Open the family of a run or an artifact at `path`."""
+    root = Root(**manifest.root.model_dump())
+    images = read_format(manifest.data)
+    return open_root(root, allowed, images, where=f"the root network in the manifest of {path}")
 
 
-def read_format(manifest: Mapping[str, Any]) -> ImageFormat:
+def open_root(root: Root, allowed: Collection[str], images: ImageFormat, *, where: str) -> Family:
+    """Open a family, and try its root network without memory.
+
+    Raises:
+        RequestError: the configuration is none of the family, or the network does not take
+            such images or give one number for each class.
+    """
     try:
-        fields = dict(manifest["data"])
-        sequences = {key: tuple(fields[key]) for key in ("classes", "mean", "std")}
-        return ImageFormat(**{**fields, **sequences})
-    except (KeyError, TypeError) as error:
-        raise RequestError(f"the manifest is damaged: its data is {error!r}") from error
+        family = open_family(root, allowed)
+        with torch.device("meta"), torch.no_grad():
+            inputs = torch.zeros(1, images.channels, images.image_size, images.image_size)
+            outputs = family.build(family.root.config).eval()(inputs)
+    except _REFUSALS as error:
+        raise RequestError(f"{where}: {root.family} refused it: {error}") from error
+    shape = list(getattr(outputs, "shape", ()))
+    if shape != [1, images.num_classes]:
+        raise RequestError(
+            f"{where}: outputs have the shape {shape} for one image of"
+            f" {images.num_classes} classes; check num_classes"
+        )
+    return family
+
+
+def read_format(stored: StoredFormat) -> ImageFormat:
+    return ImageFormat(**stored.model_dump())
 
 
 def read_statistics(path: Path) -> dict[str, dict[str, torch.Tensor]]:

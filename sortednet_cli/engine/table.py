@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sortednet_cli.errors import RequestError
 from sortednet_cli.space import Cost, SubModel, frontier
+from sortednet_cli.storage.manifest import StoredRow
 
 Metrics = Mapping[str, float]
 
@@ -36,7 +37,7 @@ class Row:
             "params": self.params,
             "macs": self.macs,
             "flops": 2 * self.macs,
-            "metrics": dict(self.metrics.get(split, {})),
+            "metrics": _finite(self.metrics.get(split, {})),
             "split": split,
             "latency_ms": self.latency_ms,
             "pareto": pareto,
@@ -52,14 +53,14 @@ class Row:
         }
 
     @classmethod
-    def read(cls, stored: Mapping[str, Any]) -> Row:
-        """Read what `stored` wrote; RequestError if it is damaged."""
-        try:
-            return cls(
-                SubModel.of(stored["axes"]), stored["params"], stored["macs"], stored["metrics"]
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise RequestError(f"the table of sub-models is damaged: {error!r}") from error
+    def read(cls, stored: StoredRow) -> Row:
+        """Read what `stored` wrote."""
+        return cls(SubModel.of(stored.axes), stored.params, stored.macs, stored.metrics)
+
+
+def _finite(metrics: Metrics) -> dict[str, float | None]:
+    """JSON has no infinity: a loss that is none is null."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def score(row: Row, split: str, metric: str, higher_is_better: bool) -> float:

@@ -125,3 +125,12 @@ def check_finite(loss: float, update: int) -> None:
     """WorkError if training has diverged."""
     if not loss < float("inf"):
         raise WorkError(f"the loss is {loss} at update {update}: training diverged; lower train.lr")
+
+
+def check_weights(network: NestedNetwork, update: int) -> None:
+    """WorkError if weights are no numbers any more: no checkpoint is to hold them."""
+    for name, weight in network.parameters.items():
+        if not bool(torch.isfinite(weight).all()):
+            raise WorkError(
+                f"{name} is not finite after update {update}: training diverged; lower train.lr"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ Row = TypeVar("Row")
 def parse_count(text: str) -> int:
     """Read `200k`, `1.5M`, `2G` or a plain number; RequestError otherwise."""
     match = _COUNT.fullmatch(text.strip())
-    if match is None or float(match[1]) <= 0:
+    if match is None or not 0 < float(match[1]) < math.inf:
         raise RequestError(f"{text!r} is not a positive count; write 50000, 200k, 1.5M or 2G")
     return round(float(match[1]) * _SUFFIXES[match[2].lower()])
 

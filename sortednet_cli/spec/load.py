@@ -83,7 +83,9 @@ def _apply(table: Table, override: str) -> None:
     value = _parse_value(text.strip())
     if keys[0] == "train" and keys[-1] in ("updates", "epochs"):
         # The two name one quantity: setting one replaces the other of the preset.
-        table.get("train", {}).pop("epochs" if keys[-1] == "updates" else "updates", None)
+        train = table.get("train")
+        if isinstance(train, dict):
+            train.pop("epochs" if keys[-1] == "updates" else "updates", None)
     for key in keys[:-1]:
         nested = table.setdefault(key, {})
         if not isinstance(nested, dict):

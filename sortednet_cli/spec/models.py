@@ -11,6 +11,7 @@ from sortednet_cli.spec.vocabulary import FAMILIES, SOURCES
 
 AxisValue = int | float
 PositiveFloat = Annotated[float, Field(gt=0)]
+_FLOAT32_MAX = 3e38
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -29,7 +30,9 @@ def _known_source(name: object) -> object:
 class SpecModel(BaseModel):
     """Base of all specs: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class CustomAxis(SpecModel):
@@ -108,9 +111,9 @@ class TrainSpec(SpecModel):
     accumulate: PositiveInt = 1
     seed: Annotated[int, Field(ge=0)] = 0
     optimizer: Literal["sgd", "adamw", "rmsprop"] = "sgd"
-    lr: PositiveFloat = 0.1
+    lr: Annotated[float, Field(gt=0, lt=_FLOAT32_MAX)] = 0.1
     momentum: Fraction = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0, lt=_FLOAT32_MAX)] = 5e-4
     decay: Literal["all", "weights"] = "weights"
     schedule: Literal["cosine", "constant", "step", "exponential"] = "cosine"
     lr_drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.75)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sortednet_cli.errors import RequestError
+from sortednet_cli.space import SearchSpace
 from sortednet_cli.storage.files import read_json
-from sortednet_cli.storage.run import check_format
+from sortednet_cli.storage.manifest import ArtifactManifest, check, check_format, check_rows
 
 MANIFEST = "sortednet.json"
 
@@ -37,12 +37,13 @@ class ArtifactFolder:
         """Open an artifact; RequestError if the folder is none."""
         if not cls.is_one(path):
             raise RequestError(f"no artifact at {path}: it has no {MANIFEST}")
-        check_format(read_json(path / MANIFEST), path)
         return cls(path)
 
-    def manifest(self) -> dict[str, Any]:
-        manifest = read_json(self.path / MANIFEST)
-        for key in ("run", "root", "submodel", "space", "data", "data_spec", "submodels"):
-            if key not in manifest:
-                raise RequestError(f"{self.path / MANIFEST} is damaged: it has no {key!r}")
+    def manifest(self) -> ArtifactManifest:
+        """Read `sortednet.json`; RequestError if it is damaged or of a newer format."""
+        file = self.path / MANIFEST
+        table = read_json(file)
+        check_format(table, file)
+        manifest = check(table, file, ArtifactManifest)
+        check_rows(manifest.submodels, SearchSpace.of(manifest.space), file)
         return manifest

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from sortednet_cli.errors import RequestError
-from sortednet_cli.storage.files import new_folder, read_json, write_json, write_text
+from sortednet_cli.storage.files import new_folder, write_json, write_text
+from sortednet_cli.storage.manifest import Counters, read_checked
 from sortednet_cli.storage.run import RunFolder
 from sortednet_cli.storage.tensors import read_tensors, write_tensors
 
@@ -45,13 +45,14 @@ def load_checkpoint(run: RunFolder) -> Checkpoint | None:
     pointer = run.checkpoints / "latest"
     if not pointer.exists():
         return None
-    folder = run.checkpoints / pointer.read_text(encoding="utf-8").strip()
-    if not folder.is_dir():
-        raise RequestError(f"{pointer} is damaged: it names {folder.name}, which is not there")
-    counters: dict[str, Any] = read_json(folder / "counters.json")
+    name = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    folder = run.checkpoints / name
+    if not name.startswith("step-") or not folder.is_dir():
+        raise RequestError(f"{pointer} is damaged: it names {name!r}, which is not there")
+    counters = read_checked(folder / "counters.json", Counters)
     return Checkpoint(
-        update=int(counters["update"]),
-        seconds=float(counters["seconds"]),
+        update=counters.update,
+        seconds=counters.seconds,
         weights=read_tensors(folder / "weights.safetensors"),
         optimizer=read_tensors(folder / "optimizer.safetensors"),
     )

@@ -69,8 +69,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     if path.exists() or path.is_symlink():
         raise RequestError(f"{path} exists; choose another --out or remove it")
+    made = [folder for folder in path.parents if not folder.exists()]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            path.parent.mkdir(parents=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
         raise RequestError(f"cannot write into {path.parent}: {error.strerror}") from error
@@ -87,6 +89,10 @@ def new_folder(path: Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        if not path.exists():
+            for folder in made:
+                with suppress(OSError):
+                    folder.rmdir()
 
 
 def free_name(path: Path) -> Path:

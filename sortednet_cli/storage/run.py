@@ -13,10 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from sortednet_cli.errors import RequestError, WorkError
+from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec, dump_spec, parse_spec
 from sortednet_cli.storage.files import new_folder, read_json, write_json, write_text
+from sortednet_cli.storage.manifest import (
+    FORMAT,
+    RunManifest,
+    RunTable,
+    StoredRow,
+    check,
+    check_format,
+    check_rows,
+    read_checked,
+)
 
-FORMAT = 1
 RUNS = Path("runs")
 
 
@@ -63,11 +73,22 @@ class RunFolder:
             raise RequestError(f"no run at {path}: there is no such folder")
         if not (path / "run.json").is_file():
             raise RequestError(f"{path} is neither a run nor an artifact")
-        check_format(read_json(path / "run.json"), path)
-        return cls(path)
+        run = cls(path)
+        run.manifest()
+        return run
 
-    def manifest(self) -> dict[str, Any]:
-        return read_json(self.path / "run.json")
+    def manifest(self) -> RunManifest:
+        """Read `run.json`; RequestError if it is damaged or of a newer format."""
+        file = self.path / "run.json"
+        table = read_json(file)
+        check_format(table, file)
+        return check(table, file, RunManifest)
+
+    def rows(self) -> tuple[StoredRow, ...]:
+        """Read the table of a finished run: one row for each sub-model."""
+        rows = read_checked(self.table, RunTable).submodels
+        check_rows(rows, SearchSpace.of(self.spec().space), self.table)
+        return rows
 
     def spec(self) -> RunSpec:
         file = self.path / "spec.toml"
@@ -79,12 +100,13 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        return self.manifest().get("state") == "finished"
+        return self.manifest().state == "finished"
 
     def finish(self, seconds: float) -> None:
         """Mark the run finished: everything it promises is on disk now."""
         times = {"finished": time.time(), "train_seconds": seconds}
-        write_json(self.path / "run.json", {**self.manifest(), "state": "finished", **times})
+        file = self.path / "run.json"
+        write_json(file, {**read_json(file), "state": "finished", **times})
 
     def require_finished(self) -> None:
         if not self.finished:
@@ -95,12 +117,17 @@ class RunFolder:
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Append one line to the metrics."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise WorkError(f"cannot write {self.metrics}: {error.strerror or error}") from error
 
     def cut_log(self, update: int) -> None:
         """Drop the lines of updates after `update`: they will be made again."""
-        lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+        if not self.metrics.is_file():
+            return
+        lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
         kept = [line for line in lines if _update_of(line) <= update]
         write_text(self.metrics, "".join(kept))
 
@@ -131,27 +158,18 @@ def newest_run(*, finished: bool) -> RunFolder:
         RequestError: there is none.
     """
     found = []
-    for manifest in RUNS.glob("*/run.json"):
+    for file in RUNS.glob("*/run.json"):
         try:
-            table = read_json(manifest)
+            manifest = RunFolder(file.parent).manifest()
         except RequestError:
             continue  # A damaged run is no candidate; naming it opens it and says why.
-        if (table.get("state") == "finished") == finished:
-            found.append((table.get("finished", table.get("created", 0.0)), manifest.parent))
+        if (manifest.state == "finished") == finished:
+            found.append((manifest.finished or manifest.created, file.parent))
     if not found:
         kind = "finished" if finished else "unfinished"
         hint = "; train one with: sortednet train --preset digits-resnet" if finished else ""
         raise RequestError(f"no {kind} run under {RUNS}/{hint}")
     return RunFolder.open(max(found)[1])
-
-
-def check_format(manifest: Mapping[str, Any], path: Path) -> None:
-    """Refuse a folder of a newer format, or without one."""
-    number = manifest.get("format")
-    if not isinstance(number, int):
-        raise RequestError(f"{path} is damaged: its manifest has no format number")
-    if number > FORMAT:
-        raise RequestError(f"{path} has format {number}; this version reads up to {FORMAT}")
 
 
 def _update_of(line: str) -> int:

@@ -1,0 +1,163 @@
+"""What the JSON files of runs and artifacts must hold. Whatever is read back is checked here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.spec import DataSpec
+from sortednet_cli.spec.vocabulary import FAMILIES
+from sortednet_cli.storage.files import read_json
+
+FORMAT = 1
+
+AxisValue = Annotated[int | float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Stored(BaseModel):
+    """Base: values have exactly the stated types. Keys that nobody reads may come along."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=True)
+
+
+class StoredRoot(_Stored):
+    """The root network in words."""
+
+    family: str
+    config: dict[str, Any]
+    depth_order: str
+    declaration: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.family not in FAMILIES:
+            raise ValueError(f"unknown family {self.family!r}; they are {listed(FAMILIES)}")
+        return self
+
+
+class StoredFormat(_Stored):
+    """What the model must know of its inputs."""
+
+    channels: PositiveInt
+    image_size: PositiveInt
+    num_classes: PositiveInt
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(self.classes) != self.num_classes:
+            raise ValueError(f"{len(self.classes)} names for {self.num_classes} classes")
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"mean and std need one number for each of {self.channels} channels")
+        return self
+
+
+class StoredRow(_Stored):
+    """One sub-model with its costs and scores."""
+
+    axes: dict[str, AxisValue]
+    params: NonNegativeInt
+    macs: NonNegativeInt
+    metrics: dict[str, Annotated[dict[str, float], Field(min_length=1)]]
+
+    @model_validator(mode="after")
+    def _scored(self) -> Self:
+        if not {"validation", "test"} <= self.metrics.keys():
+            raise ValueError("metrics need the parts validation and test")
+        return self
+
+
+class RunManifest(_Stored):
+    """`run.json`."""
+
+    state: Literal["training", "finished"]
+    created: float
+    root: StoredRoot
+    data: StoredFormat
+    finished: float | None = None
+    train_seconds: float | None = None
+
+
+class RunTable(_Stored):
+    """`frontier.json`."""
+
+    submodels: tuple[StoredRow, ...]
+
+
+class ArtifactManifest(_Stored):
+    """`sortednet.json`."""
+
+    run: str
+    root: StoredRoot
+    data: StoredFormat
+    data_spec: DataSpec
+    submodel: StoredRow
+    space: dict[str, Annotated[tuple[AxisValue, ...], Field(min_length=1)]]
+    submodels: tuple[StoredRow, ...]
+    loader: str
+    plan_digest: str
+    verified: dict[str, Any]
+
+
+class Counters(_Stored):
+    """`counters.json` of a checkpoint."""
+
+    update: NonNegativeInt
+    seconds: float
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_checked(path: Path, model: type[Model]) -> Model:
+    """Read a JSON file as `model`; RequestError names the file and every wrong field."""
+    return check(read_json(path), path, model)
+
+
+def check(value: Mapping[str, Any], path: Path, model: type[Model]) -> Model:
+    """Check what was read from `path`; RequestError names the file and every wrong field."""
+    try:
+        return model.model_validate_json(json.dumps(value))
+    except ValidationError as error:
+        wrong = [
+            f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors(include_url=False)
+        ]
+        raise RequestError(f"{path} is damaged: {'; '.join(wrong)}") from error
+
+
+def check_format(manifest: Mapping[str, Any], path: Path) -> None:
+    """Refuse a manifest of a newer format, or without one; `path` is its file."""
+    number = manifest.get("format")
+    if not isinstance(number, int):
+        raise RequestError(f"{path} is damaged: it has no format number")
+    if number > FORMAT:
+        raise RequestError(f"{path.parent} has format {number}; this version reads up to {FORMAT}")
+
+
+def check_rows(rows: tuple[StoredRow, ...], space: SearchSpace, path: Path) -> None:
+    """Check that there is one row for each sub-model; `path` is their file."""
+    found = [SubModel.of(row.axes) for row in rows]
+    missing = [submodel for submodel in space.submodels if submodel not in set(found)]
+    if missing or len(found) != len(space):
+        which = f": {missing[0]} is missing" if missing else ""
+        raise RequestError(
+            f"{path} is damaged: it holds {len(found)} rows for {len(space)} sub-models{which}"
+        )

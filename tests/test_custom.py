@@ -1,0 +1,91 @@
+"""Your own model, with the very lines of docs/models.md."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.commands import shell
+
+DOCS = Path(__file__).parents[1] / "docs" / "models.md"
+
+MYNETS = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, hidden, layers, num_classes):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Flatten(), nn.Linear(64, hidden))
+        blocks = [nn.Sequential(nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, hidden))
+                  for _ in range(layers)]
+        self.body = nn.Sequential(*blocks)
+        self.head = nn.Linear(hidden, num_classes)
+
+    def forward(self, x):
+        return self.head(self.body(self.stem(x)))
+
+def make(hidden, layers, num_classes):
+    return Net(hidden, layers, num_classes)
+"""
+
+REST = """
+[space]
+width = [0.25, 0.5, 1.0]
+depth = [2, 4, 6]
+
+[train]
+updates = 20
+batch_size = 32
+
+[data]
+source = "digits"
+"""
+
+
+def test_the_documented_model_trains_and_its_card_loads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (snippet,) = re.findall(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    Path("mynets.py").write_text(MYNETS)
+    Path("mine.toml").write_text(snippet + REST)
+    refused = shell("sortednet train --config mine.toml --quiet && sortednet eval --all")
+    assert refused.code == 2
+    assert "--allow-factory mynets:make" in refused.err
+    done = shell(
+        "sortednet eval --all && sortednet extract --width 0.5 --depth 4 --out artifact",
+        SORTEDNET_ALLOW_FACTORY="mynets:make",
+    )
+    assert done.code == 0, done.err
+    assert "9 sub-models" in done.out
+    (card,) = re.findall(
+        r"```python\n(.*?)```", Path("artifact/README.md").read_text(), flags=re.DOTALL
+    )
+    check = (
+        """
+import sys
+sys.modules["sortednet_cli"] = None
+import torch
+torch.set_num_threads(1)
+"""
+        + card
+        + """
+check = load_file("check.safetensors")
+assert torch.equal(model(check["inputs"]), check["logits"])
+"""
+    )
+    plain = subprocess.run(
+        [sys.executable, "-c", check],
+        cwd="artifact",
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert plain.returncode == 0, plain.stderr
+    assert load_file("artifact/model.safetensors")["stem.1.weight"].shape == (32, 64)
