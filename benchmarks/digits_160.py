@@ -63,7 +63,7 @@ def train(folder: Path, side: str, lr: float, seed: int, settings: list[str]) ->
     seconds = time.monotonic() - start
     rows = json.loads((out / "frontier.json").read_text())["submodels"]
     manifest = json.loads((out / "run.json").read_text())
-    shown = " ".join(command[:-1]).replace(str(out), out.name)
+    shown = " ".join(command).replace(str(out), out.name)
     print(f"{out.name}: largest {largest({'rows': rows})['test']['accuracy']:.4f} {seconds:.0f} s")
     return {
         "lr": lr,
@@ -113,6 +113,7 @@ def compare(nested: list[Run], alone: list[Run]) -> dict[str, Any]:
         "worst_percent_of_alone": min(seed["worst_percent_of_alone"] for seed in seeds),
         "seeds": seeds,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "threads": os.environ.get("OMP_NUM_THREADS", "default"),
         "command": "python benchmarks/digits_160.py",
         "runs": {"nested": nested, "alone": alone},
     }

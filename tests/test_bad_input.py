@@ -129,6 +129,11 @@ WRONG_SPECS = {
     "model-negative": ([*TINY, "--set=model.config.strides=[0]"], ["model.config"]),
     "model-short": ([*TINY, "--set=model.config.strides=[1,2]"], ["model.config", "each stage"]),
     "num-classes": ([*TINY, "--set=model.config.num_classes=5"], ["model.config", "num_classes"]),
+    "model-block": (
+        [*TINY, "--set=model.config.block=wide"],
+        ["model.config", "basic or bottleneck"],
+    ),
+    "model-norm": ([*TINY, "--set=model.config.norm=layer"], ["model.config", "batch or instance"]),
     "device": ([*TINY, "--device=nonsense"], ["--device nonsense: no such device"]),
     "device-far": ([*TINY, "--device=cuda:99"], ["--device cuda:99: no such device"]),
     "device-meta": ([*TINY, "--device=meta"], ["--device meta", "cpu"]),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.commands import shell
+from tests.commands import command, refused, shell
 
 DOCS = Path(__file__).parents[1] / "docs" / "models.md"
 
@@ -33,19 +33,6 @@ def make(hidden, layers, num_classes):
     return Net(hidden, layers, num_classes)
 """
 
-REST = """
-[space]
-width = [0.25, 0.5, 1.0]
-depth = [2, 4, 6]
-
-[train]
-updates = 20
-batch_size = 32
-
-[data]
-source = "digits"
-"""
-
 
 def test_the_documented_model_trains_and_its_card_loads_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -53,10 +40,10 @@ def test_the_documented_model_trains_and_its_card_loads_it(
     monkeypatch.chdir(tmp_path)
     (snippet,) = re.findall(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     Path("mynets.py").write_text(MYNETS)
-    Path("mine.toml").write_text(snippet + REST)
-    refused = shell("sortednet train --config mine.toml --quiet && sortednet eval --all")
-    assert refused.code == 2
-    assert "--allow-factory mynets:make" in refused.err
+    Path("mine.toml").write_text(snippet)
+    denied = shell("sortednet train --config mine.toml --quiet && sortednet eval --all")
+    assert denied.code == 2
+    assert "--allow-factory mynets:make" in denied.err
     done = shell(
         "sortednet eval --all && sortednet extract --width 0.5 --depth 4 --out artifact",
         SORTEDNET_ALLOW_FACTORY="mynets:make",
@@ -89,3 +76,28 @@ assert torch.equal(model(check["inputs"]), check["logits"])
     )
     assert plain.returncode == 0, plain.stderr
     assert load_file("artifact/model.safetensors")["stem.1.weight"].shape == (32, 64)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.blocks.paths=['bdy']", "the model has no module 'bdy"),
+        ("space.depth=[2, 7]", "depths 1 to 6"),
+        ("model.blocks.before=1", "no module 'body.2'"),
+        (
+            "model.config={layers = 6, num_classes = 10}",
+            "missing 1 required positional argument: 'hidden'",
+        ),
+    ],
+)
+def test_a_wrong_declaration_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (snippet,) = re.findall(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    Path("mynets.py").write_text("print('noise')\n" + MYNETS)
+    Path("mine.toml").write_text(snippet)
+    done = command("train", "--config", "mine.toml", "--set", override)
+    refused(done, 2, message)
+    assert not Path("runs").exists()

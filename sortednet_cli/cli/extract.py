@@ -57,7 +57,7 @@ def extract(
     from sortednet_cli.engine.extract import needs_data
     from sortednet_cli.storage.files import free_name
 
-    place = out or free_name(Path("artifacts") / f"{source.path.name}-{submodel}")
+    place = out or free_name(Path("artifacts") / f"{source.stem}-{submodel}")
     images = None
     if needs_data(source, submodel):
         images = source.open_data(None if data is None else str(data))

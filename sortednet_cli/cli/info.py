@@ -16,7 +16,7 @@ from sortednet_cli.storage.run import RunFolder
 
 
 def info(
-    path: Annotated[Path, typer.Argument(metavar="RUN|ARTIFACT", show_default=False)],
+    path: options.SourceArgument = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print the slice plan.")] = False,
     width: options.WidthOption = None,
     depth: options.DepthOption = None,
@@ -43,6 +43,7 @@ def info(
         else:
             typer.echo(str(found))
         return
+    path = path or options.newest_finished()
     facts = _artifact(path) if ArtifactFolder.is_one(path) else _run(path)
     if as_json:
         print_json(facts)

@@ -68,6 +68,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("interrupted; nothing was left half-written\n")
         return 128 + signal.SIGINT
     except BrokenPipeError:
         return _leave_pipe()

@@ -128,6 +128,14 @@ def _read_count(option: str, text: str) -> int:
 def find_source(path: Path | None, allow: list[str] | None) -> Source:
     """Open the named run or artifact, or the newest finished run."""
     from sortednet_cli.engine.source import open_source
+
+    return open_source(path or newest_finished(), allow or ())
+
+
+def newest_finished() -> Path:
+    """The run that a command takes when none is named; stderr says which one."""
     from sortednet_cli.storage.run import newest_run
 
-    return open_source(path or newest_run(finished=True).path, allow or ())
+    path = newest_run(finished=True).path
+    logs.logger.info("using %s", path)
+    return path

@@ -98,7 +98,7 @@ def summary_line(rows: Sequence[Row], split: str, metric: str) -> str:
         f"{len(rows)} sub-models, {split} {metric}:"
         f" largest {show(largest.metrics[split][metric])},"
         f" smallest {show(smallest.metrics[split][metric])}"
-        f" ({100 * smallest.macs / largest.macs:.1f}% of its MACs),"
+        f" with {100 * smallest.macs / largest.macs:.1f}% of the largest's MACs,"
         f" mean {show(sum(scores) / len(scores))}, worst {show(min(scores))}"
     )
 

@@ -138,7 +138,9 @@ def _show(finished: Finished) -> None:
     table = grid_table(finished.rows, "test", finished.metric)
     console.print(table or rows_table(finished.rows, "test", finished.metric))
     console.print(summary_line(finished.rows, "test", finished.metric))
-    console.print(f"trained in {finished.train_seconds:.0f} s")
+    console.print(
+        f"trained in {finished.train_seconds:.0f} s, scored in {finished.score_seconds:.0f} s"
+    )
 
 
 class _StopRequest:

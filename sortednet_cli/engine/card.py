@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sortednet_cli.engine.source import Source
 from sortednet_cli.engine.table import Row
 from sortednet_cli.space import format_count
 
+_OTHER_FORMATS = {
+    "model.onnx": "has the input `inputs`, the output `logits` and a free batch size.",
+    "model.pt2": "is for `torch.export.load(...).module()`, with a free batch size.",
+}
 
-def model_card(source: Source, row: Row, num_checked: int) -> str:
-    """Write the card as Markdown."""
+
+def model_card(source: Source, row: Row, num_checked: int, files: Collection[str]) -> str:
+    """Write the card as Markdown; `files` are the names that the folder holds."""
+    others = "".join(f"`{name}` {use}\n" for name, use in _OTHER_FORMATS.items() if name in files)
     images = source.format
     test = row.metrics.get("test", {})
     scores = ", ".join(f"{name} {value:.4g}" for name, value in test.items()) or "not measured"
@@ -31,7 +39,7 @@ In this folder:
 {source.family.card.replace("(folder)", '(".")')}```
 
 `check.safetensors` holds {num_checked} inputs and the logits recorded for them on one thread.
-"""
+{others}"""
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -104,7 +104,10 @@ def extract(
                 exporter(loaded, inputs, logits, staging)
         manifest = _manifest(source, submodel, row, plan, verified)
         write_json(staging / MANIFEST, manifest)
-        write_text(staging / "README.md", model_card(source, row, verified.samples))
+        write_text(
+            staging / "README.md",
+            model_card(source, row, verified.samples, [file.name for file in staging.iterdir()]),
+        )
     return Extracted(out, row, verified, source.family.loader)
 
 

@@ -79,6 +79,7 @@ class Finished:
     rows: list[Row]
     metric: str
     train_seconds: float
+    score_seconds: float
 
 
 Event = Progress | Scored | Finished
@@ -143,10 +144,12 @@ class Fit:
         clock = time.monotonic() - seconds
         yield from self._train(trainer, start, clock, stopped)
         seconds = time.monotonic() - clock
+        began = time.monotonic()
         rows = yield from self._score(trainer, stopped)
         self._store(trainer.network, rows)
         self.run.finish(seconds)
-        yield Finished(self.run, rows, trainer.task.metric, seconds)
+        scoring = time.monotonic() - began
+        yield Finished(self.run, rows, trainer.task.metric, seconds, scoring)
 
     def _prepare(self) -> tuple[Trainer, int, float]:
         train = self.spec.train

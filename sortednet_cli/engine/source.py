@@ -82,6 +82,11 @@ class Source(ABC):
         """Load the weights as a nested network, its sub-models in eval mode by statistics."""
 
     @property
+    def stem(self) -> str:
+        """What the names of artifacts cut from it begin with."""
+        return self.name
+
+    @property
     def task(self) -> Classification:
         return Classification(self.format.num_classes)
 
@@ -107,6 +112,10 @@ class Source(ABC):
 
 class LoadedRun(Source):
     """A finished run."""
+
+    @property
+    def stem(self) -> str:
+        return self.path.name
 
     @property
     def weights_file(self) -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class CustomFamily(Family):
         if self.factory not in {*allowed, *os.environ.get(ALLOW_VARIABLE, "").split(",")}:
             raise RequestError(
                 f"this model is built by the code of {self.factory!r}, which is not run unless"
-                f" you allow it: pass --allow-factory {self.factory}"
+                f" you allow it by this name: pass --allow-factory {self.factory}"
                 f" or set {ALLOW_VARIABLE}={self.factory}"
             )
         self.loader = self.factory
@@ -50,12 +51,13 @@ class CustomFamily(Family):
     def build(self, config: Config) -> nn.Module:
         module_name, _, function = self.factory.partition(":")
         try:
-            with _working_folder_importable():
+            with _foreign_code():
                 factory = getattr(importlib.import_module(module_name), function)
         except (ImportError, AttributeError) as error:
             raise RequestError(f"cannot import the factory {self.factory!r}: {error}") from error
         try:
-            module = factory(**config)
+            with _foreign_code():
+                module = factory(**config)
         except TypeError as error:
             raise RequestError(f"{self.factory} refused its arguments: {error}") from error
         if not isinstance(module, nn.Module):
@@ -122,14 +124,16 @@ class CustomFamily(Family):
         return kept_blocks(stages, depth, self.root.depth_order)
 
 
-class _working_folder_importable:  # noqa: N801
-    """Let a factory lie in the working folder, as `python -m` does."""
-
-    def __enter__(self) -> None:
-        sys.path.insert(0, str(Path.cwd()))
-
-    def __exit__(self, *error: object) -> None:
-        sys.path.pop(0)
+@contextmanager
+def _foreign_code() -> Iterator[None]:
+    """Let a factory lie in the working folder, and keep what it prints off standard output."""
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.path.remove(folder)
 
 
 def _scaled_argument(argument: Any, factor: float) -> Any:

@@ -94,9 +94,11 @@ class PreActResNet(nn.Module):
         super().__init__()
         if not len(channels) == len(blocks) == len(strides) > 0:
             raise ValueError("channels, blocks and strides need one value for each stage")
-        make_norm: MakeNorm = nn.BatchNorm2d
-        if norm == "instance":
-            make_norm = _affine_instance_norm
+        if block not in ("basic", "bottleneck"):
+            raise ValueError(f"block is basic or bottleneck, not {block!r}")
+        if norm not in ("batch", "instance"):
+            raise ValueError(f"norm is batch or instance, not {norm!r}")
+        make_norm: MakeNorm = _affine_instance_norm if norm == "instance" else nn.BatchNorm2d
         num_features = stem_channels or channels[0]
         self.stem = nn.Conv2d(in_channels, num_features, 3, 1, 1, bias=False)
         stages: list[nn.Module] = []

@@ -2,9 +2,15 @@
 
 from sortednet_cli.nesting.cost import SubModelCost, cost_of
 from sortednet_cli.nesting.network import NestedNetwork, init_network, quiet_first_backward
-from sortednet_cli.nesting.plan import LeadingSlice, SlicePlan, plan_between, plan_from_root
+from sortednet_cli.nesting.plan import (
+    LeadingSlice,
+    SlicePlan,
+    check_space,
+    plan_between,
+    plan_from_root,
+)
 from sortednet_cli.nesting.rules import Rule, make_rule
-from sortednet_cli.nesting.skeleton import build_skeleton, check_space, named_tensors
+from sortednet_cli.nesting.skeleton import build_skeleton, named_tensors
 from sortednet_cli.nesting.statistics import has_statistics, recalibrate
 
 __all__ = [

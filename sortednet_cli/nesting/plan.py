@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from torch import nn
 
-from sortednet_cli.errors import WorkError
+from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Family
 from sortednet_cli.nesting.skeleton import (
     build_skeleton,
@@ -22,7 +22,7 @@ from sortednet_cli.nesting.skeleton import (
     shapes_of,
     statistic_names,
 )
-from sortednet_cli.space import SubModel
+from sortednet_cli.space import SearchSpace, SubModel
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ def plan_from_root(family: Family, submodel: SubModel) -> SlicePlan:
     """Plan a sub-model as slices of the root network.
 
     Raises:
-        WorkError: a tensor has no place in the root, which is an error of the family.
+        RequestError: a value is illegal for the family, or a tensor has no place in the root
+            (for a custom family: its declared blocks are not those of the module).
     """
     skeleton = build_skeleton(family, family.shrink(submodel))
     return _plan(skeleton, family.module_map(submodel), _root_shapes(family))
@@ -94,7 +95,7 @@ def plan_between(family: Family, outer: SubModel, inner: SubModel) -> SlicePlan:
     for name, piece in to_inner.slices.items():
         holder = name_in_outer.get(piece.source)
         if holder is None or not _fits(piece.shape, to_outer.slices[holder].shape):
-            raise WorkError(f"{inner} is not nested in {outer}: {name} lies outside of it")
+            raise RequestError(f"{inner} is not nested in {outer}: {name} lies outside of it")
         slices[name] = LeadingSlice(holder, piece.shape)
     return SlicePlan(slices, to_inner.statistics)
 
@@ -109,6 +110,8 @@ def _plan(
     paths: Mapping[str, str | None],
     sources: Mapping[str, tuple[int, ...]],
 ) -> SlicePlan:
+    for path in paths:
+        _require_module(skeleton, path)
     statistics = statistic_names(skeleton)
     slices = {}
     for name, tensor in named_tensors(skeleton).items():
@@ -116,11 +119,36 @@ def _plan(
             continue
         source, shape = _renamed(name, paths), tuple(tensor.shape)
         if source not in sources:
-            raise WorkError(f"the plan has no source for {name} ({source} is not in the root)")
+            raise RequestError(f"the plan has no source for {name} ({source} is not in the root)")
         if not _fits(shape, sources[source]):
-            raise WorkError(f"{name} {shape} does not fit into {source} {sources[source]}")
+            raise RequestError(f"{name} {shape} does not fit into {source} {sources[source]}")
         slices[name] = LeadingSlice(source, shape)
     return SlicePlan(slices, tuple(statistics))
+
+
+def check_space(family: Family, space: SearchSpace) -> None:
+    """Plan every sub-model, and check that no two are the same network.
+
+    Raises:
+        RequestError: a value is illegal for the family, or grid points coincide.
+    """
+    seen: dict[frozenset[tuple[str, tuple[int, ...]]], SubModel] = {}
+    for submodel in space.submodels:
+        plan = plan_from_root(family, submodel)
+        key = frozenset((name, piece.shape) for name, piece in plan.slices.items())
+        if key in seen:
+            raise RequestError(
+                f"space: {seen[key]} and {submodel} resolve to one configuration;"
+                " take values further apart"
+            )
+        seen[key] = submodel
+
+
+def _require_module(skeleton: nn.Module, path: str) -> None:
+    try:
+        skeleton.get_submodule(path)
+    except AttributeError as error:
+        raise RequestError(f"model.blocks: the model has no module {path!r}") from error
 
 
 def _renamed(name: str, paths: Mapping[str, str | None]) -> str:
@@ -133,7 +161,7 @@ def _renamed(name: str, paths: Mapping[str, str | None]) -> str:
             if target is None:
                 break
             return ".".join(part for part in (target, *parts[size:]) if part)
-    raise WorkError(f"the plan has no rule for {name}: the family's module map does not name it")
+    raise RequestError(f"the plan has no rule for {name}: the family's module map does not name it")
 
 
 def _fits(shape: tuple[int, ...], bounds: tuple[int, ...]) -> bool:

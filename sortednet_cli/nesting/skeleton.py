@@ -10,7 +10,6 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Config, Family
-from sortednet_cli.space import SearchSpace, SubModel
 
 
 def build_skeleton(family: Family, config: Config) -> nn.Module:
@@ -48,21 +47,3 @@ def statistic_names(module: nn.Module) -> list[str]:
 def shapes_of(module: nn.Module) -> Mapping[str, tuple[int, ...]]:
     """Shapes by name: two sub-models with equal ones are the same network."""
     return {name: tuple(tensor.shape) for name, tensor in named_tensors(module).items()}
-
-
-def check_space(family: Family, space: SearchSpace) -> None:
-    """Check that every sub-model builds and that no two are the same network.
-
-    Raises:
-        RequestError: a value is illegal for the family, or grid points coincide.
-    """
-    seen: dict[frozenset[tuple[str, tuple[int, ...]]], SubModel] = {}
-    for submodel in space.submodels:
-        skeleton = build_skeleton(family, family.shrink(submodel))
-        key = frozenset(shapes_of(skeleton).items())
-        if key in seen:
-            raise RequestError(
-                f"space: {seen[key]} and {submodel} resolve to one configuration;"
-                " take values further apart"
-            )
-        seen[key] = submodel
