@@ -11,8 +11,6 @@ from sortednet_cli.cli import options
 from sortednet_cli.cli.render import print_json
 from sortednet_cli.errors import RequestError
 from sortednet_cli.space import SearchSpace, SubModel, format_count
-from sortednet_cli.storage.artifact import ArtifactFolder
-from sortednet_cli.storage.run import RunFolder
 
 
 def info(
@@ -43,6 +41,8 @@ def info(
         else:
             typer.echo(str(found))
         return
+    from sortednet_cli.storage.artifact import ArtifactFolder
+
     path = path or options.newest_finished()
     facts = _artifact(path) if ArtifactFolder.is_one(path) else _run(path)
     if as_json:
@@ -54,6 +54,8 @@ def info(
 
 
 def _run(path: Path) -> dict[str, Any]:
+    from sortednet_cli.storage.run import RunFolder
+
     run = RunFolder.open(path)
     spec, manifest = run.spec(), run.manifest()
     space = SearchSpace.of(spec.space)
@@ -78,6 +80,8 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 def _artifact(path: Path) -> dict[str, Any]:
+    from sortednet_cli.storage.artifact import ArtifactFolder
+
     manifest = ArtifactFolder.open(path).manifest()
     row = manifest.submodel
     return {

@@ -9,7 +9,6 @@ import typer
 from sortednet_cli.cli import options
 from sortednet_cli.cli.render import print_json
 from sortednet_cli.errors import RequestError
-from sortednet_cli.spec import load_preset, preset_names, preset_text
 
 
 def presets(
@@ -23,6 +22,8 @@ def presets(
 
     Example: sortednet presets show digits-resnet > mine.toml
     """
+    from sortednet_cli.spec import load_preset, preset_names
+
     options.set_verbosity(quiet, verbose)
     if action == "show":
         if name is None:
@@ -30,7 +31,7 @@ def presets(
         if as_json:
             print_json(load_preset(name).model_dump(mode="json"))
         else:
-            typer.echo(preset_text(name), nl=False)
+            typer.echo(_text(name), nl=False)
         return
     if name is not None:
         raise RequestError(f"presets list takes no name; did you mean: presets show {name}?")
@@ -44,4 +45,10 @@ def presets(
 
 def _about(name: str) -> str:
     """The first comment line of a preset says what it is."""
-    return preset_text(name).splitlines()[0].lstrip("# ")
+    return _text(name).splitlines()[0].lstrip("# ")
+
+
+def _text(name: str) -> str:
+    from sortednet_cli.spec import preset_text
+
+    return preset_text(name)

@@ -8,14 +8,14 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
 from sortednet_cli.logs import logger
 from sortednet_cli.space import format_count
 
 if TYPE_CHECKING:
+    # Imported where it is used: help and errors answer without it.
+    from rich.console import Console
     from rich.progress import Progress as ProgressBar
+    from rich.table import Table
 
     from sortednet_cli.engine.table import Row
 
@@ -25,10 +25,15 @@ PIPE_WIDTH = 200
 
 def data_console() -> Console:
     """Standard output; wide when it is no terminal, so that a pipe gets whole rows."""
+    from rich.console import Console
+
     return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
 
 
 def talk_console() -> Console:
+    """Standard error, likewise."""
+    from rich.console import Console
+
     return Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH, highlight=False)
 
 
@@ -46,6 +51,8 @@ def rows_table(
     rows: Sequence[Row], split: str, metric: str, marks: Sequence[bool] | None = None
 ) -> Table:
     """One line for each sub-model."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("sub-model")
     for title in ("params", "MACs", f"{split} {metric}", "loss"):
@@ -69,6 +76,8 @@ def rows_table(
 
 def grid_table(rows: Sequence[Row], split: str, metric: str) -> Table | None:
     """A width x depth grid of scores; None for any other search space."""
+    from rich.table import Table
+
     if not rows or set(rows[0].submodel.axes) != {"width", "depth"}:
         return None
     cells = {tuple(row.submodel.axes.values()): row.metrics[split][metric] for row in rows}

@@ -18,10 +18,10 @@ from sortednet_cli.cli.render import (
     talk_console,
 )
 from sortednet_cli.errors import RequestError, SortednetError
-from sortednet_cli.spec import RunSpec, load_preset, load_spec_file
 
 if TYPE_CHECKING:
     from sortednet_cli.engine.fit import Finished, Fit, Progress
+    from sortednet_cli.spec import RunSpec
 
 
 def train(
@@ -74,6 +74,8 @@ def train(
 def _read_spec(
     preset: str | None, config: Path | None, overrides: list[str], data: Path | None
 ) -> RunSpec:
+    from sortednet_cli.spec import load_preset, load_spec_file
+
     if (preset is None) == (config is None):
         raise RequestError("give one of --preset NAME and --config FILE (see: sortednet presets)")
     if data is not None:
