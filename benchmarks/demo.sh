@@ -2,6 +2,10 @@
 # From nothing to a standalone model: the five commands that `make demo` runs.
 set -euo pipefail
 
+# The demo's network is too small for a second thread to help, and threads that wait for each
+# other crawl on a busy machine.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+
 folder=${1:-demo}
 if [ -e "$folder" ]; then
     echo "demo: $folder exists; remove it, or run make clean, for a new demo" >&2

@@ -25,7 +25,7 @@ def test_the_tour_runs_as_written(tmp_path: Path) -> None:
     """All shell blocks in one shell, in order, then the Python block."""
     script = "set -euo pipefail\n" + "".join(_blocks("bash"))
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    environment["OMP_NUM_THREADS"] = str(os.cpu_count())
+    environment["OMP_NUM_THREADS"] = "1"
     shell = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,
