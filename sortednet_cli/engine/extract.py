@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -188,7 +186,6 @@ def _manifest(
 ) -> dict[str, Any]:
     space = source.space.nested_in(submodel)
     nested = [source.rows[s].stored() for s in space.submodels if s in source.rows]
-    config = json.dumps(source.family.shrink(submodel), sort_keys=True)
     return {
         "format": FORMAT,
         "run": source.name,
@@ -197,7 +194,6 @@ def _manifest(
         "space": space.as_lists(),
         "submodels": nested,
         "plan_digest": plan.digest,
-        "config_digest": hashlib.sha256(config.encode()).hexdigest()[:16],
         "loader": source.family.loader,
         "verified": asdict(verified),
         "versions": versions(),

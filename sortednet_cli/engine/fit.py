@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from sortednet_cli.data import Images, open_images
 from sortednet_cli.engine.evaluate import ensure_statistics, metrics_of
@@ -35,7 +34,6 @@ from sortednet_cli.nesting import (
     make_rule,
     quiet_first_backward,
 )
-from sortednet_cli.nesting.skeleton import statistic_names
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec, TrainSpec
@@ -156,12 +154,11 @@ class Fit:
         space = SearchSpace.of(self.spec.space)
         module = init_network(self.family, stream_seed(train.seed, "init"))
         saved = load_checkpoint(self.run)
-        if saved is not None:
-            self._restore(module, saved)
         network = NestedNetwork(self.family, space, place(module, self.device, train.channels_last))
         network.enable_training()
         optimizer = RootOptimizer(network, train)
         if saved is not None:
+            self._restore(network, saved)
             optimizer.load_state(saved.optimizer)
         self.run.cut_log(saved.update if saved else 0)
         total = total_updates(train, self.images.batches_per_epoch(train.batch_size))
@@ -170,15 +167,14 @@ class Fit:
         trainer = Trainer(network, task, rule, self.images, optimizer, train, total)
         return trainer, (saved.update if saved else 0), (saved.seconds if saved else 0.0)
 
-    def _restore(self, module: nn.Module, saved: Checkpoint) -> None:
-        skip = set(statistic_names(module))
-        own = {n: t for n, t in module.state_dict().items() if n not in skip}
+    def _restore(self, network: NestedNetwork, saved: Checkpoint) -> None:
+        own = network.weights
         if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in saved.weights.items()}:
             raise RequestError(
                 f"{self.run.checkpoints}: weights.safetensors of step {saved.update}"
                 " does not belong here: its tensors are not the model's"
             )
-        module.load_state_dict(saved.weights, strict=False)
+        network.module.load_state_dict(saved.weights, strict=False)
 
     def _train(
         self, trainer: Trainer, start: int, clock: float, stopped: Callable[[], bool]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Family
 from sortednet_cli.nesting.plan import SlicePlan, plan_between, plan_from_root
-from sortednet_cli.nesting.skeleton import build_skeleton, statistic_names
+from sortednet_cli.nesting.skeleton import build_skeleton, named_tensors, statistic_names
 from sortednet_cli.space import SearchSpace, SubModel
 
 Statistics = Mapping[str, Tensor]
@@ -49,7 +49,7 @@ class NestedNetwork:
         self.outer = outer
         self.statistics: dict[str, Statistics] = dict(statistics or {})
         self.gradients: dict[str, Tensor] = {}
-        self._tensors = _shared_tensors(module)
+        self._tensors = named_tensors(module)
         self._modules: dict[SubModel, nn.Module] = {}
         self._plans: dict[SubModel, SlicePlan] = {}
 
@@ -178,11 +178,6 @@ def init_network(family: Family, seed: int) -> nn.Module:
 def quiet_first_backward() -> None:
     """Filter the one warning that gradients laid out as views of a larger tensor cause."""
     warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout")
-
-
-def _shared_tensors(module: nn.Module) -> dict[str, Tensor]:
-    buffers = dict(module.named_buffers(remove_duplicate=False))
-    return dict(module.named_parameters(remove_duplicate=False)) | buffers
 
 
 def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from torch import nn
 
@@ -50,7 +50,7 @@ class SlicePlan:
     slices: Mapping[str, LeadingSlice]
     statistics: tuple[str, ...]
 
-    @property
+    @cached_property
     def sources(self) -> frozenset[str]:
         """Tensors of the larger network that the sub-model touches."""
         return frozenset(piece.source for piece in self.slices.values())

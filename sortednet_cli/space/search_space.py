@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.space.submodel import SubModel, axis_rank
@@ -22,7 +23,7 @@ class SearchSpace:
         ordered = sorted(axes.items(), key=lambda item: axis_rank(item[0]))
         return cls(tuple((axis, tuple(sorted(map(_plain, values)))) for axis, values in ordered))
 
-    @property
+    @cached_property
     def submodels(self) -> tuple[SubModel, ...]:
         """All points, the first axis slowest, from the smallest to the largest."""
         names = [axis for axis, _ in self.axes]
@@ -31,7 +32,7 @@ class SearchSpace:
             for point in itertools.product(*(values for _, values in self.axes))
         )
 
-    @property
+    @cached_property
     def largest(self) -> SubModel:
         return SubModel(tuple((axis, values[-1]) for axis, values in self.axes))
 
@@ -41,9 +42,6 @@ class SearchSpace:
 
     def __len__(self) -> int:
         return math.prod(len(values) for _, values in self.axes)
-
-    def __contains__(self, submodel: object) -> bool:
-        return submodel in self.submodels
 
     def resolve(self, requested: Mapping[str, int | float]) -> SubModel:
         """Find the sub-model with the `requested` values, the largest on every other axis.

@@ -48,9 +48,7 @@ class TensorEntry:
         return size
 
 
-def write_entries(
-    path: Path, entries: Iterable[TensorEntry], metadata: Mapping[str, str] | None = None
-) -> None:
+def write_entries(path: Path, entries: Iterable[TensorEntry]) -> None:
     """Write a safetensors file holding one tensor at a time in memory.
 
     The format is a length, a JSON header and the values in the header's order
@@ -58,7 +56,7 @@ def write_entries(
     first so that every tensor is aligned to its element size.
     """
     ordered = sorted(entries, key=lambda entry: (-entry.dtype.itemsize, entry.name))
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    header: dict[str, Any] = {}
     position = 0
     for entry in ordered:
         span = [position, position + entry.num_bytes]
@@ -79,15 +77,13 @@ def write_entries(
             file.write(values.flatten().view(torch.uint8).numpy().data)
 
 
-def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors that are in memory."""
     entries = [
         TensorEntry(name, tensor.dtype, tuple(tensor.shape), partial(_same, tensor))
         for name, tensor in tensors.items()
     ]
-    write_entries(path, entries, metadata)
+    write_entries(path, entries)
 
 
 class TensorSlices(Protocol):
