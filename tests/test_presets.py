@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from sortednet_cli import presets
 from sortednet_cli.engine.fit import Finished, Fit
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.nesting import check_space, cost_of, plan_from_root
 from sortednet_cli.space import SearchSpace
-from sortednet_cli.spec import RunSpec, load_preset, preset_names
+from sortednet_cli.spec import RunSpec, load_preset
 from sortednet_cli.spec.vocabulary import SOURCES
 
 PICO_CONFIG = {
@@ -43,7 +44,7 @@ def _input_shape(spec: RunSpec) -> tuple[int, int, int]:
     return (facts.channels or 3, size, size)
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", presets.names())
 def test_real_configuration_builds_plans_and_costs(name: str) -> None:
     spec = load_preset(name)
     family, space = _family(spec), SearchSpace.of(spec.space)
@@ -114,7 +115,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", presets.names())
 def test_pico_form_trains_two_steps(
     name: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sortednet_cli.spec import preset_names
+from sortednet_cli import presets
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,7 +56,7 @@ def test_the_two_commands_are_make_targets() -> None:
 
 
 def test_the_table_of_presets_is_complete() -> None:
-    assert sorted(re.findall(r"^\| `([\w-]+)` \|", README, flags=re.MULTILINE)) == preset_names()
+    assert sorted(re.findall(r"^\| `([\w-]+)` \|", README, flags=re.MULTILINE)) == presets.names()
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *DOCS], ids=lambda page: page.name)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from sortednet_cli import presets
 from sortednet_cli.errors import RequestError
-from sortednet_cli.spec import dump_spec, load_preset, parse_spec, preset_names
+from sortednet_cli.spec import dump_spec, load_preset, parse_spec
 
 GOOD = """
 [model]
@@ -88,13 +89,13 @@ def test_bad_toml_says_where() -> None:
     assert "here is not valid TOML" in _errors("[model")
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", presets.names())
 def test_presets_round_trip(name: str) -> None:
     spec = load_preset(name)
     assert parse_spec(dump_spec(spec), where="dump", name="y") == spec
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", presets.names())
 def test_common_overrides_work_for_every_preset(name: str) -> None:
     spec = load_preset(name, ["train.seed=3", "train.updates=10"])
     assert (spec.train.seed, spec.train.updates, spec.train.epochs) == (3, 10, None)

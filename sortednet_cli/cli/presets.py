@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from sortednet_cli import presets as preset_texts
 from sortednet_cli.cli import options
 from sortednet_cli.cli.render import print_json
 from sortednet_cli.errors import RequestError
@@ -22,33 +23,27 @@ def presets(
 
     Example: sortednet presets show digits-resnet > mine.toml
     """
-    from sortednet_cli.spec import load_preset, preset_names
-
     options.set_verbosity(quiet, verbose)
     if action == "show":
         if name is None:
             raise RequestError("presets show needs a name")
         if as_json:
+            from sortednet_cli.spec import load_preset
+
             print_json(load_preset(name).model_dump(mode="json"))
         else:
-            typer.echo(_text(name), nl=False)
+            typer.echo(preset_texts.text(name), nl=False)
         return
     if name is not None:
         raise RequestError(f"presets list takes no name; did you mean: presets show {name}?")
     if as_json:
-        print_json({"presets": [{"name": n, "about": _about(n)} for n in preset_names()]})
+        print_json({"presets": [{"name": n, "about": _about(n)} for n in preset_texts.names()]})
         return
-    width = max(map(len, preset_names()))
-    for each in preset_names():
+    width = max(map(len, preset_texts.names()))
+    for each in preset_texts.names():
         typer.echo(f"{each:<{width}}  {_about(each)}")
 
 
 def _about(name: str) -> str:
     """The first comment line of a preset says what it is."""
-    return _text(name).splitlines()[0].lstrip("# ")
-
-
-def _text(name: str) -> str:
-    from sortednet_cli.spec import preset_text
-
-    return preset_text(name)
+    return preset_texts.text(name).splitlines()[0].lstrip("# ")

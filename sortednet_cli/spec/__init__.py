@@ -5,8 +5,6 @@ from sortednet_cli.spec.load import (
     load_preset,
     load_spec_file,
     parse_spec,
-    preset_names,
-    preset_text,
 )
 from sortednet_cli.spec.models import (
     CustomAxis,
@@ -28,6 +26,4 @@ __all__ = [
     "load_preset",
     "load_spec_file",
     "parse_spec",
-    "preset_names",
-    "preset_text",
 ]

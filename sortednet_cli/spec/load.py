@@ -5,39 +5,22 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 from pydantic import ValidationError
 
+from sortednet_cli import presets
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.spec.models import RunSpec
 
 Table = dict[str, Any]
 
 
-def preset_names() -> list[str]:
-    """List the presets that travel with the package."""
-    folder = resources.files("sortednet_cli") / "presets"
-    names = (entry.name for entry in folder.iterdir())
-    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
-
-
-def preset_text(name: str) -> str:
-    """Return a preset's TOML, comments included; RequestError if there is none."""
-    if name not in preset_names():
-        close = difflib.get_close_matches(name, preset_names(), n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise RequestError(f"unknown preset {name!r}{hint}; presets: {listed(preset_names())}")
-    file = resources.files("sortednet_cli") / "presets" / f"{name}.toml"
-    return file.read_text(encoding="utf-8")
-
-
 def load_preset(name: str, overrides: Sequence[str] = ()) -> RunSpec:
     """Read a preset and apply `a.b=value` overrides."""
-    return parse_spec(preset_text(name), where=f"preset {name}", name=name, overrides=overrides)
+    return parse_spec(presets.text(name), where=f"preset {name}", name=name, overrides=overrides)
 
 
 def load_spec_file(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
