@@ -81,7 +81,7 @@ def extract(
     network = source.network()
     if images is not None:
         ensure_statistics(network, submodel, images, num_samples=2048)
-    plan = source.plan(submodel)
+    plan = network.plan(submodel)
     row = source.rows.get(submodel) or source.row(submodel, {})
     with new_folder(out) as staging:
         folder = ArtifactFolder(staging)
