@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sortednet_cli.families import Family, open_family, root_of
+from sortednet_cli.data import TextFormat
+from sortednet_cli.families import Family, Inputs, open_family, root_of
 from sortednet_cli.nesting import NestedNetwork, init_network
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import ModelSpec
+from sortednet_cli.spec.vocabulary import FAMILIES
 
 NUM_CLASSES = 5
+VOCAB = 40
 
 
 class FlatNet(nn.Module):
@@ -36,13 +39,22 @@ class Pico:
     model: dict[str, Any]
     space: dict[str, list[int | float]]
     image_size: int = 16
+    task: str = "classification"
 
     @property
     def spec(self) -> ModelSpec:
         return ModelSpec.model_validate(self.model)
 
+    @property
+    def is_text(self) -> bool:
+        return FAMILIES[self.spec.family].inputs == "text"
+
     def family(self) -> Family:
-        root = root_of(self.spec, channels=3, num_classes=NUM_CLASSES)
+        facts = {"channels": 3, "num_classes": NUM_CLASSES}
+        if self.is_text:
+            classes = tuple("abcde") if self.task == "classification" else ()
+            facts = TextFormat(self.task, VOCAB, 16, classes, 0, 1, 2, "pico").facts()
+        root = root_of(self.spec, self.task, facts)
         return open_family(root, [self.model.get("factory", "")])
 
     @property
@@ -55,6 +67,16 @@ class Pico:
         if training:
             network.enable_training()
         return network
+
+    def inputs(self, count: int = 4) -> Inputs:
+        if not self.is_text:
+            return self.images(count)
+        generator = torch.Generator().manual_seed(1)
+        return {"input_ids": torch.randint(3, VOCAB, (count, 12), generator=generator)}
+
+    def run(self, module: nn.Module, count: int = 4) -> Tensor:
+        """Logits of the module's own forward pass."""
+        return self.family().forward(module, self.inputs(count))
 
     def images(self, count: int = 4) -> Tensor:
         generator = torch.Generator().manual_seed(1)
@@ -69,7 +91,63 @@ class Pico:
 
 WIDTHS: list[int | float] = [0.5, 0.75, 1.0]
 
-PICOS = {
+_ENCODER = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 24,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+_DECODER = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "intermediate_size": 24,
+}
+_LAYERS: list[int | float] = [1, 2, 3]
+
+TEXT_PICOS = {
+    "bert_classifier": Pico(
+        {"family": "bert", "config": _ENCODER}, {"width": WIDTHS, "depth": _LAYERS}
+    ),
+    "bert_masked": Pico(
+        {"family": "bert", "config": _ENCODER},
+        {"ffn": WIDTHS, "depth": _LAYERS},
+        task="masked-lm",
+    ),
+    "roberta_classifier": Pico(
+        {"family": "roberta", "config": _ENCODER}, {"width": WIDTHS, "depth": _LAYERS}
+    ),
+    "roberta_masked": Pico(
+        {"family": "roberta", "config": _ENCODER},
+        {"width": WIDTHS, "depth": _LAYERS},
+        task="masked-lm",
+    ),
+    "llama": Pico(
+        {"family": "llama", "config": {**_DECODER, "tie_word_embeddings": True}},
+        {"width": WIDTHS, "depth": _LAYERS},
+        task="causal-lm",
+    ),
+    "llama_apart": Pico(
+        {"family": "llama", "config": _DECODER},
+        {"heads": [0.5, 1.0], "ffn": [0.5, 1.0], "hidden": [0.5, 1.0], "depth": [1, 3]},
+        task="causal-lm",
+    ),
+    "qwen2": Pico(
+        {"family": "llama", "config": {**_DECODER, "model_type": "qwen2"}},
+        {"width": WIDTHS, "depth": _LAYERS},
+        task="answers",
+    ),
+    "mistral": Pico(
+        {"family": "llama", "config": {**_DECODER, "model_type": "mistral"}},
+        {"width": WIDTHS, "depth": _LAYERS},
+        task="causal-lm",
+    ),
+}
+
+IMAGE_PICOS = {
     "preact_basic": Pico(
         {
             "family": "preact_resnet",
@@ -128,3 +206,5 @@ PICOS = {
         image_size=8,
     ),
 }
+
+PICOS = IMAGE_PICOS | TEXT_PICOS

@@ -146,7 +146,7 @@ def test_out_that_exists_is_refused(run: LoadedRun, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("file_format", ["onnx", "pt2"])
 def test_other_formats(run: LoadedRun, tmp_path: Path, file_format: str) -> None:
-    done = extract(run, _smallish(run), tmp_path / "artifact", None, export(file_format))
+    done = extract(run, _smallish(run), tmp_path / "artifact", None, export(file_format, "image"))
     assert (done.path / f"model.{file_format}").stat().st_size > 0
     if file_format == "pt2":
         check = load_file(done.path / "check.safetensors")

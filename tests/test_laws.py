@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")
 
 def _loss(module: nn.Module, pico: Pico) -> torch.Tensor:
     # Weighted outputs: a plain sum has zero gradient behind some normalisations.
-    outputs = module(pico.images())
+    outputs = pico.run(module)
     return (outputs * torch.arange(outputs.numel()).view_as(outputs)).sum()
 
 
@@ -40,9 +40,9 @@ def test_views_equal_their_contiguous_copy_and_the_rebuilt_module(pico: Pico) ->
         rebuilt = network.family.build(network.family.shrink(submodel)).eval()
         rebuilt.load_state_dict(copy.deepcopy(network.standalone(submodel).state_dict()))
         with torch.no_grad():
-            expected = network.standalone(submodel)(pico.images())
-            assert torch.equal(rebuilt(pico.images()), expected)
-            assert torch.equal(view(pico.images()), expected)
+            expected = pico.run(network.standalone(submodel))
+            assert torch.equal(pico.run(rebuilt), expected)
+            assert torch.equal(pico.run(view), expected)
 
 
 def test_largest_is_the_plain_module(pico: Pico) -> None:

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 
 from sortednet_cli import presets
+from sortednet_cli.data import ImageFormat, InputFormat, TextFormat
 from sortednet_cli.engine.fit import Finished, Fit
-from sortednet_cli.families import open_family, root_of
-from sortednet_cli.nesting import check_space, cost_of, plan_from_root
-from sortednet_cli.space import SearchSpace
-from sortednet_cli.spec import RunSpec, load_preset
+from sortednet_cli.families import Family, open_family, root_of
+from sortednet_cli.nesting import SubModelCost, check_space, cost_of, plan_from_root
+from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.spec import RunSpec, TextDataSpec, load_preset
 from sortednet_cli.spec.vocabulary import SOURCES
 
 PICO_CONFIG = {
@@ -31,17 +32,39 @@ PICO_SPACE = {
 }
 
 
-def _family(spec: RunSpec):  # type: ignore[no-untyped-def]
-    facts = SOURCES[spec.data.source]
-    classes = facts.num_classes or spec.model.config["num_classes"]
-    return open_family(root_of(spec.model, channels=facts.channels or 3, num_classes=classes))
+PICO_TRANSFORMER = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 32,
+}
+IMAGE_PRESETS = [name for name in presets.names() if "llama" not in name and "bert" not in name]
+IMAGE_PRESETS.remove("sst2-minilm")
+TEXT_PRESETS = [name for name in presets.names() if name not in IMAGE_PRESETS]
 
 
-def _input_shape(spec: RunSpec) -> tuple[int, int, int]:
+def _format(spec: RunSpec) -> InputFormat:
+    """The format of the data that a preset is made for, without the data."""
+    config = spec.model.config
+    if isinstance(spec.data, TextDataSpec):
+        vocab = config.get("vocab_size", spec.data.vocab_size)
+        classes = ("0", "1") if spec.task == "classification" else ()
+        return TextFormat(spec.task, vocab, spec.data.max_length, classes, 0, 1, 2, "none")
     facts = SOURCES[spec.data.source]
     size = spec.data.image_size or facts.image_size
     assert size is not None
-    return (facts.channels or 3, size, size)
+    num_classes = facts.num_classes or config["num_classes"]
+    names = tuple(map(str, range(num_classes)))
+    return ImageFormat(facts.channels or 3, size, num_classes, names, (), (), "none")
+
+
+def _family(spec: RunSpec) -> Family:
+    return open_family(root_of(spec.model, spec.task, _format(spec).facts()))
+
+
+def _cost(spec: RunSpec, family: Family, submodel: SubModel) -> SubModelCost:
+    inputs = _format(spec)
+    return cost_of(family, submodel, inputs.random_inputs, inputs.num_units)
 
 
 @pytest.mark.parametrize("name", presets.names())
@@ -53,7 +76,7 @@ def test_real_configuration_builds_plans_and_costs(name: str) -> None:
     for submodel in space.submodels:
         plan = plan_from_root(family, submodel)
         assert plan.slices
-        costs[submodel] = cost_of(family, submodel, _input_shape(spec))
+        costs[submodel] = _cost(spec, family, submodel)
     assert min(costs, key=lambda s: costs[s].macs) == space.smallest
     assert max(costs, key=lambda s: costs[s].macs) == space.largest
     for small, large in ((a, b) for a in costs for b in costs if a <= b and a != b):
@@ -73,6 +96,10 @@ def test_real_configuration_builds_plans_and_costs(name: str) -> None:
         ("cifar10-resnet", {"width": 0.75}, 23_040_000, None),
         ("cifar10-resnet", {"width": 0.5}, 10_310_000, None),
         ("cifar10-resnet", {"width": 0.25}, 2_630_000, None),
+        # The model cards: LLaMA 2 13B has 13,015,864,320 parameters; BERT-base without its head
+        # 109,482,240, with one of two classes 1,538 more.
+        ("alpaca-llama2-13b", {}, 12_851_609_600 + 2 * 40 * 512 * 5120, 13_015_864_320),
+        ("glue-bert-large", {"width": 0.75, "depth": 12}, 84_934_656 + 2_359_296, 109_483_778),
         # Six bottleneck blocks, by hand from the convolutions' shapes.
         ("cifar10-cpreresnet20", {}, 33_737_216, None),
     ],
@@ -82,9 +109,8 @@ def test_costs_against_known_figures(
 ) -> None:
     spec = load_preset(name)
     submodel = SearchSpace.of(spec.space).resolve(axes)
-    cost = cost_of(_family(spec), submodel, _input_shape(spec))
+    cost = _cost(spec, _family(spec), submodel)
     assert cost.macs == pytest.approx(macs, rel=2e-3)
-    assert cost.flops == 2 * cost.macs
     if params is not None:
         assert cost.params == params
 
@@ -94,9 +120,7 @@ def test_the_160_submodel_presets_hold_160() -> None:
         spec = load_preset(name)
         family, space = _family(spec), SearchSpace.of(spec.space)
         assert len(space) == 160
-        macs = [
-            cost_of(family, s, _input_shape(spec)).macs for s in (space.smallest, space.largest)
-        ]
+        macs = [_cost(spec, family, s).macs for s in (space.smallest, space.largest)]
         assert macs[1] > least_span * macs[0]
 
 
@@ -115,7 +139,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("name", presets.names())
+@pytest.mark.parametrize("name", IMAGE_PRESETS)
 def test_pico_form_trains_two_steps(
     name: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,3 +162,30 @@ def test_pico_form_trains_two_steps(
     assert isinstance(finished, Finished)
     assert len(finished.rows) == len(SearchSpace.of(spec.space))
     assert all(0 <= row.metrics["test"]["accuracy"] <= 1 for row in finished.rows)
+
+
+@pytest.mark.parametrize("name", TEXT_PRESETS)
+def test_pico_form_of_a_text_preset_trains_two_steps(name: str, tmp_path: Path) -> None:
+    original = load_preset(name)
+    assert isinstance(original.data, TextDataSpec)
+    columns = original.data
+    row = "\t".join(("some words of {0}", "{1}", "what is {0}?", "it is {0}"))
+    table = ["\t".join((columns.text, columns.label, columns.question, columns.answer))]
+    table += [row.format(i, i % 2) for i in range(80)]
+    file = tmp_path / "table.tsv"
+    file.write_text("\n".join(table) + "\n")
+    space = {axis: "[0.5,1.0]" if axis == "width" else "[1,2]" for axis in original.space}
+    overrides = [f"space.{axis}={values}" for axis, values in space.items()]
+    overrides += ["train.updates=2", "train.batch_size=4", "train.accumulate=1"]
+    overrides += ["data.max_length=16", "data.vocab_size=300"]
+    if columns.source != "pydoc":
+        overrides += ["data.source=text", f"data.path={file}"]
+    spec = load_preset(name, overrides)
+    model = spec.model.model_copy(
+        update={"pretrained": None, "reorder": None, "config": PICO_TRANSFORMER}
+    )
+    spec = spec.model_copy(update={"model": model})
+    finished = list(Fit.create(tmp_path / "run", spec, torch.device("cpu")).events())[-1]
+    assert isinstance(finished, Finished)
+    assert len(finished.rows) == len(SearchSpace.of(spec.space))
+    assert all(row.metrics["test"]["loss"] > 0 for row in finished.rows)

@@ -11,7 +11,6 @@ import torch
 from torch.nn import functional as F
 
 from sortednet_cli.data import Images, open_images
-from sortednet_cli.engine.evaluate import EVAL_BATCH
 from sortednet_cli.engine.fit import Event, Finished, Fit, Interrupted
 from sortednet_cli.engine.optimizer import RootOptimizer, learning_rate
 from sortednet_cli.engine.source import load_run
@@ -19,8 +18,8 @@ from sortednet_cli.engine.train import Trainer, total_updates
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.nesting import NestedNetwork, init_network, make_rule, recalibrate
-from sortednet_cli.space import SearchSpace
-from sortednet_cli.spec import DataSpec, RunSpec, TrainSpec, load_preset
+from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.spec import ImageDataSpec, RunSpec, TrainSpec, load_preset
 from sortednet_cli.tasks import Classification
 from tests.pico import PICOS, Pico
 
@@ -43,11 +42,11 @@ def _tiny(*overrides: str) -> RunSpec:
 
 @pytest.fixture(scope="module")
 def digits() -> Images:
-    return open_images(DataSpec(source="digits", augment="none"))
+    return open_images(ImageDataSpec(source="digits", augment="none"))
 
 
 def _trainer(spec: RunSpec, digits: Images) -> Trainer:
-    family = open_family(root_of(spec.model, channels=1, num_classes=10))
+    family = open_family(root_of(spec.model, "classification", {"channels": 1, "num_classes": 10}))
     space = SearchSpace.of(spec.space)
     network = NestedNetwork(family, space, init_network(family, 0))
     network.enable_training()
@@ -66,16 +65,17 @@ def test_untouched_tensors_are_left_alone_and_touched_ones_stepped_whole(
     stepper = RootOptimizer(network, spec)
     small, large = network.space.smallest, network.space.largest
 
-    def update(submodel, images):  # type: ignore[no-untyped-def]
+    def update(submodel: SubModel) -> None:
         network.zero_gradients()
-        F.cross_entropy(network.at(submodel).train()(images), torch.tensor([0, 1, 2, 3])).backward()
+        logits = pico.run(network.at(submodel).train()).flatten(0, -2)
+        F.cross_entropy(logits[:4], torch.tensor([0, 1, 2, 3])).backward()
         stepper.step(network.plan(submodel).sources, lr=0.1)
 
-    update(large, pico.images())
+    update(large)
     before = {name: p.detach().clone() for name, p in network.parameters.items()}
     state = {name: value.clone() for name, value in stepper.state().items()}
-    update(small, pico.images())
-    touched = network.plan(small).sources
+    update(small)
+    touched = network.plan(small).sources & before.keys()  # tied tensors have two names
     assert touched < set(before), "the smallest must leave something untouched"
     for name, parameter in network.parameters.items():
         if name not in touched:
@@ -84,8 +84,10 @@ def test_untouched_tensors_are_left_alone_and_touched_ones_stepped_whole(
                 if key.rpartition("/")[0] == name:
                     assert torch.equal(value, state[key]), key
         elif parameter.ndim >= 2:
-            # Momentum and decay act on the whole tensor, beyond the slice too.
-            assert bool((parameter != before[name]).all() | (before[name] == 0).any()), name
+            # Momentum and decay act on the whole tensor, beyond the slice too; one weight in
+            # thousands may round to what it was.
+            moved = (parameter != before[name]) | (before[name] == 0)
+            assert moved.float().mean() > 0.999, name
 
 
 def test_rows_outside_the_slice_only_decay_without_momentum() -> None:
@@ -191,7 +193,7 @@ def test_recalibration_is_the_mean_over_batches_and_changes_one_submodel_only() 
     other = {n: b.clone() for n, b in network.at(large).named_buffers()}
     batches = [pico.images() * scale for scale in (1.0, 2.0, 3.0)]
     module = network.at(small)
-    found = recalibrate(module, batches)
+    found = recalibrate(module, network.family, batches)
     assert not module.training
     first = next(name for name in found if name.endswith("running_mean"))
     path = first.rpartition(".")[0]
@@ -260,8 +262,12 @@ def test_a_loaded_run_gives_ready_modules(tmp_path: Path) -> None:
     for row in finished.rows:
         module = network.at(**row.submodel.axes)
         assert not module.training
-        images = fit.images.test.batches(EVAL_BATCH, CPU)
-        assert source.task.evaluate(module, images) == row.metrics["test"]
+        with torch.no_grad():
+            found = [
+                source.task.tally(module(images), labels)
+                for images, labels in fit.data.test.batches(Classification.eval_batch, CPU)
+            ]
+        assert source.task.metrics(found, 0) == row.metrics["test"]
 
 
 def test_training_learns(tmp_path: Path) -> None:

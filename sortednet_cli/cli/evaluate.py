@@ -41,10 +41,10 @@ def evaluate(
     from sortednet_cli.engine.evaluate import evaluate as score
     from sortednet_cli.engine.fit import choose_device
 
-    images = source.open_data(None if data is None else str(data))
+    opened = source.open_data(None if data is None else str(data))
     rows = []
     with Talk(quiet) as talk:
-        for row in score(source, submodels, images, splits=(split,), device=choose_device(device)):
+        for row in score(source, submodels, opened, splits=(split,), device=choose_device(device)):
             rows.append(row)
             if every:
                 talk.update("score", len(rows), len(submodels), row.submodel.name)

@@ -58,10 +58,10 @@ def extract(
     from sortednet_cli.storage.files import free_name
 
     place = out or free_name(Path("artifacts") / f"{source.stem}-{submodel}")
-    images = None
+    opened = None
     if needs_data(source, submodel):
-        images = source.open_data(None if data is None else str(data))
-    done = cut(source, submodel, place, images, export(file_format))
+        opened = source.open_data(None if data is None else str(data))
+    done = cut(source, submodel, place, opened, export(file_format, source.format.kind))
     logger.info(
         "extracted %s: %s parameters, %s MACs, verified on %d samples (largest difference %.2g)",
         done.row.submodel,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from sortednet_cli.errors import RequestError, listed
 
@@ -25,6 +26,31 @@ class ImageFormat:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     source: str
+
+    kind: ClassVar = "image"
+    task: ClassVar = "classification"
+    unit: ClassVar = "image"
+    num_units: ClassVar = 1
+
+    def facts(self) -> dict[str, Any]:
+        return {"channels": self.channels, "num_classes": self.num_classes}
+
+    def random_inputs(self, count: int, generator: Generator | None = None) -> Tensor:
+        """Normal noise [B, C, H, W]: what normalised images are like."""
+        size = self.image_size
+        return torch.randn(count, self.channels, size, size, generator=generator)
+
+    def output_shape(self, count: int) -> tuple[int, ...]:
+        return (count, self.num_classes)
+
+    def card_lines(self) -> list[str]:
+        normalise = ", ".join(f"({_numbers(v)})" for v in (self.mean, self.std))
+        return [
+            f"- Input: float32 [batch, {self.channels}, {self.image_size}, {self.image_size}],"
+            " pixels in",
+            f"  [0, 1], then normalised by mean and standard deviation {normalise}",
+            f"- Output: logits of {self.num_classes} classes: {shortened(self.classes, 10)}",
+        ]
 
 
 def scale_and_shift(image_format: ImageFormat) -> tuple[Tensor, Tensor]:
@@ -85,6 +111,10 @@ def _differing_classes(found: ImageFormat, known: ImageFormat) -> str:
         f"{start}: only in the data: {shortened(only_found)};"
         f" only in the model: {shortened(only_known)}"
     )
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)
 
 
 def shortened(names: list[str] | tuple[str, ...], most: int = 5) -> str:

@@ -15,32 +15,16 @@ from sortednet_cli.data.cache import Decoded
 from sortednet_cli.data.decode import Decoder, in_threads
 from sortednet_cli.data.files import FolderTree
 from sortednet_cli.data.format import ImageFormat, channel_statistics, check_same
+from sortednet_cli.data.inputs import Part
 from sortednet_cli.data.memory import MemoryPart, MemoryTrainingPart
 from sortednet_cli.data.order import EpochOrder
 from sortednet_cli.data.sources import StreamedFolder, locate
 from sortednet_cli.data.split import PartName, split_parts
 from sortednet_cli.data.stream import FileReader, StreamPart, StreamTrainingPart
-from sortednet_cli.spec import DataSpec
+from sortednet_cli.spec import ImageDataSpec
 
 STATISTICS_SAMPLES = 2048
 Batch = tuple[Tensor, Tensor]
-
-
-class Part(Protocol):
-    """One of train, validation and test, as read: always the same samples in the same order."""
-
-    def __len__(self) -> int: ...
-
-    def batches(
-        self, batch_size: int, device: torch.device, limit: int | None = None
-    ) -> Iterator[Batch]:
-        """Yield the first `limit` samples (all by default) in order, not augmented.
-
-        Images are normalised float32 [B, C, H, W], labels int64 [B], on `device`; the last
-        batch may be smaller. The order is shuffled once and for all, so the first samples
-        are a fair sample of the part.
-        """
-        ...
 
 
 class TrainingPart(Part, Protocol):
@@ -101,7 +85,7 @@ class Images:
         )
 
 
-def open_images(spec: DataSpec, *, known: ImageFormat | None = None) -> Images:
+def open_images(spec: ImageDataSpec, *, known: ImageFormat | None = None) -> Images:
     """Open the images that a spec names; `known` is the format a model was made for.
 
     With `known`, its mean and deviation are used, and classes, channels and size must be
@@ -114,7 +98,9 @@ def open_images(spec: DataSpec, *, known: ImageFormat | None = None) -> Images:
     return _in_memory(name, located, spec, known)
 
 
-def _in_memory(name: str, decoded: Decoded, spec: DataSpec, known: ImageFormat | None) -> Images:
+def _in_memory(
+    name: str, decoded: Decoded, spec: ImageDataSpec, known: ImageFormat | None
+) -> Images:
     labels = {part: labels.numpy() for part, (_, labels) in decoded.parts.items()}
     tensors: dict[PartName, tuple[Tensor, Tensor]] = {}
     for part, (found, indices) in split_parts(labels, spec, decoded.classes).items():
@@ -134,7 +120,7 @@ def _in_memory(name: str, decoded: Decoded, spec: DataSpec, known: ImageFormat |
 
 
 def _streamed(
-    name: str, streamed: StreamedFolder, spec: DataSpec, known: ImageFormat | None
+    name: str, streamed: StreamedFolder, spec: ImageDataSpec, known: ImageFormat | None
 ) -> Images:
     tree, decoder = streamed.tree, streamed.decoder
     layout = tree.layout
@@ -184,5 +170,5 @@ def _sampled_statistics(
     return channel_statistics(torch.cat(list(in_threads(work, names[:STATISTICS_SAMPLES]))))
 
 
-def _augmentation(spec: DataSpec) -> Augmentation:
+def _augmentation(spec: ImageDataSpec) -> Augmentation:
     return Augmentation(spec.augment, spec.crop_padding, spec.flip)

@@ -18,6 +18,8 @@ Batch = tuple[Tensor, Tensor]
 class MemoryPart:
     """One part of a data set in memory: images uint8 [N, C, H, W], labels int64 [N]."""
 
+    num_bytes = 0
+
     def __init__(self, images: Tensor, labels: Tensor, image_format: ImageFormat) -> None:
         self.images = images
         self.labels = labels

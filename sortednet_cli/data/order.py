@@ -10,10 +10,14 @@ from sortednet_cli.seeds import stream_seed
 
 
 class EpochOrder:
-    """A new random order of `num_samples` samples for every epoch, in whole batches."""
+    """A new random order of `num_samples` samples for every epoch, in whole batches.
 
-    def __init__(self, num_samples: int) -> None:
+    `noun` says in messages what the samples are.
+    """
+
+    def __init__(self, num_samples: int, *, noun: str = "images") -> None:
         self._num_samples = num_samples
+        self._noun = noun
         self._current: tuple[tuple[int, int], Tensor] | None = None
 
     def batches_per_epoch(self, batch_size: int) -> int:
@@ -21,7 +25,7 @@ class EpochOrder:
         if batch_size > self._num_samples:
             raise RequestError(
                 f"train.batch_size = {batch_size} is more than the {self._num_samples}"
-                " training images there are"
+                f" training {self._noun} there are"
             )
         return self._num_samples // batch_size
 

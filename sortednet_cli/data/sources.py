@@ -14,7 +14,7 @@ from sortednet_cli.data.files import MEMORY_LIMIT, FileOptions, FolderTree, deco
 from sortednet_cli.data.format import shortened
 from sortednet_cli.data.tree import EXPECTED
 from sortednet_cli.errors import RequestError
-from sortednet_cli.spec import DataSpec
+from sortednet_cli.spec import ImageDataSpec
 from sortednet_cli.spec.vocabulary import SOURCES
 
 
@@ -29,7 +29,7 @@ class StreamedFolder:
 Located = Decoded | StreamedFolder
 
 
-def locate(spec: DataSpec) -> tuple[str, Located]:
+def locate(spec: ImageDataSpec) -> tuple[str, Located]:
     """Return the name of the data and the data, decoded or to be streamed.
 
     Raises RequestError, saying what was expected, if the path holds something else.
@@ -53,7 +53,7 @@ def locate(spec: DataSpec) -> tuple[str, Located]:
     raise RequestError(f"data.path: {path} does not exist: {EXPECTED}, or a tar of them")
 
 
-def _built_in_or_downloaded(spec: DataSpec) -> Decoded:
+def _built_in_or_downloaded(spec: ImageDataSpec) -> Decoded:
     if spec.source == "image-folder":
         raise RequestError(
             f'data.source = "image-folder" needs --data PATH: {EXPECTED}, or a tar of them'
@@ -74,7 +74,7 @@ def _read_arrays(folder: Path, source: str) -> tuple[Decoded, str | None] | None
     return (read_idx(place, source), None) if place else None
 
 
-def _sized(decoded: Decoded, spec: DataSpec) -> Decoded:
+def _sized(decoded: Decoded, spec: ImageDataSpec) -> Decoded:
     """Bring arrays to the spec's size, or check that they have the source's own."""
     if spec.storage == "stream":
         raise RequestError(
@@ -94,7 +94,7 @@ def _sized(decoded: Decoded, spec: DataSpec) -> Decoded:
     return resize_arrays(decoded, size)
 
 
-def _options(spec: DataSpec) -> FileOptions:
+def _options(spec: ImageDataSpec) -> FileOptions:
     facts = SOURCES[spec.source]
     return FileOptions(
         channels=facts.channels or 3,
@@ -104,7 +104,7 @@ def _options(spec: DataSpec) -> FileOptions:
     )
 
 
-def _open_tar(path: Path, spec: DataSpec) -> Decoded:
+def _open_tar(path: Path, spec: ImageDataSpec) -> Decoded:
     if spec.storage == "stream":
         raise RequestError(
             f'data.storage = "stream" needs a folder of image files: unpack {path.name} first'
@@ -112,7 +112,7 @@ def _open_tar(path: Path, spec: DataSpec) -> Decoded:
     return decode_tar(path, _options(spec))
 
 
-def _open_folder(path: Path, spec: DataSpec) -> Located:
+def _open_folder(path: Path, spec: ImageDataSpec) -> Located:
     tree = FolderTree.open(path)
     options = _options(spec)
     decoder = options.decoder(tree.first())
@@ -122,7 +122,7 @@ def _open_folder(path: Path, spec: DataSpec) -> Located:
     return tree.decode(options)
 
 
-def _checked(located: Located, spec: DataSpec, name: str) -> Located:
+def _checked(located: Located, spec: ImageDataSpec, name: str) -> Located:
     """Hold files under a published data set's name to its number of classes."""
     classes = located.classes if isinstance(located, Decoded) else located.tree.layout.classes
     expected = SOURCES[spec.source].num_classes

@@ -18,14 +18,19 @@ PARTS: tuple[PartName, ...] = ("train", "validation", "test")
 
 
 def split_parts(
-    labels: Mapping[PartName, Indices], spec: DataSpec, classes: Sequence[str]
+    labels: Mapping[PartName, Indices],
+    spec: DataSpec,
+    classes: Sequence[str],
+    *,
+    noun: str = "images",
 ) -> dict[PartName, tuple[PartName, Indices]]:
     """Say for each of the three parts which found part it comes from and which samples of it.
 
     `labels` holds the int64 labels [N] of the parts that the data came in: `train`, and
     `validation` and `test` where they exist. What is missing is taken out of `train`, the
     same fraction of each class. Samples come in a fixed shuffled order, so that the first n
-    of a part are a fair sample of it. Raises RequestError if a part would be empty.
+    of a part are a fair sample of it. Raises RequestError if a part would be empty, with `noun`
+    for what the samples are.
     """
     test = 0.0 if "test" in labels else spec.test
     validation = 0.0 if "validation" in labels else spec.validation
@@ -45,8 +50,8 @@ def split_parts(
     for name, (_, indices) in parts.items():
         if not len(indices):
             raise RequestError(
-                f"there are too few images to hold out a {name} part:"
-                f" {len(labels['train'])} training images in {len(classes)} classes"
+                f"there are too few {noun} to hold out a {name} part:"
+                f" {len(labels['train'])} training {noun} in {len(classes)} classes"
             )
     return {name: (found, random.permutation(idx)) for name, (found, idx) in parts.items()}
 

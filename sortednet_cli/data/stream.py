@@ -98,6 +98,8 @@ def _start_worker(_: int) -> None:
 class StreamPart:
     """One part of a data set in files. Needs no memory beyond the batches read ahead."""
 
+    num_bytes = 0
+
     def __init__(
         self,
         names: list[str],

@@ -1,26 +1,26 @@
-"""Scores of sub-models on a part of the data."""
+"""Scores of sub-models on parts of the data: one pass for all that it serves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from sortednet_cli.data import Images
+from sortednet_cli.data import Dataset, Part
+from sortednet_cli.engine.chunks import chunks
 from sortednet_cli.engine.source import Source
-from sortednet_cli.engine.table import Row
+from sortednet_cli.engine.table import Metrics, Row
+from sortednet_cli.families import Inputs
 from sortednet_cli.nesting import NestedNetwork, has_statistics, recalibrate
 from sortednet_cli.space import SubModel
-from sortednet_cli.tasks import Classification
-
-EVAL_BATCH = 500
+from sortednet_cli.tasks import Task
 
 
 def evaluate(
     source: Source,
     submodels: Sequence[SubModel],
-    images: Images,
+    data: Dataset,
     *,
     splits: Sequence[str] = ("test",),
     device: torch.device,
@@ -32,39 +32,62 @@ def evaluate(
     has them measured on training data first.
     """
     network = source.network(device)
-    for submodel in submodels:
-        ensure_statistics(network, submodel, images, recalibrate_samples)
-        metrics = metrics_of(network, submodel, images, splits, source.task)
-        yield source.row(submodel, metrics)
+    for group in network.groups(submodels):
+        for submodel in group:
+            ensure_statistics(network, submodel, data, source.task, recalibrate_samples)
+        found = score(network, group, data, splits, source.task)
+        for submodel in reversed(group):
+            yield source.row(submodel, found[submodel])
 
 
 def ensure_statistics(
-    network: NestedNetwork, submodel: SubModel, images: Images, num_samples: int
+    network: NestedNetwork, submodel: SubModel, data: Dataset, task: Task, num_samples: int
 ) -> None:
     """Measure a sub-model's normalisation statistics where none are stored."""
     module = network.at(submodel).eval()
     if has_statistics(module) and submodel.name not in network.statistics:
-        batches = calibration_batches(images, num_samples, network.device)
-        network.statistics[submodel.name] = recalibrate(module, batches)
+        batches = calibration_batches(data, task, num_samples, network.device)
+        network.statistics[submodel.name] = recalibrate(module, network.family, batches)
 
 
-def calibration_batches(images: Images, num_samples: int, device: torch.device) -> Iterator[Tensor]:
-    """Training images without augmentation, the same ones every time."""
-    for batch, _ in images.train.batches(EVAL_BATCH, device, limit=num_samples):
-        yield batch
+def calibration_batches(
+    data: Dataset, task: Task, num_samples: int, device: torch.device
+) -> Iterator[Inputs]:
+    """Training samples without augmentation, the same ones every time."""
+    for inputs, _ in data.train.batches(task.eval_batch, device, limit=num_samples):
+        yield inputs
 
 
-def metrics_of(
+def score(
     network: NestedNetwork,
-    submodel: SubModel,
-    images: Images,
-    splits: Iterable[str],
-    task: Classification,
-) -> dict[str, dict[str, float]]:
-    """Score one sub-model on the named parts of the data."""
-    module = network.at(submodel)
-    parts = {"train": images.train, "validation": images.validation, "test": images.test}
-    return {
-        split: task.evaluate(module, parts[split].batches(EVAL_BATCH, network.device))
-        for split in splits
+    group: Sequence[SubModel],
+    data: Dataset,
+    splits: Sequence[str],
+    task: Task,
+) -> dict[SubModel, dict[str, Metrics]]:
+    """Score a group that one pass serves on the named parts of the data."""
+    parts: dict[str, Part] = {
+        "train": data.train,
+        "validation": data.validation,
+        "test": data.test,
     }
+    found: dict[SubModel, dict[str, Metrics]] = {submodel: {} for submodel in group}
+    for split in splits:
+        for submodel, metrics in _score_part(network, group, parts[split], task).items():
+            found[submodel][split] = metrics
+    return found
+
+
+@torch.no_grad()
+def _score_part(
+    network: NestedNetwork, group: Sequence[SubModel], part: Part, task: Task
+) -> Mapping[SubModel, Metrics]:
+    module, family = network.at(group[0]).eval(), network.family
+    tallies: dict[SubModel, list[Any]] = {submodel: [] for submodel in group}
+    for inputs, targets in part.batches(task.eval_batch, network.device):
+        for submodel, states in zip(group, family.exits(module, inputs, group), strict=True):
+            scored, wanted = task.scored(states, targets)
+            for rows in chunks(len(wanted), task.num_outputs):
+                logits = family.tail(module, scored[rows]).float()
+                tallies[submodel].append(task.tally(logits, wanted[rows]))
+    return {submodel: task.metrics(own, part.num_bytes) for submodel, own in tallies.items()}

@@ -18,8 +18,17 @@ Exporter = Callable[[nn.Module, Tensor, Tensor, Path], None]
 """Writes (module, inputs, its logits) into a folder; raises if the file is not the same."""
 
 
-def export(file_format: str) -> Exporter | None:
-    """Return what writes a format beside the safetensors file; None for safetensors alone."""
+def export(file_format: str, kind: str) -> Exporter | None:
+    """Return what writes a format beside the safetensors file; None for safetensors alone.
+
+    Args:
+        kind: of the model's inputs, `image` or `text`.
+    """
+    if file_format != "safetensors" and kind != "image":
+        raise RequestError(
+            f"--format {file_format} is for image models; a text model is an ordinary"
+            " transformers folder, for which transformers' own exporters are made"
+        )
     if file_format == "onnx":
         _require_onnx()
         return _export_onnx

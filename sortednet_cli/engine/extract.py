@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sortednet_cli.data import Images
+from sortednet_cli.data import Dataset
 from sortednet_cli.engine.card import model_card
 from sortednet_cli.engine.evaluate import ensure_statistics
 from sortednet_cli.engine.export import Exporter
@@ -20,10 +20,11 @@ from sortednet_cli.engine.fit import versions
 from sortednet_cli.engine.source import LoadedRun, Source, root_fields
 from sortednet_cli.engine.table import Row
 from sortednet_cli.errors import WorkError
-from sortednet_cli.nesting import NestedNetwork, SlicePlan, build_skeleton, named_tensors
+from sortednet_cli.families import Inputs
+from sortednet_cli.nesting import NestedNetwork, SlicePlan, build_skeleton, stored_tensors
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
-from sortednet_cli.storage.artifact import MANIFEST, ArtifactFolder
+from sortednet_cli.storage.artifact import MANIFEST, ArtifactFolder, copy_tokenizer
 from sortednet_cli.storage.files import new_folder, write_json, write_text
 from sortednet_cli.storage.manifest import FORMAT
 from sortednet_cli.storage.tensors import (
@@ -36,6 +37,7 @@ from sortednet_cli.storage.tensors import (
 )
 
 NUM_CHECKED = 4
+CHECKED_TOKENS = 32
 VIEW_TOLERANCE = 1e-3
 """Largest difference allowed between the artifact's logits and the view module's, relative
 to the largest logit: a strided slice may take another matrix kernel than its copy."""
@@ -64,13 +66,13 @@ def extract(
     source: Source,
     submodel: SubModel,
     out: Path,
-    images: Images | None = None,
+    data: Dataset | None = None,
     exporter: Exporter | None = None,
 ) -> Extracted:
     """Write a sub-model as an artifact.
 
     Args:
-        images: the data, needed only where the sub-model has normalisation statistics that
+        data: the data, needed only where the sub-model has normalisation statistics that
             the source does not store (an artifact cut from an artifact).
         exporter: writes a further file format beside the safetensors file.
 
@@ -79,14 +81,18 @@ def extract(
         WorkError: a check failed; nothing is left behind.
     """
     network = source.network()
-    if images is not None:
-        ensure_statistics(network, submodel, images, num_samples=2048)
+    if data is not None:
+        ensure_statistics(network, submodel, data, source.task, num_samples=2048)
     plan = network.plan(submodel)
     row = source.rows.get(submodel) or source.row(submodel, {})
     with new_folder(out) as staging:
         folder = ArtifactFolder(staging)
         config = source.family.shrink(submodel)
         write_json(staging / "config.json", source.family.stored_config(config))
+        if source.format.kind == "text":
+            copy_tokenizer(source.tokenizer, staging)
+        for name, extra in source.family.extra_files(config).items():
+            write_json(staging / name, extra)
         with open_tensors(source.weights_file) as weights:
             statistics = {
                 name: tensor
@@ -98,6 +104,7 @@ def extract(
                 source, network, submodel, plan, folder, weights
             )
         if exporter is not None:
+            assert isinstance(inputs, Tensor)
             with _one_thread():
                 exporter(loaded, inputs, logits, staging)
         manifest = _manifest(source, submodel, row, plan, verified)
@@ -118,7 +125,7 @@ def _entries(
 ) -> Iterator[TensorEntry]:
     """The artifact's tensors, each read from its slice of the file when it is written."""
     skeleton = build_skeleton(source.family, source.family.shrink(submodel))
-    for name, tensor in named_tensors(skeleton).items():
+    for name, tensor in stored_tensors(skeleton).items():
         own, piece = statistics.get(name), plan.slices.get(name)
         if own is not None:
             load = own.clone
@@ -135,39 +142,36 @@ def _verify(
     plan: SlicePlan,
     folder: ArtifactFolder,
     weights: TensorFile,
-) -> tuple[nn.Module, Tensor, Tensor, Verification]:
+) -> tuple[nn.Module, Inputs, Tensor, Verification]:
     """Load the artifact back as a user would and compare it with what it was cut from."""
     stored = read_tensors(folder.weights)
-    for name, piece in plan.slices.items():
-        if not torch.equal(stored[name], weights.read(piece.source, piece.index)):
+    for name, tensor in stored.items():
+        piece = plan.slices.get(name)
+        if piece and not torch.equal(tensor, weights.read(piece.source, piece.index)):
             raise WorkError(f"verification failed: {name} differs from {piece}")
-    loaded = source.family.build(source.family.shrink(submodel))
-    loaded.load_state_dict(stored, strict=True)
-    loaded.eval()
+    loaded = source.family.load(folder.path, source.family.shrink(submodel), stored).eval()
     inputs = check_inputs(source)
-    with _one_thread():
-        logits = _outputs(loaded, inputs)
-        copied = _outputs(network.standalone(submodel), inputs)
-        viewed = _outputs(network.at(submodel).eval(), inputs)
+    with _one_thread(), torch.no_grad():
+        logits = source.family.forward(loaded, inputs)
+        copied = source.family.forward(network.standalone(submodel), inputs)
+        viewed = source.family.forward(network.at(submodel).eval(), inputs)
     if not torch.equal(logits, copied):
         raise WorkError("verification failed: the artifact's outputs differ from its copy's")
     difference = float((logits - viewed).abs().max())
     if difference > VIEW_TOLERANCE * max(1.0, float(logits.abs().max())):
         raise WorkError(f"verification failed: outputs differ from the views by {difference:g}")
-    write_tensors(folder.check, {"inputs": inputs, "logits": logits})
-    return loaded, inputs, logits, Verification(True, difference, len(inputs))
+    named = inputs if isinstance(inputs, dict) else {"inputs": inputs}
+    write_tensors(folder.check, {**named, "logits": logits})
+    return loaded, inputs, logits, Verification(True, difference, len(logits))
 
 
-def check_inputs(source: Source) -> Tensor:
-    """A few normalised random images, [N, C, H, W], the same for every extraction."""
+def check_inputs(source: Source) -> Inputs:
+    """A few random samples, the same for every extraction; of texts the first tokens."""
     generator = torch.Generator().manual_seed(stream_seed("check"))
-    return torch.randn(NUM_CHECKED, *source.input_shape, generator=generator)
-
-
-@torch.no_grad()
-def _outputs(module: nn.Module, inputs: Tensor) -> Tensor:
-    result: Tensor = module(inputs)
-    return result
+    inputs = source.format.random_inputs(NUM_CHECKED, generator)
+    if isinstance(inputs, dict):
+        return {name: tensor[:, :CHECKED_TOKENS] for name, tensor in inputs.items()}
+    return inputs
 
 
 @contextmanager

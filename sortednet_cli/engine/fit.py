@@ -11,11 +11,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from sortednet_cli.data import Images, open_images
-from sortednet_cli.engine.evaluate import ensure_statistics, metrics_of
+from sortednet_cli.data import Dataset, Texts, open_data
+from sortednet_cli.engine.evaluate import ensure_statistics, score
 from sortednet_cli.engine.optimizer import RootOptimizer, place
-from sortednet_cli.engine.source import open_root, read_family, read_format, root_fields
+from sortednet_cli.engine.source import (
+    open_root,
+    read_family,
+    read_format,
+    root_fields,
+    task_of,
+)
 from sortednet_cli.engine.table import Row
 from sortednet_cli.engine.train import (
     Trainer,
@@ -25,7 +32,13 @@ from sortednet_cli.engine.train import (
     total_updates,
 )
 from sortednet_cli.errors import RequestError, SortednetError
-from sortednet_cli.families import Family, root_of
+from sortednet_cli.families import (
+    Family,
+    TransformerFamily,
+    load_checkpoint_tensors,
+    reorder_by_importance,
+    root_of,
+)
 from sortednet_cli.nesting import (
     NestedNetwork,
     check_space,
@@ -39,9 +52,9 @@ from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec, TrainSpec
 from sortednet_cli.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sortednet_cli.storage.files import write_json
+from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.run import RunFolder
 from sortednet_cli.storage.tensors import write_tensors
-from sortednet_cli.tasks import Classification
 
 
 class Interrupted(SortednetError):
@@ -90,7 +103,7 @@ class Fit:
     run: RunFolder
     spec: RunSpec
     family: Family
-    images: Images
+    data: Dataset
     device: torch.device
 
     @classmethod
@@ -100,35 +113,37 @@ class Fit:
         Raises:
             RequestError: anything wrong with the request; nothing is left behind.
         """
-        images = open_images(spec.data)
-        root = root_of(
-            spec.model,
-            channels=images.format.channels,
-            num_classes=images.format.num_classes,
-        )
+        model = spec.model
+        pretrained = open_pretrained(model.pretrained) if model.pretrained else None
+        folder = pretrained.folder if pretrained else None
+        data = open_data(spec.data, spec.task, tokenizer=folder)
+        stock = pretrained.config if pretrained else {}
+        root = root_of(model, spec.task, data.format.facts(), stock)
         allowed = [spec.model.factory] if spec.model.factory else []
-        family = open_root(root, allowed, images.format, where="model.config")
+        family = open_root(root, allowed, data.format, where="model.config")
         space = SearchSpace.of(spec.space)
         check_space(family, space)
         _check_submodel(spec.train, space)
         make_rule(spec.train, space)
-        images.batches_per_epoch(spec.train.batch_size)
+        data.batches_per_epoch(spec.train.batch_size)
         manifest = {
             "created": time.time(),
             "name": spec.name,
             "versions": versions(),
-            **root_fields(family, images.format),
+            **root_fields(family, data.format),
         }
-        run = RunFolder.create(path, _absolute_data(spec), manifest)
-        return cls(run, spec, family, images, device)
+        save = data.tokenizer.save_pretrained if isinstance(data, Texts) else None
+        run = RunFolder.create(path, _absolute(spec), manifest, save)
+        return cls(run, spec, family, data, device)
 
     @classmethod
     def reopen(cls, run: RunFolder, device: torch.device, allowed: tuple[str, ...]) -> Fit:
         """Open an unfinished run to go on with it."""
         spec, manifest = run.spec(), run.manifest()
         family = read_family(manifest, run.path, allowed)
-        images = open_images(spec.data, known=read_format(manifest.data))
-        return cls(run, spec, family, images, device)
+        known = read_format(manifest.data)
+        data = open_data(spec.data, spec.task, known=known, tokenizer=run.tokenizer)
+        return cls(run, spec, family, data, device)
 
     def events(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[Event]:
         """Train, checkpointing now and then; then recalibrate, score and store everything.
@@ -144,7 +159,7 @@ class Fit:
         seconds = time.monotonic() - clock
         began = time.monotonic()
         rows = yield from self._score(trainer, stopped)
-        self._store(trainer.network, rows)
+        self._store(trainer, rows)
         self.run.finish(seconds)
         scoring = time.monotonic() - began
         yield Finished(self.run, rows, trainer.task.metric, seconds, scoring)
@@ -160,12 +175,22 @@ class Fit:
         if saved is not None:
             self._restore(network, saved)
             optimizer.load_state(saved.optimizer)
+        elif self.spec.model.pretrained is not None:
+            self._start_from(self.spec.model.pretrained, network.module)
         self.run.cut_log(saved.update if saved else 0)
-        total = total_updates(train, self.images.batches_per_epoch(train.batch_size))
-        task = Classification(self.images.format.num_classes, train.label_smoothing)
+        total = total_updates(train, self.data.batches_per_epoch(train.batch_size))
+        task = task_of(self.data.format, train.label_smoothing)
         rule = make_rule(train, space)
-        trainer = Trainer(network, task, rule, self.images, optimizer, train, total)
+        trainer = Trainer(network, task, rule, self.data, optimizer, train, total)
         return trainer, (saved.update if saved else 0), (saved.seconds if saved else 0.0)
+
+    def _start_from(self, name: str, module: nn.Module) -> None:
+        """Copy pretrained weights into the root network, in the spec's order of importance."""
+        assert isinstance(self.family, TransformerFamily)
+        load_checkpoint_tensors(self.family, module, open_pretrained(name).tensors(), name)
+        if self.spec.model.reorder is not None:
+            layers = self.family.architecture.layers
+            reorder_by_importance(module, self.family.root.config, layers)
 
     def _restore(self, network: NestedNetwork, saved: Checkpoint) -> None:
         own = network.weights
@@ -224,24 +249,24 @@ class Fit:
     ) -> Generator[Scored, None, list[Row]]:
         """Measure statistics, costs and scores of every sub-model, one event for each."""
         network, rows = trainer.network, list[Row]()
-        submodels = network.space.submodels
-        for done, submodel in enumerate(submodels, start=1):
+        inputs, samples = self.data.format, self.spec.train.recalibrate_samples
+        for group in network.groups(network.space.submodels):
             if stopped():
                 raise self._interrupted("while scoring the sub-models")
-            ensure_statistics(network, submodel, self.images, self.spec.train.recalibrate_samples)
-            metrics = metrics_of(
-                network, submodel, self.images, ("validation", "test"), trainer.task
-            )
-            shape = (self.images.format.channels, *[self.images.format.image_size] * 2)
-            cost = cost_of(self.family, submodel, shape)
-            rows.append(Row(submodel, cost.params, cost.macs, metrics))
-            yield Scored(rows[-1], done, len(submodels))
+            for submodel in group:
+                ensure_statistics(network, submodel, self.data, trainer.task, samples)
+            found = score(network, group, self.data, ("validation", "test"), trainer.task)
+            for submodel in reversed(group):
+                cost = cost_of(self.family, submodel, inputs.random_inputs, inputs.num_units)
+                rows.append(Row(submodel, cost.params, cost.macs, found[submodel]))
+                yield Scored(rows[-1], len(rows), len(network.space))
         return rows
 
     def _interrupted(self, when: str) -> Interrupted:
         return Interrupted(f"stopped {when}; go on with: sortednet train --resume {self.run.path}")
 
-    def _store(self, network: NestedNetwork, rows: list[Row]) -> None:
+    def _store(self, trainer: Trainer, rows: list[Row]) -> None:
+        network = trainer.network
         statistics = {
             f"{submodel}/{name}": tensor
             for submodel, own in network.statistics.items()
@@ -249,13 +274,13 @@ class Fit:
         }
         write_tensors(self.run.weights, network.weights)
         write_tensors(self.run.statistics, statistics)
-        table = {"metric": Classification.metric, "submodels": [row.stored() for row in rows]}
+        table = {"metric": trainer.task.metric, "submodels": [row.stored() for row in rows]}
         write_json(self.run.table, table)
 
 
 def versions() -> dict[str, str]:
     """Versions that a figure of this run must be quoted with."""
-    packages = ("sortednet-cli", "torch", "torchvision", "safetensors")
+    packages = ("sortednet-cli", "torch", "torchvision", "transformers", "safetensors")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
@@ -282,12 +307,15 @@ def _check_submodel(train: TrainSpec, space: SearchSpace) -> None:
             raise RequestError(f"train.submodel: {error}") from error
 
 
-def _absolute_data(spec: RunSpec) -> RunSpec:
-    """Store the data's absolute path, so that a run can go on from any working folder."""
-    if spec.data.path is None:
-        return spec
-    data = spec.data.model_copy(update={"path": str(Path(spec.data.path).absolute())})
-    return spec.model_copy(update={"data": data})
+def _absolute(spec: RunSpec) -> RunSpec:
+    """Store absolute paths, so that a run can go on from any working folder."""
+    data, model = spec.data, spec.model
+    if data.path is not None and data.source != "hub":
+        data = data.model_copy(update={"path": str(Path(data.path).absolute())})
+    if model.pretrained is not None and Path(model.pretrained).is_dir():
+        place = str(Path(model.pretrained).absolute())
+        model = model.model_copy(update={"pretrained": place})
+    return spec.model_copy(update={"data": data, "model": model})
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import torch
 
+from sortednet_cli.data import InputFormat
 from sortednet_cli.engine.source import Source
 from sortednet_cli.engine.table import Row
 from sortednet_cli.nesting import NestedNetwork
@@ -25,16 +26,17 @@ def describe(device: torch.device, batch_size: int = 1) -> dict[str, int | str]:
 
 @torch.no_grad()
 def latency_ms(
-    network: NestedNetwork, submodel: SubModel, input_shape: tuple[int, ...], batch_size: int = 1
+    network: NestedNetwork, submodel: SubModel, inputs: InputFormat, batch_size: int = 1
 ) -> float:
     """Median milliseconds of a forward pass of the standalone sub-model, after warm-up."""
     module = network.standalone(submodel)
-    images = torch.zeros(batch_size, *input_shape, device=network.device)
+    with network.device:
+        samples = inputs.random_inputs(batch_size)
     times = []
     for repeat in range(WARMUP + REPEATS):
         _synchronize(network.device)
         start = time.perf_counter()
-        module(images)
+        network.family.forward(module, samples)
         _synchronize(network.device)
         if repeat >= WARMUP:
             times.append(time.perf_counter() - start)
@@ -45,7 +47,7 @@ def measure_rows(source: Source, rows: Sequence[Row], device: torch.device) -> I
     """Fill in the latency of each row."""
     network = source.network(device)
     for row in rows:
-        yield replace(row, latency_ms=latency_ms(network, row.submodel, source.input_shape))
+        yield replace(row, latency_ms=latency_ms(network, row.submodel, source.format))
 
 
 def _synchronize(device: torch.device) -> None:

@@ -44,6 +44,8 @@ class RootOptimizer:
     def step(self, touched: Collection[str], lr: float) -> None:
         """Take one step on the `touched` parameters at learning rate `lr`."""
         self.network.expose_gradients(touched)
+        if self.spec.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters.values(), self.spec.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()

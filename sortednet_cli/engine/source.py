@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from sortednet_cli.data import ImageFormat, Images, open_images
+from sortednet_cli.data import Dataset, ImageFormat, InputFormat, TextFormat, open_data
 from sortednet_cli.engine.optimizer import place
 from sortednet_cli.engine.table import Metrics, Row
 from sortednet_cli.errors import RequestError
@@ -27,12 +27,17 @@ from sortednet_cli.nesting import (
 )
 from sortednet_cli.nesting.skeleton import statistic_names
 from sortednet_cli.space import SearchSpace, SubModel
-from sortednet_cli.spec import DataSpec
+from sortednet_cli.spec import AnyDataSpec
 from sortednet_cli.storage.artifact import ArtifactFolder
-from sortednet_cli.storage.manifest import ArtifactManifest, RunManifest, StoredFormat
+from sortednet_cli.storage.manifest import (
+    ArtifactManifest,
+    RunManifest,
+    StoredFormat,
+    StoredTextFormat,
+)
 from sortednet_cli.storage.run import RunFolder
 from sortednet_cli.storage.tensors import open_tensors, read_tensors
-from sortednet_cli.tasks import Classification
+from sortednet_cli.tasks import Task, make_task
 
 _REFUSALS = (
     ArithmeticError,
@@ -65,8 +70,8 @@ class Source(ABC):
     name: str
     family: Family
     space: SearchSpace
-    format: ImageFormat
-    data: DataSpec
+    format: InputFormat
+    data: AnyDataSpec
     rows: Mapping[SubModel, Row] = field(repr=False)
 
     @property
@@ -87,27 +92,28 @@ class Source(ABC):
         return self.name
 
     @property
-    def task(self) -> Classification:
-        return Classification(self.format.num_classes)
+    def task(self) -> Task:
+        return task_of(self.format)
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        return (self.format.channels, self.format.image_size, self.format.image_size)
+    @abstractmethod
+    def tokenizer(self) -> Path:
+        """The folder with its tokenizer, where its inputs are texts."""
 
     def row(self, submodel: SubModel, metrics: Mapping[str, Metrics]) -> Row:
         """A row with new metrics; its costs are taken from the table or counted."""
         known = self.rows.get(submodel)
         if known is not None:
             return replace(known, metrics=metrics)
-        cost = cost_of(self.family, submodel, self.input_shape)
+        cost = cost_of(self.family, submodel, self.format.random_inputs, self.format.num_units)
         return Row(submodel, cost.params, cost.macs, metrics)
 
-    def open_data(self, path: str | None = None) -> Images:
+    def open_data(self, path: str | None = None) -> Dataset:
         """Open the data that scores it: `path`, or where the run's data was."""
         data = self.data
         if path is not None:
             data = data.model_copy(update={"path": str(Path(path).absolute())})
-        return open_images(data, known=self.format)
+        return open_data(data, self.format.task, known=self.format, tokenizer=self.tokenizer)
 
 
 class LoadedRun(Source):
@@ -120,6 +126,10 @@ class LoadedRun(Source):
     @property
     def weights_file(self) -> Path:
         return RunFolder(self.path).weights
+
+    @property
+    def tokenizer(self) -> Path:
+        return RunFolder(self.path).tokenizer
 
     def plan(self, submodel: SubModel) -> SlicePlan:
         return plan_from_root(self.family, submodel)
@@ -153,6 +163,10 @@ class LoadedArtifact(Source):
     @property
     def weights_file(self) -> Path:
         return ArtifactFolder(self.path).weights
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path
 
     @property
     def submodel(self) -> SubModel:
@@ -217,9 +231,15 @@ def load_artifact(path: Path | str, *, allow_factory: Collection[str] = ()) -> L
     )
 
 
-def root_fields(family: Family, images: ImageFormat) -> dict[str, Any]:
+def task_of(inputs: InputFormat, label_smoothing: float = 0.0) -> Task:
+    """The task of a model that takes such inputs."""
+    return make_task(inputs.task, inputs.kind, inputs.output_shape(1)[-1], label_smoothing)
+
+
+def root_fields(family: Family, inputs: InputFormat) -> dict[str, Any]:
     """What run and artifact manifests store of the root network and its inputs."""
-    return {"root": asdict(family.root), "data": asdict(images)}
+    stored = asdict(cast(ImageFormat | TextFormat, inputs))
+    return {"root": asdict(family.root), "data": stored}
 
 
 def read_family(
@@ -227,35 +247,39 @@ def read_family(
 ) -> Family:
     """Open the family of a run or an artifact at `path`."""
     root = Root(**manifest.root.model_dump())
-    images = read_format(manifest.data)
-    return open_root(root, allowed, images, where=f"the root network in the manifest of {path}")
+    inputs = read_format(manifest.data)
+    return open_root(root, allowed, inputs, where=f"the root network in the manifest of {path}")
 
 
-def open_root(root: Root, allowed: Collection[str], images: ImageFormat, *, where: str) -> Family:
+def open_root(root: Root, allowed: Collection[str], inputs: InputFormat, *, where: str) -> Family:
     """Open a family, and try its root network without memory.
 
     Raises:
         RequestError: the configuration is none of the family, or the network does not take
-            such images or give one number for each class.
+            such inputs or give one number for each class or token.
     """
     try:
         family = open_family(root, allowed)
         with torch.device("meta"), torch.no_grad():
-            inputs = torch.zeros(1, images.channels, images.image_size, images.image_size)
-            outputs = family.build(family.root.config).eval()(inputs)
+            outputs = family.forward(
+                family.build(family.root.config).eval(), inputs.random_inputs(1)
+            )
     except _REFUSALS as error:
         raise RequestError(f"{where}: {root.family} refused it: {error}") from error
-    shape = list(getattr(outputs, "shape", ()))
-    if shape != [1, images.num_classes]:
+    shape, wanted = list(getattr(outputs, "shape", ())), list(inputs.output_shape(1))
+    # A model may have more tokens than its tokenizer, but no other number of classes.
+    spare = shape[-1] > wanted[-1] if shape and not inputs.classes else False
+    if shape[:-1] != wanted[:-1] or (shape[-1:] != wanted[-1:] and not spare):
         raise RequestError(
-            f"{where}: outputs have the shape {shape} for one image of"
-            f" {images.num_classes} classes; check num_classes"
+            f"{where}: outputs have the shape {shape} for one sample instead of"
+            f" {wanted}; check num_classes"
         )
     return family
 
 
-def read_format(stored: StoredFormat) -> ImageFormat:
-    return ImageFormat(**stored.model_dump())
+def read_format(stored: StoredFormat | StoredTextFormat) -> InputFormat:
+    kind = ImageFormat if isinstance(stored, StoredFormat) else TextFormat
+    return kind(**stored.model_dump())
 
 
 def read_statistics(path: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -275,7 +299,7 @@ def _load_weights(module: nn.Module, path: Path) -> None:
             if name not in own or tuple(own[name].shape) != tuple(file.slices(name).get_shape()):
                 raise RequestError(f"{path} does not belong here: {name} does not fit the model")
         stored = {name: file.read(name) for name in file.names}
-    missing = {n for n, _ in module.named_parameters(remove_duplicate=False)} - set(stored)
+    missing = {name for name, _ in module.named_parameters()} - set(stored)
     if missing:
         raise RequestError(f"{path} does not belong here: it holds no tensor {min(missing)!r}")
     module.load_state_dict(stored, strict=False)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 
 import torch
 from torch import Tensor
 
-from sortednet_cli.data import Images
+from sortednet_cli.data import Batch, Dataset
+from sortednet_cli.engine.chunks import chunks
 from sortednet_cli.engine.optimizer import RootOptimizer, learning_rate
 from sortednet_cli.errors import WorkError
+from sortednet_cli.families import Inputs
 from sortednet_cli.nesting import NestedNetwork, Rule
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
-from sortednet_cli.tasks import Batch, Classification
+from sortednet_cli.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class Trainer:
     """What an update needs; holds no state that a checkpoint would have to keep."""
 
     network: NestedNetwork
-    task: Classification
+    task: Task
     rule: Rule
-    images: Images
+    data: Dataset
     optimizer: RootOptimizer
     spec: TrainSpec
     total: int
@@ -46,7 +48,7 @@ class Trainer:
 
         An update that is cut short by `stopped` changes nothing.
         """
-        batches = self.images.training_batches(
+        batches = self.data.training_batches(
             start * self.spec.accumulate,
             batch_size=self.spec.batch_size,
             seed=self.spec.seed,
@@ -70,34 +72,67 @@ class Trainer:
 
     def _micro_batch(self, batch: Batch, shares: list[tuple[SubModel, float]]) -> Tensor:
         """Add the gradients of one micro-batch; return its share of the update's loss."""
-        images, labels = batch
+        inputs, targets = batch
+        weights = {submodel: weight / self.spec.accumulate for submodel, weight in shares}
         largest = self.network.space.largest
-        teacher: Tensor | None = None
+        teacher: list[Tensor] = []
         if self.spec.distill and shares[0][0] != largest:
-            teacher = self._teach(largest, images)
-        mean = torch.zeros((), device=images.device)
-        for submodel, weight in shares:
-            module = self.network.at(submodel)
-            module.train()
-            self.network.check_sharing(submodel)
-            with self._autocast():
-                logits = self.task.logits(module, images)
-            # The teacher itself learns from the labels; everyone after it from the teacher.
-            learns_from = None if submodel == largest else teacher
-            loss = self.task.loss(logits.float(), labels, learns_from)
-            share = loss * (weight / self.spec.accumulate)
-            share.backward()  # type: ignore[no-untyped-call]
-            mean += share.detach()
-            if self.spec.distill and submodel == largest:
-                teacher = logits.detach().float()
+            teacher = self._teach(largest, inputs, targets)
+        mean = torch.zeros((), device=self.network.device)
+        for group in self.network.groups(list(weights)):
+            mean += self._pass(group, weights, batch, teacher)
+        return mean
+
+    def _pass(
+        self,
+        group: list[SubModel],
+        weights: Mapping[SubModel, float],
+        batch: Batch,
+        teacher: list[Tensor],
+    ) -> Tensor:
+        """Train what one pass serves, the deepest sub-model first; return the weighted loss.
+
+        States are cut off from the graph, each collects the gradients of its logits a chunk at
+        a time, and one backward pass takes them all through the body. `teacher` holds the
+        teacher's logits by chunk, and is filled where the teacher itself is trained.
+        """
+        inputs, targets = batch
+        module, family = self.network.at(group[0]), self.network.family
+        module.train()
+        self.network.check_sharing(group[0])
+        with self._autocast():
+            exits = family.exits(module, inputs, group)
+        picked = [self.task.scored(states, targets) for states in exits]
+        states, wanted = [state for state, _ in picked], picked[0][1]
+        leaves = [state.detach().requires_grad_() for state in states]
+        mean = torch.zeros((), device=self.network.device)
+        for number, rows in enumerate(chunks(len(wanted), self.task.num_outputs)):
+            for submodel, leaf in zip(group, leaves, strict=True):
+                with self._autocast():
+                    logits = family.tail(module, leaf[rows]).float()
+                # The teacher itself learns from the labels, all others from the teacher.
+                is_teacher = submodel == self.network.space.largest
+                learns_from = None if is_teacher or not teacher else teacher[number]
+                loss = self.task.loss(logits, wanted[rows], learns_from)
+                share = loss * (weights[submodel] * (rows.stop - rows.start) / len(wanted))
+                share.backward()
+                mean += share.detach()
+                if self.spec.distill and is_teacher:
+                    teacher.append(logits.detach())
+        if len(wanted):
+            torch.autograd.backward(states, [leaf.grad for leaf in leaves])
         return mean
 
     @torch.no_grad()
-    def _teach(self, largest: SubModel, images: Tensor) -> Tensor:
-        module = self.network.at(largest)
+    def _teach(self, largest: SubModel, inputs: Inputs, targets: Tensor) -> list[Tensor]:
+        """The largest sub-model's logits, in chunks."""
+        module, family = self.network.at(largest), self.network.family
         module.train()
         with self._autocast():
-            return self.task.logits(module, images).float()
+            (states,) = family.exits(module, inputs, [largest])
+            scored, wanted = self.task.scored(states, targets)
+            pieces = chunks(len(wanted), self.task.num_outputs)
+            return [family.tail(module, scored[rows]).float() for rows in pieces]
 
     def _step(self, drawn: list[SubModel], lr: float) -> None:
         touched: set[str] = set()

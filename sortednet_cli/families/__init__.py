@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
-from sortednet_cli.families.base import Config, Family, Root, StagedFamily
+from sortednet_cli.families.base import Config, Family, Inputs, Root, StagedFamily
 from sortednet_cli.families.custom import CustomFamily
 from sortednet_cli.families.preact_resnet import PreActResNetFamily
+from sortednet_cli.families.pretrained import load_checkpoint_tensors
+from sortednet_cli.families.reorder import reorder_by_importance
 from sortednet_cli.families.torchvision_nets import MobileNetV2Family, ResNetFamily
+from sortednet_cli.families.transformer_nets import TransformerFamily, complete_config
 from sortednet_cli.spec import ModelSpec
 from sortednet_cli.spec.vocabulary import FAMILIES
 
-__all__ = ["Config", "Family", "Root", "StagedFamily", "open_family", "root_of"]
+__all__ = [
+    "Config",
+    "Family",
+    "Inputs",
+    "Root",
+    "StagedFamily",
+    "TransformerFamily",
+    "load_checkpoint_tensors",
+    "open_family",
+    "reorder_by_importance",
+    "root_of",
+]
 
 
 def open_family(root: Root, allowed_factories: Collection[str] = ()) -> Family:
@@ -26,18 +41,29 @@ def open_family(root: Root, allowed_factories: Collection[str] = ()) -> Family:
         return PreActResNetFamily(root)
     if root.family == "mobilenet_v2":
         return MobileNetV2Family(root)
+    if FAMILIES[root.family].inputs == "text":
+        return TransformerFamily(root)
     return ResNetFamily(root)
 
 
-def root_of(model: ModelSpec, *, channels: int, num_classes: int) -> Root:
-    """Complete a spec's model with what the data decides: channels and classes."""
+def root_of(
+    model: ModelSpec, task: str, facts: Mapping[str, Any], stock: Mapping[str, Any] | None = None
+) -> Root:
+    """Complete a spec's model with what the data decide.
+
+    Args:
+        facts: of images, channels and num_classes; of texts, see `complete_config`.
+        stock: the configuration of a pretrained model, which the spec's entries override.
+    """
     config = dict(model.config)
-    if model.family == "preact_resnet":
-        config.setdefault("in_channels", channels)
     declaration = {}
-    if model.family != "custom":
-        config.setdefault("num_classes", num_classes)
-    else:
+    if FAMILIES[model.family].inputs == "text":
+        config = complete_config(model.family, task, config, facts, stock)
+    elif model.family == "custom":
         declaration = model.model_dump(mode="json", include={"factory", "axes", "blocks"})
+    else:
+        config.setdefault("num_classes", facts["num_classes"])
+        if model.family == "preact_resnet":
+            config.setdefault("in_channels", facts["channels"])
     order = model.depth_order or FAMILIES[model.family].depth_orders[0]
     return Root(model.family, config, order, declaration)

@@ -5,15 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError
 from sortednet_cli.space import SubModel, kept_blocks
 
 Config = dict[str, Any]
 """A stock configuration: plain values that JSON can hold."""
+
+Inputs = Tensor | dict[str, Tensor]
+"""What a module is called with: images [B, C, H, W], or token tensors by argument."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,12 @@ class Family(ABC):
     card: str
     """Python lines that load an artifact from its folder without this package."""
 
+    has_exits = False
+    """Whether one pass through the deepest of sub-models that differ in depth serves all."""
+
+    shares_buffers = False
+    """Whether buffers that no file holds are the same in every sub-model."""
+
     def __init__(self, root: Root) -> None:
         self.root = root
 
@@ -59,9 +69,45 @@ class Family(ABC):
         to None, is an error, never a guess.
         """
 
+    def forward(self, module: nn.Module, inputs: Inputs) -> Tensor:
+        """Run a module as its users do; return its logits."""
+        return cast(Tensor, module(inputs))
+
+    def exits(
+        self, module: nn.Module, inputs: Inputs, submodels: Sequence[SubModel]
+    ) -> list[Tensor]:
+        """Run a module once; return the state of each sub-model, that `tail` makes logits of.
+
+        Args:
+            module: the module of the first of `submodels`.
+            submodels: the deepest first; without `has_exits` there is one, and its state is
+                its logits.
+        """
+        return [self.forward(module, inputs)]
+
+    def tail(self, module: nn.Module, states: Tensor) -> Tensor:
+        """Make logits of states at any depth: the final norm and head, shared by all depths."""
+        return states
+
     def stored_config(self, config: Config) -> Config:
         """Return what an artifact's `config.json` holds."""
         return config
+
+    def extra_files(self, config: Config) -> dict[str, Config]:
+        """Return further JSON files, by name, that the stock loader likes to find."""
+        return {}
+
+    def load(self, folder: Path, config: Config, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """Load an artifact's module as its users do.
+
+        Args:
+            folder: the artifact, with configuration and weights in it.
+            config: what was stored as its configuration.
+            tensors: what was stored as its weights.
+        """
+        module = self.build(config)
+        module.load_state_dict(tensors, strict=True)
+        return module
 
 
 class StagedFamily(Family):

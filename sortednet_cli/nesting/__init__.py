@@ -10,7 +10,7 @@ from sortednet_cli.nesting.plan import (
     plan_from_root,
 )
 from sortednet_cli.nesting.rules import Rule, make_rule
-from sortednet_cli.nesting.skeleton import build_skeleton, named_tensors
+from sortednet_cli.nesting.skeleton import build_skeleton, named_tensors, stored_tensors
 from sortednet_cli.nesting.statistics import has_statistics, recalibrate
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "plan_from_root",
     "quiet_first_backward",
     "recalibrate",
+    "stored_tensors",
 ]

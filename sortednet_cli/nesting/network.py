@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,12 @@ from torch import Tensor, nn
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Family
 from sortednet_cli.nesting.plan import SlicePlan, plan_between, plan_from_root
-from sortednet_cli.nesting.skeleton import build_skeleton, named_tensors, statistic_names
+from sortednet_cli.nesting.skeleton import (
+    build_skeleton,
+    named_tensors,
+    statistic_names,
+    stored_tensors,
+)
 from sortednet_cli.space import SearchSpace, SubModel
 
 Statistics = Mapping[str, Tensor]
@@ -62,7 +67,8 @@ class NestedNetwork:
     def weights(self) -> dict[str, Tensor]:
         """What a run stores of the root: every tensor but normalisation statistics."""
         skip = set(statistic_names(self.module))
-        return {n: t for n, t in self.module.state_dict().items() if n not in skip}
+        own = stored_tensors(self.module).items()
+        return {name: tensor.detach() for name, tensor in own if name not in skip}
 
     @property
     def device(self) -> torch.device:
@@ -90,6 +96,14 @@ class NestedNetwork:
                 else plan_between(self.family, self.outer, submodel)
             )
         return self._plans[submodel]
+
+    def groups(self, submodels: Sequence[SubModel]) -> list[list[SubModel]]:
+        """Part sub-models by what one pass serves, the deepest of each group first."""
+        found: dict[object, list[SubModel]] = {}
+        for submodel in submodels:
+            rest = tuple((axis, value) for axis, value in submodel.values if axis != "depth")
+            found.setdefault(rest if self.family.has_exits else submodel, []).append(submodel)
+        return [sorted(group, key=_depth, reverse=True) for group in found.values()]
 
     def standalone(self, submodel: SubModel) -> nn.Module:
         """Return a contiguous copy of a sub-model that shares nothing, in eval mode."""
@@ -158,11 +172,18 @@ class NestedNetwork:
                 elif buffer.is_meta and name in plan.statistics:
                     setattr(layer, leaf, _fresh_statistic(leaf, buffer, self.device))
         if any(buffer.is_meta for buffer in module.buffers()):
-            real = dict(self.family.build(self.family.shrink(submodel)).named_buffers())
+            like = self.module
+            if not self.family.shares_buffers:
+                like = self.family.build(self.family.shrink(submodel))
+            real = dict(like.named_buffers())
             for name, buffer in list(module.named_buffers()):
                 if buffer.is_meta:
                     owner, leaf = _owner(module, name)
                     setattr(owner, leaf, real[name].to(self.device))
+
+
+def _depth(submodel: SubModel) -> float:
+    return submodel.axes.get("depth", 0)
 
 
 def init_network(family: Family, seed: int) -> nn.Module:

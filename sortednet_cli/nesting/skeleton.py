@@ -33,6 +33,12 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
     return tensors | {name: buffers[name] for name in persistent if name in buffers}
 
 
+def stored_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """What a file holds of a module: `named_tensors`, but tied ones once, by the first name."""
+    names = dict(module.named_parameters()) | dict(module.named_buffers())
+    return {name: tensor for name, tensor in named_tensors(module).items() if name in names}
+
+
 def statistic_names(module: nn.Module) -> list[str]:
     """Buffers that belong to the sub-model itself: running statistics of normalisation."""
     return [

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from sortednet_cli.families import Family, Inputs
 from sortednet_cli.nesting.skeleton import statistic_names
 
 
@@ -16,8 +17,8 @@ def has_statistics(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def recalibrate(module: nn.Module, images: Iterable[Tensor]) -> dict[str, Tensor]:
-    """Set a sub-model's running statistics to the mean over `images`; leave it in eval mode.
+def recalibrate(module: nn.Module, family: Family, batches: Iterable[Inputs]) -> dict[str, Tensor]:
+    """Set a sub-model's running statistics to the mean over `batches`; leave it in eval mode.
 
     Running averages kept during training mix statistics of older weights. Here each
     normalisation layer starts afresh and averages its batches with equal weight, while
@@ -25,7 +26,7 @@ def recalibrate(module: nn.Module, images: Iterable[Tensor]) -> dict[str, Tensor
 
     Args:
         module: the sub-model; only its own buffers change.
-        images: batches [B, C, H, W] of the training part, without augmentation.
+        batches: inputs of the training part, without augmentation.
 
     Returns:
         Copies of the statistics by name.
@@ -38,8 +39,8 @@ def recalibrate(module: nn.Module, images: Iterable[Tensor]) -> dict[str, Tensor
         layer.momentum = None
         layer.train()
     if layers:
-        for batch in images:
-            module(batch)
+        for inputs in batches:
+            family.forward(module, inputs)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
         layer.eval()

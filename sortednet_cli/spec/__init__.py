@@ -1,5 +1,6 @@
 """Run specs, presets and overrides. No torch."""
 
+from sortednet_cli.spec.data import AnyDataSpec, DataSpec, ImageDataSpec, TextDataSpec
 from sortednet_cli.spec.load import (
     dump_spec,
     load_preset,
@@ -9,18 +10,22 @@ from sortednet_cli.spec.load import (
 from sortednet_cli.spec.models import (
     CustomAxis,
     CustomBlocks,
-    DataSpec,
     ModelSpec,
     RunSpec,
+    Task,
     TrainSpec,
 )
 
 __all__ = [
+    "AnyDataSpec",
     "CustomAxis",
     "CustomBlocks",
     "DataSpec",
+    "ImageDataSpec",
     "ModelSpec",
     "RunSpec",
+    "Task",
+    "TextDataSpec",
     "TrainSpec",
     "dump_spec",
     "load_preset",

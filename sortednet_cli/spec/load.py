@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from sortednet_cli import presets
 from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.spec.data import DATA_KINDS
 from sortednet_cli.spec.models import RunSpec
 
 Table = dict[str, Any]
@@ -85,7 +86,7 @@ def _parse_value(text: str) -> Any:
 
 
 def _explain(item: Mapping[str, Any]) -> str:
-    path = ".".join(str(part) for part in item["loc"])
+    path = ".".join(str(part) for part in _without_kind(item["loc"]))
     if item["type"] == "extra_forbidden":
         legal = _legal_keys(item["loc"][:-1])
         close = difflib.get_close_matches(str(item["loc"][-1]), legal, n=1)
@@ -98,8 +99,15 @@ def _explain(item: Mapping[str, Any]) -> str:
     return f"{path}: {message}, not {item['input']!r}"
 
 
+def _without_kind(location: Sequence[Any]) -> Sequence[Any]:
+    """A field's path as it is written: the kind of data is told by its source."""
+    return [part for i, part in enumerate(location) if i != 1 or location[0] != "data"]
+
+
 def _legal_keys(location: Sequence[Any]) -> list[str]:
     model: Any = RunSpec
+    if location[:1] == ("data",):
+        model, location = DATA_KINDS[location[1]], location[2:]
     for part in location:
         fields = getattr(model, "model_fields", {})
         if part not in fields:

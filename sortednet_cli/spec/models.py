@@ -4,35 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from sortednet_cli.errors import listed
-from sortednet_cli.spec.vocabulary import FAMILIES, SOURCES
+from sortednet_cli.spec.data import AnyDataSpec, data_kind
+from sortednet_cli.spec.fields import AxisValue, Fraction, PositiveFloat, SpecModel
+from sortednet_cli.spec.vocabulary import FAMILIES, FRACTIONS
 
-AxisValue = int | float
-PositiveFloat = Annotated[float, Field(gt=0)]
 _FLOAT32_MAX = 3e38
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+Task = Literal["classification", "masked-lm", "causal-lm", "answers"]
 
 
 def _known_family(name: object) -> object:
     if name not in FAMILIES:
         raise ValueError(f"unknown family {name!r}; the families are {listed(FAMILIES)}")
     return name
-
-
-def _known_source(name: object) -> object:
-    if name not in SOURCES:
-        raise ValueError(f"unknown source {name!r}; the sources are {listed(SOURCES)}")
-    return name
-
-
-class SpecModel(BaseModel):
-    """Base of all specs: immutable, and an unknown key is an error."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
-    )
 
 
 class CustomAxis(SpecModel):
@@ -72,12 +59,18 @@ class ModelSpec(SpecModel):
     family: Annotated[str, BeforeValidator(_known_family)]
     config: dict[str, Any] = Field(default_factory=dict)
     depth_order: Literal["prefix", "balanced", "late-first"] | None = None
+    pretrained: str | None = None
+    reorder: Literal["importance"] | None = None
     factory: str | None = None
     axes: dict[str, CustomAxis] = Field(default_factory=dict)
     blocks: CustomBlocks | None = None
 
     @model_validator(mode="after")
     def _custom_is_declared(self) -> Self:
+        if self.reorder is not None and self.pretrained is None:
+            raise ValueError("reorder orders pretrained weights: it needs pretrained")
+        if self.pretrained is not None and FAMILIES[self.family].inputs != "text":
+            raise ValueError(f"pretrained: {self.family} starts from fresh weights alone")
         if self.family != "custom":
             if self.factory or self.axes or self.blocks:
                 raise ValueError("factory, axes and blocks belong to the family 'custom' alone")
@@ -113,6 +106,7 @@ class TrainSpec(SpecModel):
     optimizer: Literal["sgd", "adamw", "rmsprop"] = "sgd"
     lr: Annotated[float, Field(gt=0, lt=_FLOAT32_MAX)] = 0.1
     momentum: Fraction = 0.9
+    clip: PositiveFloat | None = None
     weight_decay: Annotated[float, Field(ge=0, lt=_FLOAT32_MAX)] = 5e-4
     decay: Literal["all", "weights"] = "weights"
     schedule: Literal["cosine", "constant", "step", "exponential"] = "cosine"
@@ -140,35 +134,34 @@ class TrainSpec(SpecModel):
         return self
 
 
-class DataSpec(SpecModel):
-    """Where samples come from and how they are prepared."""
-
-    source: Annotated[str, BeforeValidator(_known_source)]
-    path: str | None = None
-    image_size: PositiveInt | None = None
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    split_seed: Annotated[int, Field(ge=0)] = 0
-    augment: Literal["none", "crop", "resized-crop"] = "crop"
-    crop_padding: Annotated[int, Field(ge=0)] = 4
-    flip: bool = False
-    storage: Literal["auto", "memory", "stream"] = "auto"
-    workers: Annotated[int, Field(ge=0)] = 2
-
-
 class RunSpec(SpecModel):
     """Everything a run needs to be repeated: `spec.toml` is this model."""
 
     name: str
+    task: Task = "classification"
     model: ModelSpec
     space: dict[str, tuple[AxisValue, ...]]
     train: TrainSpec
-    data: DataSpec
+    data: AnyDataSpec
+
+    @model_validator(mode="after")
+    def _task_fits_family(self) -> Self:
+        family, facts = self.model.family, FAMILIES[self.model.family]
+        if self.task not in facts.tasks:
+            raise ValueError(f"task: {family} is for {listed(facts.tasks)}, not {self.task!r}")
+        if data_kind(self.data) != facts.inputs:
+            raise ValueError(
+                f"data.source: {family} takes {facts.inputs} data, {self.data.source!r} is none"
+            )
+        return self
 
     @model_validator(mode="after")
     def _space_fits_family(self) -> Self:
-        axes = tuple(self.model.axes) or FAMILIES[self.model.family].axes
+        facts = FAMILIES[self.model.family]
+        axes = tuple(self.model.axes) or facts.axes
         for axis, values in self.space.items():
+            if axis in facts.refused:
+                raise ValueError(f"space.{axis}: {self.model.family}: {facts.refused[axis]}")
             if axis not in axes:
                 raise ValueError(f"space.{axis}: unknown axis; the axes are {listed(axes)}")
             if not values:
@@ -179,8 +172,8 @@ class RunSpec(SpecModel):
                 raise ValueError(f"space.{axis}: values are positive")
             if axis == "depth" and any(value != int(value) for value in values):
                 raise ValueError("space.depth: a depth is a whole number of blocks")
-            if axis == "width" and max(values) > 1:
-                raise ValueError("space.width: a width is a fraction of the root's, at most 1")
+            if axis in FRACTIONS and max(values) > 1:
+                raise ValueError(f"space.{axis}: a {axis} is a fraction of the root's, at most 1")
         if not self.space:
             raise ValueError(f"space: name at least one axis of {listed(axes)}")
         return self

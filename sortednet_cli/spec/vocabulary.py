@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class FamilyFacts:
-    """The axes of a family and the depth orders it can be cut in, its default first."""
+    """The axes of a family, the depth orders it can be cut in, its default first, its tasks."""
 
     axes: tuple[str, ...]
     depth_orders: tuple[str, ...]
+    inputs: str = "image"
+    tasks: tuple[str, ...] = ("classification",)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Axes that its stock configuration cannot say, each with the reason."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,17 @@ class SourceFacts:
 
 _ALL_ORDERS = ("late-first", "balanced", "prefix")
 _STAGED_ORDERS = ("late-first", "balanced")
+_ENCODER_TASKS = ("classification", "masked-lm")
+_DECODER_TASKS = ("causal-lm", "answers")
+
+_TIED_HEADS = dict.fromkeys(
+    ("heads", "hidden"),
+    "the stock class makes the size of a head of hidden size and number of heads, so"
+    " neither can shrink alone; take width, which shrinks both",
+)
+
+FRACTIONS = ("width", "heads", "ffn", "hidden")
+"""Axes whose values are fractions of the root's."""
 
 FAMILIES: dict[str, FamilyFacts] = {
     "preact_resnet": FamilyFacts(("width", "depth"), _ALL_ORDERS),
@@ -31,6 +47,15 @@ FAMILIES: dict[str, FamilyFacts] = {
     "resnet50": FamilyFacts(("width", "depth"), _STAGED_ORDERS),
     "resnet101": FamilyFacts(("width", "depth"), _STAGED_ORDERS),
     "resnet152": FamilyFacts(("width", "depth"), _STAGED_ORDERS),
+    "bert": FamilyFacts(
+        ("width", "depth", "ffn"), ("prefix",), "text", _ENCODER_TASKS, _TIED_HEADS
+    ),
+    "roberta": FamilyFacts(
+        ("width", "depth", "ffn"), ("prefix",), "text", _ENCODER_TASKS, _TIED_HEADS
+    ),
+    "llama": FamilyFacts(
+        ("width", "depth", "heads", "ffn", "hidden"), ("prefix",), "text", _DECODER_TASKS
+    ),
     "custom": FamilyFacts((), _ALL_ORDERS),
 }
 
@@ -42,3 +67,5 @@ SOURCES: dict[str, SourceFacts] = {
     "cifar100": SourceFacts(3, 32, 100),
     "image-folder": SourceFacts(channels=3),
 }
+
+TEXT_SOURCES = ("text", "pydoc", "hub")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,15 @@ from sortednet_cli.storage.files import read_json
 from sortednet_cli.storage.manifest import ArtifactManifest, check, check_format, check_rows
 
 MANIFEST = "sortednet.json"
+
+_TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "chat_template*",
+)
 
 
 @dataclass(frozen=True)
@@ -47,3 +57,10 @@ class ArtifactFolder:
         manifest = check(table, file, ArtifactManifest)
         check_rows(manifest.submodels, SearchSpace.of(manifest.space), file)
         return manifest
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy a tokenizer's files, and nothing else, from a run's tokenizer or an artifact."""
+    for pattern in _TOKENIZER_FILES:
+        for file in source.glob(pattern):
+            shutil.copyfile(file, target / file.name)

@@ -10,16 +10,18 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     NonNegativeInt,
     PositiveInt,
+    Tag,
     ValidationError,
     model_validator,
 )
 
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.space import SearchSpace, SubModel
-from sortednet_cli.spec import DataSpec
+from sortednet_cli.spec import AnyDataSpec, Task
 from sortednet_cli.spec.vocabulary import FAMILIES
 from sortednet_cli.storage.files import read_json
 
@@ -69,6 +71,32 @@ class StoredFormat(_Stored):
         return self
 
 
+class StoredTextFormat(_Stored):
+    """What the model must know of its texts."""
+
+    task: Task
+    vocab_size: PositiveInt
+    max_length: PositiveInt
+    classes: tuple[str, ...]
+    pad_id: NonNegativeInt
+    bos_id: NonNegativeInt | None
+    eos_id: NonNegativeInt | None
+    source: str
+
+
+def _format_kind(value: Any) -> str:
+    is_text = isinstance(value, StoredTextFormat) or (
+        isinstance(value, dict) and "vocab_size" in value
+    )
+    return "text" if is_text else "image"
+
+
+AnyFormat = Annotated[
+    Annotated[StoredFormat, Tag("image")] | Annotated[StoredTextFormat, Tag("text")],
+    Discriminator(_format_kind),
+]
+
+
 class StoredRow(_Stored):
     """One sub-model with its costs and scores."""
 
@@ -90,7 +118,7 @@ class RunManifest(_Stored):
     state: Literal["training", "finished"]
     created: float
     root: StoredRoot
-    data: StoredFormat
+    data: AnyFormat
     finished: float | None = None
     train_seconds: float | None = None
 
@@ -106,8 +134,8 @@ class ArtifactManifest(_Stored):
 
     run: str
     root: StoredRoot
-    data: StoredFormat
-    data_spec: DataSpec
+    data: AnyFormat
+    data_spec: AnyDataSpec
     submodel: StoredRow
     space: dict[str, Annotated[tuple[AxisValue, ...], Field(min_length=1)]]
     submodels: tuple[StoredRow, ...]

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,11 @@ class RunFolder:
         return self.path / "statistics.safetensors"
 
     @property
+    def tokenizer(self) -> Path:
+        """Folder of the tokenizer, in runs on texts."""
+        return self.path / "tokenizer"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -57,12 +62,24 @@ class RunFolder:
         return self.path / "frontier.json"
 
     @classmethod
-    def create(cls, path: Path, spec: RunSpec, manifest: Mapping[str, Any]) -> RunFolder:
-        """Write a new run with its spec and manifest; RequestError if `path` exists."""
+    def create(
+        cls,
+        path: Path,
+        spec: RunSpec,
+        manifest: Mapping[str, Any],
+        save_tokenizer: Callable[[Path], object] | None = None,
+    ) -> RunFolder:
+        """Write a new run with its spec and manifest; RequestError if `path` exists.
+
+        Args:
+            save_tokenizer: writes the tokenizer's files into a folder, in runs on texts.
+        """
         with new_folder(path) as staging:
             write_text(staging / "spec.toml", dump_spec(spec))
             (staging / "checkpoints").mkdir()
             (staging / "metrics.jsonl").touch()
+            if save_tokenizer is not None:
+                save_tokenizer(RunFolder(staging).tokenizer)
             write_json(staging / "run.json", {"format": FORMAT, "state": "training", **manifest})
         return cls(path)
 

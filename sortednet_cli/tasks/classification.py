@@ -2,59 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from sortednet_cli.errors import RequestError
+from sortednet_cli.tasks.base import Task
 
-Batch = tuple[Tensor, Tensor]
-"""Images [B, C, H, W], normalised, and labels [B]."""
+Tally = tuple[Tensor, Tensor, float]
+"""Predicted and true classes [N], and the summed loss."""
+
+
+def _tally(logits: Tensor, targets: Tensor) -> Tally:
+    loss = float(F.cross_entropy(logits, targets, reduction="sum"))
+    return logits.argmax(1), targets, loss
 
 
 @dataclass(frozen=True)
-class Classification:
-    """Forward, loss and metrics of a classifier.
-
-    Args:
-        num_classes: the width that the logits must have.
-        label_smoothing: share of the target spread evenly over all classes.
-    """
-
-    num_classes: int
-    label_smoothing: float = 0.0
+class Classification(Task):
+    """Images: the states are the logits themselves."""
 
     metric = "accuracy"
     higher_is_better = True
+    eval_batch = 500
 
-    def logits(self, module: nn.Module, images: Tensor) -> Tensor:
-        """[B, num_classes]; RequestError if the model gives another shape."""
-        logits = cast(Tensor, module(images))
-        if logits.shape != (len(images), self.num_classes):
-            raise RequestError(
-                f"the model gives outputs of shape {list(logits.shape)} for {len(images)} images"
-                f" of {self.num_classes} classes; check num_classes"
-            )
-        return logits
+    def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return states, targets
 
-    def loss(self, logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> Tensor:
-        """Mean cross-entropy against the labels, or against a teacher's logits."""
-        if teacher is not None:
-            return F.cross_entropy(logits, teacher.softmax(1))
-        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+    def tally(self, logits: Tensor, targets: Tensor) -> Tally:
+        return _tally(logits, targets)
 
-    @torch.no_grad()
-    def evaluate(self, module: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
-        """Accuracy and mean loss over `batches`, with the module in eval mode."""
-        module.eval()
-        correct, total, loss = 0, 0, 0.0
-        for images, labels in batches:
-            logits = self.logits(module, images).float()
-            correct += int((logits.argmax(1) == labels).sum())
-            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-            total += len(labels)
-        return {"accuracy": correct / total, "loss": loss / total}
+    def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
+        """Accuracy and mean loss."""
+        correct = sum(int((found == true).sum()) for found, true, _ in tallies)
+        total = sum(len(true) for _, true, _ in tallies)
+        return {"accuracy": correct / total, "loss": sum(loss for *_, loss in tallies) / total}
+
+
+@dataclass(frozen=True)
+class TextClassification(Classification):
+    """Texts: the head sees the state of a sequence's first token."""
+
+    eval_batch = 64
+
+    def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return states[:, 0], targets
+
+    def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
+        """Accuracy, mean loss, F1 (of class 1, or the mean over more than two), and Matthews."""
+        from sklearn.metrics import f1_score, matthews_corrcoef
+
+        found = torch.cat([tally[0] for tally in tallies]).cpu().numpy()
+        true = torch.cat([tally[1] for tally in tallies]).cpu().numpy()
+        average = "binary" if max(found.max(), true.max()) <= 1 else "macro"
+        return {
+            **super().metrics(tallies, num_bytes),
+            "f1": float(f1_score(true, found, average=average, zero_division=0)),
+            "matthews": float(matthews_corrcoef(true, found)),
+        }

@@ -15,7 +15,7 @@ from PIL import Image
 from sortednet_cli.data import Images, archive, decode, open_images
 from sortednet_cli.data.memory import MemoryPart
 from sortednet_cli.errors import RequestError
-from sortednet_cli.spec import DataSpec
+from sortednet_cli.spec import ImageDataSpec
 from tests.data.made import png, tree_files, write_tar, write_tree
 
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 def opened(path: Path, **settings: object) -> Images:
     fields = {"source": "image-folder", "path": str(path), "workers": 0, **settings}
-    return open_images(DataSpec.model_validate(fields))
+    return open_images(ImageDataSpec.model_validate(fields))
 
 
 def tensors(images: Images) -> list[torch.Tensor]:

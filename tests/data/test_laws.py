@@ -14,7 +14,7 @@ from torch import Tensor
 from sortednet_cli.data import ImageFormat, Images, open_images
 from sortednet_cli.data.memory import MemoryPart
 from sortednet_cli.errors import RequestError
-from sortednet_cli.spec import DataSpec
+from sortednet_cli.spec import ImageDataSpec
 from tests.data.made import tree_files, write_tree
 
 CPU = torch.device("cpu")
@@ -23,7 +23,9 @@ KINDS = ("digits", "memory", "stream", "stream-resized", "memory-resized")
 
 def opened(kind: str, tmp_path: Path, **settings: object) -> Images:
     if kind == "digits":
-        return open_images(DataSpec.model_validate({"source": "digits", "flip": True, **settings}))
+        return open_images(
+            ImageDataSpec.model_validate({"source": "digits", "flip": True, **settings})
+        )
     storage, _, augment = kind.partition("-")
     root = tmp_path / "tree"
     if not root.exists():
@@ -37,7 +39,7 @@ def opened(kind: str, tmp_path: Path, **settings: object) -> Images:
         "flip": True,
         "workers": 0,
     }
-    return open_images(DataSpec.model_validate({**fields, **settings}))
+    return open_images(ImageDataSpec.model_validate({**fields, **settings}))
 
 
 def same(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
@@ -175,7 +177,7 @@ def test_the_known_format_is_used_and_survives_json(tmp_path: Path) -> None:
     assert ImageFormat(**{**fields, **sequences}) == found
     known = dataclasses.replace(found, mean=(0.5,) * 3, std=(0.1,) * 3, source="other")
     for storage in ("memory", "stream"):
-        spec = DataSpec(source="image-folder", path=str(tmp_path / "tree"), storage=storage)
+        spec = ImageDataSpec(source="image-folder", path=str(tmp_path / "tree"), storage=storage)
         images = open_images(spec, known=known)
         assert images.format == dataclasses.replace(known, source="tree")
 
@@ -194,7 +196,7 @@ def test_data_that_do_not_fit_the_model(
 ) -> None:
     found = opened("memory", tmp_path).format
     known = dataclasses.replace(found, **change)  # type: ignore[arg-type]
-    spec = DataSpec(source="image-folder", path=str(tmp_path / "tree"))
+    spec = ImageDataSpec(source="image-folder", path=str(tmp_path / "tree"))
     with pytest.raises(RequestError, match=message):
         open_images(spec, known=known)
 

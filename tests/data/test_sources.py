@@ -15,13 +15,13 @@ from torch import Tensor
 from sortednet_cli.data import Images, open_images
 from sortednet_cli.data.memory import MemoryPart
 from sortednet_cli.errors import RequestError, WorkError
-from sortednet_cli.spec import DataSpec
+from sortednet_cli.spec import ImageDataSpec
 from tests.data.made import idx_bytes, png, tree_files, write_idx, write_tar, write_tree
 
 
 def opened(source: str, path: Path | None = None, **settings: object) -> Images:
     fields = {"source": source, "path": None if path is None else str(path), **settings}
-    return open_images(DataSpec.model_validate(fields))
+    return open_images(ImageDataSpec.model_validate(fields))
 
 
 def pixels(part: object) -> Tensor:

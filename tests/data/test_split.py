@@ -7,7 +7,7 @@ import pytest
 
 from sortednet_cli.data.split import PARTS, split_parts
 from sortednet_cli.errors import RequestError
-from sortednet_cli.spec import DataSpec
+from sortednet_cli.spec import ImageDataSpec
 
 LABELS = np.repeat(np.arange(4), (40, 20, 10, 3))
 CLASSES = ("a", "b", "c", "d")
@@ -18,8 +18,8 @@ PINNED = {
 }
 
 
-def spec(**settings: object) -> DataSpec:
-    return DataSpec.model_validate({"source": "image-folder", **settings})
+def spec(**settings: object) -> ImageDataSpec:
+    return ImageDataSpec.model_validate({"source": "image-folder", **settings})
 
 
 def test_parts_are_disjoint_complete_and_stratified() -> None:

@@ -1,0 +1,167 @@
+"""Reading one file of texts: tables by their suffix, anything plain as one document."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sortednet_cli.data.text.table import DOCUMENT, Table
+from sortednet_cli.errors import RequestError, listed
+
+PLAIN_SUFFIXES = (".txt", ".md", ".rst")
+LONGEST_LINE = 1_000_000
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def read_file(path: Path) -> Table:
+    """Read a file by its suffix.
+
+    Raises RequestError, with the file and where possible the line, for a suffix that is not
+    known, a file that is empty, unreadable or not UTF-8, and rows that are not as its form
+    demands.
+    """
+    suffix = path.suffix.lower()
+    if suffix in PLAIN_SUFFIXES:
+        return read_plain([path], path.name)
+    if suffix not in _READERS:
+        raise RequestError(
+            f"{path.name} is of no known kind; the suffixes are {listed(TEXT_SUFFIXES)}"
+        )
+    table = _READERS[suffix](path)
+    if not len(table):
+        raise RequestError(f"{path.name} has no rows")
+    return table
+
+
+def read_plain(paths: list[Path], where: str) -> Table:
+    """Read files as one document each; those with nothing in them are left out."""
+    texts = [text for text in map(_decoded, paths) if text.strip()]
+    if not texts:
+        raise RequestError(f"{where} is empty")
+    return documents(texts, where)
+
+
+def documents(texts: list[str], where: str) -> Table:
+    """Make a table of whole documents."""
+    return Table(where, {DOCUMENT: texts}, range(1, len(texts) + 1), "document", plain=True)
+
+
+def _decoded(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror or error}") from error
+    data = data.removeprefix(_BYTE_ORDER_MARK)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise RequestError(f"{path.name}, line {line}: not valid UTF-8") from error
+
+
+def _lines(path: Path) -> list[str]:
+    """Read lines without their ends; RequestError for an empty file or a line too long."""
+    text = _decoded(path)
+    if not text.strip():
+        raise RequestError(f"{path.name} is empty")
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
+        # A character has at most 4 bytes: few lines need to be encoded to be measured.
+        if len(line) * 4 > LONGEST_LINE and len(line.encode()) > LONGEST_LINE:
+            raise RequestError(
+                f"{path.name}, line {number}: longer than {LONGEST_LINE:,} bytes; a document of"
+                " that length belongs into a file of its own"
+            )
+    return [line.removesuffix("\r") for line in lines]
+
+
+def _read_csv(path: Path) -> Table:
+    # The limit is the module's, not a reader's; fields are bounded by LONGEST_LINE here.
+    before = csv.field_size_limit(LONGEST_LINE)
+    try:
+        reader = csv.reader(io.StringIO("\n".join(_lines(path)), newline=""), strict=True)
+        return _rows(path.name, _numbered(path.name, reader))
+    finally:
+        csv.field_size_limit(before)
+
+
+def _numbered(name: str, reader: Any) -> Iterator[tuple[int, list[str]]]:
+    start = 1
+    try:
+        for fields in reader:
+            yield start, fields
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise RequestError(f"{name}, line {start}: {error}") from error
+
+
+def _read_tsv(path: Path) -> Table:
+    lines = enumerate(_lines(path), 1)
+    return _rows(path.name, ((number, line.split("\t") if line else []) for number, line in lines))
+
+
+def _rows(name: str, rows: Iterator[tuple[int, list[str]]]) -> Table:
+    """Make a table of numbered rows, the first the header; rows with no fields are skipped."""
+    rows = ((number, fields) for number, fields in rows if fields)
+    _, header = next(rows)
+    if twice := sorted({column for column in header if header.count(column) > 1}):
+        raise RequestError(f"{name} has two columns of one name: {listed(twice)}")
+    columns: list[list[str]] = [[] for _ in header]
+    numbers: list[int] = []
+    for number, fields in rows:
+        if len(fields) != len(header):
+            raise RequestError(
+                f"{name}, line {number}: the row and the header differ in fields,"
+                f" {len(fields)} against {len(header)}"
+            )
+        numbers.append(number)
+        for column, value in zip(columns, fields, strict=True):
+            column.append(value)
+    return Table(name, dict(zip(header, columns, strict=True)), numbers)
+
+
+def _read_jsonl(path: Path) -> Table:
+    columns: dict[str, list[Any]] = {}
+    numbers: list[int] = []
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"{path.name}, line {number}: not valid JSON") from error
+        if not isinstance(row, dict):
+            raise RequestError(f"{path.name}, line {number}: not a JSON object")
+        for key in row:
+            columns.setdefault(key, [None] * len(numbers))
+        for key, values in columns.items():
+            values.append(row.get(key))
+        numbers.append(number)
+    return Table(path.name, columns, numbers)
+
+
+def _read_parquet(path: Path) -> Table:
+    import pyarrow  # type: ignore[import-untyped, unused-ignore]
+    from pyarrow import parquet  # type: ignore[import-untyped, unused-ignore]
+
+    try:
+        with path.open("rb") as file:
+            found = parquet.read_table(file)
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RequestError(f"{path.name} cannot be read as parquet: {reason}") from error
+    columns = {name: found.column(name).to_pylist() for name in found.column_names}
+    return Table(path.name, columns, range(1, found.num_rows + 1), "row")
+
+
+_READERS: dict[str, Callable[[Path], Table]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+}
+TEXT_SUFFIXES = (*_READERS, *PLAIN_SUFFIXES)

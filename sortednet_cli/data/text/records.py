@@ -1,0 +1,154 @@
+"""The samples of a part before they are tokens, and how missing parts are cut out of train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sortednet_cli.data.format import shortened
+from sortednet_cli.data.split import PARTS, PartName, split_parts
+from sortednet_cli.data.text.table import Table, classes_of
+from sortednet_cli.errors import RequestError
+from sortednet_cli.spec import TextDataSpec
+
+FEW_DOCUMENTS = 20
+_MOST_CLASSES = 20
+
+
+@dataclass(frozen=True)
+class Records:
+    """Samples of one part.
+
+    `texts` are documents, questions or texts to classify, `seconds` their answers or the
+    other texts of pairs, `labels` int64 class numbers [N].
+    """
+
+    texts: list[str]
+    seconds: list[str] | None = None
+    labels: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, indices: NDArray[np.int64]) -> Records:
+        """Return the samples `indices`, in that order."""
+        return Records(
+            [self.texts[i] for i in indices],
+            None if self.seconds is None else [self.seconds[i] for i in indices],
+            None if self.labels is None else self.labels[indices],
+        )
+
+    def all_texts(self) -> list[str]:
+        """Return every text there is, what a tokenizer is trained on."""
+        return self.texts + (self.seconds or [])
+
+
+def read_records(
+    tables: Mapping[PartName, Table],
+    spec: TextDataSpec,
+    task: str,
+    known_classes: tuple[str, ...] | None,
+) -> tuple[dict[PartName, Records], tuple[str, ...]]:
+    """Take the columns that the task needs; return the found parts and the classes.
+
+    Classes are those of the training table, or `known_classes`. Raises RequestError for a
+    column that is not there, a value that is not text, and a label that is no class.
+    """
+    if task == "classification":
+        return _classified(tables, spec, known_classes)
+    if task == "answers":
+        return {
+            part: Records(table.texts(spec.question), table.texts(spec.answer))
+            for part, table in tables.items()
+        }, ()
+    return {part: Records(table.texts(spec.text)) for part, table in tables.items()}, ()
+
+
+def cut_parts(
+    found: Mapping[PartName, Records],
+    spec: TextDataSpec,
+    classes: Sequence[str],
+    *,
+    plain: bool,
+) -> dict[PartName, Records]:
+    """Make all three parts, cutting those that were not found out of train.
+
+    A few whole documents (`plain`) are cut by characters, as too few could be held out.
+    """
+    if plain and len(found["train"]) < FEW_DOCUMENTS:
+        return _cut_by_characters(found, spec)
+    labels = {
+        part: np.zeros(len(records), np.int64) if records.labels is None else records.labels
+        for part, records in found.items()
+    }
+    noun = "documents" if plain else "rows"
+    split = split_parts(labels, spec, classes or ("",), noun=noun)
+    return {part: found[source].take(indices) for part, (source, indices) in split.items()}
+
+
+def _classified(
+    tables: Mapping[PartName, Table], spec: TextDataSpec, known_classes: tuple[str, ...] | None
+) -> tuple[dict[PartName, Records], tuple[str, ...]]:
+    labels = {part: table.labels(spec.label) for part, table in tables.items()}
+    classes = known_classes or classes_of(labels["train"])
+    numbers = {name: number for number, name in enumerate(classes)}
+    owner = "the model" if known_classes else "the training part"
+    records: dict[PartName, Records] = {}
+    for part, table in tables.items():
+        for row, label in enumerate(labels[part]):
+            if label not in numbers:
+                raise RequestError(
+                    f"{table.place(row)}: {spec.label} = {label!r} is none of the classes of"
+                    f" {owner}: {shortened(classes, _MOST_CLASSES)}"
+                )
+        records[part] = Records(
+            table.texts(spec.text),
+            table.texts(spec.pair) if spec.pair else None,
+            np.array([numbers[label] for label in labels[part]], dtype=np.int64),
+        )
+    return records, classes
+
+
+def _cut_by_characters(
+    found: Mapping[PartName, Records], spec: TextDataSpec
+) -> dict[PartName, Records]:
+    """Cut the documents as one long text: train first, then validation, then test."""
+    shares = {name: 0.0 if name in found else getattr(spec, name) for name in PARTS[1:]}
+    if sum(shares.values()) >= 1:
+        raise RequestError(
+            f"data.test = {spec.test:g} and data.validation = {spec.validation:g} leave nothing"
+            " to train on: their sum must be below 1"
+        )
+    texts = found["train"].texts
+    total = sum(map(len, texts))
+    test = round(total * shares["test"])
+    bounds = [total - test - round(total * shares["validation"]), total - test]
+    slack = int(total * min(share for share in (*shares.values(), 1.0) if share) / 2)
+    pieces: list[list[str]] = [[], [], []]
+    start = 0
+    for text in texts:
+        cuts = [_boundary(text, bound - start, slack) for bound in bounds]
+        for piece, low, high in zip(pieces, [0, *cuts], [*cuts, len(text)], strict=True):
+            if text[low:high].strip():
+                piece.append(text[low:high])
+        start += len(text)
+    cut = {name: Records(piece) for name, piece in zip(PARTS, pieces, strict=True)}
+    parts = {**cut, **{part: found[part] for part in PARTS[1:] if part in found}}
+    for name, records in parts.items():
+        if not len(records):
+            raise RequestError(f"there is too little text to hold out a {name} part")
+    return parts
+
+
+def _boundary(text: str, wanted: int, slack: int) -> int:
+    """Return where to cut: at a line's start near `wanted`, or at a word's, or just there."""
+    if wanted <= 0 or wanted >= len(text):
+        return min(max(wanted, 0), len(text))
+    for separator in ("\n", " "):
+        place = text.rfind(separator, max(0, wanted - slack), wanted) + 1
+        if place > 0:
+            return place
+    return wanted

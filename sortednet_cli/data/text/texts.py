@@ -1,0 +1,152 @@
+"""Opening texts by their spec: one `Texts`, whatever they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from sortednet_cli.data.split import PartName
+from sortednet_cli.data.text.answers import AnswersPart
+from sortednet_cli.data.text.causal import CausalPart
+from sortednet_cli.data.text.format import TextFormat, check_same
+from sortednet_cli.data.text.labelled import LabelledPart
+from sortednet_cli.data.text.masked import MaskedPart
+from sortednet_cli.data.text.parts import Batch, TextPart, TrainingTexts, Truncation
+from sortednet_cli.data.text.records import Records, cut_parts, read_records
+from sortednet_cli.data.text.sources import locate
+from sortednet_cli.data.text.tokenizer import check_roles, load_tokenizer, train_tokenizer
+from sortednet_cli.errors import RequestError
+from sortednet_cli.spec import TextDataSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Texts:
+    """Opened texts: their format, their tokenizer and their three parts."""
+
+    def __init__(
+        self,
+        text_format: TextFormat,
+        tokenizer: PreTrainedTokenizerBase,
+        train: TextPart,
+        validation: TextPart,
+        test: TextPart,
+    ) -> None:
+        self.format = text_format
+        self.tokenizer = tokenizer
+        self.train = train
+        self.validation = validation
+        self.test = test
+        self._training = TrainingTexts(train)
+
+    def batches_per_epoch(self, batch_size: int) -> int:
+        """Count the whole batches of the training part; RequestError if there is not one."""
+        return self._training.batches_per_epoch(batch_size)
+
+    def training_batch(
+        self, index: int, *, batch_size: int, seed: int, device: torch.device
+    ) -> Batch:
+        """Return training batch `index`, counted from 0 over the whole training.
+
+        Inputs int64 [B, T] by name and targets, as `TextPart.batches` gives them: a pure
+        function of the arguments. An epoch holds each sample at most once. Raises
+        RequestError if `batch_size` is larger than the part.
+        """
+        return self._training.batch(index, batch_size=batch_size, seed=seed, device=device)
+
+    def training_batches(
+        self,
+        start: int,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        stride: int = 1,
+    ) -> Iterator[Batch]:
+        """Yield `training_batch` of start, start + stride, ... without end."""
+        index = start
+        while True:
+            yield self.training_batch(index, batch_size=batch_size, seed=seed, device=device)
+            index += stride
+
+
+def open_texts(
+    spec: TextDataSpec,
+    task: str,
+    *,
+    tokenizer: Path | None = None,
+    known: TextFormat | None = None,
+) -> Texts:
+    """Open the texts that a spec names, for `task`.
+
+    Args:
+        spec: where the texts lie and how they are prepared.
+        task: `classification`, `masked-lm`, `causal-lm` or `answers`.
+        tokenizer: a folder with a saved tokenizer; without one, a byte-level BPE is trained
+            on the texts of the training part.
+        known: the format a model was made for; the data must have its task and classes.
+
+    Raises:
+        RequestError: the data are not as the spec, the task or `known` says, or the tokenizer
+            lacks a token that the task needs.
+        WorkError: a download failed.
+    """
+    name, tables = locate(spec, task)
+    known_classes = known.classes if known is not None and known.task == task else None
+    found, classes = read_records(tables, spec, task, known_classes)
+    parts = cut_parts(found, spec, classes, plain=tables["train"].plain)
+    opened = _tokenizer(parts["train"], spec, task, tokenizer)
+    text_format = TextFormat(
+        task=task,
+        vocab_size=len(opened),
+        max_length=spec.max_length,
+        classes=classes,
+        pad_id=check_roles(opened, task),
+        bos_id=opened.bos_token_id,
+        eos_id=opened.eos_token_id,
+        source=name,
+    )
+    if known is not None:
+        check_same(text_format, known)
+    return Texts(text_format, opened, **_parts(parts, opened, text_format, spec))
+
+
+def _tokenizer(
+    train: Records, spec: TextDataSpec, task: str, folder: Path | None
+) -> PreTrainedTokenizerBase:
+    if folder is not None:
+        return load_tokenizer(folder)
+    return train_tokenizer(
+        train.all_texts(), task, vocab_size=spec.vocab_size, max_length=spec.max_length
+    )
+
+
+def _parts(
+    records: dict[PartName, Records],
+    tokenizer: PreTrainedTokenizerBase,
+    text_format: TextFormat,
+    spec: TextDataSpec,
+) -> dict[PartName, TextPart]:
+    truncation = Truncation()
+
+    def made(name: PartName, part: Records) -> TextPart:
+        match text_format.task:
+            case "classification":
+                return LabelledPart(part, tokenizer, text_format, truncation)
+            case "masked-lm":
+                return MaskedPart(part.texts, tokenizer, text_format, name=name, share=spec.mask)
+            case "causal-lm":
+                return CausalPart(part.texts, tokenizer, text_format)
+            case _:
+                return AnswersPart(part, tokenizer, text_format, truncation)
+
+    parts = {name: made(name, part) for name, part in records.items()}
+    for name, part in parts.items():
+        if not len(part):
+            raise RequestError(f"the {name} part of {text_format.source} has no text in it")
+    truncation.warn(text_format.max_length)
+    return parts

@@ -1,0 +1,103 @@
+"""Tokenizers: one saved with a model, or a byte-level BPE trained on the training part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sortednet_cli.errors import RequestError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
+
+BIDIRECTIONAL = ("classification", "masked-lm")
+_FILES = ("tokenizer.json", "tokenizer_config.json")
+_CAUSAL_ROLES = {"bos_token": "<|begin|>", "eos_token": "<|end|>", "pad_token": "<|pad|>"}
+_MASKED_ROLES = {"mask_token": "<|mask|>", "cls_token": "<|cls|>", "sep_token": "<|sep|>"}
+
+
+def train_tokenizer(
+    texts: Iterable[str], task: str, *, vocab_size: int, max_length: int
+) -> PreTrainedTokenizerBase:
+    """Train a byte-level BPE: the same texts give the same tokenizer, every text comes back.
+
+    Tasks that read both ways get `<|cls|> text <|sep|>`; the others no tokens around a text.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bidirectional = task in BIDIRECTIONAL
+    roles = {**_CAUSAL_ROLES, **(_MASKED_ROLES if bidirectional else {})}
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(roles.values()),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer=trainer)
+    if bidirectional:
+        _surround(tokenizer)
+    made: PreTrainedTokenizerBase = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer,
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
+        **roles,
+    )
+    return made
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Open the tokenizer saved in `folder`; RequestError if it holds none."""
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in _FILES):
+        raise RequestError(f"{folder} holds no tokenizer: expected {' or '.join(_FILES)}")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers raises whatever the files make it stumble on
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RequestError(f"the tokenizer in {folder} cannot be read: {reason}") from error
+    if not tokenizer.is_fast:
+        raise RequestError(
+            f"the tokenizer in {folder} is not a fast one: save it with a tokenizer.json"
+        )
+    # Files of sentence encoders set both; lengths are ours to decide.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
+
+
+def check_roles(tokenizer: PreTrainedTokenizerBase, task: str) -> int:
+    """Return the id that pads sequences; RequestError if the task needs a token there is not."""
+    if task == "masked-lm" and tokenizer.mask_token_id is None:
+        raise RequestError("masked-lm needs a tokenizer with a mask token; this one has none")
+    pad = tokenizer.pad_token_id
+    if pad is None and task not in BIDIRECTIONAL:
+        pad = tokenizer.eos_token_id
+    if pad is None:
+        wanted = "a pad token" if task in BIDIRECTIONAL else "a pad or an end token"
+        raise RequestError(f"{task} needs a tokenizer with {wanted}; this one has none")
+    return int(pad)
+
+
+def surrounding(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Return the special tokens that the tokenizer puts before and after a text."""
+    encoding = tokenizer.backend_tokenizer.encode("a")
+    inner = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
+    return encoding.ids[: inner[0]], encoding.ids[inner[-1] + 1 :]
+
+
+def _surround(tokenizer: Tokenizer) -> None:
+    from tokenizers import processors
+
+    cls, sep = _MASKED_ROLES["cls_token"], _MASKED_ROLES["sep_token"]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}",
+        pair=f"{cls} $A {sep} $B {sep}",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
+    )

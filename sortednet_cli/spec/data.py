@@ -1,0 +1,73 @@
+"""Where samples come from and how they are prepared: images or text, told by the source."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, PositiveInt, Tag
+
+from sortednet_cli.errors import listed
+from sortednet_cli.spec.fields import Share, SpecModel
+from sortednet_cli.spec.vocabulary import SOURCES, TEXT_SOURCES
+
+
+def _known_source(name: object) -> object:
+    if name not in SOURCES and name not in TEXT_SOURCES:
+        raise ValueError(
+            f"unknown source {name!r}; the sources are {listed([*SOURCES, *TEXT_SOURCES])}"
+        )
+    return name
+
+
+class DataSpec(SpecModel):
+    """What every kind of data has: its source, and the shares of the held-out parts."""
+
+    source: Annotated[str, BeforeValidator(_known_source)]
+    path: str | None = None
+    validation: Share = 0.1
+    test: Share = 0.2
+    split_seed: Annotated[int, Field(ge=0)] = 0
+
+
+class ImageDataSpec(DataSpec):
+    """Images with a label each."""
+
+    image_size: PositiveInt | None = None
+    augment: Literal["none", "crop", "resized-crop"] = "crop"
+    crop_padding: Annotated[int, Field(ge=0)] = 4
+    flip: bool = False
+    storage: Literal["auto", "memory", "stream"] = "auto"
+    workers: Annotated[int, Field(ge=0)] = 2
+
+
+class TextDataSpec(DataSpec):
+    """Texts: whole ones, labelled ones, or questions with answers.
+
+    `text`, `pair`, `label`, `question` and `answer` name columns. `max_length` counts the
+    tokens of a sequence, `vocab_size` those of a tokenizer that is trained on the texts,
+    `mask` is the share of tokens that masked language modelling hides.
+    """
+
+    text: str = "text"
+    pair: str | None = None
+    label: str = "label"
+    question: str = "question"
+    answer: str = "answer"
+    max_length: Annotated[int, Field(ge=8)] = 128
+    vocab_size: Annotated[int, Field(ge=300)] = 4096
+    mask: Share = 0.15
+
+
+DATA_KINDS: dict[str, type[DataSpec]] = {"image": ImageDataSpec, "text": TextDataSpec}
+
+
+def data_kind(value: Any) -> str:
+    """`text` or `image`, by the source of a table or of a spec."""
+    source = value.get("source") if isinstance(value, dict) else getattr(value, "source", None)
+    return "text" if source in TEXT_SOURCES else "image"
+
+
+AnyDataSpec = Annotated[
+    Annotated[ImageDataSpec, Tag("image")] | Annotated[TextDataSpec, Tag("text")],
+    Discriminator(data_kind),
+]

@@ -1,0 +1,117 @@
+"""Folders of pretrained models, wherever they lie: on disk, in a package, on a hub."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sortednet_cli.errors import RequestError, WorkError
+from sortednet_cli.storage.files import read_json
+from sortednet_cli.storage.tensors import read_tensors
+
+_PACKAGE = "package:"
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A folder with a configuration, safetensors files and a tokenizer."""
+
+    folder: Path
+    config: dict[str, Any]
+    files: tuple[Path, ...]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Read all weights."""
+        return {name: tensor for file in self.files for name, tensor in read_tensors(file).items()}
+
+
+def open_pretrained(name: str) -> Pretrained:
+    """Find a pretrained model: a folder, `package:NAME/FOLDER`, or a hub name.
+
+    Raises:
+        RequestError: there is no such folder or package, or its weights are missing or pickled.
+        WorkError: the hub cannot be reached.
+    """
+    folder = _locate(name)
+    config = read_json(folder / "config.json")
+    return Pretrained(folder, config, _weight_files(folder))
+
+
+def _locate(name: str) -> Path:
+    if name.startswith(_PACKAGE):
+        return _in_package(name)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.absolute()
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise RequestError(f"model.pretrained: there is no folder {name}")
+    return _download(name)
+
+
+def _in_package(name: str) -> Path:
+    package, _, inner = name.removeprefix(_PACKAGE).partition("/")
+    found = importlib.util.find_spec(package) if package.isidentifier() else None
+    if found is None or not found.submodule_search_locations:
+        raise RequestError(
+            f"model.pretrained = {name!r}: there is no package {package!r} here;"
+            f" pip install {package.replace('_', '-')}"
+        )
+    folder = Path(found.submodule_search_locations[0]) / inner
+    if ".." in Path(inner).parts or not folder.is_dir():
+        raise RequestError(f"model.pretrained = {name!r}: the package has no folder {inner!r}")
+    return folder
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_WANTED))
+    except ValueError as error:
+        raise RequestError(
+            f"model.pretrained = {name!r} is neither a folder nor a hub name: {error}"
+        ) from error
+    except Exception as error:
+        # The hub's client raises whatever its transport does.
+        reason = str(error).strip().splitlines()[0]
+        raise WorkError(
+            f"model.pretrained = {name!r} is no folder here and could not be fetched from the"
+            f" hub: {reason}"
+        ) from error
+
+
+def _weight_files(folder: Path) -> tuple[Path, ...]:
+    index = folder / _INDEX
+    if index.is_file():
+        table = read_json(index).get("weight_map")
+        if not isinstance(table, dict):
+            raise RequestError(f"{index} is damaged: it has no weight_map")
+        names = sorted({str(name) for name in table.values()})
+        if any(Path(name).name != name for name in names):
+            raise RequestError(f"{index} is damaged: a name in it leaves the folder")
+        return tuple(folder / name for name in names)
+    if (folder / _WEIGHTS).is_file():
+        return (folder / _WEIGHTS,)
+    for pickle in _PICKLES:
+        if (folder / pickle).is_file():
+            raise RequestError(
+                f"{folder / pickle} is a pickle, which can run code: {_advice(folder)}"
+            )
+    raise RequestError(f"{folder} holds no {_WEIGHTS}")
+
+
+def _advice(folder: Path) -> str:
+    here, there = json.dumps(str(folder)), json.dumps(f"{folder}-safetensors")
+    return (
+        "if you trust it, convert it with: python -c 'from transformers import AutoModel,"
+        f" AutoTokenizer; AutoModel.from_pretrained({here}).save_pretrained({there});"
+        f" AutoTokenizer.from_pretrained({here}).save_pretrained({there})'"
+    )

@@ -1,0 +1,51 @@
+"""Language modelling: a token for each scored position, perplexity as its score."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from sortednet_cli.tasks.base import IGNORED, Task
+
+Tally = tuple[float, int, int]
+"""Summed loss in nats, right predictions, and scored tokens."""
+
+
+@dataclass(frozen=True)
+class LanguageModelling(Task):
+    """Causal and masked: targets say which positions are scored and with which token."""
+
+    metric = "perplexity"
+    higher_is_better = False
+    eval_batch = 32
+
+    def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        flat = targets.flatten()
+        if bool((flat != IGNORED).all()):
+            return states.flatten(0, 1), flat
+        chosen = (flat != IGNORED).nonzero().squeeze(1)
+        return states.flatten(0, 1).index_select(0, chosen), flat[chosen]
+
+    def tally(self, logits: Tensor, targets: Tensor) -> Tally:
+        loss = float(F.cross_entropy(logits, targets, reduction="sum"))
+        return loss, int((logits.argmax(1) == targets).sum()), len(targets)
+
+    def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
+        """Loss in nats a token, perplexity, accuracy of the next (or hidden) token.
+
+        Where the scored tokens spell a text, also bits per byte of it, which does not depend
+        on the tokenizer.
+        """
+        nats, right, total = (sum(values) for values in zip(*tallies, strict=True))
+        loss = nats / total
+        found = {
+            "perplexity": math.exp(loss) if loss < 700 else math.inf,
+            "loss": loss,
+            "accuracy": right / total,
+        }
+        if num_bytes:
+            found["bits_per_byte"] = nats / math.log(2) / num_bytes
+        return found
