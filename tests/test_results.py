@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
     [
         ("digits_160.py", "digits_160.json", "README.md"),
         ("digits_160.py", "digits_160.json", "docs/recipes.md"),
+        ("soft_cost.py", "soft_cost.json", "docs/recipes.md"),
         ("cifar10_resnet.py", "cifar10_resnet.json", "docs/recipes.md"),
     ],
 )
