@@ -99,6 +99,7 @@ def summary_line(rows: Sequence[Row], split: str, metric: str) -> str:
     scores = [row.metrics[split][metric] for row in rows]
     largest = max(rows, key=lambda row: row.macs)
     smallest = min(rows, key=lambda row: row.macs)
+    worst = min(scores) if metric == "accuracy" else max(scores)
 
     def show(value: float) -> str:
         return show_score(metric, value)
@@ -108,7 +109,7 @@ def summary_line(rows: Sequence[Row], split: str, metric: str) -> str:
         f" largest {show(largest.metrics[split][metric])},"
         f" smallest {show(smallest.metrics[split][metric])}"
         f" with {100 * smallest.macs / largest.macs:.1f}% of the largest's MACs,"
-        f" mean {show(sum(scores) / len(scores))}, worst {show(min(scores))}"
+        f" mean {show(sum(scores) / len(scores))}, worst {show(worst)}"
     )
 
 
