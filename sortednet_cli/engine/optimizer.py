@@ -68,9 +68,7 @@ class RootOptimizer:
                     "optimizer.safetensors of the checkpoint does not belong here:"
                     f" {path!r} fits no parameter"
                 )
-            # A counter stays where it is; a tensor of the parameter's shape follows it.
-            place = parameter.device if value.ndim else value.device
-            self.optimizer.state[parameter][key] = value.to(place)
+            self.optimizer.state[parameter][key] = value.to(parameter.device)
 
 
 def learning_rate(spec: TrainSpec, update: int, total: int) -> float:
@@ -89,8 +87,10 @@ def learning_rate(spec: TrainSpec, update: int, total: int) -> float:
 
 
 def _make(spec: TrainSpec, groups: list[dict[str, object]]) -> torch.optim.Optimizer:
+    # Fused: one kernel reads and writes each weight once. SGD's wants momentum for all or none
+    # of its tensors, which a first step on some of them breaks; RMSprop has none.
     if spec.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=spec.lr)
+        return torch.optim.AdamW(groups, lr=spec.lr, fused=True)
     if spec.optimizer == "rmsprop":
         return torch.optim.RMSprop(groups, lr=spec.lr, alpha=0.9, momentum=spec.momentum)
     return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.momentum > 0)
