@@ -118,6 +118,8 @@ def train(preset: str, data: Path | None, work: Path, job: Job) -> Row:
     seconds = time.monotonic() - start
     manifest = json.loads((out / "run.json").read_text())
     rows = json.loads((out / "frontier.json").read_text())["submodels"]
+    for row in rows:
+        row["name"] = "-".join(f"{axis}{value:g}" for axis, value in row["axes"].items())
     result = {
         "name": job.name,
         "settings": job.settings,
