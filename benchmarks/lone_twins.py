@@ -138,9 +138,9 @@ def train(preset: str, data: Path | None, work: Path, job: Job) -> Row:
 
 
 def score(row: Row, part: str) -> float:
-    """Accuracy, or minus the loss (the logarithm of perplexity): higher is better."""
+    """Accuracy, or minus the loss where that is the logarithm of a perplexity."""
     metrics = row["metrics"][part]
-    return float(metrics["accuracy"] if "accuracy" in metrics else -metrics["loss"])
+    return float(-metrics["loss"] if "perplexity" in metrics else metrics["accuracy"])
 
 
 def mean_score(rows: list[Row]) -> float:
@@ -187,7 +187,7 @@ def compare(chosen: Row, nested: list[Row], twins: list[Row]) -> Row:
 
 def table(result: Row) -> str:
     """Test figures of every sub-model, nested and alone, as Markdown."""
-    accurate = "accuracy" in result["submodels"][0]["alone"]["test"]
+    accurate = "perplexity" not in result["submodels"][0]["alone"]["test"]
     metric = "accuracy" if accurate else "perplexity"
     lines = [
         f"| sub-model | parameters | {metric} nested | {metric} alone | ratio | lr alone |",

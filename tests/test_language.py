@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
+from sortednet_cli.engine.evaluate import score
 from sortednet_cli.engine.fit import Finished, Fit
 from sortednet_cli.engine.optimizer import RootOptimizer
 from sortednet_cli.engine.source import load_run
@@ -20,14 +21,17 @@ from sortednet_cli.errors import RequestError
 from sortednet_cli.families import (
     TransformerFamily,
     load_checkpoint_tensors,
+    open_family,
     reorder_by_importance,
+    root_of,
 )
-from sortednet_cli.nesting import init_network, make_rule
+from sortednet_cli.nesting import NestedNetwork, init_network, make_rule
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec, load_preset
 from sortednet_cli.storage.pretrained import open_pretrained
-from sortednet_cli.tasks import LanguageModelling, TextClassification
+from sortednet_cli.tasks import LanguageModelling, TextClassification, make_task
 from tests.commands import command
+from tests.data.text.made import CPU, opened
 from tests.pico import TEXT_PICOS, VOCAB, Pico
 
 pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")
@@ -105,6 +109,33 @@ def test_sum_has_the_gradient_of_separate_runs(weights: list[float] | None) -> N
         trainer._micro_batch((inputs, targets), drawn)
     for name, gradient in network.gradients.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-7, msg=name)
+
+
+@pytest.mark.parametrize(
+    "name", ["bert_classifier", "bert_masked", "roberta_classifier", "roberta_masked", "qwen2"]
+)
+def test_padding_never_changes_a_score(name: str, tmp_path: Path) -> None:
+    """One sample a batch has no padding but its own; eight are padded to the longest of them."""
+    pico = TEXT_PICOS[name]
+    texts = opened(pico.task, tmp_path)
+    family = open_family(root_of(pico.spec, pico.task, texts.format.facts()), [])
+    network = NestedNetwork(family, pico.search_space, init_network(family, 0))
+    with torch.no_grad():
+        for parameter in network.parameters.values():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    outputs = 2 if pico.task == "classification" else texts.format.vocab_size
+    made = make_task(pico.task, "text", outputs)
+    (group, *_) = network.groups(network.space.submodels)
+    found = []
+    for size in (1, 8):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(made), "eval_batch", size)
+            found.append(score(network, group, texts, ["train"], made))
+    widths = {inputs["input_ids"].shape[1] for inputs, _ in texts.train.batches(1, CPU)}
+    assert len(widths) > 1 or pico.task == "answers"
+    for submodel, metrics in found[0].items():
+        for metric, value in metrics["train"].items():
+            assert found[1][submodel]["train"][metric] == pytest.approx(value, rel=1e-5), metric
 
 
 def test_reordering_keeps_the_function(text_pico: Pico) -> None:

@@ -1,4 +1,4 @@
-"""Texts: what is scored, seams, padding, masks, parts, and every file that is wrong."""
+"""Texts: parts, kinds of files, and every file that is wrong."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from sortednet_cli.data import Texts, open_texts
-from sortednet_cli.data.text.tokenizer import load_tokenizer, train_tokenizer
+from sortednet_cli.data.text.tokenizer import load_tokenizer
 from sortednet_cli.errors import RequestError
 from sortednet_cli.spec import TextDataSpec
 
@@ -39,103 +38,6 @@ def table_of(root: Path, rows: int = 40, name: str = "table.tsv") -> Path:
     lines = [f"text {i} {'long ' * (i % 7)}\t{i % 2}\twhat is {i}?\tit is {i}" for i in range(rows)]
     file.write_text("text\tlabel\tquestion\tanswer\n" + "\n".join(lines) + "\n")
     return file
-
-
-@pytest.mark.parametrize("task", ["causal-lm", "masked-lm", "answers", "classification"])
-def test_training_batches_are_functions_of_seed_and_number(task: str, tmp_path: Path) -> None:
-    texts = opened(table_of(tmp_path), task)
-    batches = texts.training_batches(0, batch_size=2, seed=1, device=CPU)
-    for index, (inputs, targets) in zip(range(5), batches, strict=False):
-        again = texts.training_batch(index, batch_size=2, seed=1, device=CPU)
-        assert torch.equal(targets, again[1])
-        assert inputs.keys() == again[0].keys()
-        assert all(torch.equal(inputs[name], again[0][name]) for name in inputs)
-        assert int(inputs["input_ids"].max()) < texts.format.vocab_size
-
-
-def test_a_causal_stream_predicts_every_token_once_but_the_first_of_each_document(
-    tmp_path: Path,
-) -> None:
-    texts = opened(folder_of(tmp_path), "causal-lm")
-    tokenizer, part = texts.tokenizer, texts.train
-    scored = [int(t) for _, targets in part.batches(3, CPU) for t in targets.flatten() if t >= 0]
-    bos, eos = texts.format.bos_id, texts.format.eos_id
-    assert bos not in scored
-    documents = "".join(tokenizer.decode([t for t in scored if t != eos]))
-    assert len(documents.encode()) == part.num_bytes
-    assert scored.count(eos) == 21  # 30 documents, a tenth and a fifth of them held out
-
-
-def test_seams_are_told_by_positions_that_start_again(tmp_path: Path) -> None:
-    texts = opened(folder_of(tmp_path), "causal-lm")
-    seen = 0
-    for inputs, targets in texts.train.batches(1, CPU):
-        assert "attention_mask" not in inputs
-        positions = inputs.get("position_ids")
-        if positions is None:
-            continue
-        starts = (positions[0] == 0).nonzero().flatten().tolist()
-        for start in starts[1:]:
-            assert int(inputs["input_ids"][0, start]) == texts.format.bos_id
-            assert int(targets[0, start - 1]) == -100
-            seen += 1
-    assert seen > 3
-
-
-def test_only_answers_are_scored(tmp_path: Path) -> None:
-    texts = opened(table_of(tmp_path), "answers", max_length=64)
-    found = []
-    for _, targets in texts.train.batches(4, CPU):
-        found += [int(t) for t in targets.flatten() if t >= 0]
-    spelled = texts.tokenizer.decode([t for t in found if t != texts.format.eos_id])
-    assert "what" not in spelled
-    assert spelled.count("it is") == found.count(texts.format.eos_id) > 10
-    assert len(spelled.encode()) == texts.train.num_bytes
-
-
-def test_padding_is_masked_and_the_same_sample_whatever_its_batch(tmp_path: Path) -> None:
-    texts = opened(table_of(tmp_path), "classification", max_length=32)
-    alone = list(texts.train.batches(1, CPU))
-    row = 0
-    for inputs, targets in texts.train.batches(8, CPU):
-        mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
-        for ids, kept, target in zip(inputs["input_ids"], mask, targets, strict=True):
-            assert torch.equal(ids[kept.bool()], _unpadded(alone[row][0]))
-            assert bool((ids[~kept.bool()] == texts.format.pad_id).all())
-            assert int(target) == int(alone[row][1])
-            row += 1
-    assert row == len(texts.train)
-
-
-def _unpadded(inputs: dict[str, Tensor]) -> Tensor:
-    ids = inputs["input_ids"][0]
-    return ids[inputs["attention_mask"][0].bool()] if "attention_mask" in inputs else ids
-
-
-def test_masks_of_evaluation_are_fixed_and_those_of_training_change(tmp_path: Path) -> None:
-    texts = opened(folder_of(tmp_path), "masked-lm", mask=0.3)
-    once, again = (
-        [int(t) for _, targets in texts.test.batches(size, CPU) for t in targets.flatten()]
-        for size in (1, 3)
-    )
-    assert [t for t in once if t >= 0] == [t for t in again if t >= 0]
-    assert 0.1 < sum(t >= 0 for t in once) / len(once) < 0.5
-    first = texts.training_batch(0, batch_size=4, seed=0, device=CPU)[1]
-    later = texts.training_batch(0, batch_size=4, seed=9, device=CPU)[1]
-    assert not torch.equal(first, later)
-
-
-def test_a_tokenizer_is_the_same_twice_and_gives_every_text_back(tmp_path: Path) -> None:
-    corpus = [WORDS * 3, "naïve café \u2603\n\ttabs  and   spaces"]
-    ids = []
-    for number in range(2):
-        made = train_tokenizer(corpus, "causal-lm", vocab_size=320, max_length=32)
-        made.save_pretrained(tmp_path / str(number))
-        loaded = load_tokenizer(tmp_path / str(number))
-        for text in (*corpus, "unseen \u20ac"):
-            assert loaded.decode(loaded(text)["input_ids"]) == text
-        ids.append(loaded(corpus[1])["input_ids"])
-    assert ids[0] == ids[1]
 
 
 @pytest.mark.parametrize("held_out", [(), ("dev",), ("dev", "test")])
@@ -178,6 +80,9 @@ GOOD = "text\tlabel\n" + "some text\t0\nother text\t1\n" * 20
         ("a.tsv", GOOD.replace("label", "mark").encode(), "classification", "text, mark"),
         ("a.tsv", GOOD.encode() + b"bad \xff\t1\n", "classification", "line 42: not valid UTF-8"),
         ("a.tsv", GOOD.encode() + b"x" * 1_000_001 + b"\t1\n", "classification", "line 42"),
+        ("a.csv", b"text,label\n" + b"x" * 1_000_001 + b",1\n", "classification", "line 2: longer"),
+        ("a.jsonl", b'{"text": "%s"}\n' % (b"x" * 1_000_000), "causal-lm", "line 1: longer"),
+        ("a.txt", b"x" * 1_000_001 + b"\n", "causal-lm", "line 1: longer"),
         ("a.tsv", GOOD.encode() + b"one field\n", "classification", "line 42"),
         ("a.tsv", GOOD.encode() + b"text\t-1\n", "classification", "line 42.*-1"),
         ("a.csv", b'text,label\n"open,1\n', "classification", "line 2"),
