@@ -20,6 +20,7 @@ import itertools
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -108,6 +109,7 @@ def train(preset: str, data: Path | None, work: Path, job: Job) -> Row:
     if done.exists():
         finished: Row = json.loads(done.read_text())
         return finished
+    shutil.rmtree(out, ignore_errors=True)  # what a stopped benchmark left half-trained
     command = ["sortednet", "train", "--preset", preset, "--quiet", "--out", str(out)]
     command += ["--data", str(data)] if data is not None else []
     for setting in (*job.settings, f"train.lr={job.lr}"):

@@ -84,7 +84,7 @@ WRONG_SPECS = {
             "train.updates: ",
             "not 'many'",
             "train.momentum: ",
-            "'sorted', 'sandwich', 'sum' or 'single'",
+            "'sorted', 'sandwich', 'sum', 'sandwich-sum' or 'single'",
             "unknown source 'imagnet'; the sources are digits, mnist",
         ],
     ),
@@ -117,7 +117,7 @@ WRONG_SPECS = {
     ),
     "weights-alone": (
         [*TINY, "--set=train.depth_weights=[1,2]"],
-        ["train.depth_weights belongs to the rule 'sum'"],
+        ["train.depth_weights belongs to the rules 'sum' and 'sandwich-sum'"],
     ),
     "submodel": (
         [*TINY, "--set=train.rule=single", "--set=train.submodel=w9-d9"],

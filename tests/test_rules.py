@@ -54,13 +54,34 @@ def test_sum_is_all_depths_of_one_width() -> None:
     assert widths == {0.25, 0.5, 1}
 
 
+def test_sandwich_sum_is_all_depths_of_a_sandwich_of_widths() -> None:
+    space = SearchSpace.of({"width": [0.25, 0.5, 0.75, 1.0], "depth": [2, 3, 4]})
+    rule = make_rule(_spec(rule="sandwich-sum", num_random=1, depth_weights=[1, 1, 2]), space)
+    between = set()
+    for i in range(50):
+        shares = rule.draw(Random(i))
+        assert [s.axes["depth"] for s, _ in shares] == [4, 3, 2] * 3
+        assert [weight for _, weight in shares] == pytest.approx([1 / 6, 1 / 12, 1 / 12] * 3)
+        widths = list(dict.fromkeys(s.axes["width"] for s, _ in shares))
+        assert (widths[0], widths[2]) == (1, 0.25)
+        between.add(widths[1])
+    assert between == {0.5, 0.75}
+
+
+@pytest.mark.parametrize("rule", ["sum", "sandwich-sum"])
+def test_a_space_of_depths_alone_is_drawn_whole(rule: str) -> None:
+    space = SearchSpace.of({"depth": [1, 2]})
+    shares = make_rule(_spec(rule=rule), space).draw(Random(0))
+    assert shares == [(space.largest, 0.5), (space.smallest, 0.5)]
+
+
 def test_single_is_the_largest_or_the_named_one() -> None:
     assert make_rule(_spec(rule="single"), SPACE).draw(Random(0)) == [(SPACE.largest, 1.0)]
     named = make_rule(_spec(rule="single", submodel="w0.5-d3"), SPACE)
     assert named.draw(Random(0))[0][0].name == "w0.5-d3"
 
 
-@pytest.mark.parametrize("rule", ["sorted", "sandwich", "sum", "single"])
+@pytest.mark.parametrize("rule", ["sorted", "sandwich", "sum", "sandwich-sum", "single"])
 def test_rules_are_pure_and_their_weights_sum_to_one(rule: str) -> None:
     first, second = make_rule(_spec(rule=rule), SPACE), make_rule(_spec(rule=rule), SPACE)
     for i in range(20):

@@ -139,7 +139,7 @@ def _draw(trainer: Trainer, update: int, micro: int):  # type: ignore[no-untyped
     return trainer.rule.draw(Random(stream_seed(trainer.spec.seed, "rule", update, micro)))
 
 
-@pytest.mark.parametrize("rule", ["sorted", "sandwich", "sum"])
+@pytest.mark.parametrize("rule", ["sorted", "sandwich", "sum", "sandwich-sum"])
 def test_distillation_teaches_all_but_the_largest(rule: str, digits: Images) -> None:
     spec = _tiny(f"train.rule={rule}", "train.distill=true", "train.label_smoothing=0.1")
     trainer = _trainer(spec, digits)

@@ -47,23 +47,25 @@ class Sandwich:
 
 
 @dataclass(frozen=True)
-class Sum:
-    """All depths of one random width, the mean of their losses (SoFT, arXiv 2309.08968).
+class EveryDepth:
+    """All depths of each sub-model that `outer` draws from the other axes (SoFT, 2309.08968).
 
-    `weights` are relative, one for each depth from the shallowest.
+    `outer` is None where depth is the only axis. `weights` are relative, one for each of the
+    ascending `depths`.
     """
 
-    space: SearchSpace
+    outer: Rule | None
+    depths: tuple[int | float, ...]
     weights: tuple[float, ...]
 
     def draw(self, random: Random) -> list[Share]:
-        axes = dict(self.space.axes)
-        depths = axes.pop("depth")
-        point = {axis: random.choice(values) for axis, values in axes.items()}
+        points = [(s.axes, w) for s, w in self.outer.draw(random)] if self.outer else [({}, 1.0)]
         total = sum(self.weights)
+        exits = list(zip(self.depths, self.weights, strict=True))[::-1]
         return [
-            (SubModel.of({**point, "depth": depth}), weight / total)
-            for depth, weight in reversed(list(zip(depths, self.weights, strict=True)))
+            (SubModel.of({**axes, "depth": depth}), share * weight / total)
+            for axes, share in points
+            for depth, weight in exits
         ]
 
 
@@ -85,13 +87,20 @@ def make_rule(spec: TrainSpec, space: SearchSpace) -> Rule:
         return Sandwich(space, spec.num_random)
     if spec.rule == "single":
         return Single(space.named(spec.submodel) if spec.submodel else space.largest)
-    depths = dict(space.axes).get("depth")
+    return _every_depth(spec, space)
+
+
+def _every_depth(spec: TrainSpec, space: SearchSpace) -> EveryDepth:
+    axes = dict(space.axes)
+    depths = axes.pop("depth", None)
     if depths is None:
-        raise RequestError("train.rule: the rule 'sum' needs a depth axis in [space]")
+        raise RequestError(f"train.rule: the rule '{spec.rule}' needs a depth axis in [space]")
     weights = spec.depth_weights or (1.0,) * len(depths)
     if len(weights) != len(depths):
         raise RequestError(f"train.depth_weights: {len(weights)} weights for {len(depths)} depths")
-    return Sum(space, tuple(weights))
+    rest = SearchSpace.of(axes)
+    outer = Sandwich(rest, spec.num_random) if spec.rule == "sandwich-sum" else Sorted(rest)
+    return EveryDepth(outer if axes else None, depths, tuple(weights))
 
 
 def _equal(submodels: list[SubModel]) -> list[Share]:

@@ -93,7 +93,7 @@ class ModelSpec(SpecModel):
 class TrainSpec(SpecModel):
     """How the nested network is trained."""
 
-    rule: Literal["sorted", "sandwich", "sum", "single"] = "sorted"
+    rule: Literal["sorted", "sandwich", "sum", "sandwich-sum", "single"] = "sorted"
     submodel: str | None = None
     num_random: Annotated[int, Field(ge=0)] = 2
     depth_weights: tuple[PositiveFloat, ...] | None = None
@@ -129,8 +129,8 @@ class TrainSpec(SpecModel):
             raise ValueError("train.distill has no teacher under the rule 'single'")
         if self.submodel is not None and self.rule != "single":
             raise ValueError("train.submodel belongs to the rule 'single'")
-        if self.depth_weights is not None and self.rule != "sum":
-            raise ValueError("train.depth_weights belongs to the rule 'sum'")
+        if self.depth_weights is not None and self.rule not in ("sum", "sandwich-sum"):
+            raise ValueError("train.depth_weights belongs to the rules 'sum' and 'sandwich-sum'")
         return self
 
 
