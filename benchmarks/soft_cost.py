@@ -4,13 +4,18 @@
 
 Both train the `pydoc-llama` preset's network on the same batches in one process, in turn; the
 ratio of their times stands beside the ratio of their multiply-adds (the full model plus a head
-for every further exit). Writes benchmarks/results/soft_cost.json.
+for every further exit). Then each trains in processes of its own for the peak of its resident memory, less
+what that process held once its imports were done: as it is, and with an allocator that returns
+every large tensor at once, so that what fragments is not counted. Writes
+benchmarks/results/soft_cost.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import platform
 import statistics
 import tempfile
@@ -18,6 +23,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -28,29 +34,40 @@ from sortednet_cli.spec import load_preset
 
 RESULTS = Path(__file__).parent / "results" / "soft_cost.json"
 RULES = ("sum", "single")
+ALLOCATORS = {
+    "resident": {},
+    "live": {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"},
+}
+"""Settings of glibc (mallopt(3)) under which the peak of memory is read."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=25)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--updates", type=int, default=5, help="for the peak of memory")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=V")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     result = measure(options.repeats, options.set)
     result["threads"] = options.threads
+    result["peak_mib"] = {
+        kind: {rule: peak_mib(rule, kind, options) for rule in RULES} for kind in ALLOCATORS
+    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     print(table(result))
 
 
 def table(result: dict[str, Any]) -> str:
-    """Both ratios, and the one over the other, in a line."""
+    """Every ratio, `sum` over `single`."""
     seconds, macs = result["time_ratio"], result["macs_ratio"]
+    peaks = {kind: peak["sum"] / peak["single"] for kind, peak in result["peak_mib"].items()}
     return (
         f"time: {seconds:.3f}; multiply-adds: {macs:.3f};"
-        f" time / multiply-adds: {seconds / macs:.3f}"
+        f" time / multiply-adds: {seconds / macs:.3f}\n"
+        f"peak memory: {peaks['resident']:.3f} resident, {peaks['live']:.3f} live"
     )
 
 
@@ -85,6 +102,33 @@ def trainer(path: Path, rule: str, overrides: list[str]) -> Trainer:
 
 def updates(made: Trainer) -> Iterator[Update]:
     return made.updates(0, lambda: False)
+
+
+def peak_mib(rule: str, allocator: str, options: argparse.Namespace) -> float:
+    """Peak MiB of some updates in a fresh process, above what its imports took."""
+    words = (rule, options.set, options.threads, options.updates)
+    with mock.patch.dict(os.environ, ALLOCATORS[allocator]):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            return float(pool.apply(_peak_mib, words))
+
+
+def _peak_mib(rule: str, overrides: list[str], threads: int, count: int) -> float:
+    torch.set_num_threads(threads)
+    torch.nn.Linear(8, 8)(torch.ones(8, 8)).sum().backward()  # kernels load on first use
+    before = memory_mib("VmRSS")
+    with tempfile.TemporaryDirectory() as folder:
+        running = updates(trainer(Path(folder) / rule, rule, overrides))
+        # The peak so far belongs to the tokenizer's training; the kernel forgets it here.
+        Path("/proc/self/clear_refs").write_text("5")
+        for _ in range(count):
+            next(running)
+        return memory_mib("VmHWM") - before
+
+
+def memory_mib(key: str) -> float:
+    """`VmRSS`, resident now, or `VmHWM`, its peak (proc_pid_status(5))."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{key}:"))
 
 
 def multiply_adds(made: Trainer) -> float:
