@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -86,4 +85,4 @@ def table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

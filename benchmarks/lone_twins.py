@@ -215,4 +215,4 @@ def table(result: Row) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,8 +4,8 @@
 
 Both train the `pydoc-llama` preset's network on the same batches in one process, in turn; the
 ratio of their times stands beside the ratio of their multiply-adds (the full model plus a head
-for every further exit). Then each trains in processes of its own for the peak of its resident memory, less
-what that process held once its imports were done: as it is, and with an allocator that returns
+for every further exit). Then each trains in processes of its own, for the peak of its resident memory above
+what the process held once its imports were done: as it is, and with an allocator that returns
 every large tensor at once, so that what fragments is not counted. Writes
 benchmarks/results/soft_cost.json.
 """
@@ -107,9 +107,11 @@ def updates(made: Trainer) -> Iterator[Update]:
 def peak_mib(rule: str, allocator: str, options: argparse.Namespace) -> float:
     """Peak MiB of some updates in a fresh process, above what its imports took."""
     words = (rule, options.set, options.threads, options.updates)
-    with mock.patch.dict(os.environ, ALLOCATORS[allocator]):
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            return float(pool.apply(_peak_mib, words))
+    with (
+        mock.patch.dict(os.environ, ALLOCATORS[allocator]),
+        multiprocessing.get_context("spawn").Pool(1) as pool,
+    ):
+        return float(pool.apply(_peak_mib, words))
 
 
 def _peak_mib(rule: str, overrides: list[str], threads: int, count: int) -> float:
@@ -128,7 +130,8 @@ def _peak_mib(rule: str, overrides: list[str], threads: int, count: int) -> floa
 def memory_mib(key: str) -> float:
     """`VmRSS`, resident now, or `VmHWM`, its peak (proc_pid_status(5))."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{key}:"))
+    kib = [int(line.split()[1]) for line in lines if line.startswith(f"{key}:")]
+    return kib[0] / 1024
 
 
 def multiply_adds(made: Trainer) -> float:
