@@ -4,9 +4,9 @@
 
 Both train the `pydoc-llama` preset's network on the same batches in one process, in turn; the
 ratio of their times stands beside the ratio of their multiply-adds (the full model plus a head
-for every further exit). Then each trains in processes of its own, for the peak of its resident memory above
-what the process held once its imports were done: as it is, and with an allocator that returns
-every large tensor at once, so that what fragments is not counted. Writes
+for every further exit). Then each trains in processes of its own, for the peak of its resident
+memory above what the process held once its imports were done: as it is, and with an allocator that
+returns every large tensor at once, so that what fragments is not counted. Writes
 benchmarks/results/soft_cost.json.
 """
 
@@ -141,7 +141,7 @@ def multiply_adds(made: Trainer) -> float:
         network.family, network.space.largest, inputs.random_inputs, inputs.num_units
     ).macs
     config = network.family.root.config
-    head = config["hidden_size"] * config["vocab_size"]
+    head = int(config["hidden_size"] * config["vocab_size"])
     return (full + (len(network.space) - 1) * head) / full
 
 
