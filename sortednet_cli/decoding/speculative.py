@@ -206,9 +206,7 @@ class Speculative:
         tally.accepted += verdict.accepted
 
 
-def _alone(
-    stack: Stack, prompt: int, generated: list[int], chooser: Chooser, tally: Tally
-) -> int:
+def _alone(stack: Stack, prompt: int, generated: list[int], chooser: Chooser, tally: Tally) -> int:
     """Pick the token after `generated` by passes over single positions.
 
     Several positions in one pass round differently from one. Where the two best tokens are
