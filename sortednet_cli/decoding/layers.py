@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,11 +99,12 @@ class FusedLayer:
                 enable_gqa=groups > 1,
             )
             return out[0].transpose(0, 1).reshape(count, -1)
-        rows = queries.unflatten(1, (self.key_heads, groups)).transpose(0, 1).flatten(1, 2)
+        by_key = queries.reshape(count, self.key_heads, groups, self.head_dim).transpose(0, 1)
+        rows = by_key.reshape(self.key_heads, count * groups, self.head_dim)
         out = F.scaled_dot_product_attention(
             rows[None], keys[None], values[None], attn_mask=mask, scale=self.scale
         )
-        return out[0].unflatten(1, (count, groups)).transpose(0, 1).reshape(count, -1)
+        return out.view(self.key_heads, count, -1).transpose(0, 1).reshape(count, -1)
 
 
 def check_layer(layer: Any) -> None:
@@ -118,7 +119,8 @@ def check_layer(layer: Any) -> None:
 
 def _rotated(features: Tensor, rotations: Tensor) -> Tensor:
     """Turn pairs of features [n, H, D] by complex [n, 1, D / 2] (RoFormer, arXiv 2104.09864)."""
-    pairs = torch.view_as_complex(features.float().unflatten(-1, (-1, 2)))
+    count, heads, _ = features.shape
+    pairs = torch.view_as_complex(features.float().reshape(count, heads, -1, 2))
     return torch.view_as_real(pairs * rotations).flatten(-2).to(features.dtype)
 
 
@@ -135,8 +137,8 @@ def _parts(linear: Any) -> tuple[Tensor, Tensor | None]:
 def _reordered(linear: Any, heads: int, order: Tensor) -> tuple[Tensor, Tensor | None]:
     weight, bias = _parts(linear)
     order = order.to(weight.device)
-    weight = weight.unflatten(0, (heads, -1))[:, order].flatten(0, 1)
-    return weight, None if bias is None else bias.unflatten(0, (heads, -1))[:, order].flatten()
+    weight = weight.reshape(heads, -1, weight.shape[1])[:, order].flatten(0, 1)
+    return weight, None if bias is None else bias.reshape(heads, -1)[:, order].flatten()
 
 
 def _stacked(parts: list[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
@@ -176,4 +178,4 @@ def causal_mask(
     if window:
         hidden |= column <= place - window
     mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
-    return cast(Tensor, mask.masked_fill_(hidden, -math.inf))
+    return mask.masked_fill_(hidden, -math.inf)

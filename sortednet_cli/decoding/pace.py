@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -52,9 +53,9 @@ class Pace:
             layer.append(_median(run) / stack.depth)
             head.append(_median(choose))
         stack.truncate(0)
-        for seconds in (layer, head):
-            seconds += [seconds[-1] * 2] * (MOST_ROWS + 1 - len(seconds))
-        return cls(tuple(layer), tuple(head))
+        # Where the context is too short for more positions, they are never asked for.
+        missing = [math.inf] * (MOST_ROWS - most)
+        return cls((*layer, *missing), (*head, *missing))
 
 
 def _median(run: Callable[[], None]) -> float:

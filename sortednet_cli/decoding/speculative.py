@@ -7,6 +7,7 @@ runs the layers above it alone. Greedy output is that of plain decoding, token f
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Protocol
 
 from sortednet_cli.decoding.choice import Chooser, Draft, Verdict
@@ -70,7 +71,7 @@ class Belief:
 
     def __init__(self) -> None:
         bounds = (0.0, *self._EDGES, 1.0)
-        middles = [(low + high) / 2 for low, high in zip(bounds, bounds[1:], strict=False)]
+        middles = [(low + high) / 2 for low, high in pairwise(bounds)]
         self._weight = [self._PRIOR] * len(middles)
         self._right = [self._PRIOR * middle for middle in middles]
         self.mean = 0.6
