@@ -3,6 +3,7 @@
 from sortednet_cli import load_run, load_artifact
 
 load_run("runs/digits-resnet").network().at(width=0.75, depth=4)   # an nn.Module
+load_run("runs/pydoc-llama").decoder(depth=8)                        # a Decoder
 """
 
 from __future__ import annotations

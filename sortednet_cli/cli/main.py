@@ -13,6 +13,7 @@ import typer
 from sortednet_cli.cli.evaluate import evaluate
 from sortednet_cli.cli.extract import extract
 from sortednet_cli.cli.frontier import frontier
+from sortednet_cli.cli.generate import generate
 from sortednet_cli.cli.info import info
 from sortednet_cli.cli.presets import presets
 from sortednet_cli.cli.train import train
@@ -37,6 +38,7 @@ app.command()(train)
 app.command("eval")(evaluate)
 app.command()(frontier)
 app.command()(extract)
+app.command()(generate)
 app.command()(presets)
 app.command()(info)
 

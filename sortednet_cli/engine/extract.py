@@ -25,6 +25,7 @@ from sortednet_cli.nesting import NestedNetwork, SlicePlan, build_skeleton, stor
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.artifact import MANIFEST, ArtifactFolder, copy_tokenizer
+from sortednet_cli.storage.calibration import copy_calibration
 from sortednet_cli.storage.files import new_folder, write_json, write_text
 from sortednet_cli.storage.manifest import FORMAT
 from sortednet_cli.storage.tensors import (
@@ -91,6 +92,7 @@ def extract(
         write_json(staging / "config.json", source.family.stored_config(config))
         if source.format.kind == "text":
             copy_tokenizer(source.tokenizer, staging)
+            copy_calibration(source.path, staging, submodel)
         for name, extra in source.family.extra_files(config).items():
             write_json(staging / name, extra)
         with open_tensors(source.weights_file) as weights:

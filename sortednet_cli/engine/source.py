@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from sortednet_cli.data import Dataset, ImageFormat, InputFormat, TextFormat, open_data
+from sortednet_cli.decoding import Decoder
 from sortednet_cli.engine.optimizer import place
 from sortednet_cli.engine.table import Metrics, Row
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.families import Family, Root, open_family
 from sortednet_cli.nesting import (
     NestedNetwork,
@@ -38,6 +39,9 @@ from sortednet_cli.storage.manifest import (
 from sortednet_cli.storage.run import RunFolder
 from sortednet_cli.storage.tensors import open_tensors, read_tensors
 from sortednet_cli.tasks import Task, make_task
+
+CAUSAL = ("causal-lm", "answers")
+"""Tasks whose models continue a text."""
 
 _REFUSALS = (
     ArithmeticError,
@@ -107,6 +111,14 @@ class Source(ABC):
             return replace(known, metrics=metrics)
         cost = cost_of(self.family, submodel, self.format.random_inputs, self.format.num_units)
         return Row(submodel, cost.params, cost.macs, metrics)
+
+    def decoder(self, submodel: SubModel | None = None, /, **axes: int | float) -> Decoder:
+        """A decoder of a causal model: the largest sub-model unless axes are named.
+
+        Raises:
+            RequestError: the model is no causal one, or there is no such sub-model.
+        """
+        return make_decoder(self, submodel or self.space.resolve(axes))
 
     def open_data(self, path: str | None = None) -> Dataset:
         """Open the data that scores it: `path`, or where the run's data was."""
@@ -229,6 +241,29 @@ def load_artifact(path: Path | str, *, allow_factory: Collection[str] = ()) -> L
         data=manifest.data_spec,
         rows={row.submodel: row for row in rows},
     )
+
+
+def make_decoder(
+    source: Source, submodel: SubModel, device: torch.device | str = "cpu", precision: str = "fp32"
+) -> Decoder:
+    """Make a decoder of a sub-model, its weights in `fp32` or `bf16`."""
+    require_causal(source)
+    module = source.network(device).at(submodel).eval()
+    if precision == "bf16":
+        for parameter in module.parameters():  # buffers stay: rotations are made in float32
+            parameter.data = parameter.data.to(torch.bfloat16)
+    depths = dict(source.space.axes).get("depth", ())
+    end = [] if source.format.eos_id is None else [source.format.eos_id]
+    return Decoder(module, [int(depth) for depth in depths], end)
+
+
+def require_causal(source: Source) -> None:
+    """RequestError unless the model continues texts."""
+    if source.format.task not in CAUSAL:
+        raise RequestError(
+            f"{source.path} is for {source.format.task}: only models for {listed(CAUSAL)}"
+            " continue a text"
+        )
 
 
 def task_of(inputs: InputFormat, label_smoothing: float = 0.0) -> Task:

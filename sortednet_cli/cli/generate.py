@@ -1,0 +1,254 @@
+"""`sortednet generate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from sortednet_cli.cli import options
+from sortednet_cli.cli.render import print_json
+from sortednet_cli.errors import RequestError
+from sortednet_cli.logs import logger
+
+if TYPE_CHECKING:
+    from sortednet_cli.decoding import Tally
+    from sortednet_cli.engine.decode import Generator
+    from sortednet_cli.engine.source import Source
+    from sortednet_cli.space import SubModel
+
+_AGREEMENT = 0.99
+
+
+def generate(
+    path: options.SourceArgument = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", metavar="TEXT", help="The text to continue.")
+    ] = None,
+    prompt_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompt-file", metavar="FILE", help="One prompt a line. Default: standard input."
+        ),
+    ] = None,
+    mode: Annotated[
+        Literal["greedy", "early-exit", "speculative"],
+        typer.Option("--mode", help="How tokens come about."),
+    ] = "greedy",
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", metavar="N", help="At most so many for a prompt.")
+    ] = 128,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", metavar="TEXT", help="End before this text.")
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", help="Draw tokens; without it the best one is taken."),
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option("--top-p", help="Draw from the likeliest tokens alone.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of drawing.")] = None,
+    draft_depth: Annotated[
+        str | None,
+        typer.Option(
+            "--draft-depth", metavar="D|auto", help="Layers that draft, when speculative."
+        ),
+    ] = None,
+    draft_length: Annotated[
+        int | None,
+        typer.Option("--draft-length", metavar="N", help="Tokens drafted; default: adaptive."),
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure and store thresholds of early-exit.")
+    ] = False,
+    agreement: Annotated[
+        float | None,
+        typer.Option("--agreement", help="With --calibrate: share of tokens to agree [0.99]."),
+    ] = None,
+    width: options.WidthOption = None,
+    depth: options.DepthOption = None,
+    axis: options.AxisOption = None,
+    data: options.DataOption = None,
+    precision: Annotated[
+        Literal["fp32", "bf16"], typer.Option("--precision", help="Of weights and cache.")
+    ] = "fp32",
+    allow_factory: options.AllowOption = None,
+    device: options.DeviceOption = "auto",
+    as_json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+    verbose: options.VerboseOption = False,
+) -> None:
+    """Continue texts; with --mode speculative its first layers draft for the others.
+
+    Example: sortednet generate --prompt "The with statement" --mode speculative
+    """
+    options.set_verbosity(quiet, verbose)
+    axes = options.read_axes(width, depth, axis)
+    if not calibrate and (agreement is not None or data is not None):
+        raise RequestError("--agreement and --data belong to --calibrate")
+    if calibrate:
+        if prompt is not None or prompt_file is not None:
+            raise RequestError("--calibrate takes no prompt: it measures on the validation part")
+        target = _AGREEMENT if agreement is None else agreement
+        if not 0 < target <= 1:
+            raise RequestError(f"--agreement is above 0 and at most 1, not {target:g}")
+        source = options.find_source(path, allow_factory)
+        _calibrate(source, source.space.resolve(axes), data, target, device, as_json)
+        return
+    if max_new_tokens < 1:
+        raise RequestError(f"--max-new-tokens is at least 1, not {max_new_tokens}")
+    if stop and "" in stop:
+        raise RequestError("--stop needs a text")
+    drafting = _read_draft(mode, draft_depth, draft_length)
+    draw = _read_draw(temperature, top_p, seed)
+    prompts = _read_prompts(prompt, prompt_file)
+    source = options.find_source(path, allow_factory)
+
+    from sortednet_cli.engine.decode import Draw, Generator
+    from sortednet_cli.engine.fit import choose_device
+
+    made = Generator(source, source.space.resolve(axes), choose_device(device), precision)
+    encoded = made.encode(prompts)
+    strategy = made.strategy(mode, *drafting)
+    drawn = None if draw is None else Draw(**draw)
+    records = []
+    for answer, pieces in made.answers(
+        prompts, encoded, strategy, max_new_tokens, drawn, stop or ()
+    ):
+        for piece in pieces:
+            if not as_json:
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+        if not as_json:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+        records.append(answer.record())
+    if as_json:
+        print_json(_document(made, mode, records))
+    logger.info("%s", _summary(made.tally))
+
+
+def _read_prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
+    """The prompts of an option, a file's lines or those of standard input."""
+    if prompt is not None:
+        if prompt_file is not None:
+            raise RequestError("give --prompt or --prompt-file, not both")
+        return [prompt]
+    if prompt_file is not None:
+        try:
+            return _lines(prompt_file.read_bytes(), str(prompt_file))
+        except OSError as error:
+            raise RequestError(f"cannot read {prompt_file}: {error.strerror or error}") from error
+    if sys.stdin.isatty():
+        raise RequestError("give --prompt, --prompt-file, or prompts on standard input")
+    return _lines(sys.stdin.buffer.read(), "standard input")
+
+
+def _lines(raw: bytes, where: str) -> list[str]:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise RequestError(f"{where}, line {line}: not valid UTF-8") from error
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise RequestError(f"{where}, line {number}: the prompt is empty")
+    return lines
+
+
+def _read_draft(
+    mode: str, draft_depth: str | None, draft_length: int | None
+) -> tuple[int | None, int | None]:
+    """Depth and length of drafts; None is found while decoding."""
+    if mode != "speculative" and (draft_depth is not None or draft_length is not None):
+        raise RequestError("--draft-depth and --draft-length belong to --mode speculative")
+    if draft_length is not None and draft_length < 1:
+        raise RequestError(f"--draft-length is at least 1, not {draft_length}")
+    if draft_depth in (None, "auto"):
+        if draft_length is not None:
+            raise RequestError("--draft-length needs a --draft-depth: auto finds both")
+        return None, None
+    assert draft_depth is not None
+    try:
+        return int(draft_depth), draft_length
+    except ValueError as error:
+        raise RequestError(f"--draft-depth is auto or a depth, not {draft_depth!r}") from error
+
+
+def _read_draw(
+    temperature: float | None, top_p: float | None, seed: int | None
+) -> dict[str, Any] | None:
+    """How tokens are drawn; None where the best one is taken."""
+    if temperature is None:
+        if top_p is not None or seed is not None:
+            raise RequestError("--top-p and --seed are for drawing: give --temperature")
+        return None
+    if not 0 < temperature < float("inf"):
+        raise RequestError(f"--temperature is positive, not {temperature:g}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise RequestError(f"--top-p is above 0 and at most 1, not {top_p:g}")
+    if seed is not None and seed < 0:
+        raise RequestError(f"--seed is not negative, and not {seed}")
+    return {"temperature": temperature, "top_p": top_p or 1.0, "seed": seed or 0}
+
+
+def _document(made: Generator, mode: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "run": str(made.source.path),
+        "submodel": made.submodel.name,
+        "mode": mode,
+        "completions": records,
+        "statistics": made.tally.record(),
+    }
+
+
+def _summary(tally: Tally) -> str:
+    text = f"{tally.tokens} tokens in {tally.seconds:.2f} s: {tally.tokens_per_second:.1f} a second"
+    if tally.passes:
+        text += f"; {tally.tokens / tally.passes:.2f} for a pass through all layers"
+    if tally.acceptance is not None:
+        text += f"; {tally.acceptance:.0%} of drafts accepted"
+    if tally.changed:
+        text += f"; {tally.changed} tokens differ from what joint checking said"
+    if tally.exits:
+        left = ", ".join(f"{count} at {depth}" for depth, count in sorted(tally.exits.items()))
+        text += f"; tokens by depth: {left}"
+    return text
+
+
+def _calibrate(
+    source: Source,
+    submodel: SubModel,
+    data: Path | None,
+    target: float,
+    device: str,
+    as_json: bool,
+) -> None:
+    from sortednet_cli.engine.calibrate import calibrate
+    from sortednet_cli.engine.fit import choose_device
+    from sortednet_cli.engine.source import require_causal
+    from sortednet_cli.storage.calibration import write_calibration
+
+    require_causal(source)
+    opened = source.open_data(None if data is None else str(data))
+    found = calibrate(source, submodel, opened, target, choose_device(device))
+    written = write_calibration(source.path, submodel, found)
+    logger.info("wrote %s", written)
+    if as_json:
+        record = found.model_dump(mode="json")
+        print_json({"run": str(source.path), "submodel": submodel.name, **record})
+        return
+    for exit_depth, stored in found.exits.items():
+        typer.echo(
+            f"depth {exit_depth}: leave with {stored.threshold:.4f};"
+            f" {stored.share:.1%} of tokens, {stored.agreement:.2%} of them agree"
+        )
+    rest = 1 - sum(stored.share for stored in found.exits.values())
+    typer.echo(
+        f"{rest:.1%} go through all layers; {found.agreement:.2%} of {found.tokens:,}"
+        " validation tokens agree with the whole model"
+    )
