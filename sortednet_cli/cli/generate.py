@@ -154,8 +154,8 @@ def _lines(raw: bytes, where: str) -> list[str]:
         line = raw.count(b"\n", 0, error.start) + 1
         raise RequestError(f"{where}, line {line}: not valid UTF-8") from error
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
+    for number, content in enumerate(lines, 1):
+        if not content.strip():
             raise RequestError(f"{where}, line {number}: the prompt is empty")
     return lines
 

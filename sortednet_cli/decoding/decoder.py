@@ -82,7 +82,7 @@ class Decoder:
         if depth is None:
             if length is not None:
                 raise RequestError("a fixed draft length needs a draft depth")
-            return Automatic(self.pace, self.exits)
+            return Automatic(self.pace, self.exits, self.depth)
         if depth not in self.exits:
             raise RequestError(
                 f"draft depth {depth} is not trained; below {self.depth} there are"

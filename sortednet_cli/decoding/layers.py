@@ -38,9 +38,9 @@ class FusedLayer:
         keys = _reordered(attention.k_proj, self.key_heads, pairs)
         values = _parts(attention.v_proj)
         self._mix, self._mix_bias = _stacked([queries, keys, values])
-        self._out, self._out_bias = _transposed(attention.o_proj)
+        self._out, self._out_bias = _whole(attention.o_proj)
         self._up, self._up_bias = _stacked([_parts(mlp.gate_proj), _parts(mlp.up_proj)])
-        self._down, self._down_bias = _transposed(mlp.down_proj)
+        self._down, self._down_bias = _whole(mlp.down_proj)
         self._activation = mlp.act_fn
         self._attention_norm = layer.input_layernorm.weight.detach()
         self._mlp_norm = layer.post_attention_layernorm.weight.detach()
@@ -70,7 +70,7 @@ class FusedLayer:
         """
         count, last = len(states), first + len(states)
         normed = F.rms_norm(states, self._shape, self._attention_norm, self._epsilon)
-        mixed = F.linear(normed, self._mix, self._mix_bias).view(count, -1, self.head_dim)
+        mixed = _product(normed, self._mix, self._mix_bias).reshape(count, -1, self.head_dim)
         turned = _rotated(mixed[:, : self.heads + self.key_heads], rotations)
         keys[:, first:last] = turned[:, self.heads :].transpose(0, 1)
         values[:, first:last] = mixed[:, self.heads + self.key_heads :].transpose(0, 1)
@@ -78,13 +78,10 @@ class FusedLayer:
         attended = self._attend(
             turned[:, : self.heads], keys[:, start:last], values[:, start:last], mask
         )
-        states = torch.addmm(states, attended, self._out)
-        if self._out_bias is not None:
-            states = states + self._out_bias
+        states = _sum(states, attended, self._out, self._out_bias)
         normed = F.rms_norm(states, self._shape, self._mlp_norm, self._epsilon)
-        gate, up = F.linear(normed, self._up, self._up_bias).chunk(2, -1)
-        states = torch.addmm(states, self._activation(gate) * up, self._down)
-        return states if self._down_bias is None else states + self._down_bias
+        gate, up = _product(normed, self._up, self._up_bias).chunk(2, -1)
+        return _sum(states, self._activation(gate) * up, self._down, self._down_bias)
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """Attention of [n, H, D] queries over [K, T, D]; the heads of a group share a key."""
@@ -150,9 +147,35 @@ def _stacked(parts: list[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor 
     return weight, torch.cat(filled)
 
 
-def _transposed(linear: Any) -> tuple[Tensor, Tensor | None]:
+def _whole(linear: Any) -> tuple[Tensor, Tensor | None]:
     weight, bias = _parts(linear)
-    return weight.contiguous().t(), bias
+    return weight.contiguous(), bias
+
+
+def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Inputs [n, C] by a weight [O, C], plus a bias."""
+    if not _swaps(inputs):
+        return F.linear(inputs, weight, bias)
+    out = (weight @ inputs.t()).t()
+    return out if bias is None else out + bias
+
+
+def _sum(states: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """States [n, O] plus inputs [n, C] by a weight [O, C], plus a bias."""
+    if _swaps(inputs):
+        out = torch.addmm(states.t(), weight, inputs.t()).t()
+    else:
+        out = torch.addmm(states, inputs, weight.t())
+    return out if bias is None else out + bias
+
+
+def _swaps(inputs: Tensor) -> bool:
+    """Whether the product is faster with the weight on the left.
+
+    For 7 to 32 rows CPU libraries are: 16 rows then cost what 7 do, and otherwise up to twice
+    that (benchmarks/row_costs.py).
+    """
+    return inputs.device.type == "cpu" and 7 <= len(inputs) <= 32
 
 
 def _window(config: Any, index: int) -> int:

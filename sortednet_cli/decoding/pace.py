@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sortednet_cli.decoding.stack import Stack
 
-MOST_ROWS = 8
+MOST_ROWS = 16
 _REPEATS = 7
 _PAST = 64
 

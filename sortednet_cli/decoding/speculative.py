@@ -115,6 +115,11 @@ class Adaptive:
         self._tokens, self._seconds = 1.0, pace.step(depth)
         self._survival = 1.0
 
+    @property
+    def rate(self) -> float:
+        """Tokens a second that rounds have had lately, by the measured times."""
+        return self._tokens / self._seconds
+
     def begin(self) -> None:
         self._survival = 1.0
 
@@ -136,7 +141,7 @@ class Adaptive:
 
     def _gain(self, survival: float, rows: int, cost: float) -> float:
         """What the best number of further rows is worth in tokens, beyond `rows` of them."""
-        rate = self._tokens / self._seconds
+        rate = self.rate
         best, expected, base = -1.0, 0.0, self._check[min(rows, MOST_ROWS)]
         for more in range(rows + 1, MOST_ROWS + 1):
             expected += survival
@@ -162,25 +167,44 @@ class Speculative:
     def tokens(
         self, stack: Stack, token: int, chooser: Chooser, tally: Tally, wanted: int
     ) -> Iterator[int]:
-        prompt = stack.length
-        generated: list[int] = []
+        prompt, generated = stack.length, [token]
         while True:
-            generated.append(token)
-            start = stack.length
-            drafts = self._draft(stack, token, chooser, wanted - len(generated))
-            stack.advance(stack.depth)
-            tally.passes += 1
-            verdict = chooser.verify(drafts, stack.logits(len(drafts) + 1))
-            self._count(drafts, verdict, tally)
-            stack.truncate(start + verdict.accepted + 1)
-            kept = [draft.token for draft in drafts[: verdict.accepted]]
-            generated += kept
-            token = verdict.token
-            if not verdict.sure:
-                token = _alone(stack, prompt, generated, chooser, tally)
-                tally.changed += token != verdict.token
-            yield from kept
-            yield token
+            new = self.round(stack, prompt, generated, chooser, tally, wanted)
+            generated += new
+            yield from new
+
+    def round(
+        self,
+        stack: Stack,
+        prompt: int,
+        generated: list[int],
+        chooser: Chooser,
+        tally: Tally,
+        wanted: int,
+    ) -> list[int]:
+        """Draft and check once.
+
+        Args:
+            prompt: number of positions before the first of `generated`.
+            generated: all tokens since; the last has no position yet.
+            wanted: how many tokens after the first of `generated` will be taken at most.
+
+        Returns:
+            The next tokens, at least one.
+        """
+        start = stack.length
+        drafts = self._draft(stack, generated[-1], chooser, wanted - len(generated))
+        stack.advance(stack.depth)
+        tally.passes += 1
+        verdict = chooser.verify(drafts, stack.logits(len(drafts) + 1))
+        self._count(drafts, verdict, tally)
+        stack.truncate(start + verdict.accepted + 1)
+        kept = [draft.token for draft in drafts[: verdict.accepted]]
+        if verdict.sure:
+            return [*kept, verdict.token]
+        token = _alone(stack, prompt, [*generated, *kept], chooser, tally)
+        tally.changed += token != verdict.token
+        return [*kept, token]
 
     def _draft(self, stack: Stack, token: int, chooser: Chooser, room: int) -> list[Draft]:
         """Push a token and drafts after it, all through the drafting layers; at most `room`."""

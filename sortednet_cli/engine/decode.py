@@ -69,7 +69,7 @@ class Generator:
     tally: Tally = field(default_factory=Tally)
 
     def __post_init__(self) -> None:
-        require_causal(self.source)
+        self._form = require_causal(self.source)
         self._tokenizer = load_tokenizer(self.source.tokenizer)
         self.decoder: Decoder = make_decoder(
             self.source, self.submodel, self.device, self.precision
@@ -77,7 +77,7 @@ class Generator:
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         """Tokens of prompts; RequestError, with its number, for one that is empty or too long."""
-        form = self.source.format
+        form = self._form
         encoded = []
         for number, prompt in enumerate(prompts, 1):
             try:

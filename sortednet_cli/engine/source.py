@@ -247,23 +247,24 @@ def make_decoder(
     source: Source, submodel: SubModel, device: torch.device | str = "cpu", precision: str = "fp32"
 ) -> Decoder:
     """Make a decoder of a sub-model, its weights in `fp32` or `bf16`."""
-    require_causal(source)
+    form = require_causal(source)
     module = source.network(device).at(submodel).eval()
     if precision == "bf16":
         for parameter in module.parameters():  # buffers stay: rotations are made in float32
             parameter.data = parameter.data.to(torch.bfloat16)
     depths = dict(source.space.axes).get("depth", ())
-    end = [] if source.format.eos_id is None else [source.format.eos_id]
+    end = [] if form.eos_id is None else [form.eos_id]
     return Decoder(module, [int(depth) for depth in depths], end)
 
 
-def require_causal(source: Source) -> None:
-    """RequestError unless the model continues texts."""
-    if source.format.task not in CAUSAL:
+def require_causal(source: Source) -> TextFormat:
+    """Return the form of a source's texts; RequestError unless its model continues them."""
+    if not isinstance(source.format, TextFormat) or source.format.task not in CAUSAL:
         raise RequestError(
             f"{source.path} is for {source.format.task}: only models for {listed(CAUSAL)}"
             " continue a text"
         )
+    return source.format
 
 
 def task_of(inputs: InputFormat, label_smoothing: float = 0.0) -> Task:
