@@ -156,14 +156,14 @@ def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Inputs [n, C] by a weight [O, C], plus a bias."""
     if not _swaps(inputs):
         return F.linear(inputs, weight, bias)
-    out = (weight @ inputs.t()).t()
+    out = (weight @ inputs.t()).t().contiguous()
     return out if bias is None else out + bias
 
 
 def _sum(states: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """States [n, O] plus inputs [n, C] by a weight [O, C], plus a bias."""
     if _swaps(inputs):
-        out = torch.addmm(states.t(), weight, inputs.t()).t()
+        out = torch.addmm(states.t(), weight, inputs.t()).t().contiguous()
     else:
         out = torch.addmm(states, inputs, weight.t())
     return out if bias is None else out + bias

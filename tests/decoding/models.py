@@ -1,0 +1,51 @@
+"""Tiny causal models with random weights, of every kind that can be decoded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+VOCAB = 61
+DEPTH = 4
+
+KINDS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "grouped": {"num_key_value_heads": 2},
+    "biased": {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
+    "qwen2": {"model_type": "qwen2", "num_key_value_heads": 1},
+    "qwen2_window": {
+        "model_type": "qwen2",
+        "use_sliding_window": True,
+        "sliding_window": 6,
+        "max_window_layers": 2,
+    },
+    "mistral": {"model_type": "mistral", "sliding_window": 5, "num_key_value_heads": 2},
+}
+
+
+def make(kind: str, seed: int = 0, context: int = 128) -> Any:
+    """Build a model whose biases and norms are no zeros and ones."""
+    chosen = {"model_type": "llama", **KINDS[kind]}
+    config = AutoConfig.for_model(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=DEPTH,
+        num_attention_heads=4,
+        max_position_embeddings=context,
+        **{"num_key_value_heads": 4, **chosen},
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config).eval()
+        for parameter in model.parameters():
+            noise = torch.randn_like(parameter.data)
+            parameter.data += noise * (0.3 if parameter.dim() == 1 else 0.1)
+    return model
+
+
+def prompt(length: int, seed: int = 0) -> list[int]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(VOCAB, (length,), generator=generator).tolist()
