@@ -117,6 +117,8 @@ def check_layer(layer: Any) -> None:
 def _rotated(features: Tensor, rotations: Tensor) -> Tensor:
     """Turn pairs of features [n, H, D] by complex [n, 1, D / 2] (RoFormer, arXiv 2104.09864)."""
     count, heads, _ = features.shape
+    if features.stride(-1) != 1:
+        features = features.contiguous()
     pairs = torch.view_as_complex(features.float().reshape(count, heads, -1, 2))
     return torch.view_as_real(pairs * rotations).flatten(-2).to(features.dtype)
 
@@ -156,24 +158,24 @@ def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Inputs [n, C] by a weight [O, C], plus a bias."""
     if not _swaps(inputs):
         return F.linear(inputs, weight, bias)
-    out = (weight @ inputs.t()).t().contiguous()
+    out = (weight @ inputs.t()).t()
     return out if bias is None else out + bias
 
 
 def _sum(states: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """States [n, O] plus inputs [n, C] by a weight [O, C], plus a bias."""
     if _swaps(inputs):
-        out = torch.addmm(states.t(), weight, inputs.t()).t().contiguous()
+        out = torch.addmm(states.t(), weight, inputs.t()).t()
     else:
         out = torch.addmm(states, inputs, weight.t())
     return out if bias is None else out + bias
 
 
 def _swaps(inputs: Tensor) -> bool:
-    """Whether the product is faster with the weight on the left.
+    """Whether the product is faster with the weight on the left, where outputs lie by column.
 
-    For 7 to 32 rows CPU libraries are: 16 rows then cost what 7 do, and otherwise up to twice
-    that (benchmarks/row_costs.py).
+    On CPUs it is for 7 to 32 rows: 16 cost what 7 do, and otherwise up to twice that
+    (benchmarks/row_costs.py).
     """
     return inputs.device.type == "cpu" and 7 <= len(inputs) <= 32
 
