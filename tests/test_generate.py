@@ -1,0 +1,165 @@
+"""`sortednet generate` as its users type it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.commands import command, refused, shell
+
+PICO = (
+    "--preset=pydoc-llama",
+    "--set=train.updates=3",
+    "--set=train.batch_size=4",
+    "--set=model.config.hidden_size=16",
+    "--set=model.config.num_hidden_layers=3",
+    "--set=model.config.intermediate_size=32",
+    "--set=space.depth=[1,2,3]",
+    "--set=data.vocab_size=400",
+    "--set=data.max_length=48",
+)
+RUN = "runs/pydoc-llama"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generate") / "run"
+    done = command("train", *PICO, "--quiet", "--out", folder)
+    assert (done.code, done.err) == (0, ""), done
+    return folder
+
+
+@pytest.fixture
+def run(work: Path, made: Path) -> Path:
+    shutil.copytree(made, work / RUN)
+    return work / RUN
+
+
+def test_every_mode_from_a_run_and_from_its_artifact(run: Path) -> None:
+    refused(
+        command("generate", "--prompt", "The with", "--mode", "early-exit"),
+        2,
+        "no thresholds for d3",
+        "--calibrate",
+    )
+    done = command("generate", "--calibrate", "--agreement", "0.5")
+    assert done.code == 0, done
+    assert "through all layers" in done.out
+    assert set(json.loads((run / "decoding.json").read_text())["submodels"]) == {"d3"}
+    assert command("extract", "--quiet").out == "artifacts/pydoc-llama-d3\n"
+    texts = {}
+    for source in (RUN, "artifacts/pydoc-llama-d3"):
+        for mode in ("greedy", "speculative", "early-exit"):
+            done = command(
+                "generate", source, "--prompt", "The with", "--mode", mode, "--max-new-tokens=12"
+            )
+            assert done.code == 0, done
+            assert "12 tokens in" in done.err
+            texts[source, mode] = done.out
+    for source in (RUN, "artifacts/pydoc-llama-d3"):
+        assert texts[source, "speculative"] == texts[source, "greedy"]
+    for mode in ("greedy", "early-exit"):
+        assert texts[RUN, mode] == texts["artifacts/pydoc-llama-d3", mode]
+
+
+def test_json_and_statistics(run: Path) -> None:
+    done = command(
+        "generate", "--prompt=a", "--json", "--mode=speculative", "--draft-depth=1",
+        "--draft-length=2", "--max-new-tokens=7",
+    )  # fmt: skip
+    document = json.loads(done.out)
+    assert document["submodel"] == "d3"
+    assert document["completions"][0]["finish"] == "length"
+    assert document["completions"][0]["tokens"] == document["statistics"]["tokens"] == 7
+    assert document["statistics"]["drafted"] >= document["statistics"]["accepted"]
+
+
+def test_drawing_repeats_by_its_seed(run: Path) -> None:
+    def drawn(seed: int, mode: str = "greedy") -> str:
+        return command(
+            "generate", "--prompt=a", f"--seed={seed}", "--temperature=2", f"--mode={mode}"
+        ).out
+
+    assert drawn(1) == drawn(1) != drawn(2)
+    assert drawn(1, "speculative") == drawn(1, "speculative") != drawn(2, "speculative")
+
+
+def test_a_shallower_submodel_and_a_stop_string(run: Path) -> None:
+    whole = command("generate", "--prompt=The", "--depth=1", "--max-new-tokens=20").out
+    assert len(whole) > 3
+    stop = whole[2]
+    done = command("generate", "--prompt=The", "--depth=1", "--stop", stop, "--json")
+    answer = json.loads(done.out)["completions"][0]
+    assert answer["text"] == whole[: whole.index(stop)]
+    assert answer["finish"] == "stop"
+
+
+def test_prompts_from_pipes_and_files(run: Path) -> None:
+    Path("prompts.txt").write_text("The with statement\nAn if\n")
+    script = "sortednet generate --max-new-tokens 5 --json --quiet"
+    piped = shell(f"cat prompts.txt | {script}")
+    assert piped.code == 0, piped
+    assert piped.err == ""
+    assert piped.out == shell(f"{script} --prompt-file prompts.txt").out
+    prompts = [answer["prompt"] for answer in json.loads(piped.out)["completions"]]
+    assert prompts == ["The with statement", "An if"]
+
+
+def test_a_closed_pipe_ends_quietly(run: Path) -> None:
+    done = shell(
+        "yes 'The with statement' | head -200"
+        " | sortednet generate --quiet --temperature 1 --max-new-tokens 20 | head -1 > line"
+    )
+    assert (done.code, done.err) == (0, ""), done
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        (["--prompt="], ["the prompt is empty"]),
+        (["--prompt=   "], ["the prompt is empty"]),
+        (["--prompt=a", "--max-new-tokens=0"], ["--max-new-tokens is at least 1, not 0"]),
+        (["--prompt=" + "word " * 300], ["tokens", "more than the 47"]),
+        (["--prompt=a", "--mode=speculative", "--draft-depth=7"], ["not trained", "1, 2"]),
+        (["--prompt=a", "--mode=speculative", "--draft-depth=x"], ["auto or a depth"]),
+        (["--prompt=a", "--mode=speculative", "--depth=1"], ["nothing can draft"]),
+        (["--prompt=a", "--draft-depth=1"], ["belong to --mode speculative"]),
+        (["--prompt=a", "--mode=speculative", "--draft-length=2"], ["needs a --draft-depth"]),
+        (["--prompt=a", "--top-p=0.5"], ["give --temperature"]),
+        (["--prompt=a", "--temperature=0"], ["--temperature is positive"]),
+        (["--prompt=a", "--temperature=1", "--top-p=0"], ["--top-p is above 0"]),
+        (["--prompt=a", "--stop="], ["--stop needs a text"]),
+        (["--prompt=a", "--prompt-file=b"], ["not both"]),
+        (["--prompt-file=nowhere"], ["cannot read nowhere"]),
+        (["--calibrate", "--prompt=a"], ["takes no prompt"]),
+        (["--calibrate", "--agreement=2"], ["--agreement is above 0 and at most 1"]),
+        (["--calibrate", "--depth=1"], ["d1 has no trained exit"]),
+        (["--prompt=a", "--agreement=0.9"], ["belong to --calibrate"]),
+        (["--prompt=a", "--depth=9"], ["depth"]),
+    ],
+)
+def test_wrong_requests(run: Path, arguments: list[str], fragments: list[str]) -> None:
+    refused(command("generate", *arguments), 2, *fragments)
+    assert not (run / "decoding.json").exists()
+
+
+def test_wrong_bytes_and_empty_lines_are_named(run: Path) -> None:
+    refused(shell("printf 'ok\\n\\xff\\n' | sortednet generate -q"), 2, "line 2: not valid UTF-8")
+    refused(
+        shell("printf 'ok\\n\\nb\\n' | sortednet generate -q"), 2, "line 2: the prompt is empty"
+    )
+    long = shell("(echo ok; yes word | head -300 | tr '\\n' ' ') | sortednet generate -q")
+    refused(long, 2, "prompt 2: the prompt has")
+
+
+def test_a_model_of_images_is_refused(home: Path) -> None:
+    refused(command("generate", "--prompt=a"), 2, "is for classification", "causal-lm, answers")
+    refused(command("generate", "--calibrate"), 2, "is for classification")
+
+
+def test_damaged_thresholds_are_refused(run: Path) -> None:
+    (run / "decoding.json").write_text('{"submodels": {"d3": {"exits": 3}}}')
+    refused(command("generate", "--prompt=a", "--mode=early-exit"), 2, "decoding.json")
