@@ -1,7 +1,7 @@
 """Every sub-model of one nested training beside the same sub-model trained alone.
 
     python benchmarks/lone_twins.py shakespeare-llama --data input.txt \\
-        --lr 2e-3 4e-3 --alone-lr 2e-3 4e-3 8e-3
+        --lr 1e-3 5e-4 --alone-lr 1e-3 5e-4
 
 trains the preset once for each learning rate (and `--variant` of its settings), then each of
 its sub-models by itself with the rule `single`: the same root, the same slice of it, the same
