@@ -52,7 +52,7 @@ def test_every_wrong_field_is_reported_at_once() -> None:
         ("space.width=[]", "space.width: needs at least one value"),
         ("space.width=[1, 1.0]", "space.width: a value stands twice"),
         ("model.depth_order=upwards", "model.depth_order"),
-        ("train.depth_weights=[1]", "train.depth_weights belongs to the rule 'sum'"),
+        ("train.depth_weights=[1]", "belongs to the rules 'sum' and 'sandwich-sum'"),
         ("train.submodel=w1", "train.submodel belongs to the rule 'single'"),
         ("model.factory=a:b", "belong to the family 'custom' alone"),
     ],

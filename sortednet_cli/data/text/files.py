@@ -39,7 +39,13 @@ def read_file(path: Path) -> Table:
 
 def read_plain(paths: list[Path], where: str) -> Table:
     """Read files as one document each; those with nothing in them are left out."""
-    texts = [text for text in map(_decoded, paths) if text.strip()]
+    texts = []
+    for path in paths:
+        text = _decoded(path)
+        # A tokenizer takes minutes for a word of a megabyte: such a file is hardly a text.
+        _check_lines(path, text.split("\n"), "break it into lines")
+        if text.strip():
+            texts.append(text)
     if not texts:
         raise RequestError(f"{where} is empty")
     return documents(texts, where)
@@ -69,14 +75,17 @@ def _lines(path: Path) -> list[str]:
     if not text.strip():
         raise RequestError(f"{path.name} is empty")
     lines = text.split("\n")
+    _check_lines(path, lines, "a document of that length belongs into a file of its own")
+    return [line.removesuffix("\r") for line in lines]
+
+
+def _check_lines(path: Path, lines: list[str], advice: str) -> None:
     for number, line in enumerate(lines, 1):
         # A character has at most 4 bytes: few lines need to be encoded to be measured.
         if len(line) * 4 > LONGEST_LINE and len(line.encode()) > LONGEST_LINE:
             raise RequestError(
-                f"{path.name}, line {number}: longer than {LONGEST_LINE:,} bytes; a document of"
-                " that length belongs into a file of its own"
+                f"{path.name}, line {number}: longer than {LONGEST_LINE:,} bytes; {advice}"
             )
-    return [line.removesuffix("\r") for line in lines]
 
 
 def _read_csv(path: Path) -> Table:
