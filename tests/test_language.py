@@ -66,13 +66,12 @@ def test_the_tail_of_an_exit_is_the_shallower_models_output(text_pico: Pico) -> 
     if task is LanguageModelling:
         targets = torch.zeros(4, 12, dtype=torch.long)
     for group in network.groups(network.space.submodels):
-        module = network.at(group[0]).eval()
+        shared = network.shared_pass(group, training=False)
         with torch.no_grad():
-            exits = network.family.exits(module, text_pico.inputs(), group)
-            for submodel, states in zip(group, exits, strict=True):
+            for number, states in enumerate(shared.states(text_pico.inputs())):
                 scored, _ = task(VOCAB).scored(states, targets)
-                found = network.family.tail(module, scored)
-                alone = text_pico.run(network.at(submodel).eval())
+                found = shared.logits(number, scored)
+                alone = text_pico.run(network.at(group[number]).eval())
                 expected = alone.flatten(0, -2)
                 torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 

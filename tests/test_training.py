@@ -193,7 +193,7 @@ def test_recalibration_is_the_mean_over_batches_and_changes_one_submodel_only() 
     other = {n: b.clone() for n, b in network.at(large).named_buffers()}
     batches = [pico.images() * scale for scale in (1.0, 2.0, 3.0)]
     module = network.at(small)
-    found = recalibrate(module, network.family, batches)
+    found = recalibrate(network.family, [small], network.at, batches)[small]
     assert not module.training
     first = next(name for name in found if name.endswith("running_mean"))
     path = first.rpartition(".")[0]
@@ -239,8 +239,9 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, optimizer: str, stop_at: i
 
 def test_interrupting_the_scoring_loses_nothing(tmp_path: Path) -> None:
     fit = _fit(tmp_path / "run", _tiny())
-    with pytest.raises(Interrupted):
-        list(fit.events(_stop_after(8)))
+    updates = 6  # the two widths are scored one after the other
+    with pytest.raises(Interrupted, match="scoring"):
+        list(fit.events(_stop_after(updates + 1)))
     events: list[Event] = list(Fit.reopen(fit.run, CPU, ()).events())
     assert isinstance(events[-1], Finished)
 

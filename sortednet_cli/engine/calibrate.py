@@ -102,16 +102,16 @@ def _observe(
     network: NestedNetwork, group: list[SubModel], data: Dataset, source: Source
 ) -> dict[int, Observed]:
     """Confidence and agreement of the exits of `group`, the whole model first in it."""
-    module, family, task = network.at(group[0]).eval(), network.family, source.task
+    shared, task = network.shared_pass(group, training=False), source.task
     found: dict[int, list[tuple[Tensor, Tensor]]] = {int(s.axes["depth"]): [] for s in group[1:]}
     count = 0
     for inputs, targets in data.validation.batches(task.eval_batch, network.device):
-        exits = family.exits(module, inputs, group)
-        picked = [task.scored(states, targets)[0] for states in exits]
+        picked = [task.scored(states, targets)[0] for states in shared.states(inputs)]
         for rows in chunks(len(picked[0]), task.num_outputs):
-            says = family.tail(module, picked[0][rows]).argmax(-1)
-            for depth, states in zip(found, picked[1:], strict=True):
-                share, token = family.tail(module, states[rows]).float().softmax(-1).max(-1)
+            says = shared.logits(0, picked[0][rows]).argmax(-1)
+            for number, depth in enumerate(found, start=1):
+                logits = shared.logits(number, picked[number][rows])
+                share, token = logits.float().softmax(-1).max(-1)
                 found[depth].append((share.cpu(), (token == says).cpu()))
         count += len(picked[0])
         if count >= MOST_TOKENS:

@@ -33,21 +33,21 @@ def evaluate(
     """
     network = source.network(device)
     for group in network.groups(submodels):
-        for submodel in group:
-            ensure_statistics(network, submodel, data, source.task, recalibrate_samples)
+        ensure_statistics(network, group, data, source.task, recalibrate_samples)
         found = score(network, group, data, splits, source.task)
         for submodel in reversed(group):
             yield source.row(submodel, found[submodel])
 
 
 def ensure_statistics(
-    network: NestedNetwork, submodel: SubModel, data: Dataset, task: Task, num_samples: int
+    network: NestedNetwork, group: Sequence[SubModel], data: Dataset, task: Task, num_samples: int
 ) -> None:
-    """Measure a sub-model's normalisation statistics where none are stored."""
-    module = network.at(submodel).eval()
-    if has_statistics(module) and submodel.name not in network.statistics:
+    """Measure the normalisation statistics of a group where none are stored."""
+    new = [submodel for submodel in group if submodel.name not in network.statistics]
+    if new and has_statistics(network.at(new[0])):
         batches = calibration_batches(data, task, num_samples, network.device)
-        network.statistics[submodel.name] = recalibrate(module, network.family, batches)
+        for submodel, found in recalibrate(network.family, new, network.at, batches).items():
+            network.statistics[submodel.name] = found
 
 
 def calibration_batches(
@@ -82,12 +82,12 @@ def score(
 def _score_part(
     network: NestedNetwork, group: Sequence[SubModel], part: Part, task: Task
 ) -> Mapping[SubModel, Metrics]:
-    module, family = network.at(group[0]).eval(), network.family
+    shared = network.shared_pass(group, training=False)
     tallies: dict[SubModel, list[Any]] = {submodel: [] for submodel in group}
     for inputs, targets in part.batches(task.eval_batch, network.device):
-        for submodel, states in zip(group, family.exits(module, inputs, group), strict=True):
+        for number, states in enumerate(shared.states(inputs)):
             scored, wanted = task.scored(states, targets)
             for rows in chunks(len(wanted), task.num_outputs):
-                logits = family.tail(module, scored[rows]).float()
-                tallies[submodel].append(task.tally(logits, wanted[rows]))
+                logits = shared.logits(number, scored[rows]).float()
+                tallies[group[number]].append(task.tally(logits, wanted[rows]))
     return {submodel: task.metrics(own, part.num_bytes) for submodel, own in tallies.items()}

@@ -83,7 +83,7 @@ def extract(
     """
     network = source.network()
     if data is not None:
-        ensure_statistics(network, submodel, data, source.task, num_samples=2048)
+        ensure_statistics(network, [submodel], data, source.task, num_samples=2048)
     plan = network.plan(submodel)
     row = source.rows.get(submodel) or source.row(submodel, {})
     with new_folder(out) as staging:

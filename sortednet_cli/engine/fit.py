@@ -253,8 +253,7 @@ class Fit:
         for group in network.groups(network.space.submodels):
             if stopped():
                 raise self._interrupted("while scoring the sub-models")
-            for submodel in group:
-                ensure_statistics(network, submodel, self.data, trainer.task, samples)
+            ensure_statistics(network, group, self.data, trainer.task, samples)
             found = score(network, group, self.data, ("validation", "test"), trainer.task)
             for submodel in reversed(group):
                 cost = cost_of(self.family, submodel, inputs.random_inputs, inputs.num_units)

@@ -97,22 +97,21 @@ class Trainer:
         teacher's logits by chunk, and is filled where the teacher itself is trained.
         """
         inputs, targets = batch
-        module, family = self.network.at(group[0]), self.network.family
-        module.train()
+        shared = self.network.shared_pass(group, training=True)
         self.network.check_sharing(group[0])
         with self._autocast():
-            exits = family.exits(module, inputs, group)
+            exits = shared.states(inputs)
         picked = [self.task.scored(states, targets) for states in exits]
         states, wanted = [state for state, _ in picked], picked[0][1]
         leaves = [state.detach().requires_grad_() for state in states]
         mean = torch.zeros((), device=self.network.device)
-        for number, rows in enumerate(chunks(len(wanted), self.task.num_outputs)):
-            for submodel, leaf in zip(group, leaves, strict=True):
+        for chunk, rows in enumerate(chunks(len(wanted), self.task.num_outputs)):
+            for number, (submodel, leaf) in enumerate(zip(group, leaves, strict=True)):
                 with self._autocast():
-                    logits = family.tail(module, leaf[rows]).float()
+                    logits = shared.logits(number, leaf[rows]).float()
                 # The teacher itself learns from the labels, all others from the teacher.
                 is_teacher = submodel == self.network.space.largest
-                learns_from = None if is_teacher or not teacher else teacher[number]
+                learns_from = None if is_teacher or not teacher else teacher[chunk]
                 loss = self.task.loss(logits, wanted[rows], learns_from)
                 share = loss * (weights[submodel] * (rows.stop - rows.start) / len(wanted))
                 share.backward()
@@ -126,13 +125,12 @@ class Trainer:
     @torch.no_grad()
     def _teach(self, largest: SubModel, inputs: Inputs, targets: Tensor) -> list[Tensor]:
         """The largest sub-model's logits, in chunks."""
-        module, family = self.network.at(largest), self.network.family
-        module.train()
+        shared = self.network.shared_pass([largest], training=True)
         with self._autocast():
-            (states,) = family.exits(module, inputs, [largest])
+            (states,) = shared.states(inputs)
             scored, wanted = self.task.scored(states, targets)
             pieces = chunks(len(wanted), self.task.num_outputs)
-            return [family.tail(module, scored[rows]).float() for rows in pieces]
+            return [shared.logits(0, scored[rows]).float() for rows in pieces]
 
     def _step(self, drawn: list[SubModel], lr: float) -> None:
         touched: set[str] = set()

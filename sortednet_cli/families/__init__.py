@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sortednet_cli.families.base import Config, Family, Inputs, Root, StagedFamily
+from sortednet_cli.families.base import Config, Family, Root, StagedFamily
 from sortednet_cli.families.custom import CustomFamily
 from sortednet_cli.families.preact_resnet import PreActResNetFamily
 from sortednet_cli.families.pretrained import load_checkpoint_tensors
 from sortednet_cli.families.reorder import reorder_by_importance
+from sortednet_cli.families.shared import Inputs, SharedPass
 from sortednet_cli.families.torchvision_nets import MobileNetV2Family, ResNetFamily
 from sortednet_cli.families.transformer_nets import TransformerFamily, complete_config
 from sortednet_cli.spec import ModelSpec
@@ -20,6 +21,7 @@ __all__ = [
     "Family",
     "Inputs",
     "Root",
+    "SharedPass",
     "StagedFamily",
     "TransformerFamily",
     "load_checkpoint_tensors",

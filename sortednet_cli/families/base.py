@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -11,13 +11,11 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError
+from sortednet_cli.families.shared import Inputs, SharedPass, Step, TreePass, WholePass
 from sortednet_cli.space import SubModel, kept_blocks
 
 Config = dict[str, Any]
 """A stock configuration: plain values that JSON can hold."""
-
-Inputs = Tensor | dict[str, Tensor]
-"""What a module is called with: images [B, C, H, W], or token tensors by argument."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,8 @@ class Family(ABC):
     card: str
     """Python lines that load an artifact from its folder without this package."""
 
-    has_exits = False
-    """Whether one pass through the deepest of sub-models that differ in depth serves all."""
+    shares_depths = False
+    """Whether one pass can serve sub-models that differ in depth alone."""
 
     shares_buffers = False
     """Whether buffers that no file holds are the same in every sub-model."""
@@ -73,21 +71,17 @@ class Family(ABC):
         """Run a module as its users do; return its logits."""
         return cast(Tensor, module(inputs))
 
-    def exits(
-        self, module: nn.Module, inputs: Inputs, submodels: Sequence[SubModel]
-    ) -> list[Tensor]:
-        """Run a module once; return the state of each sub-model, that `tail` makes logits of.
+    def shared_pass(
+        self, submodels: Sequence[SubModel], at: Callable[[SubModel], nn.Module]
+    ) -> SharedPass:
+        """Make the pass that serves sub-models of different depth, doing what they share once.
 
         Args:
-            module: the module of the first of `submodels`.
-            submodels: the deepest first; without `has_exits` there is one, and its state is
-                its logits.
+            submodels: the deepest first; one alone unless the family `shares_depths`.
+            at: gives the module of a sub-model, in the mode that it will run in.
         """
-        return [self.forward(module, inputs)]
-
-    def tail(self, module: nn.Module, states: Tensor) -> Tensor:
-        """Make logits of states at any depth: the final norm and head, shared by all depths."""
-        return states
+        (submodel,) = submodels
+        return WholePass(at(submodel))
 
     def stored_config(self, config: Config) -> Config:
         """Return what an artifact's `config.json` holds."""
@@ -113,15 +107,32 @@ class Family(ABC):
 class StagedFamily(Family):
     """A family whose blocks lie in stages, each cut from its end."""
 
+    shares_depths = True
+
     @property
     @abstractmethod
     def stages(self) -> Sequence[int]:
         """Number of blocks in each stage of the root."""
 
     def kept(self, submodel: SubModel) -> tuple[int, ...]:
-        """Blocks that each stage keeps."""
+        """Count the blocks that each stage keeps."""
         depth = int(submodel.axes.get("depth", sum(self.stages)))
         return kept_blocks(self.stages, depth, self.root.depth_order)
+
+    @abstractmethod
+    def steps(self, submodel: SubModel, module: nn.Module) -> list[Step]:
+        """List what a sub-model's module runs, from its inputs to the state before its tail."""
+
+    @abstractmethod
+    def tail(self, module: nn.Module, states: Tensor) -> Tensor:
+        """Make logits of what the last step returns; without normalisation statistics."""
+
+    def shared_pass(
+        self, submodels: Sequence[SubModel], at: Callable[[SubModel], nn.Module]
+    ) -> SharedPass:
+        modules = [at(submodel) for submodel in submodels]
+        pairs = zip(submodels, modules, strict=True)
+        return TreePass(modules, [self.steps(s, module) for s, module in pairs], self.tail)
 
 
 def scaled(channels: int, width: float) -> int:

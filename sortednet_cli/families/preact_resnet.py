@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sortednet_cli.families.base import Config, Root, StagedFamily, scaled, width_of
+from sortednet_cli.families.shared import Step
 from sortednet_cli.space import SubModel
 
 BOTTLENECK_EXPANSION = 4
@@ -120,8 +121,11 @@ class PreActResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, C, H, W] to logits [B, num_classes]."""
-        x = F.relu(self.norm(self.stages(self.stem(x))))
-        return cast(Tensor, self.head(x.mean((2, 3))))
+        return self.classify(self.norm(self.stages(self.stem(x))))
+
+    def classify(self, x: Tensor) -> Tensor:
+        """The last normalised features [B, C, H, W] to logits [B, num_classes]."""
+        return cast(Tensor, self.head(F.relu(x).mean((2, 3))))
 
 
 def _shortcut(num_in: int, num_out: int, stride: int) -> nn.Module | None:
@@ -169,9 +173,15 @@ class PreActResNetFamily(StagedFamily):
         return config
 
     def module_map(self, submodel: SubModel) -> dict[str, str | None]:
-        blocks = [
-            f"stages.{stage}.{block}"
-            for stage, count in enumerate(self.kept(submodel))
-            for block in range(count)
-        ]
-        return {path: path for path in ("stem", *blocks, "norm", "head")}
+        return {path: path for path in ("stem", *self._blocks(submodel), "norm", "head")}
+
+    def steps(self, submodel: SubModel, module: nn.Module) -> list[Step]:
+        paths = ("stem", *self._blocks(submodel), "norm")
+        return [Step(path, (module.get_submodule(path),)) for path in paths]
+
+    def tail(self, module: nn.Module, states: Tensor) -> Tensor:
+        return cast(PreActResNet, module).classify(states)
+
+    def _blocks(self, submodel: SubModel) -> list[str]:
+        kept = enumerate(self.kept(submodel))
+        return [f"stages.{stage}.{block}" for stage, count in kept for block in range(count)]

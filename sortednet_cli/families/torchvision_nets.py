@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sortednet_cli.families.base import Config, Root, StagedFamily, scaled, width_of
+from sortednet_cli.families.shared import Step
 from sortednet_cli.space import SubModel
 
 _LOAD = 'model.load_state_dict(load_file("model.safetensors"), strict=True)\nmodel.eval()\n'
@@ -71,6 +73,14 @@ class MobileNetV2Family(StagedFamily):
         mapping["classifier"] = "classifier"
         return mapping
 
+    def steps(self, submodel: SubModel, module: nn.Module) -> list[Step]:
+        paths = list(self.module_map(submodel).items())[:-1]
+        return [Step(str(root), (module.get_submodule(path),)) for path, root in paths]
+
+    def tail(self, module: Any, states: Tensor) -> Tensor:
+        pooled = F.adaptive_avg_pool2d(states, (1, 1)).flatten(1)
+        return cast(Tensor, module.classifier(pooled))
+
 
 class ResNetFamily(StagedFamily):
     """ResNet-50 and its kin: width is the bottlenecks' `width_per_group`, depth is `layers`.
@@ -110,9 +120,16 @@ class ResNetFamily(StagedFamily):
         return config
 
     def module_map(self, submodel: SubModel) -> dict[str, str | None]:
-        blocks = [
-            f"layer{stage}.{block}"
-            for stage, count in enumerate(self.kept(submodel), start=1)
-            for block in range(count)
-        ]
-        return {path: path for path in ("conv1", "bn1", *blocks, "fc")}
+        return {path: path for path in ("conv1", "bn1", *self._blocks(submodel), "fc")}
+
+    def steps(self, submodel: SubModel, module: Any) -> list[Step]:
+        stem = Step("stem", (module.conv1, module.bn1, module.relu, module.maxpool))
+        paths = self._blocks(submodel)
+        return [stem, *(Step(path, (module.get_submodule(path),)) for path in paths)]
+
+    def tail(self, module: Any, states: Tensor) -> Tensor:
+        return cast(Tensor, module.fc(module.avgpool(states).flatten(1)))
+
+    def _blocks(self, submodel: SubModel) -> list[str]:
+        kept = enumerate(self.kept(submodel), start=1)
+        return [f"layer{stage}.{block}" for stage, count in kept for block in range(count)]

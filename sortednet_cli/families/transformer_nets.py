@@ -18,7 +18,8 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError, WorkError, listed
-from sortednet_cli.families.base import Config, Family, Inputs, Root
+from sortednet_cli.families.base import Config, Family, Root
+from sortednet_cli.families.shared import Inputs, SharedPass, Tail
 from sortednet_cli.space import SubModel, kept_blocks
 
 _AXIS_KEYS = {
@@ -31,8 +32,6 @@ _AXIS_KEYS = {
 
 _NOT_OF_THE_MODEL = ("transformers_version", "_name_or_path", "output_attentions", "dtype")
 _MOST_LISTED = 16
-
-Tail = Callable[[Any, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -229,7 +228,7 @@ def _head_size(config: Config) -> int:
 class TransformerFamily(Family):
     """Width scales hidden size, heads and FFN together; depth keeps the first layers."""
 
-    has_exits = True
+    shares_depths = True
     shares_buffers = True
 
     def __init__(self, root: Root) -> None:
@@ -274,23 +273,11 @@ class TransformerFamily(Family):
     def forward(self, module: nn.Module, inputs: Inputs) -> Tensor:
         return cast(Tensor, module(**cast(Mapping[str, Tensor], inputs)).logits)
 
-    def exits(
-        self, module: nn.Module, inputs: Inputs, submodels: Sequence[SubModel]
-    ) -> list[Tensor]:
-        layers = cast(nn.ModuleList, module.get_submodule(self.architecture.layers))
+    def shared_pass(
+        self, submodels: Sequence[SubModel], at: Callable[[SubModel], nn.Module]
+    ) -> SharedPass:
         depths = [self._depth(submodel) for submodel in submodels]
-        states: dict[int, Tensor] = {}
-        hooks = [layers[d - 1].register_forward_hook(partial(_keep, states, d)) for d in depths]
-        try:
-            base = getattr(module, self.architecture.base)
-            base(**cast(Mapping[str, Tensor], inputs), use_cache=False)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return [states[depth] for depth in depths]
-
-    def tail(self, module: nn.Module, states: Tensor) -> Tensor:
-        return self.architecture.tail(module, states)
+        return PrefixPass(at(submodels[0]), depths, self.architecture)
 
     def extra_files(self, config: Config) -> dict[str, Config]:
         """Causal models get a generation config: `generate` then knows where a text ends."""
@@ -337,6 +324,37 @@ def _multiples(parts: int) -> str:
     if parts <= _MOST_LISTED:
         text += f": {listed(f'{i / parts:.6g}' for i in range(1, parts + 1))}"
     return text
+
+
+class PrefixPass(SharedPass):
+    """Depths of one stock transformer: every state lies on the way of the deepest.
+
+    The first of `depths` is the module's own.
+    """
+
+    def __init__(self, module: nn.Module, depths: Sequence[int], architecture: Architecture):
+        self.modules = [module]
+        self._depths = depths
+        self._architecture = architecture
+
+    def states(self, inputs: Inputs) -> list[Tensor]:
+        (module,) = self.modules
+        layers = cast(nn.ModuleList, module.get_submodule(self._architecture.layers))
+        states: dict[int, Tensor] = {}
+        hooks = [
+            layers[depth - 1].register_forward_hook(partial(_keep, states, depth))
+            for depth in self._depths
+        ]
+        try:
+            base = getattr(module, self._architecture.base)
+            base(**cast(Mapping[str, Tensor], inputs), use_cache=False)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [states[depth] for depth in self._depths]
+
+    def logits(self, number: int, states: Tensor) -> Tensor:
+        return self._architecture.tail(self.modules[0], states)
 
 
 def _keep(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError
-from sortednet_cli.families import Family
+from sortednet_cli.families import Family, SharedPass
 from sortednet_cli.nesting.plan import SlicePlan, plan_between, plan_from_root
 from sortednet_cli.nesting.skeleton import (
     build_skeleton,
@@ -102,8 +102,17 @@ class NestedNetwork:
         found: dict[object, list[SubModel]] = {}
         for submodel in submodels:
             rest = tuple((axis, value) for axis, value in submodel.values if axis != "depth")
-            found.setdefault(rest if self.family.has_exits else submodel, []).append(submodel)
+            found.setdefault(rest if self.family.shares_depths else submodel, []).append(submodel)
         return [sorted(group, key=_depth, reverse=True) for group in found.values()]
+
+    def shared_pass(self, group: Sequence[SubModel], *, training: bool) -> SharedPass:
+        """Make the pass that serves one of the `groups`, its modules in the mode asked for."""
+
+        def at(submodel: SubModel) -> nn.Module:
+            module = self.at(submodel)
+            return module if module.training == training else module.train(training)
+
+        return self.family.shared_pass(group, at)
 
     def standalone(self, submodel: SubModel) -> nn.Module:
         """Return a contiguous copy of a sub-model that shares nothing, in eval mode."""
