@@ -9,13 +9,12 @@ import torch
 from PIL import Image
 
 from sortednet_cli import presets
-from sortednet_cli.data import ImageFormat, InputFormat, TextFormat
+from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.fit import Finished, Fit
 from sortednet_cli.families import Family, open_family, root_of
 from sortednet_cli.nesting import SubModelCost, check_space, cost_of, plan_from_root
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec, TextDataSpec, load_preset
-from sortednet_cli.spec.vocabulary import SOURCES
 
 PICO_CONFIG = {
     "preact_resnet": ["model.config.channels=[4,4,4]", "model.config.stem_channels=4"],
@@ -43,27 +42,12 @@ IMAGE_PRESETS.remove("sst2-minilm")
 TEXT_PRESETS = [name for name in presets.names() if name not in IMAGE_PRESETS]
 
 
-def _format(spec: RunSpec) -> InputFormat:
-    """The format of the data that a preset is made for, without the data."""
-    config = spec.model.config
-    if isinstance(spec.data, TextDataSpec):
-        vocab = config.get("vocab_size", spec.data.vocab_size)
-        classes = ("0", "1") if spec.task == "classification" else ()
-        return TextFormat(spec.task, vocab, spec.data.max_length, classes, 0, 1, 2, "none")
-    facts = SOURCES[spec.data.source]
-    size = spec.data.image_size or facts.image_size
-    assert size is not None
-    num_classes = facts.num_classes or config["num_classes"]
-    names = tuple(map(str, range(num_classes)))
-    return ImageFormat(facts.channels or 3, size, num_classes, names, (), (), "none")
-
-
 def _family(spec: RunSpec) -> Family:
-    return open_family(root_of(spec.model, spec.task, _format(spec).facts()))
+    return open_family(root_of(spec.model, spec.task, nominal_format(spec).facts()))
 
 
 def _cost(spec: RunSpec, family: Family, submodel: SubModel) -> SubModelCost:
-    inputs = _format(spec)
+    inputs = nominal_format(spec)
     return cost_of(family, submodel, inputs.random_inputs, inputs.num_units)
 
 

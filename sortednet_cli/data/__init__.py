@@ -8,6 +8,7 @@ from typing import cast
 from sortednet_cli.data.format import ImageFormat
 from sortednet_cli.data.images import Images, open_images
 from sortednet_cli.data.inputs import Batch, Dataset, InputFormat, Part
+from sortednet_cli.data.nominal import nominal_format
 from sortednet_cli.data.text import TextFormat, Texts, open_texts
 from sortednet_cli.spec import ImageDataSpec, TextDataSpec
 
@@ -20,6 +21,7 @@ __all__ = [
     "Part",
     "TextFormat",
     "Texts",
+    "nominal_format",
     "open_data",
     "open_images",
     "open_texts",

@@ -73,15 +73,16 @@ def score(
     }
     found: dict[SubModel, dict[str, Metrics]] = {submodel: {} for submodel in group}
     for split in splits:
-        for submodel, metrics in _score_part(network, group, parts[split], task).items():
+        for submodel, metrics in score_part(network, group, parts[split], task).items():
             found[submodel][split] = metrics
     return found
 
 
 @torch.no_grad()
-def _score_part(
+def score_part(
     network: NestedNetwork, group: Sequence[SubModel], part: Part, task: Task
 ) -> Mapping[SubModel, Metrics]:
+    """Score a group that one pass serves on one part of the data."""
     shared = network.shared_pass(group, training=False)
     tallies: dict[SubModel, list[Any]] = {submodel: [] for submodel in group}
     for inputs, targets in part.batches(task.eval_batch, network.device):

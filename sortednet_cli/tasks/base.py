@@ -35,7 +35,7 @@ class Task(ABC):
         """Pick what is scored.
 
         Args:
-            states: what `Family.exits` gives for a batch.
+            states: what a pass gives for a sub-model on a batch.
             targets: the batch's targets.
 
         Returns:

@@ -1,0 +1,124 @@
+"""What every speed benchmark shares: taking turns, ratios, networks of a preset, and results."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sortednet_cli.data import InputFormat, nominal_format
+from sortednet_cli.engine.fit import versions
+from sortednet_cli.engine.optimizer import place
+from sortednet_cli.families import Inputs, open_family, root_of
+from sortednet_cli.nesting import NestedNetwork, init_network
+from sortednet_cli.space import SearchSpace
+from sortednet_cli.spec import RunSpec, load_preset
+
+RESULTS = Path(__file__).parent / "results"
+
+Work = Callable[[], object]
+
+
+def in_turn(work: Mapping[str, Work], repeats: int, warmup: int = 2) -> dict[str, list[float]]:
+    """Seconds of each piece of work, one after the other in every round."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for repeat in range(warmup + repeats):
+        for name, run in work.items():
+            start = time.perf_counter()
+            run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if repeat >= warmup:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(seconds: Mapping[str, list[float]], one: str, other: str) -> float:
+    """Median over the rounds of `one` / `other`."""
+    pairs = zip(seconds[one], seconds[other], strict=True)
+    return statistics.median(a / b for a, b in pairs)
+
+
+def write(name: str, result: Mapping[str, Any], path: Path | None = None) -> None:
+    """Write a result with the machine, versions and command that it must be quoted with."""
+    about = {"command": " ".join(["python", *sys.argv]), "machine": machine()}
+    path = path or RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**about, "versions": versions(), **result}, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, its cores, the threads used, and the accelerator if there is one."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+@dataclass(frozen=True)
+class RandomPart:
+    """A part of random samples, the same ones every time, held where the model is.
+
+    Attributes:
+        samples: inputs and targets of each batch.
+        num_bytes: as a part of real texts has it; metrics by byte mean nothing here.
+    """
+
+    samples: list[tuple[Inputs, Tensor]]
+    num_bytes: int = 1
+
+    def __len__(self) -> int:
+        return sum(len(targets) for _, targets in self.samples)
+
+    def batches(
+        self, batch_size: int, device: torch.device, limit: int | None = None
+    ) -> Iterator[tuple[Inputs, Tensor]]:
+        yield from self.samples
+
+
+def random_part(
+    inputs: InputFormat, count: int, batch_size: int, device: torch.device
+) -> RandomPart:
+    """Random inputs of a task with random targets."""
+    torch.manual_seed(0)
+    samples = []
+    for _ in range(count):
+        made = inputs.random_inputs(batch_size)
+        shape = inputs.output_shape(batch_size)
+        targets = torch.randint(0, shape[-1], shape[:-1])
+        moved = (
+            {name: tensor.to(device) for name, tensor in made.items()}
+            if isinstance(made, dict)
+            else made.to(device)
+        )
+        samples.append((moved, targets.to(device)))
+    return RandomPart(samples)
+
+
+def network_of(
+    preset: str, overrides: list[str], device: str = "cpu"
+) -> tuple[RunSpec, InputFormat, NestedNetwork]:
+    """A preset's nested network, ready to train, with random weights: no data, no download."""
+    spec = load_preset(preset, overrides)
+    inputs = nominal_format(spec)
+    family = open_family(root_of(spec.model, spec.task, inputs.facts()))
+    module = place(init_network(family, 0), torch.device(device), spec.train.channels_last)
+    network = NestedNetwork(family, SearchSpace.of(spec.space), module)
+    network.enable_training()
+    return spec, inputs, network
