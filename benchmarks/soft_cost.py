@@ -28,7 +28,7 @@ from unittest import mock
 import torch
 
 from sortednet_cli.engine.fit import Fit, versions
-from sortednet_cli.engine.train import Trainer, Update
+from sortednet_cli.engine.train import Position, Trainer, Update
 from sortednet_cli.nesting import cost_of
 from sortednet_cli.spec import load_preset
 
@@ -101,7 +101,7 @@ def trainer(path: Path, rule: str, overrides: list[str]) -> Trainer:
 
 
 def updates(made: Trainer) -> Iterator[Update]:
-    return made.updates(0, lambda: False)
+    return made.updates(Position(), lambda: False)
 
 
 def peak_mib(rule: str, allocator: str, options: argparse.Namespace) -> float:

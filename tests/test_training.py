@@ -112,7 +112,7 @@ def test_an_update_is_the_mean_gradient_of_its_micro_batches(digits: Images) -> 
     spec = _tiny("train.accumulate=2", "train.rule=sandwich", "train.num_random=1")
     trainer = _trainer(spec, digits)
     twin = copy.deepcopy(trainer.network.module)
-    next(trainer.updates(0, lambda: False))
+    next(trainer.updates(Position(), lambda: False))
     found = {name: g.clone() for name, g in trainer.network.gradients.items()}
     alone = NestedNetwork(trainer.network.family, trainer.network.space, twin)
     expected = {name: torch.zeros_like(g) for name, g in found.items()}
@@ -152,7 +152,7 @@ def test_distillation_teaches_all_but_the_largest(rule: str, digits: Images) -> 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Classification, "loss", spy)
-        updates = list(trainer.updates(0, lambda: False))
+        updates = list(trainer.updates(Position(), lambda: False))
     flat = [s for i in range(6) for s, _ in _draw(trainer, i, 0)]
     assert len(updates) == 6
     assert [teacher is None for teacher in seen] == [

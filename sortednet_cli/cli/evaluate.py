@@ -40,14 +40,23 @@ def evaluate(
 
     from sortednet_cli.engine.evaluate import evaluate as score
     from sortednet_cli.engine.fit import choose_device
+    from sortednet_cli.engine.gather import gather_rows
+    from sortednet_cli.engine.processes import joined
 
+    place = choose_device(device)
     opened = source.open_data(None if data is None else str(data))
     rows = []
-    with Talk(quiet) as talk:
-        for row in score(source, submodels, opened, splits=(split,), device=choose_device(device)):
+    with joined(place) as processes, Talk(quiet) as talk:
+        for row in score(
+            source, submodels, opened, splits=(split,), device=place, processes=processes
+        ):
             rows.append(row)
             if every:
-                talk.update("score", len(rows), len(submodels), row.submodel.name)
+                done = len(rows) * processes.count
+                talk.update("score", done, len(submodels), row.submodel.name)
+        rows = gather_rows(processes, rows, source.space)
+        if not processes.leads:
+            return
     metric = source.task.metric
     if as_json:
         records = [row.record(split) for row in rows]

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from sortednet_cli import launch
 from sortednet_cli.cli.evaluate import evaluate
 from sortednet_cli.cli.extract import extract
 from sortednet_cli.cli.frontier import frontier
@@ -24,6 +25,9 @@ from sortednet_cli.errors import SortednetError
 _UsageError: Any = typer.BadParameter.__base__
 
 _STDOUT = 1
+
+_talks = launch.rank() == 0
+"""Every process of a job reads the same command line: one of them speaks of it."""
 
 app = typer.Typer(
     name="sortednet",
@@ -64,13 +68,16 @@ def run(arguments: Sequence[str]) -> int:
         result = app(args=list(arguments), prog_name="sortednet", standalone_mode=False)
         sys.stdout.flush()
     except _UsageError as error:
-        error.show()
+        if _talks:
+            error.show()
         return 2
     except SortednetError as error:
-        sys.stderr.write(f"error: {error}\n")
+        if _talks if error.told_here is None else error.told_here:
+            sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("interrupted; nothing was left half-written\n")
+        if _talks:
+            sys.stderr.write("interrupted; nothing was left half-written\n")
         return 128 + signal.SIGINT
     except BrokenPipeError:
         return _leave_pipe()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sortednet_cli import launch
 from sortednet_cli.logs import logger
 from sortednet_cli.space import format_count
 
@@ -117,7 +118,7 @@ class Talk:
     """Progress on stderr: a live bar on a terminal, a plain line now and then elsewhere."""
 
     def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
+        self._quiet = quiet or launch.rank() > 0
         self._bar: ProgressBar | None = None
         self._task: Any = None
         self._title = ""

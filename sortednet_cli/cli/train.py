@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from sortednet_cli import launch
 from sortednet_cli.cli import options
 from sortednet_cli.cli.render import (
     Talk,
@@ -22,6 +24,7 @@ from sortednet_cli.errors import RequestError, SortednetError
 if TYPE_CHECKING:
     from sortednet_cli.engine.fit import Finished, Fit, Progress
     from sortednet_cli.spec import RunSpec
+    from sortednet_cli.storage.run import RunFolder
 
 
 def train(
@@ -58,12 +61,34 @@ def train(
     if resume:
         if preset or config or overrides or data or out:
             raise RequestError("--resume takes everything from the run: give it no other setting")
-        fit = _reopen(run, device, tuple(allow_factory or ()))
+        spec = None
     else:
         if run is not None:
             raise RequestError(f"{run}: a run is named with --out, or with --resume to go on")
-        fit = _create(_read_spec(preset, config, overrides or [], data), out, device)
-    finished = _drive(fit, quiet)
+        spec = _read_spec(preset, config, overrides or [], data)
+        _check_free(out)
+    from sortednet_cli.engine.fit import Fit, choose_device, open_fit
+    from sortednet_cli.engine.processes import joined
+
+    place, allowed = choose_device(device), tuple(allow_factory or ())
+    with joined(place) as processes:
+
+        def start() -> Fit:
+            if spec is None:
+                return Fit.reopen(_unfinished(run), place, allowed, processes)
+            if launch.restarts() and (begun := _begun(spec, out)):
+                return Fit.reopen(begun, place, allowed, processes)
+            return Fit.create(_place_of(spec, out), spec, place, processes)
+
+        def again(path: Path) -> Fit:
+            from sortednet_cli.storage.run import RunFolder
+
+            names = [spec.model.factory] if spec and spec.model.factory else []
+            return Fit.reopen(RunFolder.open(path), place, (*allowed, *names), processes)
+
+        finished = _drive(open_fit(processes, start, again), quiet)
+        if not processes.leads:
+            return
     if as_json:
         records = [row.record("test") for row in finished.rows]
         print_json({"run": str(finished.run.path), "metric": finished.metric, "submodels": records})
@@ -86,24 +111,38 @@ def _read_spec(
     return load_spec_file(config, overrides)
 
 
-def _create(spec: RunSpec, out: Path | None, device: str) -> Fit:
-    if out is not None and (out.exists() or out.is_symlink()):
+def _check_free(out: Path | None) -> None:
+    if out is not None and not launch.restarts() and (out.exists() or out.is_symlink()):
         raise RequestError(f"{out} exists; choose another --out or remove it")
-    from sortednet_cli.engine.fit import Fit, choose_device
+
+
+def _place_of(spec: RunSpec, out: Path | None) -> Path:
     from sortednet_cli.storage.files import free_name
     from sortednet_cli.storage.run import RUNS
 
-    return Fit.create(out or free_name(RUNS / spec.name), spec, choose_device(device))
+    return out or free_name(RUNS / spec.name)
 
 
-def _reopen(run: Path | None, device: str, allowed: tuple[str, ...]) -> Fit:
-    from sortednet_cli.engine.fit import Fit, choose_device
+def _begun(spec: RunSpec, out: Path | None) -> RunFolder | None:
+    """The run that this command began before its job was started again."""
+    from sortednet_cli.storage.run import RunFolder, newest_run
+
+    if out is not None:
+        return RunFolder.open(out) if out.exists() else None
+    try:
+        newest = newest_run(finished=False)
+    except RequestError:
+        return None
+    return newest if newest.spec().name == spec.name else None
+
+
+def _unfinished(run: Path | None) -> RunFolder:
     from sortednet_cli.storage.run import RunFolder, newest_run
 
     folder = newest_run(finished=False) if run is None else RunFolder.open(run)
     if folder.finished:
         raise RequestError(f"{folder.path} is finished; there is nothing to go on with")
-    return Fit.reopen(folder, choose_device(device), allowed)
+    return folder
 
 
 def _drive(fit: Fit, quiet: bool) -> Finished:
@@ -112,7 +151,8 @@ def _drive(fit: Fit, quiet: bool) -> Finished:
 
     stop = _StopRequest()
     try:
-        with stop, fit.run.lock(), Talk(quiet) as talk:
+        lock = fit.run.lock() if fit.processes.leads else nullcontext()
+        with stop, lock, Talk(quiet) as talk:
             for event in fit.events(stop):
                 if isinstance(event, Progress):
                     talk.update("train", event.update, event.total, _detail(event))
@@ -124,7 +164,7 @@ def _drive(fit: Fit, quiet: bool) -> Finished:
         if stop.signal_number is not None:
             error.exit_code = 128 + stop.signal_number
         raise
-    if not quiet:
+    if not quiet and fit.processes.leads:
         _show(finished)
     return finished
 

@@ -9,6 +9,7 @@ import torch
 
 from sortednet_cli.data import Dataset, Part
 from sortednet_cli.engine.chunks import chunks
+from sortednet_cli.engine.processes import ALONE, Processes
 from sortednet_cli.engine.source import Source
 from sortednet_cli.engine.table import Metrics, Row
 from sortednet_cli.families import Inputs
@@ -25,14 +26,17 @@ def evaluate(
     splits: Sequence[str] = ("test",),
     device: torch.device,
     recalibrate_samples: int = 2048,
+    processes: Processes = ALONE,
 ) -> Iterator[Row]:
     """Score sub-models one after another, each as a row with its costs.
+
+    Of several processes each scores its share of the groups; see `gather_rows`.
 
     A sub-model whose normalisation statistics are not stored (one cut from an artifact)
     has them measured on training data first.
     """
     network = source.network(device)
-    for group in network.groups(submodels):
+    for group in processes.share(network.groups(submodels)):
         ensure_statistics(network, group, data, source.task, recalibrate_samples)
         found = score(network, group, data, splits, source.task)
         for submodel in reversed(group):

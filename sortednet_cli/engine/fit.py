@@ -8,14 +8,18 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from sortednet_cli import launch
 from sortednet_cli.data import Dataset, Texts, open_data
 from sortednet_cli.engine.evaluate import ensure_statistics, score
+from sortednet_cli.engine.gather import flat_statistics, gather_rows, gather_statistics
 from sortednet_cli.engine.optimizer import RootOptimizer, place
+from sortednet_cli.engine.processes import ALONE, PeerLost, Processes
 from sortednet_cli.engine.source import (
     open_root,
     read_family,
@@ -24,13 +28,8 @@ from sortednet_cli.engine.source import (
     task_of,
 )
 from sortednet_cli.engine.table import Row
-from sortednet_cli.engine.train import (
-    Trainer,
-    Update,
-    check_finite,
-    check_weights,
-    total_updates,
-)
+from sortednet_cli.engine.train import Position, Trainer, Update
+from sortednet_cli.engine.trouble import check_weights
 from sortednet_cli.errors import RequestError, SortednetError
 from sortednet_cli.families import (
     Family,
@@ -98,16 +97,23 @@ Event = Progress | Scored | Finished
 
 @dataclass
 class Fit:
-    """A run being trained: create or reopen it, then iterate `events()` under its lock."""
+    """A run being trained: create or reopen it, then iterate `events()` under its lock.
+
+    Of several processes the first alone creates the run, and writes into it; all others
+    reopen it.
+    """
 
     run: RunFolder
     spec: RunSpec
     family: Family
     data: Dataset
     device: torch.device
+    processes: Processes = ALONE
 
     @classmethod
-    def create(cls, path: Path, spec: RunSpec, device: torch.device) -> Fit:
+    def create(
+        cls, path: Path, spec: RunSpec, device: torch.device, processes: Processes = ALONE
+    ) -> Fit:
         """Check the whole request against data and model, then write the run's folder.
 
         Raises:
@@ -125,7 +131,7 @@ class Fit:
         check_space(family, space)
         _check_submodel(spec.train, space)
         make_rule(spec.train, space)
-        data.batches_per_epoch(spec.train.batch_size)
+        _check_amount(data, spec.train, processes)
         manifest = {
             "created": time.time(),
             "name": spec.name,
@@ -134,16 +140,27 @@ class Fit:
         }
         save = data.tokenizer.save_pretrained if isinstance(data, Texts) else None
         run = RunFolder.create(path, _absolute(spec), manifest, save)
-        return cls(run, spec, family, data, device)
+        return cls(run, spec, family, data, device, processes)
 
     @classmethod
-    def reopen(cls, run: RunFolder, device: torch.device, allowed: tuple[str, ...]) -> Fit:
-        """Open an unfinished run to go on with it."""
+    def reopen(
+        cls,
+        run: RunFolder,
+        device: torch.device,
+        allowed: tuple[str, ...],
+        processes: Processes = ALONE,
+    ) -> Fit:
+        """Open an unfinished run to go on with it.
+
+        Raises:
+            RequestError: it is damaged, or its data cannot be opened any more.
+        """
         spec, manifest = run.spec(), run.manifest()
         family = read_family(manifest, run.path, allowed)
         known = read_format(manifest.data)
         data = open_data(spec.data, spec.task, known=known, tokenizer=run.tokenizer)
-        return cls(run, spec, family, data, device)
+        _check_amount(data, spec.train, processes)
+        return cls(run, spec, family, data, device, processes)
 
     def events(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[Event]:
         """Train, checkpointing now and then; then recalibrate, score and store everything.
@@ -159,12 +176,13 @@ class Fit:
         seconds = time.monotonic() - clock
         began = time.monotonic()
         rows = yield from self._score(trainer, stopped)
-        self._store(trainer, rows)
-        self.run.finish(seconds)
+        if self.processes.leads:
+            self._store(trainer, rows)
+            self.run.finish(seconds)
         scoring = time.monotonic() - began
         yield Finished(self.run, rows, trainer.task.metric, seconds, scoring)
 
-    def _prepare(self) -> tuple[Trainer, int, float]:
+    def _prepare(self) -> tuple[Trainer, Position, float]:
         train = self.spec.train
         space = SearchSpace.of(self.spec.space)
         module = init_network(self.family, stream_seed(train.seed, "init"))
@@ -173,16 +191,28 @@ class Fit:
         network.enable_training()
         optimizer = RootOptimizer(network, train)
         if saved is not None:
+            self._check_space(space, saved)
             self._restore(network, saved)
             optimizer.load_state(saved.optimizer)
         elif self.spec.model.pretrained is not None:
             self._start_from(self.spec.model.pretrained, network.module)
-        self.run.cut_log(saved.update if saved else 0)
-        total = total_updates(train, self.data.batches_per_epoch(train.batch_size))
+        self.processes.same_start([p.detach() for p in network.parameters.values()])
+        if self.processes.leads:
+            self.run.cut_log(saved.update if saved else 0)
         task = task_of(self.data.format, train.label_smoothing)
         rule = make_rule(train, space)
-        trainer = Trainer(network, task, rule, self.data, optimizer, train, total)
-        return trainer, (saved.update if saved else 0), (saved.seconds if saved else 0.0)
+        trainer = Trainer(network, task, rule, self.data, optimizer, train, self.processes)
+        if saved is None:
+            return trainer, Position(), 0.0
+        return trainer, Position(saved.update, saved.batches), saved.seconds
+
+    def _check_space(self, space: SearchSpace, saved: Checkpoint) -> None:
+        if saved.space != space.as_lists():
+            raise RequestError(
+                f"{self.run.path}: the checkpoint was trained under another search space"
+                f" ({saved.space}) than that of spec.toml ({space.as_lists()}):"
+                " put the old one back, or train a new run"
+            )
 
     def _start_from(self, name: str, module: nn.Module) -> None:
         """Copy pretrained weights into the root network, in the spec's order of importance."""
@@ -202,43 +232,66 @@ class Fit:
         network.module.load_state_dict(saved.weights, strict=False)
 
     def _train(
-        self, trainer: Trainer, start: int, clock: float, stopped: Callable[[], bool]
+        self, trainer: Trainer, start: Position, clock: float, stopped: Callable[[], bool]
     ) -> Iterator[Progress]:
-        done, last_save = start, time.monotonic()
-        began, samples_each = last_save, self.spec.train.batch_size * self.spec.train.accumulate
-        with _scalars(self.run, self.spec.train.tensorboard) as record:
-            for update in trainer.updates(start, stopped):
-                done = update.number
-                if done % self.spec.train.log_every == 0 or done == trainer.total:
-                    rate = (done - start) * samples_each / (time.monotonic() - began)
-                    yield self._log(update, trainer.total, rate, record)
-                if time.monotonic() - last_save > 60 * self.spec.train.checkpoint_minutes:
-                    check_weights(trainer.network, done)
-                    self._save(trainer, done, clock)
-                    last_save = time.monotonic()
-        if done > start:
-            check_weights(trainer.network, done)
+        done, began = start, time.monotonic()
+        total, last_save = trainer.total(start), began
+        samples_each = self.spec.train.batch_size * trainer.batches_each
+
+        def due() -> bool:
+            waited = time.monotonic() - last_save
+            return self.processes.leads and waited > 60 * self.spec.train.checkpoint_minutes
+
+        with _scalars(self.run, self._records_scalars) as record:
+            try:
+                for update in trainer.updates(start, stopped, due):
+                    done = update.position
+                    if update.number % self.spec.train.log_every == 0 or update.number == total:
+                        trainer.watch.check()
+                        count = update.number - start.update
+                        rate = count * samples_each / (time.monotonic() - began)
+                        yield self._log(update, total, rate, record)
+                    if update.save:
+                        self._save(trainer, done, clock)
+                        last_save = time.monotonic()
+            except PeerLost as error:
+                # What this process holds is whole: no update is half done.
+                self._save(trainer, done, clock)
+                raise PeerLost(f"{error}; {self._go_on(done)}") from error
+        if done != start:
             self._save(trainer, done, clock)
-        if done < trainer.total:
-            raise self._interrupted(f"after update {done}")
+        if done.update < total:
+            raise self._interrupted(f"after update {done.update}")
+
+    @property
+    def _records_scalars(self) -> bool:
+        return self.spec.train.tensorboard and self.processes.leads
 
     def _log(
         self, update: Update, total: int, rate: float, record: Callable[[str, float, int], None]
     ) -> Progress:
         loss = float(update.loss)
-        check_finite(loss, update.number)
-        entry = {"update": update.number, "loss": loss, "lr": update.lr}
-        self.run.log({**entry, "submodels": [s.name for s in update.submodels]})
+        # JSON has no word for what is no number.
+        entry = {"update": update.number, "loss": loss if isfinite(loss) else None}
+        if self.processes.leads:
+            names = [submodel.name for submodel in update.submodels]
+            self.run.log({**entry, "lr": update.lr, "submodels": names})
         record("train/loss", loss, update.number)
         record("train/lr", update.lr, update.number)
         return Progress(update.number, total, loss, update.lr, update.submodels, rate)
 
-    def _save(self, trainer: Trainer, done: int, clock: float) -> None:
+    def _save(self, trainer: Trainer, done: Position, clock: float) -> None:
+        trainer.watch.check()
+        check_weights(trainer.network, done.update)
+        if not self.processes.leads:
+            return
         save_checkpoint(
             self.run,
             Checkpoint(
-                update=done,
+                update=done.update,
+                batches=done.batches,
                 seconds=time.monotonic() - clock,
+                space=trainer.network.space.as_lists(),
                 weights=trainer.network.weights,
                 optimizer=trainer.optimizer.state(),
             ),
@@ -247,34 +300,58 @@ class Fit:
     def _score(
         self, trainer: Trainer, stopped: Callable[[], bool]
     ) -> Generator[Scored, None, list[Row]]:
-        """Measure statistics, costs and scores of every sub-model, one event for each."""
+        """Measure statistics, costs and scores of every sub-model, one event for each.
+
+        Each process takes its share of the groups.
+        """
         network, rows = trainer.network, list[Row]()
         inputs, samples = self.data.format, self.spec.train.recalibrate_samples
-        for group in network.groups(network.space.submodels):
-            if stopped():
-                raise self._interrupted("while scoring the sub-models")
+        cut = False
+        for group in self.processes.share(network.groups(network.space.submodels)):
+            cut = cut or stopped()
+            if cut:
+                break
             ensure_statistics(network, group, self.data, trainer.task, samples)
             found = score(network, group, self.data, ("validation", "test"), trainer.task)
             for submodel in reversed(group):
                 cost = cost_of(self.family, submodel, inputs.random_inputs, inputs.num_units)
                 rows.append(Row(submodel, cost.params, cost.macs, found[submodel]))
-                yield Scored(rows[-1], len(rows), len(network.space))
-        return rows
+                yield Scored(rows[-1], len(rows) * self.processes.count, len(network.space))
+        if any(self.processes.any(cut)):
+            raise self._interrupted("while scoring the sub-models")
+        gather_statistics(self.processes, network)
+        return gather_rows(self.processes, rows, network.space)
+
+    def _go_on(self, done: Position) -> str:
+        return (
+            f"update {done.update} is saved; go on with: sortednet train --resume {self.run.path}"
+        )
 
     def _interrupted(self, when: str) -> Interrupted:
         return Interrupted(f"stopped {when}; go on with: sortednet train --resume {self.run.path}")
 
     def _store(self, trainer: Trainer, rows: list[Row]) -> None:
         network = trainer.network
-        statistics = {
-            f"{submodel}/{name}": tensor
-            for submodel, own in network.statistics.items()
-            for name, tensor in own.items()
-        }
         write_tensors(self.run.weights, network.weights)
-        write_tensors(self.run.statistics, statistics)
+        write_tensors(self.run.statistics, flat_statistics(network))
         table = {"metric": trainer.task.metric, "submodels": [row.stored() for row in rows]}
         write_json(self.run.table, table)
+
+
+def open_fit(processes: Processes, start: Callable[[], Fit], again: Callable[[Path], Fit]) -> Fit:
+    """Let the first process start or reopen a run, and all others open the same one.
+
+    Raises:
+        Elsewhere: the first process could not; it says why.
+    """
+    made: list[Fit] = []
+
+    def lead() -> str:
+        made.append(start())
+        return str(made[0].run.path.absolute())
+
+    path = processes.lead("run", lead)
+    return made[0] if made else again(Path(path))
 
 
 def versions() -> dict[str, str]:
@@ -284,9 +361,14 @@ def versions() -> dict[str, str]:
 
 
 def choose_device(name: str) -> torch.device:
-    """Resolve `auto`, `cpu`, `cuda`, `cuda:1`; RequestError if there is no such device."""
+    """Resolve `auto`, `cpu`, `cuda`, `cuda:1`; RequestError if there is no such device.
+
+    Of several processes each takes a GPU of its own.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and launch.world_size() > 1:
+        name = f"cuda:{launch.local_rank()}"
     try:
         device = torch.device(name)
         float(torch.ones(1, device=device))
@@ -296,6 +378,17 @@ def choose_device(name: str) -> torch.device:
             f"--device {name}: no such device here ({reason}); take auto, cpu, cuda or cuda:N"
         ) from error
     return device
+
+
+def _check_amount(data: Dataset, train: TrainSpec, processes: Processes) -> None:
+    """RequestError unless every process has a batch of its own in each epoch."""
+    batches = data.batches_per_epoch(train.batch_size)
+    if batches < processes.count:
+        raise RequestError(
+            f"{processes.count} processes need as many batches, and the training part has"
+            f" {batches} of train.batch_size = {train.batch_size}: start fewer processes,"
+            " or lower it"
+        )
 
 
 def _check_submodel(train: TrainSpec, space: SearchSpace) -> None:

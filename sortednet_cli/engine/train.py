@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -12,28 +12,56 @@ from torch import Tensor
 from sortednet_cli.data import Batch, Dataset
 from sortednet_cli.engine.chunks import chunks
 from sortednet_cli.engine.optimizer import RootOptimizer, learning_rate
-from sortednet_cli.errors import WorkError
+from sortednet_cli.engine.processes import ALONE, Processes
+from sortednet_cli.engine.trouble import LossWatch, Part, enough_memory
 from sortednet_cli.families import Inputs
-from sortednet_cli.nesting import NestedNetwork, Rule
+from sortednet_cli.nesting import NestedNetwork, Rule, Share
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
 from sortednet_cli.tasks import Task
 
+_LOWER = "lower train.batch_size and raise train.accumulate as much, or take train.precision=bf16"
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a training has come: whole updates, and the batches of all processes in them."""
+
+    update: int = 0
+    batches: int = 0
+
 
 @dataclass(frozen=True)
 class Update:
-    """One finished update: its number from 1, mean loss, and the sub-models it trained."""
+    """One finished update.
 
-    number: int
+    Attributes:
+        position: what has been done with it.
+        loss: mean over its micro-batches, of all processes.
+        submodels: what was trained in it.
+        save: whether a checkpoint is due, as all processes agree.
+    """
+
+    position: Position
     loss: Tensor
     lr: float
     submodels: tuple[SubModel, ...]
+    save: bool
+
+    @property
+    def number(self) -> int:
+        """Its number, from 1."""
+        return self.position.update
 
 
 @dataclass
 class Trainer:
-    """What an update needs; holds no state that a checkpoint would have to keep."""
+    """What an update needs; holds no state that a checkpoint would have to keep.
+
+    Of an update's micro-batches, numbered over all processes, a process takes every
+    `processes.count`-th: so N processes do what one does that takes N times as many.
+    """
 
     network: NestedNetwork
     task: Task
@@ -41,47 +69,119 @@ class Trainer:
     data: Dataset
     optimizer: RootOptimizer
     spec: TrainSpec
-    total: int
+    processes: Processes = ALONE
 
-    def updates(self, start: int, stopped: Callable[[], bool]) -> Iterator[Update]:
-        """Run the updates after the first `start`, until the last or until `stopped()`.
+    def __post_init__(self) -> None:
+        self.watch = LossWatch(self.spec.max_nonfinite)
+
+    @property
+    def batches_each(self) -> int:
+        """Micro-batches of one update, on all processes."""
+        return self.spec.accumulate * self.processes.count
+
+    def total(self, start: Position) -> int:
+        """Number of the last update of a training that goes on from `start`."""
+        if self.spec.updates is not None:
+            return self.spec.updates
+        whole = total_updates(
+            self.spec, self.data.batches_per_epoch(self.spec.batch_size), self.processes.count
+        )
+        return start.update + max(0, whole - start.batches // self.batches_each)
+
+    def updates(
+        self,
+        start: Position,
+        stopped: Callable[[], bool],
+        due: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Update]:
+        """Run the updates after `start`, until the last or until `stopped()` in any process.
 
         An update that is cut short by `stopped` changes nothing.
+
+        Raises:
+            WorkError: memory ran out, or losses were no numbers.
         """
         batches = self.data.training_batches(
-            start * self.spec.accumulate,
+            start.batches + self.processes.rank,
             batch_size=self.spec.batch_size,
             seed=self.spec.seed,
             device=self.network.device,
+            stride=self.processes.count,
         )
-        for index in range(start, self.total):
+        total = self.total(start)
+        # Under another number of processes, the schedule goes on from the share of data seen.
+        offset = 0
+        if self.spec.updates is None:
+            offset = start.batches // self.batches_each - start.update
+        done = start
+        for index in range(start.update, total):
             self.network.zero_gradients()
-            loss = torch.zeros((), device=self.network.device)
-            drawn: list[SubModel] = []
+            parts: list[Part] = []
+            cut = False
             for micro in range(self.spec.accumulate):
-                if stopped():
-                    return
-                random = Random(stream_seed(self.spec.seed, "rule", index, micro))
-                torch.manual_seed(stream_seed(self.spec.seed, "dropout", index, micro))
-                shares = self.rule.draw(random)
-                loss += self._micro_batch(next(batches), shares)
-                drawn += [submodel for submodel, _ in shares]
-            lr = learning_rate(self.spec, index, self.total)
-            self._step(drawn, lr)
-            yield Update(index + 1, loss, lr, tuple(dict.fromkeys(drawn)))
+                cut = cut or stopped()
+                if not cut:
+                    first = done.batches + micro * self.processes.count
+                    shares = self._draw(index, micro, self.processes.rank)
+                    self._seed_dropout(index, micro)
+                    number = first + self.processes.rank
+                    parts += self._micro_batch(number, next(batches), shares)
+            stop, save = self.processes.any(cut, due())
+            if stop:
+                return
+            loss = self._exchange(parts)
+            done = Position(index + 1, done.batches + self.batches_each)
+            self.watch.note(done.update, loss, parts)
+            lr = learning_rate(self.spec, index + offset, total + offset)
+            drawn = self._drawn(index)
+            self._step(drawn, lr, loss)
+            yield Update(done, loss, lr, drawn, save)
 
-    def _micro_batch(self, batch: Batch, shares: list[tuple[SubModel, float]]) -> Tensor:
-        """Add the gradients of one micro-batch; return its share of the update's loss."""
+    def _draw(self, index: int, micro: int, rank: int) -> list[Share]:
+        """What a process trains in a micro-batch: any process can tell for any other."""
+        number = micro
+        if self.spec.diverse_ranks:
+            number = micro * self.processes.count + rank
+        return self.rule.draw(Random(stream_seed(self.spec.seed, "rule", index, number)))
+
+    def _drawn(self, index: int) -> tuple[SubModel, ...]:
+        """Every sub-model that any process trains in an update."""
+        ranks = range(self.processes.count if self.spec.diverse_ranks else 1)
+        found = [
+            submodel
+            for micro in range(self.spec.accumulate)
+            for rank in ranks
+            for submodel, _ in self._draw(index, micro, rank)
+        ]
+        return tuple(dict.fromkeys(found))
+
+    def _seed_dropout(self, index: int, micro: int) -> None:
+        number = micro * self.processes.count + self.processes.rank
+        torch.manual_seed(stream_seed(self.spec.seed, "dropout", index, number))
+
+    def _exchange(self, parts: list[Part]) -> Tensor:
+        """Sum gradients over all processes, and return the loss of all of them."""
+        loss = torch.stack([part.loss for part in parts]).sum()
+        for buffer in self.network.gradient_buffers:
+            self.processes.sum(buffer)
+        self.processes.sum(loss)
+        return loss
+
+    def _micro_batch(self, number: int, batch: Batch, shares: list[Share]) -> list[Part]:
+        """Add the gradients of one micro-batch; return its losses."""
         inputs, targets = batch
-        weights = {submodel: weight / self.spec.accumulate for submodel, weight in shares}
+        weights = {submodel: weight / self.batches_each for submodel, weight in shares}
         largest = self.network.space.largest
         teacher: list[Tensor] = []
         if self.spec.distill and shares[0][0] != largest:
-            teacher = self._teach(largest, inputs, targets)
-        mean = torch.zeros((), device=self.network.device)
+            with enough_memory([largest], len(targets), _LOWER):
+                teacher = self._teach(largest, inputs, targets)
+        parts = []
         for group in self.network.groups(list(weights)):
-            mean += self._pass(group, weights, batch, teacher)
-        return mean
+            with enough_memory(group, len(targets), _LOWER):
+                losses = self._pass(group, weights, batch, teacher)
+            parts += [Part(s, number, loss) for s, loss in zip(group, losses, strict=True)]
+        return parts
 
     def _pass(
         self,
@@ -89,8 +189,8 @@ class Trainer:
         weights: Mapping[SubModel, float],
         batch: Batch,
         teacher: list[Tensor],
-    ) -> Tensor:
-        """Train what one pass serves, the deepest sub-model first; return the weighted loss.
+    ) -> list[Tensor]:
+        """Train what one pass serves, the deepest sub-model first; return the weighted losses.
 
         States are cut off from the graph, each collects the gradients of its logits a chunk at
         a time, and one backward pass takes them all through the body. `teacher` holds the
@@ -104,7 +204,7 @@ class Trainer:
         picked = [self.task.scored(states, targets) for states in exits]
         states, wanted = [state for state, _ in picked], picked[0][1]
         leaves = [state.detach().requires_grad_() for state in states]
-        mean = torch.zeros((), device=self.network.device)
+        losses = [torch.zeros((), device=self.network.device) for _ in group]
         for chunk, rows in enumerate(chunks(len(wanted), self.task.num_outputs)):
             for number, (submodel, leaf) in enumerate(zip(group, leaves, strict=True)):
                 with self._autocast():
@@ -115,12 +215,12 @@ class Trainer:
                 loss = self.task.loss(logits, wanted[rows], learns_from)
                 share = loss * (weights[submodel] * (rows.stop - rows.start) / len(wanted))
                 share.backward()
-                mean += share.detach()
+                losses[number] += share.detach()
                 if self.spec.distill and is_teacher:
                     teacher.append(logits.detach())
         if len(wanted):
             torch.autograd.backward(states, [leaf.grad for leaf in leaves])
-        return mean
+        return losses
 
     @torch.no_grad()
     def _teach(self, largest: SubModel, inputs: Inputs, targets: Tensor) -> list[Tensor]:
@@ -132,7 +232,15 @@ class Trainer:
             pieces = chunks(len(wanted), self.task.num_outputs)
             return [shared.logits(0, scored[rows]).float() for rows in pieces]
 
-    def _step(self, drawn: list[SubModel], lr: float) -> None:
+    def _step(self, drawn: Sequence[SubModel], lr: float, loss: Tensor) -> None:
+        """Step, unless the loss is no number."""
+        if loss.device.type == "cpu":
+            self.watch.check()
+            if not bool(torch.isfinite(loss)):
+                return
+        else:  # without waiting for the device: a step without gradients
+            for buffer in self.network.gradient_buffers:
+                buffer.masked_fill_(~torch.isfinite(loss), 0)
         touched: set[str] = set()
         for submodel in drawn:
             touched |= self.network.plan(submodel).sources
@@ -146,24 +254,9 @@ class Trainer:
         return torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled)
 
 
-def total_updates(spec: TrainSpec, batches_per_epoch: int) -> int:
+def total_updates(spec: TrainSpec, batches_per_epoch: int, processes: int = 1) -> int:
     """The number of updates that `updates` or `epochs` of a spec mean, at least one."""
     if spec.updates is not None:
         return spec.updates
     assert spec.epochs is not None
-    return max(1, round(spec.epochs * batches_per_epoch / spec.accumulate))
-
-
-def check_finite(loss: float, update: int) -> None:
-    """WorkError if training has diverged."""
-    if not loss < float("inf"):
-        raise WorkError(f"the loss is {loss} at update {update}: training diverged; lower train.lr")
-
-
-def check_weights(network: NestedNetwork, update: int) -> None:
-    """WorkError if weights are no numbers any more: no checkpoint is to hold them."""
-    for name, weight in network.parameters.items():
-        if not bool(torch.isfinite(weight).all()):
-            raise WorkError(
-                f"{name} is not finite after update {update}: training diverged; lower train.lr"
-            )
+    return max(1, round(spec.epochs * batches_per_epoch / (spec.accumulate * processes)))

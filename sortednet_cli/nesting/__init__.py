@@ -9,7 +9,7 @@ from sortednet_cli.nesting.plan import (
     plan_between,
     plan_from_root,
 )
-from sortednet_cli.nesting.rules import Rule, make_rule
+from sortednet_cli.nesting.rules import Rule, Share, make_rule
 from sortednet_cli.nesting.skeleton import build_skeleton, named_tensors, stored_tensors
 from sortednet_cli.nesting.statistics import has_statistics, recalibrate
 
@@ -17,6 +17,7 @@ __all__ = [
     "LeadingSlice",
     "NestedNetwork",
     "Rule",
+    "Share",
     "SlicePlan",
     "SubModelCost",
     "build_skeleton",

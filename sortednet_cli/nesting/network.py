@@ -19,6 +19,9 @@ from sortednet_cli.nesting.skeleton import (
 )
 from sortednet_cli.space import SearchSpace, SubModel
 
+_ALIGNMENT = 64
+"""Elements that each gradient's place is a multiple of: vector loads start on a cache line."""
+
 Statistics = Mapping[str, Tensor]
 """Normalisation buffers of one sub-model by name."""
 
@@ -54,6 +57,7 @@ class NestedNetwork:
         self.outer = outer
         self.statistics: dict[str, Statistics] = dict(statistics or {})
         self.gradients: dict[str, Tensor] = {}
+        self.gradient_buffers: list[Tensor] = []
         self._tensors = named_tensors(module)
         self._modules: dict[SubModel, nn.Module] = {}
         self._plans: dict[SubModel, SlicePlan] = {}
@@ -122,14 +126,29 @@ class NestedNetwork:
         return copy.to(self.device).eval()
 
     def enable_training(self) -> None:
-        """Allocate the root's gradient; must come before the first `at`."""
+        """Allocate the root's gradient; must come before the first `at`.
+
+        All of it lies in one buffer for each type, so that zeroing it and summing it over
+        processes are one operation each.
+        """
         if self._modules:
             raise RuntimeError("enable_training comes before the first sub-model is built")
-        for name, parameter in self.parameters.items():
-            self.gradients[name] = parameter.grad = torch.zeros_like(parameter)
+        for dtype in dict.fromkeys(parameter.dtype for parameter in self.parameters.values()):
+            own = {n: p for n, p in self.parameters.items() if p.dtype == dtype}
+            places, size = {}, 0
+            for name, parameter in own.items():
+                places[name] = size
+                size += -(-parameter.numel() // _ALIGNMENT) * _ALIGNMENT
+            buffer = torch.zeros(size, dtype=dtype, device=self.device)
+            self.gradient_buffers.append(buffer)
+            for name, parameter in own.items():
+                # A parameter is dense, whatever its memory format: its strides fit its size.
+                gradient = buffer[places[name] :].as_strided(parameter.shape, parameter.stride())
+                self.gradients[name] = parameter.grad = gradient
 
     def zero_gradients(self) -> None:
-        torch._foreach_zero_(list(self.gradients.values()))
+        for buffer in self.gradient_buffers:
+            buffer.zero_()
 
     def expose_gradients(self, touched: Collection[str]) -> None:
         """Give the optimizer the gradients of `touched` parameters; it skips all others."""

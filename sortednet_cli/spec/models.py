@@ -102,6 +102,7 @@ class TrainSpec(SpecModel):
     epochs: PositiveFloat | None = None
     batch_size: PositiveInt = 128
     accumulate: PositiveInt = 1
+    diverse_ranks: bool = True
     seed: Annotated[int, Field(ge=0)] = 0
     optimizer: Literal["sgd", "adamw", "rmsprop"] = "sgd"
     lr: Annotated[float, Field(gt=0, lt=_FLOAT32_MAX)] = 0.1
@@ -119,6 +120,7 @@ class TrainSpec(SpecModel):
     recalibrate_samples: PositiveInt = 2048
     checkpoint_minutes: PositiveFloat = 2.0
     log_every: PositiveInt = 10
+    max_nonfinite: PositiveInt = 1
     tensorboard: bool = False
 
     @model_validator(mode="after")

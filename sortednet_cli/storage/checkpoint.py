@@ -16,10 +16,15 @@ from sortednet_cli.storage.tensors import read_tensors, write_tensors
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a training after `update` whole updates."""
+    """The state of a training after `update` whole updates.
+
+    `batches` counts the training batches of all processes; `space` is the search space.
+    """
 
     update: int
+    batches: int
     seconds: float
+    space: dict[str, list[int | float]]
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
 
@@ -32,8 +37,13 @@ def save_checkpoint(run: RunFolder, state: Checkpoint) -> None:
         with new_folder(folder) as staging:
             write_tensors(staging / "weights.safetensors", state.weights)
             write_tensors(staging / "optimizer.safetensors", state.optimizer)
-            counters = {"update": state.update, "seconds": state.seconds}
-            write_json(staging / "counters.json", counters)
+            counters = Counters(
+                update=state.update,
+                batches=state.batches,
+                seconds=state.seconds,
+                space=state.space,
+            )
+            write_json(staging / "counters.json", counters.model_dump())
     write_text(run.checkpoints / "latest", name + "\n")
     for other in run.checkpoints.glob("step-*"):
         if other.name != name:
@@ -52,7 +62,9 @@ def load_checkpoint(run: RunFolder) -> Checkpoint | None:
     counters = read_checked(folder / "counters.json", Counters)
     return Checkpoint(
         update=counters.update,
+        batches=counters.batches,
         seconds=counters.seconds,
+        space=counters.space,
         weights=read_tensors(folder / "weights.safetensors"),
         optimizer=read_tensors(folder / "optimizer.safetensors"),
     )

@@ -145,10 +145,12 @@ class ArtifactManifest(_Stored):
 
 
 class Counters(_Stored):
-    """`counters.json` of a checkpoint."""
+    """`counters.json` of a checkpoint; `batches` counts those of all processes."""
 
     update: NonNegativeInt
+    batches: NonNegativeInt
     seconds: float
+    space: dict[str, list[int | float]]
 
 
 Model = TypeVar("Model", bound=BaseModel)
