@@ -98,14 +98,14 @@ def test_sum_has_the_gradient_of_separate_runs(weights: list[float] | None) -> N
     expected = {name: gradient.clone() for name, gradient in network.gradients.items()}
     network.zero_gradients()
     task = LanguageModelling(VOCAB)
-    trainer = Trainer(network, task, rule, None, RootOptimizer(network, spec), spec, 1)  # type: ignore[arg-type]
+    trainer = Trainer(network, task, rule, None, RootOptimizer(network, spec), spec)  # type: ignore[arg-type]
     drawn = [
         (SubModel.of({**width, "depth": depth}), weight / sum(shares))
         for depth, weight in zip((3, 2, 1), reversed(shares), strict=True)
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sortednet_cli.engine.chunks.LOGITS_AT_ONCE", 7 * VOCAB)
-        trainer._micro_batch((inputs, targets), drawn)
+        trainer._micro_batch(0, (inputs, targets), drawn)
     for name, gradient in network.gradients.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-7, msg=name)
 

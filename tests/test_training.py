@@ -14,7 +14,7 @@ from sortednet_cli.data import Images, open_images
 from sortednet_cli.engine.fit import Event, Finished, Fit, Interrupted
 from sortednet_cli.engine.optimizer import RootOptimizer, learning_rate
 from sortednet_cli.engine.source import load_run
-from sortednet_cli.engine.train import Trainer, total_updates
+from sortednet_cli.engine.train import Position, Trainer, total_updates
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.nesting import NestedNetwork, init_network, make_rule, recalibrate
@@ -53,7 +53,7 @@ def _trainer(spec: RunSpec, digits: Images) -> Trainer:
     task = Classification(10, spec.train.label_smoothing)
     rule = make_rule(spec.train, space)
     optimizer = RootOptimizer(network, spec.train)
-    return Trainer(network, task, rule, digits, optimizer, spec.train, total=6)
+    return Trainer(network, task, rule, digits, optimizer, spec.train)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop"])

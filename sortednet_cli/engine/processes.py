@@ -8,6 +8,7 @@ no pickled objects.
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from sortednet_cli import launch
@@ -136,6 +138,8 @@ class Processes:
         """
         if self.store is None:
             return self.leads
+        # The launcher terminates whoever is left as soon as one has died: not before it is told.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if not self.leads:
             time.sleep(GRACE_SECONDS)
         try:
@@ -157,12 +161,17 @@ def joined(device: torch.device) -> Iterator[Processes]:
     if launch.world_size() == 1:
         yield ALONE
         return
-    store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
+    table, rank, count = next(rendezvous("env://", timeout=PATIENCE))
+    # The launcher keeps one table for all attempts: addresses of dead processes are in it.
+    store = PrefixStore(f"attempt-{launch.restarts()}", table)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     own: dict[str, Any] = {"device_id": device} if device.type == "cuda" else {}
-    dist.init_process_group(
-        backend, store=store, rank=rank, world_size=count, timeout=PATIENCE, **own
-    )
+    try:
+        dist.init_process_group(
+            backend, store=store, rank=rank, world_size=count, timeout=PATIENCE, **own
+        )
+    except RuntimeError as error:
+        raise PeerLost("the processes of this training cannot reach each other") from error
     processes = Processes(rank, count, store)
     try:
         yield processes
