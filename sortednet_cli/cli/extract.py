@@ -14,6 +14,7 @@ from sortednet_cli.logs import logger
 from sortednet_cli.space import Budget, SubModel, format_count
 
 if TYPE_CHECKING:
+    from sortednet_cli.engine.extract import Verification
     from sortednet_cli.engine.source import Source
 
 
@@ -32,6 +33,17 @@ def extract(
         Literal["safetensors", "onnx", "pt2"],
         typer.Option("--format", help="Write this as well as safetensors."),
     ] = "safetensors",
+    shard_size: Annotated[
+        str,
+        typer.Option("--max-shard-size", metavar="N", help="Bytes of one file of weights."),
+    ] = "5G",
+    check: Annotated[
+        Literal["auto", "outputs", "tensors"],
+        typer.Option(
+            "--verify",
+            help="auto: outputs too, where the source's weights are 2 GiB or less.",
+        ),
+    ] = "auto",
     data: options.DataOption = None,
     allow_factory: options.AllowOption = None,
     as_json: options.JsonOption = False,
@@ -49,6 +61,7 @@ def extract(
         raise RequestError("name the sub-model by its axes or by a budget, not both")
     if out is not None and (out.exists() or out.is_symlink()):
         raise RequestError(f"{out} exists; choose another --out or remove it")
+    most_bytes = options.read_count("--max-shard-size", shard_size)
     source = options.find_source(path, allow_factory)
     submodel = source.space.resolve(axes) if budget is None else _fitting(source, budget)
 
@@ -61,14 +74,21 @@ def extract(
     opened = None
     if needs_data(source, submodel):
         opened = source.open_data(None if data is None else str(data))
-    done = cut(source, submodel, place, opened, export(file_format, source.format.kind))
+    done = cut(
+        source,
+        submodel,
+        place,
+        opened,
+        export(file_format, source.format.kind),
+        most_shard_bytes=most_bytes,
+        check_outputs=None if check == "auto" else check == "outputs",
+    )
     logger.info(
-        "extracted %s: %s parameters, %s MACs, verified on %d samples (largest difference %.2g)",
+        "extracted %s: %s parameters, %s MACs, verified %s",
         done.row.submodel,
         format_count(done.row.params),
         format_count(done.row.macs),
-        done.verified.samples,
-        done.verified.max_abs_diff,
+        _said(done.verified),
     )
     if as_json:
         from dataclasses import asdict
@@ -83,6 +103,12 @@ def extract(
         )
     else:
         typer.echo(str(done.path))
+
+
+def _said(verified: Verification) -> str:
+    if verified.max_abs_diff is None:
+        return "tensor by tensor"
+    return f"on {verified.samples} samples (largest difference {verified.max_abs_diff:.2g})"
 
 
 def _fitting(source: Source, budget: Budget) -> SubModel:

@@ -106,9 +106,9 @@ def read_budget(
     """Make a budget of at most one bound; RequestError if there are more."""
     budgets: list[Budget] = []
     if max_params is not None:
-        budgets.append(Budget("params", _read_count("--max-params", max_params)))
+        budgets.append(Budget("params", read_count("--max-params", max_params)))
     if max_macs is not None:
-        budgets.append(Budget("macs", _read_count("--max-macs", max_macs)))
+        budgets.append(Budget("macs", read_count("--max-macs", max_macs)))
     if max_latency_ms is not None:
         if not 0 < max_latency_ms < math.inf:
             raise RequestError("--max-latency-ms must be positive: milliseconds, such as 2.5")
@@ -118,7 +118,8 @@ def read_budget(
     return budgets[0] if budgets else None
 
 
-def _read_count(option: str, text: str) -> int:
+def read_count(option: str, text: str) -> int:
+    """Read a number such as 50k or 1.5M; RequestError names the option."""
     try:
         return parse_count(text)
     except RequestError as error:
@@ -127,7 +128,7 @@ def _read_count(option: str, text: str) -> int:
 
 def find_source(path: Path | None, allow: list[str] | None) -> Source:
     """Open the named run or artifact, or the newest finished run."""
-    from sortednet_cli.engine.source import open_source
+    from sortednet_cli.engine.opening import open_source
 
     return open_source(path or newest_finished(), allow or ())
 

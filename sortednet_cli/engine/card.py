@@ -21,6 +21,12 @@ def model_card(source: Source, row: Row, num_checked: int, files: Collection[str
     test = row.metrics.get("test", {})
     scores = ", ".join(f"{name} {value:.4g}" for name, value in test.items()) or "not measured"
     lines = "\n".join(inputs.card_lines())
+    checked = "Every tensor was compared with what it was cut from."
+    if num_checked:
+        checked = (
+            f"`check.safetensors` holds {num_checked} inputs and the logits recorded for them on"
+            " one thread."
+        )
     macs = f"{format_count(row.macs)} for each {inputs.unit}"
     return f"""# {source.name} {row.submodel}
 
@@ -37,5 +43,5 @@ In this folder:
 ```python
 {source.family.card.replace("(folder)", '(".")')}```
 
-`check.safetensors` holds {num_checked} inputs and the logits recorded for them on one thread.
+{checked}
 {others}"""

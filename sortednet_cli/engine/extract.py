@@ -20,7 +20,7 @@ from sortednet_cli.engine.fit import versions
 from sortednet_cli.engine.source import LoadedRun, Source, root_fields
 from sortednet_cli.engine.table import Row
 from sortednet_cli.errors import WorkError
-from sortednet_cli.families import Inputs
+from sortednet_cli.families import Inputs, TransformerFamily
 from sortednet_cli.nesting import NestedNetwork, SlicePlan, build_skeleton, stored_tensors
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
@@ -30,10 +30,10 @@ from sortednet_cli.storage.files import new_folder, write_json, write_text
 from sortednet_cli.storage.manifest import FORMAT
 from sortednet_cli.storage.tensors import (
     TensorEntry,
-    TensorFile,
+    TensorFiles,
     open_tensors,
     read_tensors,
-    write_entries,
+    write_shards,
     write_tensors,
 )
 
@@ -44,12 +44,22 @@ VIEW_TOLERANCE = 1e-3
 to the largest logit: a strided slice may take another matrix kernel than its copy."""
 
 
+MOST_SHARD_BYTES = 5_000_000_000
+"""Size of a file of weights, unless a tensor alone is larger."""
+
+MOST_CHECKED_BYTES = 1 << 31
+"""Outputs are compared where the source's weights are no larger: it takes both in memory."""
+
+
 @dataclass(frozen=True)
 class Verification:
-    """What was checked before the artifact got its name."""
+    """What was checked before the artifact got its name.
+
+    Every tensor always is. `samples` outputs were, and `max_abs_diff` is None if that is none.
+    """
 
     tensors_equal: bool
-    max_abs_diff: float
+    max_abs_diff: float | None
     samples: int
 
 
@@ -69,89 +79,153 @@ def extract(
     out: Path,
     data: Dataset | None = None,
     exporter: Exporter | None = None,
+    *,
+    most_shard_bytes: int = MOST_SHARD_BYTES,
+    check_outputs: bool | None = None,
 ) -> Extracted:
-    """Write a sub-model as an artifact.
+    """Write a sub-model as an artifact, block by block of its tensors.
 
     Args:
         data: the data, needed only where the sub-model has normalisation statistics that
             the source does not store (an artifact cut from an artifact).
         exporter: writes a further file format beside the safetensors file.
+        most_shard_bytes: larger weights are written as several files with an index.
+        check_outputs: whether to run the artifact and the source's views beside each other;
+            by default if the source's weights are at most `MOST_CHECKED_BYTES`.
 
     Raises:
         RequestError: `out` exists.
         WorkError: a check failed; nothing is left behind.
     """
-    network = source.network()
-    if data is not None:
+    if check_outputs is None:
+        size = sum(path.stat().st_size for path in source.weight_files if path.is_file())
+        check_outputs = exporter is not None or size <= MOST_CHECKED_BYTES
+    plan = source.plan(submodel)
+    # Loading the whole source is for what needs it: statistics belong to small networks.
+    network = source.network() if check_outputs or plan.statistics else None
+    if network is not None and data is not None:
         ensure_statistics(network, [submodel], data, source.task, num_samples=2048)
-    plan = network.plan(submodel)
     row = source.rows.get(submodel) or source.row(submodel, {})
-    with new_folder(out) as staging:
+    with new_folder(out) as staging, open_tensors(*source.weight_files) as weights:
         folder = ArtifactFolder(staging)
-        config = source.family.shrink(submodel)
-        write_json(staging / "config.json", source.family.stored_config(config))
-        if source.format.kind == "text":
-            copy_tokenizer(source.tokenizer, staging)
-            copy_calibration(source.path, staging, submodel)
-        for name, extra in source.family.extra_files(config).items():
-            write_json(staging / name, extra)
-        with open_tensors(source.weights_file) as weights:
-            statistics = {
-                name: tensor
-                for name, tensor in network.at(submodel).state_dict().items()
-                if name in plan.statistics
-            }
-            write_entries(folder.weights, _entries(source, submodel, plan, weights, statistics))
-            loaded, inputs, logits, verified = _verify(
-                source, network, submodel, plan, folder, weights
-            )
-        if exporter is not None:
-            assert isinstance(inputs, Tensor)
-            with _one_thread():
-                exporter(loaded, inputs, logits, staging)
-        manifest = _manifest(source, submodel, row, plan, verified)
-        write_json(staging / MANIFEST, manifest)
-        write_text(
-            staging / "README.md",
-            model_card(source, row, verified.samples, [file.name for file in staging.iterdir()]),
+        _write_config(source, submodel, plan, weights, staging)
+        files = write_shards(
+            folder.weights,
+            _entries(source, submodel, plan, weights, _statistics(network, submodel, plan)),
+            most_shard_bytes,
         )
+        _check_tensors(plan, files, weights)
+        verified = Verification(True, None, 0)
+        if network is not None and check_outputs:
+            loaded, inputs, logits, verified = _check_outputs(source, network, submodel, folder)
+            if exporter is not None:
+                assert isinstance(inputs, Tensor)
+                with _one_thread():
+                    exporter(loaded, inputs, logits, staging)
+        else:
+            _check_names(source, submodel, files)
+        write_json(staging / MANIFEST, _manifest(source, submodel, row, plan, verified))
+        card = model_card(source, row, verified.samples, [file.name for file in staging.iterdir()])
+        write_text(staging / "README.md", card)
     return Extracted(out, row, verified, source.family.loader)
+
+
+def _write_config(
+    source: Source, submodel: SubModel, plan: SlicePlan, weights: TensorFiles, folder: Path
+) -> None:
+    """Write what the stock loader wants beside the weights."""
+    config = source.family.shrink(submodel)
+    stored = source.family.stored_config(config)
+    sources = plan.sources & weights.names  # a tied tensor is stored by one of its names
+    types = {weights.dtype(name) for name in sources}
+    if isinstance(source.family, TransformerFamily) and types != {torch.float32}:
+        widest = max(types, key=lambda dtype: dtype.itemsize)
+        stored = {**stored, "dtype": str(widest).removeprefix("torch.")}
+    write_json(folder / "config.json", stored)
+    if source.format.kind == "text":
+        copy_tokenizer(source.tokenizer, folder)
+        copy_calibration(source.path, folder, submodel)
+    for name, extra in source.family.extra_files(config).items():
+        write_json(folder / name, extra)
+
+
+def _statistics(
+    network: NestedNetwork | None, submodel: SubModel, plan: SlicePlan
+) -> dict[str, Tensor]:
+    if network is None:
+        return {}
+    tensors = network.at(submodel).state_dict()
+    return {name: tensors[name] for name in plan.statistics}
 
 
 def _entries(
     source: Source,
     submodel: SubModel,
     plan: SlicePlan,
-    weights: TensorFile,
+    weights: TensorFiles,
     statistics: dict[str, Tensor],
 ) -> Iterator[TensorEntry]:
-    """The artifact's tensors, each read from its slice of the file when it is written."""
+    """The artifact's tensors, each read from its slice of the files when it is written."""
     skeleton = build_skeleton(source.family, source.family.shrink(submodel))
     for name, tensor in stored_tensors(skeleton).items():
-        own, piece = statistics.get(name), plan.slices.get(name)
+        own = statistics.get(name)
         if own is not None:
-            load = own.clone
-        else:
-            assert piece is not None, name
-            load = partial(weights.read, piece.source, piece.index)
-        yield TensorEntry(name, tensor.dtype, tuple(tensor.shape), load)
+            yield TensorEntry(name, own.dtype, tuple(own.shape), partial(_whole, own))
+            continue
+        piece = plan.slices[name]
+        blocks = partial(weights.blocks, piece.source, piece.shape)
+        yield TensorEntry(name, weights.dtype(piece.source), tuple(tensor.shape), blocks)
 
 
-def _verify(
-    source: Source,
-    network: NestedNetwork,
-    submodel: SubModel,
-    plan: SlicePlan,
-    folder: ArtifactFolder,
-    weights: TensorFile,
+def _whole(tensor: Tensor) -> list[Tensor]:
+    return [tensor]
+
+
+def _check_tensors(plan: SlicePlan, files: tuple[Path, ...], weights: TensorFiles) -> None:
+    """Read back what was written and compare it with what it was cut from."""
+    with open_tensors(*files) as written:
+        for name in sorted(written.names):
+            piece = plan.slices.get(name)
+            if piece is None:
+                continue
+            found = written.blocks(name, piece.shape)
+            # Blocks are cut by the rows of a file: each side is read at the other's pace.
+            expected = weights.blocks(piece.source, piece.shape)
+            if not _equal(found, expected):
+                raise WorkError(f"verification failed: {name} differs from {piece}")
+
+
+def _equal(one: Iterator[Tensor], other: Iterator[Tensor]) -> bool:
+    """Compare tensors that come in pieces of different lengths."""
+    left, right = next(one, None), next(other, None)
+    while left is not None and right is not None:
+        if not left.ndim:
+            return torch.equal(left, right)
+        rows = min(len(left), len(right))
+        if not torch.equal(left[:rows], right[:rows]):
+            return False
+        left = left[rows:] if rows < len(left) else next(one, None)
+        right = right[rows:] if rows < len(right) else next(other, None)
+    return left is None and right is None
+
+
+def _check_names(source: Source, submodel: SubModel, files: tuple[Path, ...]) -> None:
+    """Without running it: the stock class of the configuration has these very tensors."""
+    skeleton = build_skeleton(source.family, source.family.shrink(submodel))
+    wanted = {name: tuple(tensor.shape) for name, tensor in stored_tensors(skeleton).items()}
+    with open_tensors(*files) as written:
+        found = {name: tuple(written.slices(name).get_shape()) for name in written.names}
+    if found != wanted:
+        raise WorkError(f"verification failed: {source.family.loader} has other tensors")
+
+
+def _check_outputs(
+    source: Source, network: NestedNetwork, submodel: SubModel, folder: ArtifactFolder
 ) -> tuple[nn.Module, Inputs, Tensor, Verification]:
-    """Load the artifact back as a user would and compare it with what it was cut from."""
-    stored = read_tensors(folder.weights)
-    for name, tensor in stored.items():
-        piece = plan.slices.get(name)
-        if piece and not torch.equal(tensor, weights.read(piece.source, piece.index)):
-            raise WorkError(f"verification failed: {name} differs from {piece}")
+    """Load the artifact back as a user would, and run it beside what it was cut from."""
+    stored = read_tensors(*folder.weight_files)
     loaded = source.family.load(folder.path, source.family.shrink(submodel), stored).eval()
+    loaded.float()
     inputs = check_inputs(source)
     with _one_thread(), torch.no_grad():
         logits = source.family.forward(loaded, inputs)

@@ -80,11 +80,12 @@ class Source(ABC):
 
     @property
     @abstractmethod
-    def weights_file(self) -> Path: ...
+    def weight_files(self) -> tuple[Path, ...]:
+        """The safetensors files that hold the weights together."""
 
     @abstractmethod
     def plan(self, submodel: SubModel) -> SlicePlan:
-        """Plan a sub-model as slices of the tensors in `weights_file`."""
+        """Plan a sub-model as slices of the tensors in `weight_files`."""
 
     @abstractmethod
     def network(self, device: torch.device | str = "cpu") -> NestedNetwork:
@@ -136,8 +137,8 @@ class LoadedRun(Source):
         return self.path.name
 
     @property
-    def weights_file(self) -> Path:
-        return RunFolder(self.path).weights
+    def weight_files(self) -> tuple[Path, ...]:
+        return (RunFolder(self.path).weights,)
 
     @property
     def tokenizer(self) -> Path:
@@ -148,7 +149,7 @@ class LoadedRun(Source):
 
     def network(self, device: torch.device | str = "cpu") -> NestedNetwork:
         module = init_network(self.family, seed=0)
-        _load_weights(module, self.weights_file)
+        load_weights(module, self.weight_files)
         stored = read_statistics(RunFolder(self.path).statistics)
         self._check_statistics(stored)
         place(module.eval(), torch.device(device), channels_last=False)
@@ -173,8 +174,8 @@ class LoadedArtifact(Source):
     """A standalone sub-model; what is nested in it can be cut out again."""
 
     @property
-    def weights_file(self) -> Path:
-        return ArtifactFolder(self.path).weights
+    def weight_files(self) -> tuple[Path, ...]:
+        return ArtifactFolder(self.path).weight_files
 
     @property
     def tokenizer(self) -> Path:
@@ -190,24 +191,13 @@ class LoadedArtifact(Source):
     def module(self) -> nn.Module:
         """The standalone module itself, in eval mode."""
         module = self.family.build(self.family.shrink(self.submodel))
-        _load_weights(module, self.weights_file)
+        load_weights(module, self.weight_files)
         return module.eval()
 
     def network(self, device: torch.device | str = "cpu") -> NestedNetwork:
         module = place(self.module(), torch.device(device), channels_last=False)
         stored = {self.submodel.name: dict(module.named_buffers())}
         return NestedNetwork(self.family, self.space, module, stored, outer=self.submodel)
-
-
-def open_source(path: Path, allowed_factories: Collection[str] = ()) -> Source:
-    """Open a finished run or an artifact.
-
-    Raises:
-        RequestError: it is neither, it is unfinished or damaged, or its factory is not allowed.
-    """
-    if ArtifactFolder.is_one(path):
-        return load_artifact(path, allow_factory=allowed_factories)
-    return load_run(path, allow_factory=allowed_factories)
 
 
 def load_run(path: Path | str, *, allow_factory: Collection[str] = ()) -> LoadedRun:
@@ -327,15 +317,16 @@ def read_statistics(path: Path) -> dict[str, dict[str, torch.Tensor]]:
     return statistics
 
 
-def _load_weights(module: nn.Module, path: Path) -> None:
-    """Copy stored tensors into a module; its own statistics may be absent from the file."""
+def load_weights(module: nn.Module, paths: tuple[Path, ...]) -> None:
+    """Copy stored tensors into a module; its own statistics may be absent from the files."""
     own = module.state_dict()
-    with open_tensors(path) as file:
-        for name in file.names:
-            if name not in own or tuple(own[name].shape) != tuple(file.slices(name).get_shape()):
-                raise RequestError(f"{path} does not belong here: {name} does not fit the model")
-        stored = {name: file.read(name) for name in file.names}
+    where = paths[0] if len(paths) == 1 else paths[0].parent
+    with open_tensors(*paths) as files:
+        for name in files.names:
+            if name not in own or tuple(own[name].shape) != tuple(files.slices(name).get_shape()):
+                raise RequestError(f"{where} does not belong here: {name} does not fit the model")
+        stored = {name: files.read(name) for name in files.names}
     missing = {name for name, _ in module.named_parameters()} - set(stored)
     if missing:
-        raise RequestError(f"{path} does not belong here: it holds no tensor {min(missing)!r}")
+        raise RequestError(f"{where} does not belong here: it holds no tensor {min(missing)!r}")
     module.load_state_dict(stored, strict=False)

@@ -12,7 +12,7 @@ from sortednet_cli.families.pretrained import load_checkpoint_tensors
 from sortednet_cli.families.reorder import reorder_by_importance
 from sortednet_cli.families.shared import Inputs, SharedPass
 from sortednet_cli.families.torchvision_nets import MobileNetV2Family, ResNetFamily
-from sortednet_cli.families.transformer_nets import TransformerFamily, complete_config
+from sortednet_cli.families.transformer_nets import TransformerFamily, complete_config, family_of
 from sortednet_cli.spec import ModelSpec
 from sortednet_cli.spec.vocabulary import FAMILIES
 
@@ -24,6 +24,8 @@ __all__ = [
     "SharedPass",
     "StagedFamily",
     "TransformerFamily",
+    "complete_config",
+    "family_of",
     "load_checkpoint_tensors",
     "open_family",
     "reorder_by_importance",

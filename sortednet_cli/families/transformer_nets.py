@@ -130,6 +130,11 @@ _MODEL_TYPES = {
 }
 
 
+def family_of(model_type: object) -> str | None:
+    """The family that a stock `model_type` belongs to, if there is one."""
+    return next((name for name, types in _MODEL_TYPES.items() if model_type in types), None)
+
+
 def complete_config(
     family: str,
     task: str,

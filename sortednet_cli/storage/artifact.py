@@ -10,6 +10,7 @@ from sortednet_cli.errors import RequestError
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.storage.files import read_json
 from sortednet_cli.storage.manifest import ArtifactManifest, check, check_format, check_rows
+from sortednet_cli.storage.tensors import sharded_files
 
 MANIFEST = "sortednet.json"
 
@@ -31,7 +32,12 @@ class ArtifactFolder:
 
     @property
     def weights(self) -> Path:
+        """The weights; where there are more than one file can hold, see `weight_files`."""
         return self.path / "model.safetensors"
+
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        return sharded_files(self.weights)
 
     @property
     def check(self) -> Path:

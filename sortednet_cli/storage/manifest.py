@@ -107,7 +107,7 @@ class StoredRow(_Stored):
 
     @model_validator(mode="after")
     def _scored(self) -> Self:
-        if not {"validation", "test"} <= self.metrics.keys():
+        if self.metrics and not {"validation", "test"} <= self.metrics.keys():
             raise ValueError("metrics need the parts validation and test")
         return self
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.storage.files import read_json
-from sortednet_cli.storage.tensors import read_tensors
+from sortednet_cli.storage.tensors import read_tensors, sharded_files
 
 _PACKAGE = "package:"
-_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_WEIGHTS = "model.safetensors"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
@@ -30,7 +30,7 @@ class Pretrained:
 
     def tensors(self) -> dict[str, Tensor]:
         """Read all weights."""
-        return {name: tensor for file in self.files for name, tensor in read_tensors(file).items()}
+        return read_tensors(*self.files)
 
 
 def open_pretrained(name: str) -> Pretrained:
@@ -89,17 +89,9 @@ def _download(name: str) -> Path:
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
-    index = folder / _INDEX
-    if index.is_file():
-        table = read_json(index).get("weight_map")
-        if not isinstance(table, dict):
-            raise RequestError(f"{index} is damaged: it has no weight_map")
-        names = sorted({str(name) for name in table.values()})
-        if any(Path(name).name != name for name in names):
-            raise RequestError(f"{index} is damaged: a name in it leaves the folder")
-        return tuple(folder / name for name in names)
-    if (folder / _WEIGHTS).is_file():
-        return (folder / _WEIGHTS,)
+    files = sharded_files(folder / _WEIGHTS)
+    if len(files) > 1 or files[0].is_file():
+        return files
     for pickle in _PICKLES:
         if (folder / pickle).is_file():
             raise RequestError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sortednet_cli.errors import RequestError
-from sortednet_cli.storage.files import replacing
+from sortednet_cli.storage.files import read_json, replacing, write_json
 
 _DTYPE_NAMES = {
     torch.float64: "F64",
@@ -31,6 +32,17 @@ _DTYPE_NAMES = {
 }
 
 
+_DTYPES = {name: dtype for dtype, name in _DTYPE_NAMES.items()}
+
+INDEX_SUFFIX = ".index.json"
+
+AT_ONCE = 1 << 24
+"""Bytes of a tensor that are held in memory while it is copied."""
+
+Blocks = Callable[[], Iterable[Tensor]]
+"""Gives a tensor in pieces along its first dimension, in order."""
+
+
 @dataclass(frozen=True)
 class TensorEntry:
     """A tensor to be written, whose values are asked for when their turn comes."""
@@ -38,25 +50,22 @@ class TensorEntry:
     name: str
     dtype: torch.dtype
     shape: tuple[int, ...]
-    load: Callable[[], Tensor]
+    blocks: Blocks
 
     @property
     def num_bytes(self) -> int:
-        size = self.dtype.itemsize
-        for count in self.shape:
-            size *= count
-        return size
+        return self.dtype.itemsize * math.prod(self.shape)
 
 
 def write_entries(path: Path, entries: Iterable[TensorEntry]) -> None:
-    """Write a safetensors file holding one tensor at a time in memory.
+    """Write a safetensors file holding a block of one tensor at a time in memory.
 
     The format is a length, a JSON header and the values in the header's order
     (https://github.com/huggingface/safetensors, section Format). Larger elements come
     first so that every tensor is aligned to its element size.
     """
     ordered = sorted(entries, key=lambda entry: (-entry.dtype.itemsize, entry.name))
-    header: dict[str, Any] = {}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
     for entry in ordered:
         span = [position, position + entry.num_bytes]
@@ -72,15 +81,67 @@ def write_entries(path: Path, entries: Iterable[TensorEntry]) -> None:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for entry in ordered:
-            values = entry.load().detach().cpu().contiguous()
-            assert tuple(values.shape) == entry.shape and values.dtype == entry.dtype, entry.name
-            file.write(values.flatten().view(torch.uint8).numpy().data)
+            start = file.tell()
+            for block in entry.blocks():
+                values = block.detach().cpu().contiguous()
+                assert values.dtype == entry.dtype, entry.name
+                file.write(values.flatten().view(torch.uint8).numpy().data)
+            assert file.tell() - start == entry.num_bytes, entry.name
+
+
+def write_shards(path: Path, entries: Iterable[TensorEntry], most_bytes: int) -> tuple[Path, ...]:
+    """Write a safetensors file, or several with an index if it were larger than `most_bytes`.
+
+    Names and index are those of the stock layout: `model-00001-of-00002.safetensors` and
+    `model.safetensors.index.json` for `model.safetensors`.
+
+    Returns:
+        The files written, without the index.
+    """
+    shards: list[list[TensorEntry]] = [[]]
+    for entry in entries:
+        used = sum(other.num_bytes for other in shards[-1])
+        if shards[-1] and used + entry.num_bytes > most_bytes:
+            shards.append([])
+        shards[-1].append(entry)
+    if len(shards) == 1:
+        write_entries(path, shards[0])
+        return (path,)
+    weight_map: dict[str, str] = {}
+    files: list[Path] = []
+    for number, shard in enumerate(shards, start=1):
+        file = path.with_stem(f"{path.stem}-{number:05d}-of-{len(shards):05d}")
+        write_entries(file, shard)
+        files.append(file)
+        weight_map |= {entry.name: file.name for entry in shard}
+    total = sum(entry.num_bytes for shard in shards for entry in shard)
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    write_json(path.with_name(path.name + INDEX_SUFFIX), index)
+    return tuple(files)
+
+
+def sharded_files(path: Path) -> tuple[Path, ...]:
+    """The files that hold what `path` would: those its index names, or `path` itself.
+
+    Raises:
+        RequestError: the index is damaged.
+    """
+    index = path.with_name(path.name + INDEX_SUFFIX)
+    if not index.is_file():
+        return (path,)
+    table = read_json(index).get("weight_map")
+    if not isinstance(table, dict) or not table:
+        raise RequestError(f"{index} is damaged: it has no weight_map")
+    names = sorted({str(name) for name in table.values()})
+    if any(Path(name).name != name for name in names):
+        raise RequestError(f"{index} is damaged: a name in it leaves the folder")
+    return tuple(path.with_name(name) for name in names)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors that are in memory."""
     entries = [
-        TensorEntry(name, tensor.dtype, tuple(tensor.shape), partial(_same, tensor))
+        TensorEntry(name, tensor.dtype, tuple(tensor.shape), partial(_whole, tensor))
         for name, tensor in tensors.items()
     ]
     write_entries(path, entries)
@@ -90,53 +151,91 @@ class TensorSlices(Protocol):
     """One stored tensor, of which parts can be read."""
 
     def get_shape(self) -> list[int]: ...
+    def get_dtype(self) -> str: ...
     def __getitem__(self, index: tuple[slice, ...]) -> Tensor: ...
 
 
-class TensorFile:
-    """An open safetensors file; values are read when asked for."""
+class TensorFiles:
+    """Open safetensors files that hold tensors together; values are read when asked for."""
 
-    def __init__(self, path: Path, handle: Any) -> None:
-        self.path = path
-        self._handle = handle
-        self.names = frozenset(handle.keys())
+    def __init__(self, handles: Mapping[Path, Any]) -> None:
+        self._handles = handles
+        self._paths = {
+            name: path
+            for path, handle in handles.items()
+            for name in handle.keys()  # noqa: SIM118 (a handle cannot be iterated)
+        }
+        self.names = frozenset(self._paths)
 
     def slices(self, name: str) -> TensorSlices:
-        """Return a tensor to read parts of; RequestError if the file has none of that name."""
-        if name not in self.names:
-            raise RequestError(f"{self.path} does not belong here: it holds no tensor {name!r}")
-        result: TensorSlices = self._handle.get_slice(name)
+        """Return a tensor to read parts of; RequestError if no file has one of that name."""
+        result: TensorSlices = self._handles[self._path(name)].get_slice(name)
         return result
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Type of a tensor's elements; RequestError if it is none that is written here."""
+        found = self.slices(name).get_dtype()
+        if found not in _DTYPES:
+            raise RequestError(f"{self._path(name)}: {name} has the unknown type {found}")
+        return _DTYPES[found]
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> Tensor:
         """Read a tensor or a slice of it."""
         stored = self.slices(name)
         if index:
             return stored[index]
-        whole: Tensor = self._handle.get_tensor(name)
+        whole: Tensor = self._handles[self._path(name)].get_tensor(name)
         return whole
+
+    def blocks(self, name: str, shape: tuple[int, ...]) -> Iterator[Tensor]:
+        """Read the leading slice with that shape, in pieces along its first dimension.
+
+        The file is opened anew for every piece: pages of it that were read count as this
+        process's memory as long as it is mapped.
+        """
+        path, size = self._path(name), self.dtype(name).itemsize
+        rest = tuple(slice(0, count) for count in shape[1:])
+        rows = shape[0] if shape else 1
+        stored_row = size * math.prod(self.slices(name).get_shape()[1:])
+        step = max(1, AT_ONCE // max(1, stored_row))
+        for start in range(0, rows, step):
+            with safe_open(str(path), framework="pt") as handle:
+                if not shape:
+                    yield handle.get_tensor(name)
+                else:
+                    piece = slice(start, min(start + step, rows))
+                    yield handle.get_slice(name)[(piece, *rest)].clone()
+
+    def _path(self, name: str) -> Path:
+        if name not in self._paths:
+            folder = ", ".join(path.name for path in self._handles)
+            where = next(iter(self._handles)).parent
+            raise RequestError(f"{where} does not belong here: {folder} holds no tensor {name!r}")
+        return self._paths[name]
 
 
 @contextmanager
-def open_tensors(path: Path) -> Iterator[TensorFile]:
-    """Open a safetensors file.
+def open_tensors(*paths: Path) -> Iterator[TensorFiles]:
+    """Open safetensors files.
 
     Raises:
-        RequestError: it is missing, truncated, or no safetensors file.
+        RequestError: one is missing, truncated, or no safetensors file.
     """
-    try:
-        handle = safe_open(str(path), framework="pt")
-    except (OSError, SafetensorError) as error:
-        raise RequestError(f"{path} is damaged or no safetensors file: {error}") from error
-    with handle as opened:
-        yield TensorFile(path, opened)
+    with ExitStack() as stack:
+        handles = {}
+        for path in paths:
+            try:
+                handles[path] = stack.enter_context(safe_open(str(path), framework="pt"))
+            except (OSError, SafetensorError) as error:
+                raise RequestError(f"{path} is damaged or no safetensors file: {error}") from error
+        yield TensorFiles(handles)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a whole safetensors file; errors as `open_tensors`."""
-    with open_tensors(path) as file:
-        return {name: file.read(name) for name in sorted(file.names)}
+def read_tensors(*paths: Path) -> dict[str, Tensor]:
+    """Read whole safetensors files; errors as `open_tensors`."""
+    with open_tensors(*paths) as files:
+        return {name: files.read(name) for name in sorted(files.names)}
 
 
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
+def _whole(tensor: Tensor) -> Iterable[Tensor]:
+    return [tensor]
