@@ -33,7 +33,7 @@ GIGABYTE = 1_000_000_000
 SHARD_BYTES = 4 * GIGABYTE
 CONFIG = {
     "hidden_size": 4096,
-    "num_hidden_layers": 28,
+    "num_hidden_layers": 29,
     "num_attention_heads": 32,
     "num_key_value_heads": 32,
     "intermediate_size": 11008,
@@ -48,7 +48,7 @@ FACTS = {
     "bos_id": 1,
     "eos_id": 2,
 }
-"""LLaMA-7B with fewer layers: 28 of 32."""
+"""LLaMA-7B with fewer layers: 29 of 32."""
 
 WIDTH, DEPTH = 0.5, 14
 

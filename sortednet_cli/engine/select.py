@@ -29,9 +29,11 @@ def stored_rows(source: Source) -> list[Row]:
     """The rows scored when training ended, from the cheapest.
 
     Raises:
-        RequestError: one has no score.
+        RequestError: one has no score, or there are none.
     """
     rows = source.rows.values()
+    if not rows:
+        raise RequestError(f"{source.path} has no scores: no training of this tool wrote it")
     for row in rows:
         scores = row.metrics.get(SELECTION_SPLIT, {})
         if not {source.task.metric, "loss"} <= scores.keys():

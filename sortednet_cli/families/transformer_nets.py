@@ -191,7 +191,7 @@ def _stock_config(model_type: str, given: Config) -> Config:
         if unknown := sorted(set(given) - set(_known(model_type, given))):
             raise RequestError(f"model.config: {model_type} has no {listed(unknown)}")
         full = AutoConfig.for_model(model_type, **given).to_dict()
-    except (TypeError, ValueError, KeyError, StrictDataclassError) as error:
+    except (ArithmeticError, TypeError, ValueError, KeyError, StrictDataclassError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise RequestError(f"model.config: {model_type} refused it: {reason}") from error
     kept = {key: value for key, value in full.items() if key not in _NOT_OF_THE_MODEL}
@@ -225,7 +225,7 @@ def _check_sizes(config: Config, facts: Mapping[str, Any], num_positions: int) -
 
 def _head_size(config: Config) -> int:
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
-    if hidden % heads:
+    if heads < 1 or hidden < 1 or hidden % heads:
         raise RequestError(f"model.config: hidden_size {hidden} is no multiple of {heads} heads")
     return int(hidden // heads)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -98,7 +98,7 @@ AnyFormat = Annotated[
 
 
 class StoredRow(_Stored):
-    """One sub-model with its costs and scores."""
+    """One sub-model with its costs and scores; unscored if it was cut from a checkpoint."""
 
     axes: dict[str, AxisValue]
     params: NonNegativeInt
@@ -107,9 +107,17 @@ class StoredRow(_Stored):
 
     @model_validator(mode="after")
     def _scored(self) -> Self:
-        if self.metrics and not {"validation", "test"} <= self.metrics.keys():
+        if not {"validation", "test"} <= self.metrics.keys() and (self.metrics or self.must_score):
             raise ValueError("metrics need the parts validation and test")
         return self
+
+    must_score: ClassVar = False
+
+
+class ScoredRow(StoredRow):
+    """A row of a run's table."""
+
+    must_score: ClassVar = True
 
 
 class RunManifest(_Stored):
@@ -126,7 +134,7 @@ class RunManifest(_Stored):
 class RunTable(_Stored):
     """`frontier.json`."""
 
-    submodels: tuple[StoredRow, ...]
+    submodels: tuple[ScoredRow, ...]
 
 
 class ArtifactManifest(_Stored):

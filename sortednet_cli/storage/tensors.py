@@ -194,9 +194,12 @@ class TensorFiles:
         process's memory as long as it is mapped.
         """
         path, size = self._path(name), self.dtype(name).itemsize
+        stored = self.slices(name).get_shape()
+        if len(stored) != len(shape) or any(a < b for a, b in zip(stored, shape, strict=True)):
+            raise RequestError(f"{path} does not belong here: {name} {stored} holds no {shape}")
         rest = tuple(slice(0, count) for count in shape[1:])
         rows = shape[0] if shape else 1
-        stored_row = size * math.prod(self.slices(name).get_shape()[1:])
+        stored_row = size * math.prod(stored[1:])
         step = max(1, AT_ONCE // max(1, stored_row))
         for start in range(0, rows, step):
             with safe_open(str(path), framework="pt") as handle:

@@ -1,0 +1,184 @@
+"""What the nested network adds to training: steps against hand-written loops over plain modules.
+
+    python benchmarks/engine_cost.py
+
+For each network, in turn and on the same batches in memory:
+
+- `largest`: updates of the engine that train the largest sub-model alone, against a loop of
+  forward, loss, backward and optimizer over the stock module.
+- `sorted`: updates of the engine under the rule `sorted`, against the same loop over stock modules
+  of the very sizes that each update sampled (every one with an optimizer of its own, over its own
+  weights alone).
+
+Both sides use the same optimizer and precision. Writes benchmarks/results/engine_cost.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from harness import RandomPart, network_of, random_part, ratio, write
+from torch import nn
+
+from sortednet_cli.engine.optimizer import RootOptimizer, place
+from sortednet_cli.engine.source import task_of
+from sortednet_cli.engine.train import Position, Trainer
+from sortednet_cli.nesting import NestedNetwork, make_rule, quiet_first_backward
+from sortednet_cli.space import SubModel
+from sortednet_cli.spec import TrainSpec
+from sortednet_cli.tasks import Task
+
+
+@dataclass(frozen=True)
+class Case:
+    """A preset's network, trained on random batches of its inputs."""
+
+    name: str
+    preset: str
+    batch_size: int
+    overrides: tuple[str, ...] = ()
+    updates: int = 12
+
+
+CASES = [
+    Case("cPreResNet20", "cifar10-resnet", 128),
+    Case("MobileNetV2", "cifar10-mobilenetv2", 32),
+    Case("BERT", "sst2-bert", 4, ("model.config.num_hidden_layers=4", "space.depth=[1, 2, 3, 4]")),
+    Case("LLaMA", "gsm8k-llama", 4, ("space.ffn=[0.5, 1.0]",)),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=5, help="passes over the updates")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    quiet_first_backward()
+    result = {"cases": [measure(case, options.repeats) for case in CASES]}
+    write("engine_cost", result)
+    print(table(result))
+
+
+def table(result: dict[str, Any]) -> str:
+    """Ratios of times, the engine over native loops."""
+    rows = ["| network | largest | an epoch of `sorted` |", "| --- | --- | --- |"]
+    rows += [
+        f"| {case['name']} | {case['largest']:.3f} | {case['sorted']:.3f} |"
+        for case in result["cases"]
+    ]
+    return "\n".join(rows)
+
+
+def measure(case: Case, repeats: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": case.name, "preset": case.preset, "seconds": {}}
+    for kind, rule in (("largest", "single"), ("sorted", "sorted")):
+        overrides = [
+            *case.overrides,
+            f"train.rule={rule}",
+            "train.distill=false",
+            "train.accumulate=1",
+            f"train.batch_size={case.batch_size}",
+            "train.precision=fp32",
+        ]
+        spec, inputs, network = network_of(case.preset, overrides)
+        part = random_part(inputs, 4, case.batch_size, network.device)
+        seconds = race(network, spec.train, part, task_of(inputs), case.updates, repeats)
+        found["seconds"][kind] = seconds
+        found[kind] = ratio(seconds, "engine", "native")
+    return found
+
+
+@dataclass
+class Batches:
+    """As a data set gives batches of training, from memory and without end."""
+
+    train: RandomPart
+
+    def training_batches(self, start: int, **_: object) -> Iterator[Any]:
+        return itertools.islice(itertools.cycle(self.train.samples), start, None)
+
+    def batches_per_epoch(self, batch_size: int) -> int:
+        return len(self.train.samples)
+
+
+def race(
+    network: NestedNetwork,
+    spec: TrainSpec,
+    part: RandomPart,
+    task: Task,
+    updates: int,
+    repeats: int,
+) -> dict[str, list[float]]:
+    """Train the same sub-models on both sides, update by update in turn; sums of each pass."""
+    endless = spec.model_copy(update={"updates": 1 << 30, "epochs": None})
+    rule = make_rule(endless, network.space)
+    data: Any = Batches(part)
+    optimizer = RootOptimizer(network, endless)
+    trainer = Trainer(network, task, rule, data, optimizer, endless)
+    running = trainer.updates(Position(), lambda: False)
+    natives: dict[SubModel, Callable[[Any], None]] = {}
+    batches = data.training_batches(0)
+    for _ in range(2):
+        (submodel,) = next(running).submodels
+        native_step(network, submodel, task, endless)(next(batches))
+    seconds: dict[str, list[float]] = {"engine": [], "native": []}
+    for _ in range(repeats):
+        total = dict.fromkeys(seconds, 0.0)
+        for _ in range(updates):
+            start = time.perf_counter()
+            (submodel,) = next(running).submodels
+            total["engine"] += time.perf_counter() - start
+            if submodel not in natives:
+                natives[submodel] = native_step(network, submodel, task, endless)
+                natives[submodel](next(batches))  # the first step makes the optimizer's state
+            batch = next(batches)
+            start = time.perf_counter()
+            natives[submodel](batch)
+            total["native"] += time.perf_counter() - start
+        for kind, value in total.items():
+            seconds[kind].append(value)
+    return seconds
+
+
+def native_step(
+    network: NestedNetwork, submodel: SubModel, task: Task, spec: TrainSpec
+) -> Callable[[Any], None]:
+    """A step of the loop that anyone would write for the stock module."""
+    module: nn.Module = copy.deepcopy(network.standalone(submodel))
+    place(module, network.device, spec.channels_last).train()
+    weights = [p for p in module.parameters() if p.ndim >= 2]
+    others = [p for p in module.parameters() if p.ndim < 2]
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "weight_decay": spec.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    optimizer: torch.optim.Optimizer
+    if spec.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(groups, lr=spec.lr, fused=True)
+    else:
+        optimizer = torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=True)
+
+    def step(batch: Any) -> None:
+        inputs, targets = batch
+        optimizer.zero_grad(set_to_none=False)
+        outputs = module(**inputs).logits if isinstance(inputs, dict) else module(inputs)
+        loss = task.loss(outputs.flatten(0, -2), targets.flatten())
+        loss.backward()
+        if spec.clip is not None:
+            nn.utils.clip_grad_norm_(module.parameters(), spec.clip)
+        optimizer.step()
+        float(loss)
+
+    return step
+
+
+if __name__ == "__main__":
+    main()
