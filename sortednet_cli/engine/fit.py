@@ -28,8 +28,8 @@ from sortednet_cli.engine.source import (
     task_of,
 )
 from sortednet_cli.engine.table import Row
-from sortednet_cli.engine.train import Position, Trainer, Update
-from sortednet_cli.engine.trouble import check_weights
+from sortednet_cli.engine.train import SMALLER, Position, Trainer, Update
+from sortednet_cli.engine.trouble import check_weights, enough_memory
 from sortednet_cli.errors import RequestError, SortednetError
 from sortednet_cli.families import (
     Family,
@@ -170,7 +170,8 @@ class Fit:
             WorkError: training diverged, or the run's folder cannot be written.
         """
         quiet_first_backward()
-        trainer, start, seconds = self._prepare()
+        with enough_memory("the root network and its gradient", SMALLER):
+            trainer, start, seconds = self._prepare()
         clock = time.monotonic() - seconds
         yield from self._train(trainer, start, clock, stopped)
         seconds = time.monotonic() - clock

@@ -13,7 +13,7 @@ from sortednet_cli.data import Batch, Dataset
 from sortednet_cli.engine.chunks import chunks
 from sortednet_cli.engine.optimizer import RootOptimizer, learning_rate
 from sortednet_cli.engine.processes import ALONE, Processes
-from sortednet_cli.engine.trouble import LossWatch, Part, enough_memory
+from sortednet_cli.engine.trouble import LossWatch, Part, enough_memory, pass_of
 from sortednet_cli.families import Inputs
 from sortednet_cli.nesting import NestedNetwork, Rule, Share
 from sortednet_cli.seeds import stream_seed
@@ -21,6 +21,7 @@ from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
 from sortednet_cli.tasks import Task
 
+SMALLER = "take a smaller model.config, or more memory"
 _LOWER = "lower train.batch_size and raise train.accumulate as much, or take train.precision=bf16"
 
 
@@ -174,11 +175,11 @@ class Trainer:
         largest = self.network.space.largest
         teacher: list[Tensor] = []
         if self.spec.distill and shares[0][0] != largest:
-            with enough_memory([largest], len(targets), _LOWER):
+            with enough_memory(pass_of([largest], len(targets)), _LOWER):
                 teacher = self._teach(largest, inputs, targets)
         parts = []
         for group in self.network.groups(list(weights)):
-            with enough_memory(group, len(targets), _LOWER):
+            with enough_memory(pass_of(group, len(targets)), _LOWER):
                 losses = self._pass(group, weights, batch, teacher)
             parts += [Part(s, number, loss) for s, loss in zip(group, losses, strict=True)]
         return parts
@@ -244,7 +245,8 @@ class Trainer:
         touched: set[str] = set()
         for submodel in drawn:
             touched |= self.network.plan(submodel).sources
-        self.optimizer.step(touched, lr)
+        with enough_memory("the optimizer's state", SMALLER):
+            self.optimizer.step(touched, lr)
 
     def _autocast(self) -> torch.autocast:
         kind = self.network.device.type

@@ -81,18 +81,21 @@ def check_weights(network: NestedNetwork, update: int) -> None:
 
 
 @contextmanager
-def enough_memory(group: Sequence[SubModel], batch_size: int, advice: str) -> Iterator[None]:
-    """Tell which sub-model had too little memory, how much it wanted, and what to lower."""
+def enough_memory(user: str, advice: str) -> Iterator[None]:
+    """Tell who had too little memory, how much it wanted, and what to lower."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         reason = _lack(error)
         if reason is None:
             raise
-        others = f" (with {len(group) - 1} more depths)" if len(group) > 1 else ""
-        raise WorkError(
-            f"out of memory: {group[0]}{others} on {batch_size} samples: {reason}; {advice}"
-        ) from error
+        raise WorkError(f"out of memory: {user}: {reason}; {advice}") from error
+
+
+def pass_of(group: Sequence[SubModel], num_samples: int) -> str:
+    """Name the pass that serves a group, for a message."""
+    others = f" (with {len(group) - 1} more depths)" if len(group) > 1 else ""
+    return f"{group[0]}{others} on {num_samples} samples"
 
 
 def _lack(error: BaseException) -> str | None:

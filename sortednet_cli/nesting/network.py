@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -60,9 +61,10 @@ class NestedNetwork:
         self.gradient_buffers: list[Tensor] = []
         self._tensors = named_tensors(module)
         self._modules: dict[SubModel, nn.Module] = {}
+        self._shared: dict[SubModel, list[tuple[str, nn.Parameter, Tensor, Tensor]]] = {}
         self._plans: dict[SubModel, SlicePlan] = {}
 
-    @property
+    @cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
         """The root's parameters by name, tied ones once."""
         return dict(self.module.named_parameters())
@@ -161,19 +163,18 @@ class NestedNetwork:
         Cheap (pointers alone), and worth it: `zero_grad(set_to_none)`, `.to(device)` or
         re-typing a view parts it from the root without a word.
         """
-        views = dict(self.at(submodel).named_parameters())
-        for name, piece in self.plan(submodel).slices.items():
-            view = views.get(name)
-            if view is None:
-                continue
-            assert view.data_ptr() == self._tensors[piece.source].data_ptr(), name
+        if submodel not in self._shared:
+            self.at(submodel)
+        for name, view, whole, gradient in self._shared[submodel]:
+            assert view.data_ptr() == whole.data_ptr(), name
             assert view.grad is not None, name
-            assert view.grad.data_ptr() == self.gradients[piece.source].data_ptr(), name
+            assert view.grad.data_ptr() == gradient.data_ptr(), name
 
     def _build(self, submodel: SubModel) -> nn.Module:
         module = build_skeleton(self.family, self.family.shrink(submodel))
         plan = self.plan(submodel)
         made: dict[int, nn.Parameter] = {}
+        shared = self._shared[submodel] = []
         for name, piece in plan.slices.items():
             owner, leaf = _owner(module, name)
             old = getattr(owner, leaf)
@@ -184,7 +185,10 @@ class NestedNetwork:
             if id(old) not in made:
                 made[id(old)] = nn.Parameter(view, requires_grad=old.requires_grad)
                 if piece.source in self.gradients:
-                    made[id(old)].grad = self.gradients[piece.source][piece.index]
+                    gradient = self.gradients[piece.source]
+                    made[id(old)].grad = gradient[piece.index]
+                    whole = self._tensors[piece.source]
+                    shared.append((name, made[id(old)], whole, gradient))
             setattr(owner, leaf, made[id(old)])
         self._fill_buffers(module, submodel, plan)
         return module.train(self.module.training)

@@ -1,0 +1,158 @@
+"""What goes wrong in the middle of a training: one message, and the last good state kept."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from sortednet_cli.engine.fit import Finished, Fit, Interrupted
+from sortednet_cli.engine.trouble import enough_memory, pass_of
+from sortednet_cli.errors import WorkError
+from sortednet_cli.space import SubModel
+from sortednet_cli.spec import load_preset
+from sortednet_cli.storage.checkpoint import load_checkpoint
+from sortednet_cli.storage.run import RunFolder
+from sortednet_cli.tasks import Classification
+from tests.commands import TINY, command, environment, refused
+
+CPU = torch.device("cpu")
+SETTINGS = [word.removeprefix("--set=") for word in TINY[1:]]
+
+
+def _fit(path: Path, *overrides: str) -> Fit:
+    return Fit.create(path, load_preset("digits-resnet", [*SETTINGS, *overrides]), CPU)
+
+
+@pytest.fixture
+def spoilt(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Losses of these calls, counted from 0, are no numbers."""
+    calls: list[int] = []
+    bad: list[int] = []
+    plain = Classification.loss
+
+    def loss(self: Classification, logits: Tensor, *others: Tensor | None) -> Tensor:
+        calls.append(len(calls))
+        found = plain(self, logits, *others)
+        return found * math.nan if calls[-1] in bad else found
+
+    monkeypatch.setattr(Classification, "loss", loss)
+    return bad
+
+
+def test_a_loss_that_is_no_number_names_its_origin(tmp_path: Path, spoilt: list[int]) -> None:
+    """Update 5 of 6, its second micro-batch; the checkpoint of update 4 is the last."""
+    spoilt.append(9)
+    settings = ("train.updates=6", "train.accumulate=2", "train.checkpoint_minutes=0.00001")
+    fit = _fit(tmp_path / "run", *settings, "train.log_every=1")
+    with pytest.raises(WorkError, match=r"update 5: w\S+ on training batch 9") as error:
+        list(fit.events())
+    lines = fit.run.metrics.read_text().splitlines()
+    assert json.loads(lines[-1])["update"] == 4
+    saved = load_checkpoint(fit.run)
+    assert saved is not None
+    assert saved.update == 4
+    assert all(bool(torch.isfinite(t).all()) for t in saved.weights.values())
+    assert "lower train.lr" in str(error.value)
+
+
+def test_some_bad_losses_are_passed_over(tmp_path: Path, spoilt: list[int]) -> None:
+    """Their updates change nothing; one more than allowed ends the training."""
+    spoilt += [1, 3]
+    settings = ("train.updates=6", "train.log_every=1", "train.weight_decay=0.1")
+    fit = _fit(tmp_path / "run", *settings, "train.max_nonfinite=3")
+    assert isinstance(list(fit.events())[-1], Finished)
+    losses = [json.loads(line)["loss"] for line in fit.run.metrics.read_text().splitlines()]
+    assert [loss is None for loss in losses] == [False, True, False, True, False, False]
+    spoilt[:] = [6 + 1, 6 + 3]  # calls are counted on, and scoring makes none
+    again = _fit(tmp_path / "again", *settings, "train.max_nonfinite=2")
+    with pytest.raises(WorkError, match=r"update 4: .* after 1 that were passed over"):
+        list(again.events())
+
+
+def test_an_update_with_a_bad_loss_changes_no_weight(tmp_path: Path, spoilt: list[int]) -> None:
+    spoilt.append(2)
+    fit = _fit(tmp_path / "run", "train.updates=3", "train.max_nonfinite=2", "train.log_every=1")
+    trainer, start, _ = fit._prepare()
+    states = []
+    for _ in trainer.updates(start, lambda: False):
+        states.append({n: p.detach().clone() for n, p in trainer.network.parameters.items()})
+    assert any(not torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert all(torch.equal(states[1][name], states[2][name]) for name in states[0])
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        (64, r"out of memory: w\S+ on 1000 samples: .*; lower train.batch_size"),
+        (1024, r"out of memory: the root network and its gradient: .*; take a smaller"),
+    ],
+)
+def test_out_of_memory_names_what_had_too_little(
+    tmp_path: Path, channels: int, message: str
+) -> None:
+    """In a process that may have little more address space than its imports take."""
+    script = (
+        "import resource, sys; from pathlib import Path\n"
+        "import torch, torchvision, sortednet_cli.engine.fit\n"
+        "from sortednet_cli.cli.main import run\n"
+        "torch.nn.Conv2d(8, 8, 3)(torch.ones(2, 8, 9, 9)).sum().backward()\n"
+        "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (250 << 20), -1))\n"
+        "sys.exit(run(sys.argv[1:]))\n"
+    )
+    big = tmp_path / "big"
+    words = ["train", *TINY, f"--set=model.config.channels=[{channels}]"]
+    found = subprocess.run(
+        [sys.executable, "-c", script, *words, "--set=train.batch_size=1000", "--out", str(big)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+    )
+    assert found.returncode == 1, found
+    assert found.stderr.count("error:") == 1, found
+    assert "Traceback" not in found.stderr
+    assert re.search(message, found.stderr), found
+    assert not RunFolder.open(big).finished
+
+
+def test_resuming_under_another_search_space_is_refused(tmp_path: Path) -> None:
+    fit = _fit(tmp_path / "run", "train.updates=3", "train.log_every=1")
+    with pytest.raises(Interrupted):
+        list(fit.events(lambda: fit.run.metrics.stat().st_size > 0))
+    spec = fit.run.path / "spec.toml"
+    text = spec.read_text()
+    assert "0.5" in text
+    spec.write_text(text.replace("0.5,", "0.75,", 1))
+    done = command("train", "--resume", fit.run.path)
+    refused(done, 2, "another search space", "[0.5, 1]")
+    spec.write_text(text)
+    assert command("train", "--resume", fit.run.path, "--quiet").code == 0
+
+
+def test_devices_that_are_not_there(tmp_path: Path) -> None:
+    for device in ("cuda:7", "tpu", "mps:9"):
+        done = command("train", *TINY, "--device", device, "--out", tmp_path / "run")
+        refused(done, 2, "--device", device)
+        assert not (tmp_path / "run").exists()
+
+
+def test_only_what_an_allocator_says_is_about_memory() -> None:
+    user = pass_of([SubModel.of({"width": 1.0})], 2)
+    with pytest.raises(RuntimeError, match="shapes"), enough_memory(user, "lower it"):
+        raise RuntimeError("shapes do not fit")
+    said = "CUDA out of memory. Tried to allocate 2 GiB. GPU 0 is full. If reserved ..."
+    with pytest.raises(WorkError) as error, enough_memory(user, "lower it"):
+        raise torch.OutOfMemoryError(said)
+    assert str(error.value) == (
+        "out of memory: w1 on 2 samples: Tried to allocate 2 GiB. GPU 0 is full; lower it"
+    )
