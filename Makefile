@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean
 
 # Train the embedded default, score it, draw its frontier, cut one sub-model out, load it back.
 demo: $(VENV)/installed
@@ -16,6 +16,15 @@ test: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+
+# Every speed figure again: about half an hour on one core, and 17 GB of room in BENCH.
+BENCH ?= bench
+bench: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/shared_prefixes.py
+	$(BIN)/python benchmarks/engine_cost.py
+	$(BIN)/python benchmarks/data_rate.py
+	$(BIN)/python benchmarks/soft_cost.py
+	$(BIN)/python benchmarks/big_extract.py --folder $(BENCH)
 
 $(VENV)/installed: pyproject.toml
 	@echo "installing into $(VENV): torch is large, this takes minutes"
@@ -30,4 +39,4 @@ $(VENV)/installed-dev: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) demo bench build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

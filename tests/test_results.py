@@ -18,12 +18,38 @@ ROOT = Path(__file__).parents[1]
         ("digits_160.py", "digits_160.json", "docs/recipes.md"),
         ("soft_cost.py", "soft_cost.json", "docs/recipes.md"),
         ("cifar10_resnet.py", "cifar10_resnet.json", "docs/recipes.md"),
+        ("shared_prefixes.py", "shared_prefixes.json", "docs/speed.md"),
+        ("engine_cost.py", "engine_cost.json", "docs/speed.md"),
+        ("data_rate.py", "data_rate.json", "docs/speed.md"),
+        ("big_extract.py", "big_extract.json", "docs/speed.md"),
     ],
 )
-def test_a_table_is_what_its_script_prints(script: str, results: str, page: str) -> None:
+def test_a_table_is_what_its_script_prints(
+    script: str, results: str, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     result = json.loads((ROOT / "benchmarks" / "results" / results).read_text(encoding="utf-8"))
     table = runpy.run_path(str(ROOT / "benchmarks" / script))["table"]
     assert table(result) in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_the_claims_on_speed() -> None:
+    """Sharing costs at most a fifth over native modules; the engine 3% on the largest."""
+    results = {
+        name: json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+        for name in ("shared_prefixes", "engine_cost", "data_rate", "big_extract")
+    }
+    shared = results["shared_prefixes"]["cases"]
+    assert all(case["of_native"] <= 1.2 for case in shared)
+    assert max(case["gain"] for case in shared) >= 5
+    assert all(case["largest"] <= 1.03 for case in results["engine_cost"]["cases"])
+    rates = results["data_rate"]["rates"]
+    assert all(rates["pipeline"] >= 5 * rate for n, rate in rates.items() if n != "pipeline")
+    big = results["big_extract"]
+    assert big["checkpoint_bytes"] >= 12e9
+    assert big["peak_mib"] <= 500
+    assert big["speed_of_copying"] >= 0.5
+    assert big["plan_seconds"] < 5
 
 
 def test_the_claim_on_digits() -> None:
