@@ -16,7 +16,16 @@ from safetensors.torch import load_file
 from tests.commands import TINY, command, environment, listing, shell, start
 
 COMMANDS = ("train", "eval", "frontier", "extract", "presets", "info")
-HEAVY = ("torch", "torchvision", "numpy", "matplotlib", "sklearn")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "numpy",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "sklearn",
+)
 ROW_KEYS = {
     "name",
     "axes",
@@ -286,9 +295,12 @@ def test_light_commands_import_nothing_heavy(home: Path) -> None:
         ["train", "--preset=digits-resnet", "--set=train.nope=1"],
         ["eval", "--width=x"],
         ["frontier", "--plot=a.jpg"],
+        ["info"],
         ["info", "runs/digits-resnet"],
+        ["info", "cut"],
         ["info", "nowhere"],
     ]
+    document("extract", "--width=0.5", "--depth=1", "--out=cut")
     script = (
         "import json, sys; from sortednet_cli.cli.main import run\n"
         "for arguments in json.loads(sys.argv[1]):\n"

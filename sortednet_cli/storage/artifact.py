@@ -10,7 +10,7 @@ from sortednet_cli.errors import RequestError
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.storage.files import read_json
 from sortednet_cli.storage.manifest import ArtifactManifest, check, check_format, check_rows
-from sortednet_cli.storage.tensors import sharded_files
+from sortednet_cli.storage.shards import sharded_files
 
 MANIFEST = "sortednet.json"
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.storage.files import read_json
-from sortednet_cli.storage.tensors import read_tensors, sharded_files
+from sortednet_cli.storage.shards import sharded_files
+from sortednet_cli.storage.tensors import read_tensors
 
 _PACKAGE = "package:"
 _WEIGHTS = "model.safetensors"

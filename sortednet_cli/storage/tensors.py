@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sortednet_cli.errors import RequestError
-from sortednet_cli.storage.files import read_json, replacing, write_json
+from sortednet_cli.storage.files import replacing, write_json
+from sortednet_cli.storage.shards import INDEX_SUFFIX
 
 _DTYPE_NAMES = {
     torch.float64: "F64",
@@ -33,8 +34,6 @@ _DTYPE_NAMES = {
 
 
 _DTYPES = {name: dtype for dtype, name in _DTYPE_NAMES.items()}
-
-INDEX_SUFFIX = ".index.json"
 
 AT_ONCE = 1 << 24
 """Bytes of a tensor that are held in memory while it is copied."""
@@ -118,24 +117,6 @@ def write_shards(path: Path, entries: Iterable[TensorEntry], most_bytes: int) ->
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     write_json(path.with_name(path.name + INDEX_SUFFIX), index)
     return tuple(files)
-
-
-def sharded_files(path: Path) -> tuple[Path, ...]:
-    """The files that hold what `path` would: those its index names, or `path` itself.
-
-    Raises:
-        RequestError: the index is damaged.
-    """
-    index = path.with_name(path.name + INDEX_SUFFIX)
-    if not index.is_file():
-        return (path,)
-    table = read_json(index).get("weight_map")
-    if not isinstance(table, dict) or not table:
-        raise RequestError(f"{index} is damaged: it has no weight_map")
-    names = sorted({str(name) for name in table.values()})
-    if any(Path(name).name != name for name in names):
-        raise RequestError(f"{index} is damaged: a name in it leaves the folder")
-    return tuple(path.with_name(name) for name in names)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

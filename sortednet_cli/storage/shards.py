@@ -1,0 +1,31 @@
+"""Which files hold weights together: the stock layout of one file, or of shards with an index.
+
+Knows names alone, and no torch: what a folder is can be told without it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sortednet_cli.errors import RequestError
+from sortednet_cli.storage.files import read_json
+
+INDEX_SUFFIX = ".index.json"
+
+
+def sharded_files(path: Path) -> tuple[Path, ...]:
+    """The files that hold what `path` would: those its index names, or `path` itself.
+
+    Raises:
+        RequestError: the index is damaged.
+    """
+    index = path.with_name(path.name + INDEX_SUFFIX)
+    if not index.is_file():
+        return (path,)
+    table = read_json(index).get("weight_map")
+    if not isinstance(table, dict) or not table:
+        raise RequestError(f"{index} is damaged: it has no weight_map")
+    names = sorted({str(name) for name in table.values()})
+    if any(Path(name).name != name for name in names):
+        raise RequestError(f"{index} is damaged: a name in it leaves the folder")
+    return tuple(path.with_name(name) for name in names)
