@@ -28,6 +28,17 @@ class WorkError(SortednetError):
     exit_code = 1
 
 
+def plain(text: str) -> str:
+    """A text for a terminal: what it would obey and what cannot be seen, as escapes.
+
+    Names and contents of files that others made come into messages, and a terminal takes some
+    characters for orders. Line breaks stay.
+    """
+    return "".join(
+        char if char == "\n" or char.isprintable() else ascii(char)[1:-1] for char in text
+    )
+
+
 def listed(values: Iterable[object]) -> str:
     """Render legal values for an error message: `0.25, 0.5, 1`."""
     return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)

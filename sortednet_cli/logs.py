@@ -6,8 +6,16 @@ import logging
 import sys
 
 from sortednet_cli import launch
+from sortednet_cli.errors import plain
 
 logger = logging.getLogger("sortednet")
+
+
+class _PlainFormatter(logging.Formatter):
+    """Keeps a file's name or content from giving the terminal orders."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record))
 
 
 def configure(verbosity: int) -> None:
@@ -19,7 +27,7 @@ def configure(verbosity: int) -> None:
     if launch.rank():
         level = logging.CRITICAL
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_PlainFormatter("%(message)s"))
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False

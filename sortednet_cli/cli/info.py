@@ -9,7 +9,7 @@ import typer
 
 from sortednet_cli.cli import options
 from sortednet_cli.cli.render import print_json
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, plain
 from sortednet_cli.space import SearchSpace, SubModel, format_count
 
 
@@ -39,7 +39,7 @@ def info(
             slices = {name: [p.source, list(p.shape)] for name, p in found.slices.items()}
             print_json({"slices": slices, "statistics": found.statistics, "digest": found.digest})
         else:
-            typer.echo(str(found))
+            typer.echo(plain(str(found)))
         return
     from sortednet_cli.storage.artifact import ArtifactFolder
 
@@ -50,7 +50,7 @@ def info(
     else:
         width_of_key = max(map(len, facts))
         for key, value in facts.items():
-            typer.echo(f"{key:<{width_of_key}}  {_shown(value)}")
+            typer.echo(f"{key:<{width_of_key}}  {plain(_shown(value))}")
 
 
 def _run(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from sortednet_cli.cli.generate import generate
 from sortednet_cli.cli.info import info
 from sortednet_cli.cli.presets import presets
 from sortednet_cli.cli.train import train
-from sortednet_cli.errors import SortednetError
+from sortednet_cli.errors import SortednetError, WorkError, plain
 
 # Newer typer brings its own copy of click, older uses the installed one; both export this class
 # alone of its errors; all that a wrong command line can raise is of the class above it.
@@ -65,15 +66,17 @@ def run(arguments: Sequence[str]) -> int:
     closes the pipe has what they wanted: that ends quietly with 0.
     """
     try:
-        result = app(args=list(arguments), prog_name="sortednet", standalone_mode=False)
+        result = _within_memory(arguments)
         sys.stdout.flush()
     except _UsageError as error:
         if _talks:
-            error.show()
+            shown = io.StringIO()
+            error.show(shown)
+            sys.stderr.write(plain(shown.getvalue()))
         return 2
     except SortednetError as error:
         if _talks if error.told_here is None else error.told_here:
-            sys.stderr.write(f"error: {error}\n")
+            sys.stderr.write(f"error: {plain(str(error))}\n")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         if _talks:
@@ -87,6 +90,14 @@ def run(arguments: Sequence[str]) -> int:
             return _leave_pipe()
         raise
     return result if isinstance(result, int) else 0
+
+
+def _within_memory(arguments: Sequence[str]) -> object:
+    """Run a command; WorkError if it needs more memory than there is, and nobody said for what."""
+    try:
+        return app(args=list(arguments), prog_name="sortednet", standalone_mode=False)
+    except MemoryError as error:
+        raise WorkError("out of memory: this process may have no more of it") from error
 
 
 def _leave_pipe() -> int:

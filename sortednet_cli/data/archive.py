@@ -19,6 +19,9 @@ from sortednet_cli.errors import RequestError
 MAX_MEMBERS = 5_000_000
 MAX_TOTAL = 200 * 2**30
 MAX_MEMBER = 256 * 2**20
+# Images hardly get smaller once more: an archive that grows like this is there to fill a machine.
+MAX_GROWTH = 200
+FREE_GROWTH = 2**30
 _COMPRESSIONS: dict[bytes, Callable[[IO[bytes]], object]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
@@ -53,6 +56,7 @@ def read_images(path: Path, folders: set[str]) -> Iterator[tuple[str, bytes]]:
     """
     seen: set[str] = set()
     total = 0
+    most = max(FREE_GROWTH, MAX_GROWTH * path.stat().st_size)
     with _tar(path) as tar:
         for count, member in enumerate(iter(tar.next, None), start=1):
             name = _checked_name(path, member)
@@ -61,6 +65,10 @@ def read_images(path: Path, folders: set[str]) -> Iterator[tuple[str, bytes]]:
                 raise RequestError(
                     f"{path.name}: more than {MAX_MEMBERS:,} members or"
                     f" {MAX_TOTAL // 2**30} GiB, at {name}"
+                )
+            if total > most:
+                raise RequestError(
+                    f"{path.name}: it unpacks to more than {MAX_GROWTH} times its size, at {name}"
                 )
             # tarfile keeps every member it has met; nothing here looks back.
             tar.members.clear()  # type: ignore[attr-defined]

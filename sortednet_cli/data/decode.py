@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,8 @@ from sortednet_cli.errors import RequestError
 Pixels = NDArray[np.uint8]
 # Of a file's header, before anything is decoded: 64 million pixels are 200 MB of RGB.
 MAX_PIXELS = 64_000_000
+# Told as an error of the file; pillow's own bound lies above this one.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 _DEEP_MODES = frozenset(("I", "F", "I;16", "I;16L", "I;16B", "I;16N"))
 _WINDOW = 8
 _CHUNK = 128

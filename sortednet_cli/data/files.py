@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sortednet_cli.data.archive import read_images
+from sortednet_cli.bounded import read_bounded
+from sortednet_cli.data.archive import MAX_MEMBER, read_images
 from sortednet_cli.data.cache import Decoded, cached
 from sortednet_cli.data.decode import Decoder, Pixels, image_size, in_threads, square_size
 from sortednet_cli.data.tree import Layout, Sample, lay_out, list_folder
@@ -117,7 +118,7 @@ class FolderTree:
 def read_file(root: Path, name: str) -> bytes:
     """Read one file of a tree, or raise RequestError naming it."""
     try:
-        return (root / name).read_bytes()
+        return read_bounded(root / name, MAX_MEMBER)
     except OSError as error:
         raise RequestError(f"{name} cannot be read: {error.strerror}") from error
 

@@ -23,6 +23,9 @@ PART_FOLDERS: dict[str, PartName] = {
     "validation": "validation",
     "test": "test",
 }
+MAX_FILES = 5_000_000
+MAX_LEVELS = 64
+"""Folders inside one another: links may make a few folders look like very many."""
 # Left by macOS in archives; holds no images of its own.
 _IGNORED_FOLDERS = frozenset(("__MACOSX",))
 
@@ -61,6 +64,10 @@ def list_folder(root: Path) -> tuple[list[str], list[str]]:
     folders: list[str] = []
 
     def walk(folder: Path, prefix: str, ancestors: frozenset[str]) -> None:
+        if len(ancestors) > MAX_LEVELS:
+            raise RequestError(f"{root}: folders lie more than {MAX_LEVELS} levels deep")
+        if len(images) + len(folders) > MAX_FILES:
+            raise RequestError(f"{root} holds more than {MAX_FILES:,} files and folders")
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             name = prefix + entry.name
             if entry.is_dir():

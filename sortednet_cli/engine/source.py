@@ -16,7 +16,7 @@ from sortednet_cli.decoding import Decoder
 from sortednet_cli.engine.optimizer import place
 from sortednet_cli.engine.table import Metrics, Row
 from sortednet_cli.errors import RequestError, listed
-from sortednet_cli.families import Family, Root, open_family
+from sortednet_cli.families import Config, Family, Root, open_family
 from sortednet_cli.nesting import (
     NestedNetwork,
     SlicePlan,
@@ -37,7 +37,7 @@ from sortednet_cli.storage.manifest import (
     StoredTextFormat,
 )
 from sortednet_cli.storage.run import RunFolder
-from sortednet_cli.storage.tensors import open_tensors, read_tensors
+from sortednet_cli.storage.tensors import TensorFiles, open_tensors, read_tensors
 from sortednet_cli.tasks import Task, make_task
 
 CAUSAL = ("causal-lm", "answers")
@@ -148,12 +148,19 @@ class LoadedRun(Source):
         return plan_from_root(self.family, submodel)
 
     def network(self, device: torch.device | str = "cpu") -> NestedNetwork:
+        check_weights(self.family, self.family.root.config, self.weight_files)
         module = init_network(self.family, seed=0)
         load_weights(module, self.weight_files)
-        stored = read_statistics(RunFolder(self.path).statistics)
+        stored = read_statistics(RunFolder(self.path).statistics, self._most_statistics())
         self._check_statistics(stored)
         place(module.eval(), torch.device(device), channels_last=False)
         return NestedNetwork(self.family, self.space, module, stored)
+
+    def _most_statistics(self) -> int:
+        """Bytes that the statistics of all sub-models have at most."""
+        skeleton = build_skeleton(self.family, self.family.shrink(self.space.largest))
+        buffers = dict(skeleton.named_buffers())
+        return len(self.space) * sum(buffers[name].nbytes for name in statistic_names(skeleton))
 
     def _check_statistics(self, stored: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
         """RequestError unless there are statistics for each sub-model; two are looked into."""
@@ -190,7 +197,9 @@ class LoadedArtifact(Source):
 
     def module(self) -> nn.Module:
         """The standalone module itself, in eval mode."""
-        module = self.family.build(self.family.shrink(self.submodel))
+        config = self.family.shrink(self.submodel)
+        check_weights(self.family, config, self.weight_files)
+        module = self.family.build(config)
         load_weights(module, self.weight_files)
         return module.eval()
 
@@ -308,25 +317,43 @@ def read_format(stored: StoredFormat | StoredTextFormat) -> InputFormat:
     return kind(**stored.model_dump())
 
 
-def read_statistics(path: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """Read the statistics of all sub-models: names in the file are `sub-model/tensor`."""
+def read_statistics(path: Path, most: int) -> dict[str, dict[str, torch.Tensor]]:
+    """Read the statistics of all sub-models: names in the file are `sub-model/tensor`.
+
+    Raises:
+        RequestError: the file is damaged, or holds more than `most` bytes of values.
+    """
     statistics: dict[str, dict[str, torch.Tensor]] = {}
-    for key, tensor in read_tensors(path).items():
+    for key, tensor in read_tensors(path, most=most).items():
         submodel, _, name = key.partition("/")
         statistics.setdefault(submodel, {})[name] = tensor
     return statistics
 
 
-def load_weights(module: nn.Module, paths: tuple[Path, ...]) -> None:
-    """Copy stored tensors into a module; its own statistics may be absent from the files."""
+def check_weights(family: Family, config: Config, paths: tuple[Path, ...]) -> None:
+    """Hold stored tensors against a configuration before memory is taken for either.
+
+    Raises:
+        RequestError: the files are damaged, or their tensors are not the configuration's.
+    """
+    with open_tensors(*paths) as files:
+        _check_fit(build_skeleton(family, config), files, paths)
+
+
+def _check_fit(module: nn.Module, files: TensorFiles, paths: tuple[Path, ...]) -> None:
     own = module.state_dict()
     where = paths[0] if len(paths) == 1 else paths[0].parent
-    with open_tensors(*paths) as files:
-        for name in files.names:
-            if name not in own or tuple(own[name].shape) != tuple(files.slices(name).get_shape()):
-                raise RequestError(f"{where} does not belong here: {name} does not fit the model")
-        stored = {name: files.read(name) for name in files.names}
-    missing = {name for name, _ in module.named_parameters()} - set(stored)
+    for name in files.names:
+        if name not in own or tuple(own[name].shape) != tuple(files.slices(name).get_shape()):
+            raise RequestError(f"{where} does not belong here: {name} does not fit the model")
+    missing = {name for name, _ in module.named_parameters()} - set(files.names)
     if missing:
         raise RequestError(f"{where} does not belong here: it holds no tensor {min(missing)!r}")
+
+
+def load_weights(module: nn.Module, paths: tuple[Path, ...]) -> None:
+    """Copy stored tensors into a module; its own statistics may be absent from the files."""
+    with open_tensors(*paths) as files:
+        _check_fit(module, files, paths)
+        stored = {name: files.read(name) for name in files.names}
     module.load_state_dict(stored, strict=False)

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from sortednet_cli.data import TextFormat
-from sortednet_cli.engine.source import Source, load_weights, open_root
+from sortednet_cli.engine.source import Source, check_weights, load_weights, open_root
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.families import Root, complete_config, family_of
 from sortednet_cli.families.transformer_nets import ARCHITECTURES
 from sortednet_cli.nesting import NestedNetwork, SlicePlan, init_network, plan_from_root
-from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.space import MAX_SUBMODELS, SearchSpace, SubModel
 from sortednet_cli.spec import TextDataSpec
 from sortednet_cli.storage.pretrained import open_pretrained
 
@@ -51,6 +51,7 @@ class StockCheckpoint(Source):
         return plan_from_root(self.family, submodel)
 
     def network(self, device: torch.device | str = "cpu") -> NestedNetwork:
+        check_weights(self.family, self.family.root.config, self.files)
         module = init_network(self.family, seed=0)
         load_weights(module, self.files)
         return NestedNetwork(self.family, self.space, module.eval().to(device))
@@ -110,5 +111,7 @@ def _format(path: Path, stock: dict[str, Any], task: str) -> TextFormat:
 
 def _every_point(config: dict[str, Any]) -> SearchSpace:
     parts = math.gcd(*(config[key] for key in _SCALED if config.get(key)))
+    if (count := parts * config["num_hidden_layers"]) > MAX_SUBMODELS:
+        raise RequestError(f"config.json: {count:,} sub-models, more than {MAX_SUBMODELS:,}")
     widths = [part / parts for part in range(1, parts + 1)]
     return SearchSpace.of({"width": widths, "depth": range(1, config["num_hidden_layers"] + 1)})

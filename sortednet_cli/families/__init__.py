@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sortednet_cli.families.base import Config, Family, Root, StagedFamily
+from sortednet_cli.families.base import Config, Family, Root, StagedFamily, check_blocks
 from sortednet_cli.families.custom import CustomFamily
 from sortednet_cli.families.preact_resnet import PreActResNetFamily
 from sortednet_cli.families.pretrained import load_checkpoint_tensors
@@ -37,17 +37,17 @@ def open_family(root: Root, allowed_factories: Collection[str] = ()) -> Family:
     """Bind a family's rules to a root network.
 
     Raises:
-        RequestError: a custom factory that the user has not allowed by name.
+        RequestError: a custom factory that the user has not allowed by name, or a root of more
+            blocks than are ever built.
     """
     if root.family == "custom":
         return CustomFamily(root, allowed_factories)
-    if root.family == "preact_resnet":
-        return PreActResNetFamily(root)
-    if root.family == "mobilenet_v2":
-        return MobileNetV2Family(root)
     if FAMILIES[root.family].inputs == "text":
         return TransformerFamily(root)
-    return ResNetFamily(root)
+    staged = {"preact_resnet": PreActResNetFamily, "mobilenet_v2": MobileNetV2Family}
+    family: StagedFamily = staged.get(root.family, ResNetFamily)(root)
+    check_blocks(family.stages)
+    return family
 
 
 def root_of(

@@ -17,6 +17,9 @@ from sortednet_cli.space import SubModel, kept_blocks
 Config = dict[str, Any]
 """A stock configuration: plain values that JSON can hold."""
 
+MAX_BLOCKS = 4096
+"""Blocks of a network: each is built, if only in words."""
+
 
 @dataclass(frozen=True)
 class Root:
@@ -133,6 +136,12 @@ class StagedFamily(Family):
         modules = [at(submodel) for submodel in submodels]
         pairs = zip(submodels, modules, strict=True)
         return TreePass(modules, [self.steps(s, module) for s, module in pairs], self.tail)
+
+
+def check_blocks(counts: Sequence[Any]) -> None:
+    """RequestError for more blocks, over all stages, than are ever built."""
+    if sum(abs(count) for count in counts) > MAX_BLOCKS:
+        raise RequestError(f"model.config: more than {MAX_BLOCKS:,} blocks")
 
 
 def scaled(channels: int, width: float) -> int:

@@ -18,7 +18,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError, WorkError, listed
-from sortednet_cli.families.base import Config, Family, Root
+from sortednet_cli.families.base import Config, Family, Root, check_blocks
 from sortednet_cli.families.shared import Inputs, SharedPass, Tail
 from sortednet_cli.space import SubModel, kept_blocks
 
@@ -176,6 +176,8 @@ def complete_config(
     if facts["classes"]:
         given["id2label"] = {str(i): name for i, name in enumerate(facts["classes"])}
         given["label2id"] = {name: i for i, name in enumerate(facts["classes"])}
+    if isinstance(layers := given.get("num_hidden_layers"), int):
+        check_blocks([layers])
     full = _stock_config(model_type, given)
     _check_sizes(full, facts, full["max_position_embeddings"] - first)
     if family == "llama":
@@ -210,6 +212,16 @@ def _known(model_type: str, given: Mapping[str, Any]) -> Config:
     }
 
 
+def _check_entries(root: Root) -> None:
+    """Entries a stock class does not have would be handed on to it all the same."""
+    config = root.config
+    model_type, types = config.get("model_type"), _MODEL_TYPES[root.family]
+    if model_type not in types:
+        raise RequestError(f"model_type: {root.family} takes {listed(types)}, not {model_type!r}")
+    if unknown := sorted(set(config) - set(_known(model_type, config)) - {"model_type"}):
+        raise RequestError(f"the configuration of {model_type} has no {listed(unknown)}")
+
+
 def _check_sizes(config: Config, facts: Mapping[str, Any], num_positions: int) -> None:
     if facts["vocab_size"] > config["vocab_size"]:
         raise RequestError(
@@ -241,6 +253,8 @@ class TransformerFamily(Family):
         name = str((root.config.get("architectures") or [""])[0])
         if name not in ARCHITECTURES:
             raise RequestError(f"architectures: {name!r} is none of {listed(ARCHITECTURES)}")
+        check_blocks([self.num_layers])
+        _check_entries(root)
         self.architecture = ARCHITECTURES[name]
         self._class_name = name
         self.loader = f"transformers.{self.architecture.loader}"
@@ -299,7 +313,7 @@ class TransformerFamily(Family):
         transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         stock = getattr(transformers, self.architecture.loader)
         module, found = stock.from_pretrained(
-            folder, output_loading_info=True, local_files_only=True
+            folder, output_loading_info=True, local_files_only=True, trust_remote_code=False
         )
         wrong = {kind: sorted(map(str, names)) for kind, names in found.items() if names}
         if wrong:

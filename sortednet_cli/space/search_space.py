@@ -11,6 +11,9 @@ from functools import cached_property
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.space.submodel import SubModel, axis_rank
 
+MAX_SUBMODELS = 65_536
+"""Points of a search space: each is planned, costed and scored."""
+
 
 @dataclass(frozen=True)
 class SearchSpace:
@@ -20,6 +23,9 @@ class SearchSpace:
 
     @classmethod
     def of(cls, axes: Mapping[str, Sequence[int | float]]) -> SearchSpace:
+        """Make a search space from axis values in any order; RequestError if it is too large."""
+        if (count := math.prod(map(len, axes.values()))) > MAX_SUBMODELS:
+            raise RequestError(f"space: {count:,} sub-models, more than {MAX_SUBMODELS:,}")
         ordered = sorted(axes.items(), key=lambda item: axis_rank(item[0]))
         return cls(tuple((axis, tuple(sorted(map(_plain, values)))) for axis, values in ordered))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, PositiveInt, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from sortednet_cli.errors import listed
-from sortednet_cli.spec.fields import Share, SpecModel
+from sortednet_cli.spec.fields import MAX_IMAGE_SIZE, MAX_LENGTH, Share, SpecModel
 from sortednet_cli.spec.vocabulary import SOURCES, TEXT_SOURCES
 
 
@@ -32,12 +32,12 @@ class DataSpec(SpecModel):
 class ImageDataSpec(DataSpec):
     """Images with a label each."""
 
-    image_size: PositiveInt | None = None
+    image_size: Annotated[int, Field(gt=0, le=MAX_IMAGE_SIZE)] | None = None
     augment: Literal["none", "crop", "resized-crop"] = "crop"
-    crop_padding: Annotated[int, Field(ge=0)] = 4
+    crop_padding: Annotated[int, Field(ge=0, le=MAX_IMAGE_SIZE)] = 4
     flip: bool = False
     storage: Literal["auto", "memory", "stream"] = "auto"
-    workers: Annotated[int, Field(ge=0)] = 2
+    workers: Annotated[int, Field(ge=0, le=256)] = 2
 
 
 class TextDataSpec(DataSpec):
@@ -53,8 +53,8 @@ class TextDataSpec(DataSpec):
     label: str = "label"
     question: str = "question"
     answer: str = "answer"
-    max_length: Annotated[int, Field(ge=8)] = 128
-    vocab_size: Annotated[int, Field(ge=300)] = 4096
+    max_length: Annotated[int, Field(ge=8, le=MAX_LENGTH)] = 128
+    vocab_size: Annotated[int, Field(ge=300, le=1 << 24)] = 4096
     mask: Share = 0.15
 
 

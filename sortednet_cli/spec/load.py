@@ -12,6 +12,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from sortednet_cli import presets
+from sortednet_cli.bounded import MAX_SPEC, check_nesting, read_bounded
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.spec.data import DATA_KINDS
 from sortednet_cli.spec.models import RunSpec
@@ -27,7 +28,7 @@ def load_preset(name: str, overrides: Sequence[str] = ()) -> RunSpec:
 def load_spec_file(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
     """Read a spec file and apply `a.b=value` overrides."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bounded(path, MAX_SPEC).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"cannot read the spec {path}: {_reason(error)}") from error
     return parse_spec(text, where=str(path), name=path.stem, overrides=overrides)
@@ -42,7 +43,10 @@ def parse_spec(text: str, *, where: str, name: str, overrides: Sequence[str] = (
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        check_nesting(table)
+    except RecursionError as error:
+        raise RequestError(f"{where} is not valid TOML: nested too deep") from error
+    except ValueError as error:  # a number of thousands of digits is no TOMLDecodeError
         raise RequestError(f"{where} is not valid TOML: {error}") from error
     table.setdefault("name", name)
     for override in overrides:
@@ -80,9 +84,11 @@ def _apply(table: Table, override: str) -> None:
 
 def _parse_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = tomllib.loads(f"value = {text}")["value"]
+        check_nesting(value)
+    except (ValueError, RecursionError):
         return text
+    return value
 
 
 def _explain(item: Mapping[str, Any]) -> str:

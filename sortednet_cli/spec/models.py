@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from sortednet_cli.errors import listed
+from sortednet_cli.space import MAX_SUBMODELS
 from sortednet_cli.spec.data import AnyDataSpec, data_kind
-from sortednet_cli.spec.fields import AxisValue, Fraction, PositiveFloat, SpecModel
+from sortednet_cli.spec.fields import (
+    AxisName,
+    AxisValue,
+    Fraction,
+    PlainName,
+    PositiveFloat,
+    SpecModel,
+)
 from sortednet_cli.spec.vocabulary import FAMILIES, FRACTIONS
 
 _FLOAT32_MAX = 3e38
@@ -62,7 +71,7 @@ class ModelSpec(SpecModel):
     pretrained: str | None = None
     reorder: Literal["importance"] | None = None
     factory: str | None = None
-    axes: dict[str, CustomAxis] = Field(default_factory=dict)
+    axes: dict[AxisName, CustomAxis] = Field(default_factory=dict)
     blocks: CustomBlocks | None = None
 
     @model_validator(mode="after")
@@ -139,7 +148,7 @@ class TrainSpec(SpecModel):
 class RunSpec(SpecModel):
     """Everything a run needs to be repeated: `spec.toml` is this model."""
 
-    name: str
+    name: PlainName
     task: Task = "classification"
     model: ModelSpec
     space: dict[str, tuple[AxisValue, ...]]
@@ -178,4 +187,6 @@ class RunSpec(SpecModel):
                 raise ValueError(f"space.{axis}: a {axis} is a fraction of the root's, at most 1")
         if not self.space:
             raise ValueError(f"space: name at least one axis of {listed(axes)}")
+        if (count := math.prod(map(len, self.space.values()))) > MAX_SUBMODELS:
+            raise ValueError(f"space: {count:,} sub-models, more than {MAX_SUBMODELS:,}")
         return self

@@ -69,5 +69,5 @@ class ArtifactFolder:
 def copy_tokenizer(source: Path, target: Path) -> None:
     """Copy a tokenizer's files, and nothing else, from a run's tokenizer or an artifact."""
     for pattern in _TOKENIZER_FILES:
-        for file in source.glob(pattern):
+        for file in filter(Path.is_file, source.glob(pattern)):
             shutil.copyfile(file, target / file.name)

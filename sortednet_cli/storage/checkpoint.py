@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from sortednet_cli.bounded import read_bounded
 from sortednet_cli.errors import RequestError
 from sortednet_cli.storage.files import new_folder, write_json, write_text
 from sortednet_cli.storage.manifest import Counters, read_checked
 from sortednet_cli.storage.run import RunFolder
 from sortednet_cli.storage.tensors import read_tensors, write_tensors
+
+_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,12 @@ def load_checkpoint(run: RunFolder) -> Checkpoint | None:
     pointer = run.checkpoints / "latest"
     if not pointer.exists():
         return None
-    name = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    try:
+        name = read_bounded(pointer, _LONGEST_NAME).decode(errors="replace").strip()
+    except OSError as error:
+        raise RequestError(f"{pointer} is damaged: {error.strerror}") from error
     folder = run.checkpoints / name
-    if not name.startswith("step-") or not folder.is_dir():
+    if not re.fullmatch(r"step-[0-9]+", name) or not folder.is_dir():
         raise RequestError(f"{pointer} is damaged: it names {name!r}, which is not there")
     counters = read_checked(folder / "counters.json", Counters)
     return Checkpoint(

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from sortednet_cli.bounded import MAX_JSON, check_nesting, read_bounded
 from sortednet_cli.errors import RequestError, WorkError
 
 
@@ -50,10 +51,11 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; RequestError if the file is missing or is not one."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_bounded(path, MAX_JSON).decode())
+        check_nesting(value)
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"{path} is damaged: it is not JSON") from error
     if not isinstance(value, dict):
         raise RequestError(f"{path} is damaged: it holds no JSON object")

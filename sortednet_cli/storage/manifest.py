@@ -22,6 +22,7 @@ from pydantic import (
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import AnyDataSpec, Task
+from sortednet_cli.spec.fields import MAX_IMAGE_SIZE, MAX_LENGTH, AxisName, PlainName
 from sortednet_cli.spec.vocabulary import FAMILIES
 from sortednet_cli.storage.files import read_json
 
@@ -55,7 +56,7 @@ class StoredFormat(_Stored):
     """What the model must know of its inputs."""
 
     channels: PositiveInt
-    image_size: PositiveInt
+    image_size: Annotated[int, Field(gt=0, le=MAX_IMAGE_SIZE)]
     num_classes: PositiveInt
     classes: tuple[str, ...]
     mean: tuple[float, ...]
@@ -76,7 +77,7 @@ class StoredTextFormat(_Stored):
 
     task: Task
     vocab_size: PositiveInt
-    max_length: PositiveInt
+    max_length: Annotated[int, Field(gt=0, le=MAX_LENGTH)]
     classes: tuple[str, ...]
     pad_id: NonNegativeInt
     bos_id: NonNegativeInt | None
@@ -100,7 +101,7 @@ AnyFormat = Annotated[
 class StoredRow(_Stored):
     """One sub-model with its costs and scores; unscored if it was cut from a checkpoint."""
 
-    axes: dict[str, AxisValue]
+    axes: dict[AxisName, AxisValue]
     params: NonNegativeInt
     macs: NonNegativeInt
     metrics: dict[str, Annotated[dict[str, float], Field(min_length=1)]]
@@ -140,12 +141,12 @@ class RunTable(_Stored):
 class ArtifactManifest(_Stored):
     """`sortednet.json`."""
 
-    run: str
+    run: PlainName
     root: StoredRoot
     data: AnyFormat
     data_spec: AnyDataSpec
     submodel: StoredRow
-    space: dict[str, Annotated[tuple[AxisValue, ...], Field(min_length=1)]]
+    space: dict[AxisName, Annotated[tuple[AxisValue, ...], Field(min_length=1)]]
     submodels: tuple[StoredRow, ...]
     loader: str
     plan_digest: str
@@ -192,10 +193,10 @@ def check_format(manifest: Mapping[str, Any], path: Path) -> None:
 
 def check_rows(rows: tuple[StoredRow, ...], space: SearchSpace, path: Path) -> None:
     """Check that there is one row for each sub-model; `path` is their file."""
-    found = [SubModel.of(row.axes) for row in rows]
-    missing = [submodel for submodel in space.submodels if submodel not in set(found)]
-    if missing or len(found) != len(space):
+    found = {SubModel.of(row.axes) for row in rows}
+    missing = [submodel for submodel in space.submodels if submodel not in found]
+    if missing or len(rows) != len(space):
         which = f": {missing[0]} is missing" if missing else ""
         raise RequestError(
-            f"{path} is damaged: it holds {len(found)} rows for {len(space)} sub-models{which}"
+            f"{path} is damaged: it holds {len(rows)} rows for {len(space)} sub-models{which}"
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sortednet_cli.bounded import MAX_SPEC, read_bounded
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec, dump_spec, parse_spec
@@ -110,7 +111,7 @@ class RunFolder:
     def spec(self) -> RunSpec:
         file = self.path / "spec.toml"
         try:
-            text = file.read_text(encoding="utf-8")
+            text = read_bounded(file, MAX_SPEC).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise RequestError(f"{file} is damaged: {error}") from error
         return parse_spec(text, where=str(file), name=self.path.name)
@@ -192,5 +193,5 @@ def newest_run(*, finished: bool) -> RunFolder:
 def _update_of(line: str) -> int:
     try:
         return int(json.loads(line)["update"])
-    except (ValueError, KeyError, TypeError):
+    except (ArithmeticError, ValueError, KeyError, TypeError, RecursionError):
         return 1 << 62  # A line cut short by a kill is later than any checkpoint.

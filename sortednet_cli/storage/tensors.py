@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sortednet_cli.bounded import check_regular
 from sortednet_cli.errors import RequestError
 from sortednet_cli.storage.files import replacing, write_json
 from sortednet_cli.storage.shards import INDEX_SUFFIX
@@ -34,6 +35,9 @@ _DTYPE_NAMES = {
 
 
 _DTYPES = {name: dtype for dtype, name in _DTYPE_NAMES.items()}
+
+MAX_HEADER = 100_000_000
+"""Bytes of a safetensors header, as the format's own library bounds it."""
 
 AT_ONCE = 1 << 24
 """Bytes of a tensor that are held in memory while it is copied."""
@@ -160,6 +164,12 @@ class TensorFiles:
             raise RequestError(f"{self._path(name)}: {name} has the unknown type {found}")
         return _DTYPES[found]
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all values together."""
+        shapes = {name: self.slices(name).get_shape() for name in self.names}
+        return sum(self.dtype(name).itemsize * math.prod(s) for name, s in shapes.items())
+
     def read(self, name: str, index: tuple[slice, ...] = ()) -> Tensor:
         """Read a tensor or a slice of it."""
         stored = self.slices(name)
@@ -209,15 +219,32 @@ def open_tensors(*paths: Path) -> Iterator[TensorFiles]:
         handles = {}
         for path in paths:
             try:
+                _check_header(path)
                 handles[path] = stack.enter_context(safe_open(str(path), framework="pt"))
             except (OSError, SafetensorError) as error:
                 raise RequestError(f"{path} is damaged or no safetensors file: {error}") from error
         yield TensorFiles(handles)
 
 
-def read_tensors(*paths: Path) -> dict[str, Tensor]:
-    """Read whole safetensors files; errors as `open_tensors`."""
+def _check_header(path: Path) -> None:
+    """OSError unless a file's header can be read: opening a pipe would wait for ever."""
+    check_regular(path)
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > MAX_HEADER:
+        raise OSError(0, f"its header claims {length:,} bytes")
+
+
+def read_tensors(*paths: Path, most: int | None = None) -> dict[str, Tensor]:
+    """Read whole safetensors files; errors as `open_tensors`.
+
+    Args:
+        most: bytes of values at most; more are a RequestError.
+    """
     with open_tensors(*paths) as files:
+        if most is not None and (claimed := files.num_bytes) > most:
+            names = ", ".join(map(str, paths))
+            raise RequestError(f"{names} does not belong here: {claimed:,} bytes, not {most:,}")
         return {name: files.read(name) for name in sorted(files.names)}
 
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from sortednet_cli.bounded import MAX_TEXT, check_regular, read_bounded
 from sortednet_cli.data.text.table import DOCUMENT, Table
 from sortednet_cli.errors import RequestError, listed
 
 PLAIN_SUFFIXES = (".txt", ".md", ".rst")
 LONGEST_LINE = 1_000_000
+MAX_COLUMNS = 1000
+MAX_GROWTH = 200
+"""How many times its size a Parquet file may unpack to, beyond `FREE_GROWTH` bytes."""
+FREE_GROWTH = 1 << 28
+_BATCH = 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -58,7 +65,7 @@ def documents(texts: list[str], where: str) -> Table:
 
 def _decoded(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, MAX_TEXT)
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror or error}") from error
     data = data.removeprefix(_BYTE_ORDER_MARK)
@@ -117,7 +124,8 @@ def _rows(name: str, rows: Iterator[tuple[int, list[str]]]) -> Table:
     """Make a table of numbered rows, the first the header; rows with no fields are skipped."""
     rows = ((number, fields) for number, fields in rows if fields)
     _, header = next(rows)
-    if twice := sorted({column for column in header if header.count(column) > 1}):
+    _check_columns(name, len(header))
+    if twice := sorted(column for column, count in Counter(header).items() if count > 1):
         raise RequestError(f"{name} has two columns of one name: {listed(twice)}")
     columns: list[list[str]] = [[] for _ in header]
     numbers: list[int] = []
@@ -145,6 +153,7 @@ def _read_jsonl(path: Path) -> Table:
             raise RequestError(f"{path.name}, line {number}: not valid JSON") from error
         if not isinstance(row, dict):
             raise RequestError(f"{path.name}, line {number}: not a JSON object")
+        _check_columns(f"{path.name}, line {number}", len(columns.keys() | row.keys()))
         for key in row:
             columns.setdefault(key, [None] * len(numbers))
         for key, values in columns.items():
@@ -157,14 +166,40 @@ def _read_parquet(path: Path) -> Table:
     import pyarrow  # type: ignore[import-untyped, unused-ignore]
     from pyarrow import parquet  # type: ignore[import-untyped, unused-ignore]
 
+    columns: dict[str, list[Any]] = {}
     try:
-        with path.open("rb") as file:
-            found = parquet.read_table(file)
-    except (pyarrow.ArrowException, OSError) as error:
+        check_regular(path, MAX_TEXT)
+        with path.open("rb") as raw, parquet.ParquetFile(raw) as file:
+            names = file.schema_arrow.names
+            _check_columns(path.name, len(names))
+            if len(set(names)) != len(names):
+                raise RequestError(f"{path.name} has two columns of one name")
+            columns = {name: [] for name in names}
+            for batch in _bounded_batches(path, file):
+                for name in names:
+                    columns[name] += batch.column(name).to_pylist()
+    except (pyarrow.ArrowException, OSError, OverflowError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RequestError(f"{path.name} cannot be read as parquet: {reason}") from error
-    columns = {name: found.column(name).to_pylist() for name in found.column_names}
-    return Table(path.name, columns, range(1, found.num_rows + 1), "row")
+    num_rows = len(next(iter(columns.values()), []))
+    return Table(path.name, columns, range(1, num_rows + 1), "row")
+
+
+def _bounded_batches(path: Path, file: Any) -> Iterator[Any]:
+    """Batches of a Parquet file, until they are far more than so small a file holds honestly."""
+    most = min(MAX_TEXT, max(FREE_GROWTH, MAX_GROWTH * path.stat().st_size))
+    total = 0
+    for batch in file.iter_batches(_BATCH):
+        # A row that costs a file nothing costs a list of Python's its place all the same.
+        total += batch.nbytes + 8 * batch.num_rows * batch.num_columns
+        if total > most:
+            raise RequestError(f"{path.name} unpacks to more than {MAX_GROWTH} times its size")
+        yield batch
+
+
+def _check_columns(where: str, count: int) -> None:
+    if count > MAX_COLUMNS:
+        raise RequestError(f"{where}: more than {MAX_COLUMNS:,} columns")
 
 
 _READERS: dict[str, Callable[[Path], Table]] = {

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sortednet_cli.bounded import MAX_TOKENIZER, check_regular
 from sortednet_cli.errors import RequestError
 
 if TYPE_CHECKING:
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BIDIRECTIONAL = ("classification", "masked-lm")
+_STREAMS = (1, 2)
 _FILES = ("tokenizer.json", "tokenizer_config.json")
 _CAUSAL_ROLES = {"bos_token": "<|begin|>", "eos_token": "<|end|>", "pad_token": "<|pad|>"}
 _MASKED_ROLES = {"mask_token": "<|mask|>", "cls_token": "<|cls|>", "sep_token": "<|sep|>"}
@@ -58,8 +62,15 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if not any((folder / name).is_file() for name in _FILES):
         raise RequestError(f"{folder} holds no tokenizer: expected {' or '.join(_FILES)}")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers raises whatever the files make it stumble on
+        for file in folder.glob("*.json"):
+            check_regular(file, MAX_TOKENIZER)
+        with _silenced():
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # whatever the files make it stumble on; panics are no Exception
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RequestError(f"the tokenizer in {folder} cannot be read: {reason}") from error
     if not tokenizer.is_fast:
@@ -70,6 +81,22 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Drop what foreign code writes to the streams themselves: standard output is data."""
+    saved = [os.dup(stream) for stream in _STREAMS]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for stream in _STREAMS:
+            os.dup2(nowhere, stream)
+        yield
+    finally:
+        for stream, copy in zip(_STREAMS, saved, strict=True):
+            os.dup2(copy, stream)
+            os.close(copy)
+        os.close(nowhere)
 
 
 def check_roles(tokenizer: PreTrainedTokenizerBase, task: str) -> int:
