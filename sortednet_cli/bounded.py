@@ -30,16 +30,23 @@ def read_bounded(path: Path, most: int) -> bytes:
         OSError: it cannot be read, is no regular file (opening a pipe would wait for ever), or
             has more than `most` bytes.
     """
-    check_regular(path, most)
+    size = check_regular(path, most)
     with path.open("rb") as file:
-        data = file.read(most + 1)
-    if len(data) > most:  # it has grown, or its system tells no sizes
-        raise _too_large(path, most)
+        data = file.read(size + 1)  # room for all of it is taken at once
+        while len(data) > size:  # it has grown, or its system tells no sizes
+            size = min(most, 2 * size + (1 << 16))
+            data += file.read(size + 1 - len(data))
+            if len(data) > most:
+                raise _too_large(path, most)
     return data
 
 
-def check_regular(path: Path, most: int | None = None) -> None:
-    """OSError unless `path` is a regular file, or a link to one, of at most `most` bytes."""
+def check_regular(path: Path, most: int | None = None) -> int:
+    """Size of a regular file, or of one that `path` links to.
+
+    Raises:
+        OSError: it is none, or has more than `most` bytes.
+    """
     found = path.stat()
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -47,6 +54,7 @@ def check_regular(path: Path, most: int | None = None) -> None:
         raise OSError(0, "it is no regular file", str(path))
     if most is not None and found.st_size > most:
         raise _too_large(path, most)
+    return found.st_size
 
 
 def check_nesting(tree: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 
@@ -26,6 +27,16 @@ class WorkError(SortednetError):
     """The request was right, the work itself failed. Exit code 1."""
 
     exit_code = 1
+
+
+_LONGEST_REASON = 300
+
+
+def reason_of(error: BaseException) -> str:
+    """What a foreign error says, on one line: its first, without names of errors before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = re.sub(r"^(?:\w*Error: )+", "", lines[0]) if lines else ""
+    return reason[:_LONGEST_REASON] or type(error).__name__
 
 
 def plain(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -19,7 +20,7 @@ from sortednet_cli.cli.generate import generate
 from sortednet_cli.cli.info import info
 from sortednet_cli.cli.presets import presets
 from sortednet_cli.cli.train import train
-from sortednet_cli.errors import SortednetError, WorkError, plain
+from sortednet_cli.errors import RequestError, SortednetError, WorkError, plain
 
 # Newer typer brings its own copy of click, older uses the installed one; both export this class
 # alone of its errors; all that a wrong command line can raise is of the class above it.
@@ -66,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
     closes the pipe has what they wanted: that ends quietly with 0.
     """
     try:
-        result = _within_memory(arguments)
+        result = _within_the_system(arguments)
         sys.stdout.flush()
     except _UsageError as error:
         if _talks:
@@ -92,12 +93,21 @@ def run(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _within_memory(arguments: Sequence[str]) -> object:
-    """Run a command; WorkError if it needs more memory than there is, and nobody said for what."""
+def _within_the_system(arguments: Sequence[str]) -> object:
+    """Run a command.
+
+    Raises:
+        WorkError: it needs more memory than there is, and nobody said for what.
+        RequestError: a name in it is longer than any file's can be; all options have this bound.
+    """
     try:
         return app(args=list(arguments), prog_name="sortednet", standalone_mode=False)
     except MemoryError as error:
         raise WorkError("out of memory: this process may have no more of it") from error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise RequestError(f"{str(error.filename)[:60]}...: {error.strerror}") from error
 
 
 def _leave_pipe() -> int:

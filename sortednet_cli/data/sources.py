@@ -12,6 +12,7 @@ from sortednet_cli.data.decode import Decoder
 from sortednet_cli.data.download import read_downloaded
 from sortednet_cli.data.files import MEMORY_LIMIT, FileOptions, FolderTree, decode_tar
 from sortednet_cli.data.format import shortened
+from sortednet_cli.data.paths import data_path
 from sortednet_cli.data.tree import EXPECTED
 from sortednet_cli.errors import RequestError
 from sortednet_cli.spec import ImageDataSpec
@@ -41,7 +42,7 @@ def locate(spec: ImageDataSpec) -> tuple[str, Located]:
             "data.path: the digits are built in and take no path; for images of your own set"
             ' data.source = "image-folder"'
         )
-    path = Path(spec.path).expanduser().resolve()
+    path = data_path(spec.path)
     name = path.name or spec.source
     if path.is_dir():
         if (arrays := _read_arrays(path, spec.source)) is not None:

@@ -70,7 +70,7 @@ def list_folder(root: Path) -> tuple[list[str], list[str]]:
             raise RequestError(f"{root} holds more than {MAX_FILES:,} files and folders")
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             name = prefix + entry.name
-            if entry.is_dir():
+            if _is_folder(entry):
                 real = os.path.realpath(entry.path)
                 if real not in ancestors and not is_hidden(entry.name):
                     folders.append(name)
@@ -83,6 +83,13 @@ def list_folder(root: Path) -> tuple[list[str], list[str]]:
     except OSError as error:
         raise RequestError(f"{root} cannot be read: {error.strerror or error}") from error
     return images, folders
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle: reading it as an image will say so
+        return False
 
 
 def lay_out(images: Iterable[str], folders: Iterable[str], where: str) -> Layout:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from sortednet_cli.data.text.tokenizer import load_tokenizer
+from sortednet_cli.data.text.tokenizer import load_tokenizer, num_tokens
 from sortednet_cli.decoding import (
     Completion,
     Decoder,
@@ -71,6 +71,11 @@ class Generator:
     def __post_init__(self) -> None:
         self._form = require_causal(self.source)
         self._tokenizer = load_tokenizer(self.source.tokenizer)
+        if (found := num_tokens(self._tokenizer)) > self._form.vocab_size:
+            raise RequestError(
+                f"the tokenizer in {self.source.tokenizer} has {found:,} tokens, the model"
+                f" {self._form.vocab_size:,}"
+            )
         self.decoder: Decoder = make_decoder(
             self.source, self.submodel, self.device, self.precision
         )

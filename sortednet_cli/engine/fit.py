@@ -187,7 +187,7 @@ class Fit:
         train = self.spec.train
         space = SearchSpace.of(self.spec.space)
         module = init_network(self.family, stream_seed(train.seed, "init"))
-        saved = load_checkpoint(self.run)
+        saved = load_checkpoint(self.run, sum(t.nbytes for t in module.state_dict().values()))
         network = NestedNetwork(self.family, space, place(module, self.device, train.channels_last))
         network.enable_training()
         optimizer = RootOptimizer(network, train)

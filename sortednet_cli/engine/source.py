@@ -15,8 +15,8 @@ from sortednet_cli.data import Dataset, ImageFormat, InputFormat, TextFormat, op
 from sortednet_cli.decoding import Decoder
 from sortednet_cli.engine.optimizer import place
 from sortednet_cli.engine.table import Metrics, Row
-from sortednet_cli.errors import RequestError, listed
-from sortednet_cli.families import Config, Family, Root, open_family
+from sortednet_cli.errors import RequestError, listed, reason_of
+from sortednet_cli.families import REFUSALS, Config, Family, Root, open_family
 from sortednet_cli.nesting import (
     NestedNetwork,
     SlicePlan,
@@ -42,18 +42,6 @@ from sortednet_cli.tasks import Task, make_task
 
 CAUSAL = ("causal-lm", "answers")
 """Tasks whose models continue a text."""
-
-_REFUSALS = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
-"""What classes raise that are given a configuration they cannot build."""
 
 
 @dataclass(frozen=True)
@@ -299,8 +287,8 @@ def open_root(root: Root, allowed: Collection[str], inputs: InputFormat, *, wher
             outputs = family.forward(
                 family.build(family.root.config).eval(), inputs.random_inputs(1)
             )
-    except _REFUSALS as error:
-        raise RequestError(f"{where}: {root.family} refused it: {error}") from error
+    except REFUSALS as error:
+        raise RequestError(f"{where}: {root.family} refused it: {reason_of(error)}") from error
     shape, wanted = list(getattr(outputs, "shape", ())), list(inputs.output_shape(1))
     # A model may have more tokens than its tokenizer, but no other number of classes.
     spare = shape[-1] > wanted[-1] if shape and not inputs.classes else False

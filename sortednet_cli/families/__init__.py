@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sortednet_cli.families.base import Config, Family, Root, StagedFamily, check_blocks
+from sortednet_cli.families.base import (
+    REFUSALS,
+    Config,
+    Family,
+    Root,
+    StagedFamily,
+    check_blocks,
+)
 from sortednet_cli.families.custom import CustomFamily
 from sortednet_cli.families.preact_resnet import PreActResNetFamily
 from sortednet_cli.families.pretrained import load_checkpoint_tensors
@@ -17,6 +24,7 @@ from sortednet_cli.spec import ModelSpec
 from sortednet_cli.spec.vocabulary import FAMILIES
 
 __all__ = [
+    "REFUSALS",
     "Config",
     "Family",
     "Inputs",

@@ -17,6 +17,19 @@ from sortednet_cli.space import SubModel, kept_blocks
 Config = dict[str, Any]
 """A stock configuration: plain values that JSON can hold."""
 
+REFUSALS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What classes raise that are given a configuration they cannot build."""
+
 MAX_BLOCKS = 4096
 """Blocks of a network: each is built, if only in words."""
 
@@ -139,9 +152,11 @@ class StagedFamily(Family):
 
 
 def check_blocks(counts: Sequence[Any]) -> None:
-    """RequestError for more blocks, over all stages, than are ever built."""
+    """RequestError for no blocks, or more over all stages than are ever built."""
     if sum(abs(count) for count in counts) > MAX_BLOCKS:
         raise RequestError(f"model.config: more than {MAX_BLOCKS:,} blocks")
+    if sum(counts) < 1 or min(counts) < 0:
+        raise RequestError(f"model.config: {sum(counts)} blocks")
 
 
 def scaled(channels: int, width: float) -> int:

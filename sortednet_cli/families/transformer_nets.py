@@ -17,8 +17,8 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from sortednet_cli.errors import RequestError, WorkError, listed
-from sortednet_cli.families.base import Config, Family, Root, check_blocks
+from sortednet_cli.errors import RequestError, WorkError, listed, reason_of
+from sortednet_cli.families.base import REFUSALS, Config, Family, Root, check_blocks
 from sortednet_cli.families.shared import Inputs, SharedPass, Tail
 from sortednet_cli.space import SubModel, kept_blocks
 
@@ -193,8 +193,9 @@ def _stock_config(model_type: str, given: Config) -> Config:
         if unknown := sorted(set(given) - set(_known(model_type, given))):
             raise RequestError(f"model.config: {model_type} has no {listed(unknown)}")
         full = AutoConfig.for_model(model_type, **given).to_dict()
-    except (ArithmeticError, TypeError, ValueError, KeyError, StrictDataclassError) as error:
-        reason = str(error).splitlines()[-1].strip()
+    except (*REFUSALS, StrictDataclassError) as error:
+        # A strict class says which field it was first, and what is wrong with it last.
+        reason = reason_of(ValueError((str(error).splitlines() or [""])[-1]))
         raise RequestError(f"model.config: {model_type} refused it: {reason}") from error
     kept = {key: value for key, value in full.items() if key not in _NOT_OF_THE_MODEL}
     return cast(Config, json.loads(json.dumps(kept)))
@@ -270,8 +271,12 @@ class TransformerFamily(Family):
 
     def build(self, config: Config) -> nn.Module:
         import transformers
+        from huggingface_hub.errors import StrictDataclassError
 
-        stock = transformers.AutoConfig.for_model(**config)
+        try:
+            stock = transformers.AutoConfig.for_model(**config)
+        except StrictDataclassError as error:
+            raise ValueError(str(error).splitlines()[-1].strip()) from error
         return cast(nn.Module, getattr(transformers, self._class_name)(stock))
 
     def shrink(self, submodel: SubModel) -> Config:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from sortednet_cli.errors import RequestError
-from sortednet_cli.families import Config, Family
+from sortednet_cli.errors import RequestError, reason_of
+from sortednet_cli.families import REFUSALS, Config, Family
 
 
 def build_skeleton(family: Family, config: Config) -> nn.Module:
@@ -21,8 +21,10 @@ def build_skeleton(family: Family, config: Config) -> nn.Module:
     try:
         with torch.device("meta"):
             return family.build(config)
-    except (TypeError, ValueError, KeyError, IndexError) as error:
-        raise RequestError(f"model.config: {family.loader} refused it: {error}") from error
+    except REFUSALS as error:
+        raise RequestError(
+            f"model.config: {family.loader} refused it: {reason_of(error)}"
+        ) from error
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from sortednet_cli.spec.vocabulary import SOURCES, TEXT_SOURCES
 
 
 def _known_source(name: object) -> object:
-    if name not in SOURCES and name not in TEXT_SOURCES:
+    if not isinstance(name, str) or (name not in SOURCES and name not in TEXT_SOURCES):
         raise ValueError(
             f"unknown source {name!r}; the sources are {listed([*SOURCES, *TEXT_SOURCES])}"
         )

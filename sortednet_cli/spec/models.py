@@ -26,7 +26,7 @@ Task = Literal["classification", "masked-lm", "causal-lm", "answers"]
 
 
 def _known_family(name: object) -> object:
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise ValueError(f"unknown family {name!r}; the families are {listed(FAMILIES)}")
     return name
 

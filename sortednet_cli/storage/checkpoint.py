@@ -17,6 +17,12 @@ from sortednet_cli.storage.tensors import read_tensors, write_tensors
 
 _LONGEST_NAME = 100
 
+_OPTIMIZER_GROWTH = 8
+"""Most bytes of an optimizer for one of the weights: two of four bytes each for one of two."""
+
+_OPTIMIZER_REST = 1 << 24
+"""Bytes of its counters."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -54,8 +60,15 @@ def save_checkpoint(run: RunFolder, state: Checkpoint) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def load_checkpoint(run: RunFolder) -> Checkpoint | None:
-    """Read the newest checkpoint; None if there is none yet."""
+def load_checkpoint(run: RunFolder, most: int | None = None) -> Checkpoint | None:
+    """Read the newest checkpoint; None if there is none yet.
+
+    Args:
+        most: bytes of the model's weights, which bound those of the files.
+
+    Raises:
+        RequestError: it is damaged.
+    """
     pointer = run.checkpoints / "latest"
     if not pointer.exists():
         return None
@@ -72,6 +85,9 @@ def load_checkpoint(run: RunFolder) -> Checkpoint | None:
         batches=counters.batches,
         seconds=counters.seconds,
         space=counters.space,
-        weights=read_tensors(folder / "weights.safetensors"),
-        optimizer=read_tensors(folder / "optimizer.safetensors"),
+        weights=read_tensors(folder / "weights.safetensors", most=most),
+        optimizer=read_tensors(
+            folder / "optimizer.safetensors",
+            most=None if most is None else _OPTIMIZER_GROWTH * most + _OPTIMIZER_REST,
+        ),
     )

@@ -221,7 +221,7 @@ def open_tensors(*paths: Path) -> Iterator[TensorFiles]:
             try:
                 _check_header(path)
                 handles[path] = stack.enter_context(safe_open(str(path), framework="pt"))
-            except (OSError, SafetensorError) as error:
+            except (OSError, RuntimeError, SafetensorError) as error:
                 raise RequestError(f"{path} is damaged or no safetensors file: {error}") from error
         yield TensorFiles(handles)
 

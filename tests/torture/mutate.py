@@ -1,4 +1,4 @@
-"""Damage to bytes and to trees of values, drawn from a generator: the same seed, the same damage."""
+"""Damage to bytes and to trees of values: the same generator, the same damage."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +60,8 @@ def _be_the_command(arguments: Sequence[str], folder: Path, talk: Path) -> None:
             file = os.open(talk / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(file, number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115
-        sys.stderr = open(  # noqa: PTH123, SIM115
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(  # noqa: SIM115
             2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
         )
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -96,38 +96,48 @@ def complaint(
         before: `listing(folder)` when it started.
         writes: the command changes its input when it ends well: it goes on with a run.
     """
+    return next(_of_streams(ended), None) or next(_of_files(ended, before, folder, writes), None)
+
+
+def _of_streams(ended: Ended) -> Iterator[str]:
     if ended.code < 0:
-        return f"killed by {signal.Signals(-ended.code).name} after {ended.seconds:.0f} s"
+        yield f"killed by {signal.Signals(-ended.code).name} after {ended.seconds:.0f} s"
     if ended.code not in (0, 1, 2):
-        return f"exit code {ended.code}"
+        yield f"exit code {ended.code}"
     if "Traceback" in ended.err or "panicked" in ended.err:
-        return "a traceback"
+        yield "a traceback"
+    if "out of memory" in ended.err:
+        yield "more memory than it may have"
     if _WARNING.search(ended.err):
-        return "a warning of Python's"
+        yield "a warning of Python's"
     if any(not (char.isprintable() or char == "\n") for char in ended.err):
-        return "control characters on stderr"
-    if ended.code == 0 and writes:
-        return None
-    after = listing(folder)
-    changed = sorted(
-        name for name in before if after.get(name) != before[name] and not name.endswith(".lock")
-    )
-    if changed:
-        return f"changed {changed[0]}"
-    if ended.code == 0:
-        return None
+        yield "control characters on stderr"
     count = len(re.findall(r"^error:", ended.err, re.IGNORECASE | re.MULTILINE))
-    if count != 1:
-        return f"{count} messages of an error"
-    if ended.out:
-        return "data on stdout"
+    if ended.code and count != 1:
+        yield f"{count} messages of an error"
+    if ended.code and ended.out:
+        yield "data on stdout"
+
+
+def _of_files(ended: Ended, before: dict[str, str], folder: Path, writes: bool) -> Iterator[str]:
+    if ended.code == 0 and writes:
+        return
+    after = {name: digest for name, digest in listing(folder).items() if not _is_lock(name)}
+    for name, digest in before.items():
+        if not _is_lock(name) and after.get(name) != digest:
+            yield f"changed {name}"
+    if ended.code == 0:
+        return
     new = after.keys() - before.keys()
     # A training that met bad data after its first update has begun a run: one can go on with it.
     begun = tuple(name.removesuffix("run.json") for name in new if name.endswith("/run.json"))
-    left = sorted(
-        name for name in new if not name.endswith(".lock") and not f"{name}/".startswith(begun)
-    )
-    return f"left {left[0]} behind" if left else None
+    for name in sorted(new):
+        if not f"{name}/".startswith(begun):
+            yield f"left {name} behind"
+
+
+def _is_lock(name: str) -> bool:
+    return name.endswith("/.lock")
 
 
 def fresh(template: Path, parts: Sequence[str], folder: Path) -> Path:

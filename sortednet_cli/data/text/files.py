@@ -20,7 +20,7 @@ MAX_COLUMNS = 1000
 MAX_GROWTH = 200
 """How many times its size a Parquet file may unpack to, beyond `FREE_GROWTH` bytes."""
 FREE_GROWTH = 1 << 28
-_BATCH = 1024
+_BATCH = 64
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -175,9 +175,8 @@ def _read_parquet(path: Path) -> Table:
             if len(set(names)) != len(names):
                 raise RequestError(f"{path.name} has two columns of one name")
             columns = {name: [] for name in names}
-            for batch in _bounded_batches(path, file):
-                for name in names:
-                    columns[name] += batch.column(name).to_pylist()
+            for name, values in _bounded_values(path, file):
+                columns[name] += values
     except (pyarrow.ArrowException, OSError, OverflowError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RequestError(f"{path.name} cannot be read as parquet: {reason}") from error
@@ -185,16 +184,30 @@ def _read_parquet(path: Path) -> Table:
     return Table(path.name, columns, range(1, num_rows + 1), "row")
 
 
-def _bounded_batches(path: Path, file: Any) -> Iterator[Any]:
-    """Batches of a Parquet file, until they are far more than so small a file holds honestly."""
+def _bounded_values(path: Path, file: Any) -> Iterator[tuple[str, list[Any]]]:
+    """Values of columns, until they are far more than so small a file holds honestly."""
+    from pyarrow import types  # type: ignore[import-untyped, unused-ignore]
+
     most = min(MAX_TEXT, max(FREE_GROWTH, MAX_GROWTH * path.stat().st_size))
+    too_much = RequestError(f"{path.name} unpacks to more than {MAX_GROWTH} times its size")
+    facts = file.metadata
+    claimed = sum(facts.row_group(i).total_byte_size for i in range(facts.num_row_groups))
+    # A value that costs the file nothing costs a list of Python's its place all the same.
+    if claimed + 8 * facts.num_rows * facts.num_columns > most:
+        raise too_much
     total = 0
     for batch in file.iter_batches(_BATCH):
-        # A row that costs a file nothing costs a list of Python's its place all the same.
-        total += batch.nbytes + 8 * batch.num_rows * batch.num_columns
-        if total > most:
-            raise RequestError(f"{path.name} unpacks to more than {MAX_GROWTH} times its size")
-        yield batch
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if types.is_nested(column.type):  # no text, whatever is in it
+                yield name, [[]] * len(column)
+                continue
+            # A word that is stored once may stand in every row.
+            is_coded = types.is_dictionary(column.type)
+            found = column.dictionary_decode() if is_coded else column
+            total += found.nbytes
+            if total > most:
+                raise too_much
+            yield name, found.to_pylist()
 
 
 def _check_columns(where: str, count: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from sortednet_cli.data.paths import data_path
 from sortednet_cli.data.split import PARTS, PartName
 from sortednet_cli.data.text.files import (
     PLAIN_SUFFIXES,
@@ -63,7 +64,7 @@ def _found(spec: TextDataSpec, task: str) -> tuple[str, Tables]:
         raise RequestError(f'data.source = "{spec.source}" needs --data PATH: {what}')
     if spec.source == "hub":
         return spec.path, read_hub(spec.path, spec.label if task == "classification" else None)
-    path = Path(spec.path).expanduser().resolve()
+    path = data_path(spec.path)
     name = path.name or spec.source
     if path.is_dir():
         return name, _folder(path, name)

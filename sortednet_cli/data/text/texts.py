@@ -17,7 +17,12 @@ from sortednet_cli.data.text.masked import MaskedPart
 from sortednet_cli.data.text.parts import Batch, TextPart, TrainingTexts, Truncation
 from sortednet_cli.data.text.records import Records, cut_parts, read_records
 from sortednet_cli.data.text.sources import locate
-from sortednet_cli.data.text.tokenizer import check_roles, load_tokenizer, train_tokenizer
+from sortednet_cli.data.text.tokenizer import (
+    check_roles,
+    load_tokenizer,
+    num_tokens,
+    train_tokenizer,
+)
 from sortednet_cli.errors import RequestError
 from sortednet_cli.spec import TextDataSpec
 
@@ -102,7 +107,7 @@ def open_texts(
     opened = _tokenizer(parts["train"], spec, task, tokenizer)
     text_format = TextFormat(
         task=task,
-        vocab_size=len(opened),
+        vocab_size=num_tokens(opened),
         max_length=spec.max_length,
         classes=classes,
         pad_id=check_roles(opened, task),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sortednet_cli.bounded import MAX_TOKENIZER, check_regular
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, reason_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -71,8 +71,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # whatever the files make it stumble on; panics are no Exception
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RequestError(f"the tokenizer in {folder} cannot be read: {reason}") from error
+        raise RequestError(
+            f"the tokenizer in {folder} cannot be read: {reason_of(error)}"
+        ) from error
     if not tokenizer.is_fast:
         raise RequestError(
             f"the tokenizer in {folder} is not a fast one: save it with a tokenizer.json"
@@ -110,6 +111,11 @@ def check_roles(tokenizer: PreTrainedTokenizerBase, task: str) -> int:
         wanted = "a pad token" if task in BIDIRECTIONAL else "a pad or an end token"
         raise RequestError(f"{task} needs a tokenizer with {wanted}; this one has none")
     return int(pad)
+
+
+def num_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Count the rows of an embedding that the tokenizer needs: its numbers may have gaps."""
+    return 1 + max(tokenizer.get_vocab().values(), default=-1)
 
 
 def surrounding(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
