@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test bench clean
+.PHONY: demo test torture bench clean
 
 # Train the embedded default, score it, draw its frontier, cut one sub-model out, load it back.
 demo: $(VENV)/installed
@@ -16,6 +16,10 @@ test: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+
+# Damaged files and hostile command lines, a quarter of an hour on one core.
+torture: $(VENV)/installed-dev
+	$(BIN)/python tests/torture/fuzz.py --cases 2000 --seed 0
 
 # Every speed figure again: about half an hour on one core, and 17 GB of room in BENCH.
 BENCH ?= bench
@@ -39,4 +43,4 @@ $(VENV)/installed-dev: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo bench build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) demo bench build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
