@@ -188,6 +188,13 @@ HUGE_STOCK: list[dict[str, Any]] = [
     {"hidden_size": "wide"},
     {"pad_token_id": 10**12},
     {"id2label": 3},
+    {"architectures": {"a": {}}},
+    {"architectures": []},
+    {"model_type": ["llama"]},
+    {"max_position_embeddings": {"": 1}},
+    {"max_position_embeddings": float("inf")},
+    {"pad_token_id": "zero"},
+    {"eos_token_id": []},
     {"rope_parameters": {"rope_type": "no such type"}},
 ]
 

@@ -11,9 +11,9 @@ import torch
 
 from sortednet_cli.data import TextFormat
 from sortednet_cli.engine.source import Source, check_weights, load_weights, open_root
-from sortednet_cli.errors import RequestError, listed
-from sortednet_cli.families import Root, complete_config, family_of
-from sortednet_cli.families.transformer_nets import ARCHITECTURES
+from sortednet_cli.errors import RequestError, listed, reason_of
+from sortednet_cli.families import REFUSALS, Root, complete_config, family_of
+from sortednet_cli.families.transformer_nets import ARCHITECTURES, class_of
 from sortednet_cli.nesting import NestedNetwork, SlicePlan, init_network, plan_from_root
 from sortednet_cli.space import MAX_SUBMODELS, SearchSpace, SubModel
 from sortednet_cli.spec import TextDataSpec
@@ -71,7 +71,7 @@ def load_stock(path: Path) -> StockCheckpoint:
     """
     pretrained = open_pretrained(str(path))
     stock = pretrained.config
-    name = str((stock.get("architectures") or [""])[0])
+    name = class_of(stock)
     task = next((task for end, task in _TASKS.items() if name.endswith(end)), None)
     family = family_of(stock.get("model_type"))
     if task is None or family is None:
@@ -96,16 +96,24 @@ def load_stock(path: Path) -> StockCheckpoint:
 
 def _format(path: Path, stock: dict[str, Any], task: str) -> TextFormat:
     try:
-        positions = int(stock.get("max_position_embeddings", MOST_TOKENS))
-        vocab = int(stock["vocab_size"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise RequestError(f"{path}: config.json is damaged: {error}") from error
+        return _read_format(path, stock, task)
+    except REFUSALS as error:
+        raise RequestError(f"{path}: config.json is damaged: {reason_of(error)}") from error
+
+
+def _read_format(path: Path, stock: dict[str, Any], task: str) -> TextFormat:
+    positions = int(stock.get("max_position_embeddings", MOST_TOKENS))
+    vocab = int(stock["vocab_size"])
     labels = stock.get("id2label") or {"0": "0", "1": "1"}
     classes = tuple(map(str, labels.values())) if task == "classification" else ()
     pad, bos, eos = (stock.get(f"{role}_token_id") for role in ("pad", "bos", "eos"))
     # RoBERTa's positions begin after the padding's number.
     length = min(MOST_TOKENS, positions - (pad or 0) - 1 if task != "causal-lm" else positions)
     eos = eos[0] if isinstance(eos, list) else eos
+    if not all(number is None or isinstance(number, int) for number in (pad, bos, eos)):
+        raise TypeError("pad_token_id, bos_token_id and eos_token_id are numbers of tokens")
+    # Some configurations say -1 where there is no such token.
+    pad, bos, eos = (None if number is None or number < 0 else number for number in (pad, bos, eos))
     return TextFormat(task, vocab, length, classes, pad or 0, bos, eos, path.resolve().name)
 
 

@@ -132,7 +132,14 @@ _MODEL_TYPES = {
 
 def family_of(model_type: object) -> str | None:
     """The family that a stock `model_type` belongs to, if there is one."""
-    return next((name for name, types in _MODEL_TYPES.items() if model_type in types), None)
+    known = _MODEL_TYPES.items()
+    return next((name for name, types in known if model_type in list(types)), None)
+
+
+def class_of(config: Mapping[str, Any]) -> str:
+    """The class that a stock configuration names first; empty if it names none."""
+    names = config.get("architectures")
+    return str(names[0]) if isinstance(names, list) and names else ""
 
 
 def complete_config(
@@ -251,7 +258,7 @@ class TransformerFamily(Family):
 
     def __init__(self, root: Root) -> None:
         super().__init__(root)
-        name = str((root.config.get("architectures") or [""])[0])
+        name = class_of(root.config)
         if name not in ARCHITECTURES:
             raise RequestError(f"architectures: {name!r} is none of {listed(ARCHITECTURES)}")
         check_blocks([self.num_layers])

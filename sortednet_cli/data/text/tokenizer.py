@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,14 +87,17 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 @contextmanager
 def _silenced() -> Iterator[None]:
     """Drop what foreign code writes to the streams themselves: standard output is data."""
-    saved = [os.dup(stream) for stream in _STREAMS]
+    saved: dict[int, int] = {}
+    for stream in _STREAMS:
+        with suppress(OSError):  # one that is closed stays so
+            saved[stream] = os.dup(stream)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        for stream in _STREAMS:
+        for stream in saved:
             os.dup2(nowhere, stream)
         yield
     finally:
-        for stream, copy in zip(_STREAMS, saved, strict=True):
+        for stream, copy in saved.items():
             os.dup2(copy, stream)
             os.close(copy)
         os.close(nowhere)
