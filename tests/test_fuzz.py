@@ -26,7 +26,7 @@ from sortednet_cli.storage.manifest import (
 )
 from tests.commands import TINY, command, listing, refused
 from tests.test_bad_input import RUN, edit, unfinished
-from tests.torture.fuzz import attack, cases
+from tests.torture.fuzz import attack, cases, table
 from tests.torture.kinds import KINDS
 from tests.torture.mutate import to_toml
 from tests.torture.template import make_template
@@ -200,3 +200,13 @@ def test_the_parent_is_one_thread() -> None:
     """Forks of a process with more would hang now and then."""
     assert torch.get_num_threads() == 1
     assert os.environ.get("TOKENIZERS_PARALLELISM") != "true"
+
+
+def test_the_last_full_run_found_nothing() -> None:
+    """The committed run, and the table of it in the docs."""
+    root = Path(__file__).parents[1]
+    result = json.loads((root / "benchmarks/results/torture_fuzz.json").read_text())
+    assert result["cases"] >= 2000
+    assert set(result["kinds"]) == set(KINDS)
+    assert result["failures"] == 0
+    assert any(table(result) in page.read_text() for page in root.glob("docs/*.md"))

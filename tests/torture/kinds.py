@@ -58,7 +58,7 @@ def _data(files: Sequence[str], start: Sequence[str], damage: Damage) -> Kind:
         damage(random, home / chosen)
         return [*start, f"--data={chosen}", "--quiet"]
 
-    needed = [part for part in ("photos", "texts", "labels.toml") if any(part in s for s in start)]
+    needed = [part for part in ("texts", "labels.toml") if any(part in s for s in start)]
     return Kind((*needed, *files), make)
 
 

@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 
 from tests.commands import TINY, command
-from tests.data.made import png, tree_files, write_tar, write_tree
-from tests.data.text.made import asked, labelled, write_jsonl
+from tests.data.made import tree_files, write_tar, write_tree
+from tests.data.text.made import labelled, write_jsonl
 
 IMAGES = ("--set=data.source=image-folder", "--set=train.batch_size=4", "--set=train.updates=1")
 TEXTS = (
@@ -65,10 +65,8 @@ def _make_data() -> None:
     write_tree(Path("images"), files)
     for suffix, mode in {"tar": "w", "tar.gz": "w:gz", "tar.xz": "w:xz"}.items():
         write_tar(Path(f"images.{suffix}"), files, mode)
-    Path("photo.png").write_bytes(png(1, 16, 16))
     rows = labelled(30)
     write_jsonl(Path("rows.jsonl"), rows)
-    write_jsonl(Path("asked.jsonl"), asked(30))
     for suffix, dialect in {"csv": "excel", "tsv": "excel-tab"}.items():
         with Path(f"rows.{suffix}").open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]), dialect=dialect)
@@ -94,7 +92,6 @@ def _make_runs() -> None:
     Path("half/run.json").write_text(json.dumps({**manifest, "state": "training"}))
     for name in ("weights.safetensors", "statistics.safetensors", "frontier.json"):
         Path("half", name).unlink()
-    _done("train", *TINY, *IMAGES, "--data=images", "--out=photos")
     _done("train", *TEXTS, "--data=plain.txt", "--out=texts")
     _done("generate", "texts", "--calibrate", "--max-new-tokens=4")
     _done("extract", "texts", "--out=text-cut")
