@@ -186,6 +186,7 @@ HUGE_STOCK: list[dict[str, Any]] = [
     {"num_attention_heads": 0},
     {"num_hidden_layers": -5},
     {"hidden_size": "wide"},
+    {"intermediate_size": 0},
     {"pad_token_id": 10**12},
     {"id2label": 3},
     {"architectures": {"a": {}}},

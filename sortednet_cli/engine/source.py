@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -283,10 +284,13 @@ def open_root(root: Root, allowed: Collection[str], inputs: InputFormat, *, wher
     """
     try:
         family = open_family(root, allowed)
-        with torch.device("meta"), torch.no_grad():
-            outputs = family.forward(
-                family.build(family.root.config).eval(), inputs.random_inputs(1)
-            )
+        family.shrink(SubModel(()))  # entries that nothing but a cut looks at
+        with torch.device("meta"), torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+            module = family.build(family.root.config).eval()
+            if empty := [name for name, p in module.named_parameters() if not p.numel()]:
+                raise ValueError(f"{empty[0]} would have no elements")
+            outputs = family.forward(module, inputs.random_inputs(1))
     except REFUSALS as error:
         raise RequestError(f"{where}: {root.family} refused it: {reason_of(error)}") from error
     shape, wanted = list(getattr(outputs, "shape", ())), list(inputs.output_shape(1))

@@ -100,7 +100,7 @@ class PreActResNet(nn.Module):
         if norm not in ("batch", "instance"):
             raise ValueError(f"norm is batch or instance, not {norm!r}")
         make_norm: MakeNorm = _affine_instance_norm if norm == "instance" else nn.BatchNorm2d
-        num_features = stem_channels or channels[0]
+        num_features = channels[0] if stem_channels is None else stem_channels
         self.stem = nn.Conv2d(in_channels, num_features, 3, 1, 1, bias=False)
         stages: list[nn.Module] = []
         for width, count, stride in zip(channels, blocks, strides, strict=True):
