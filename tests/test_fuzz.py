@@ -182,9 +182,16 @@ def test_a_network_of_no_blocks(home: Path, count: int) -> None:
     refused(command("eval", RUN), 2, f"{count} blocks")
 
 
-@pytest.mark.parametrize("setting", ['stem_channels=""', "stem_channels=0", "channels=[0]"])
-def test_an_entry_that_only_a_cut_looks_at(work: Path, setting: str) -> None:
-    refused(command("train", *TINY, f"--set=model.config.{setting}"), 2, "model.config")
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ('stem_channels=""', "model.config: preact_resnet refused it"),
+        ("stem_channels=0", "leaves no channel of 0"),
+        ("channels=[0]", "leaves no channel of 0"),
+    ],
+)
+def test_an_entry_that_only_a_cut_looks_at(work: Path, setting: str, said: str) -> None:
+    refused(command("train", *TINY, f"--set=model.config.{setting}"), 2, said)
 
 
 def test_messages_of_torch_are_one_line(home: Path) -> None:
