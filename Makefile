@@ -22,6 +22,7 @@ BENCH ?= bench
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/shared_prefixes.py
 	$(BIN)/python benchmarks/engine_cost.py
+	$(BIN)/python benchmarks/compile_cost.py
 	$(BIN)/python benchmarks/data_rate.py
 	$(BIN)/python benchmarks/soft_cost.py
 	$(BIN)/python benchmarks/big_extract.py --folder $(BENCH)

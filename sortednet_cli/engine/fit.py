@@ -188,7 +188,8 @@ class Fit:
         space = SearchSpace.of(self.spec.space)
         module = init_network(self.family, stream_seed(train.seed, "init"))
         saved = load_checkpoint(self.run)
-        network = NestedNetwork(self.family, space, place(module, self.device, train.channels_last))
+        placed = place(module, self.device, train.channels_last)
+        network = NestedNetwork(self.family, space, placed, compiles=train.compile)
         network.enable_training()
         optimizer = RootOptimizer(network, train)
         if saved is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from random import Random
 
@@ -15,7 +16,7 @@ from sortednet_cli.engine.optimizer import RootOptimizer, learning_rate
 from sortednet_cli.engine.processes import ALONE, Processes
 from sortednet_cli.engine.trouble import LossWatch, Part, enough_memory, pass_of
 from sortednet_cli.families import Inputs
-from sortednet_cli.nesting import NestedNetwork, Rule, Share
+from sortednet_cli.nesting import NestedNetwork, Rule, Share, compiling
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
@@ -175,11 +176,11 @@ class Trainer:
         largest = self.network.space.largest
         teacher: list[Tensor] = []
         if self.spec.distill and shares[0][0] != largest:
-            with enough_memory(pass_of([largest], len(targets)), _LOWER):
+            with self._may_fail([largest], len(targets)):
                 teacher = self._teach(largest, inputs, targets)
         parts = []
         for group in self.network.groups(list(weights)):
-            with enough_memory(pass_of(group, len(targets)), _LOWER):
+            with self._may_fail(group, len(targets)):
                 losses = self._pass(group, weights, batch, teacher)
             parts += [Part(s, number, loss) for s, loss in zip(group, losses, strict=True)]
         return parts
@@ -247,6 +248,13 @@ class Trainer:
             touched |= self.network.plan(submodel).sources
         with enough_memory("the optimizer's state", SMALLER):
             self.optimizer.step(touched, lr)
+
+    @contextmanager
+    def _may_fail(self, group: Sequence[SubModel], num_samples: int) -> Iterator[None]:
+        """Tell what a pass lacked: memory, or a compiler."""
+        compiler: AbstractContextManager[None] = compiling() if self.spec.compile else nullcontext()
+        with enough_memory(pass_of(group, num_samples), _LOWER), compiler:
+            yield
 
     def _autocast(self) -> torch.autocast:
         kind = self.network.device.type

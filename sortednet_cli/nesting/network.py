@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Family, SharedPass
+from sortednet_cli.nesting.compiled import compile_blocks
 from sortednet_cli.nesting.plan import SlicePlan, plan_between, plan_from_root
 from sortednet_cli.nesting.skeleton import (
     build_skeleton,
@@ -42,6 +43,7 @@ class NestedNetwork:
             format: moving it later would part it from the views.
         statistics: normalisation statistics of the sub-models by name, if known.
         outer: the sub-model that `module` is, where it was itself cut out of the root.
+        compiles: whether blocks are compiled for training.
     """
 
     def __init__(
@@ -51,11 +53,13 @@ class NestedNetwork:
         module: nn.Module,
         statistics: Mapping[str, Statistics] | None = None,
         outer: SubModel | None = None,
+        compiles: bool = False,
     ) -> None:
         self.family = family
         self.space = space
         self.module = module
         self.outer = outer
+        self.compiles = compiles
         self.statistics: dict[str, Statistics] = dict(statistics or {})
         self.gradients: dict[str, Tensor] = {}
         self.gradient_buffers: list[Tensor] = []
@@ -191,6 +195,8 @@ class NestedNetwork:
                     shared.append((name, made[id(old)], whole, gradient))
             setattr(owner, leaf, made[id(old)])
         self._fill_buffers(module, submodel, plan)
+        if self.compiles:
+            compile_blocks(self.family.compiled_parts(submodel, module))
         return module.train(self.module.training)
 
     def _fill_buffers(self, module: nn.Module, submodel: SubModel, plan: SlicePlan) -> None:

@@ -117,6 +117,7 @@ class TrainSpec(SpecModel):
     label_smoothing: Fraction = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     channels_last: bool = False
+    compile: bool = False
     recalibrate_samples: PositiveInt = 2048
     checkpoint_minutes: PositiveFloat = 2.0
     log_every: PositiveInt = 10
