@@ -133,7 +133,7 @@ def visit(network: NestedNetwork, case: Case, options: argparse.Namespace) -> No
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=options.precision == "bf16"):
             (states,) = shared.states(batch)
             logits = shared.logits(0, states)
-        logits.float().mean().backward()
+        torch.autograd.backward(logits.float().mean())
     network.zero_gradients()
     settle()
 
