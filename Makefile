@@ -24,6 +24,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/engine_cost.py
 	$(BIN)/python benchmarks/data_rate.py
 	$(BIN)/python benchmarks/soft_cost.py
+	$(BIN)/python benchmarks/plan_memory.py
 	$(BIN)/python benchmarks/big_extract.py --folder $(BENCH)
 
 $(VENV)/installed: pyproject.toml

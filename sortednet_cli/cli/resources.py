@@ -65,7 +65,7 @@ def text(plan: ResourcePlan) -> str:
     size = f"{train.batch_size} x {plan.units} {plan.unit}s" if plan.units > 1 else None
     batch = size or f"{train.batch_size} {plan.unit}s"
     lines = [
-        f"{plan.spec.name}: {plan.submodels} sub-models of {_scaled(plan.params)} parameters,"
+        f"{plan.spec.name}: {plan.submodels} sub-models in {_scaled(plan.params)} parameters,"
         f" rule {train.rule}, {train.optimizer}, {plan.precision}",
         f"an update is {train.accumulate} x {batch} on each of {plan.processes}"
         f" {'processes' if plan.processes > 1 else 'process'}",
