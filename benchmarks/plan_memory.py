@@ -145,7 +145,7 @@ def live_bytes(case: Case, updates: int) -> int:
     before = [*network.parameters.values(), *network.gradient_buffers]
     with LiveBytes(before) as live:
         train(made)
-    return live.peak + sum(tensor.nbytes for tensor in before)
+    return int(live.peak) + sum(tensor.nbytes for tensor in before)
 
 
 def resident_bytes(case: Case, updates: int) -> int:

@@ -243,7 +243,7 @@ WRONG = {
     "overrides alone": (["--plan", "--set=train.seed=1"], ["--set", "--preset or --config"]),
     "processes alone": (["--plan", "--processes=2"], ["--processes", "--preset or --config"]),
     "no processes": (["--plan", SPEC, "--processes=0"], ["--processes"]),
-    "processes": (["--plan", SPEC, "--processes=many"], ["--processes", "many"]),
+    "processes": (["--plan", SPEC, "--processes=many"], ["--processes"]),
     "key": (["--plan", SPEC, "--set=train.nope=1"], ["train.nope", "unknown key"]),
     "width": (
         ["--plan", "--preset=sst2-minilm", "--set=space.width=[0.3, 1.0]"],
