@@ -25,6 +25,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/compile_cost.py
 	$(BIN)/python benchmarks/data_rate.py
 	$(BIN)/python benchmarks/soft_cost.py
+	$(BIN)/python benchmarks/plan_memory.py
 	$(BIN)/python benchmarks/big_extract.py --folder $(BENCH)
 
 $(VENV)/installed: pyproject.toml

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,10 +12,23 @@ from sortednet_cli.cli.render import print_json
 from sortednet_cli.errors import RequestError
 from sortednet_cli.space import SearchSpace, SubModel, format_count
 
+if TYPE_CHECKING:
+    from sortednet_cli.spec import RunSpec
+
 
 def info(
     path: options.SourceArgument = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Print the slice plan.")] = False,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Slices of a sub-model, or what training a spec takes."),
+    ] = False,
+    preset: options.PresetOption = None,
+    config: options.ConfigOption = None,
+    overrides: options.SetOption = None,
+    processes: Annotated[
+        int | None,
+        typer.Option("--processes", min=1, help="How many would train a spec.", show_default=False),
+    ] = None,
     width: options.WidthOption = None,
     depth: options.DepthOption = None,
     axis: options.AxisOption = None,
@@ -26,10 +39,21 @@ def info(
 ) -> None:
     """Say what a run or an artifact is. With --plan: where a sub-model's tensors lie in it.
 
+    With --plan and a preset or a spec file: what training it would take.
+
     Example: sortednet info runs/digits-resnet
     """
     options.set_verbosity(quiet, verbose)
     axes = options.read_axes(width, depth, axis)
+    if preset is not None or config is not None:
+        if not plan or path is not None or axes:
+            raise RequestError(
+                "--preset and --config are for --plan, which then takes no run, artifact or axes"
+            )
+        _print_resources(options.read_spec(preset, config, overrides or []), processes, as_json)
+        return
+    if overrides or processes is not None:
+        raise RequestError("--set and --processes are for --plan with --preset or --config")
     if axes and not plan:
         raise RequestError("axes are for --plan, which prints one sub-model's slices")
     if plan:
@@ -51,6 +75,17 @@ def info(
         width_of_key = max(map(len, facts))
         for key, value in facts.items():
             typer.echo(f"{key:<{width_of_key}}  {_shown(value)}")
+
+
+def _print_resources(spec: RunSpec, processes: int | None, as_json: bool) -> None:
+    from sortednet_cli.cli import resources
+    from sortednet_cli.engine.resources import plan_resources
+
+    found = plan_resources(spec, processes or 1)
+    if as_json:
+        print_json(resources.record(found))
+    else:
+        typer.echo(resources.text(found))
 
 
 def _run(path: Path) -> dict[str, Any]:

@@ -32,14 +32,9 @@ def train(
         Path | None,
         typer.Argument(metavar="RUN", help="With --resume: the run to go on with."),
     ] = None,
-    preset: Annotated[
-        str | None, typer.Option("--preset", help="A preset's name: see `sortednet presets`.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="A spec file in TOML.")] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=V", help="Override a key: --set train.lr=0.05."),
-    ] = None,
+    preset: options.PresetOption = None,
+    config: options.ConfigOption = None,
+    overrides: options.SetOption = None,
     data: options.DataOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="The run's folder. Default: runs/NAME.")
@@ -65,7 +60,7 @@ def train(
     else:
         if run is not None:
             raise RequestError(f"{run}: a run is named with --out, or with --resume to go on")
-        spec = _read_spec(preset, config, overrides or [], data)
+        spec = options.read_spec(preset, config, overrides or [], data)
         _check_free(out)
     from sortednet_cli.engine.fit import Fit, choose_device, open_fit
     from sortednet_cli.engine.processes import joined
@@ -94,21 +89,6 @@ def train(
         print_json({"run": str(finished.run.path), "metric": finished.metric, "submodels": records})
     else:
         typer.echo(str(finished.run.path))
-
-
-def _read_spec(
-    preset: str | None, config: Path | None, overrides: list[str], data: Path | None
-) -> RunSpec:
-    from sortednet_cli.spec import load_preset, load_spec_file
-
-    if (preset is None) == (config is None):
-        raise RequestError("give one of --preset NAME and --config FILE (see: sortednet presets)")
-    if data is not None:
-        overrides = [*overrides, f"data.path={data}"]
-    if preset is not None:
-        return load_preset(preset, overrides)
-    assert config is not None
-    return load_spec_file(config, overrides)
 
 
 def _check_free(out: Path | None) -> None:
