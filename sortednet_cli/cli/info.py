@@ -10,12 +10,17 @@ import typer
 from sortednet_cli.cli import options
 from sortednet_cli.cli.render import print_json
 from sortednet_cli.errors import RequestError
+from sortednet_cli.logs import logger
 from sortednet_cli.space import SearchSpace, SubModel, format_count
 
 
 def info(
     path: options.SourceArgument = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print the slice plan.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Compare every file with its checksum; 2 if one differs."),
+    ] = False,
     width: options.WidthOption = None,
     depth: options.DepthOption = None,
     axis: options.AxisOption = None,
@@ -26,12 +31,19 @@ def info(
 ) -> None:
     """Say what a run or an artifact is. With --plan: where a sub-model's tensors lie in it.
 
+    With --check: whether each of its files is what it was when it was written.
+
     Example: sortednet info runs/digits-resnet
     """
     options.set_verbosity(quiet, verbose)
     axes = options.read_axes(width, depth, axis)
     if axes and not plan:
         raise RequestError("axes are for --plan, which prints one sub-model's slices")
+    if check and plan:
+        raise RequestError("--check and --plan are two questions: ask one")
+    if check:
+        _check(path or options.newest_finished(), as_json)
+        return
     if plan:
         source = options.find_source(path, allow_factory)
         found = source.plan(source.space.resolve(axes))
@@ -51,6 +63,30 @@ def info(
         width_of_key = max(map(len, facts))
         for key, value in facts.items():
             typer.echo(f"{key:<{width_of_key}}  {_shown(value)}")
+
+
+def _check(path: Path, as_json: bool) -> None:
+    from sortednet_cli.storage.inspection import inspect
+
+    found = inspect(path)
+    if as_json:
+        print_json(
+            {
+                "path": str(path),
+                "kind": found.kind,
+                "ok": True,
+                "finished": found.finished,
+                "files": len(found.files),
+                "bytes": found.num_bytes,
+                "unexpected": found.unexpected,
+            }
+        )
+        return
+    if not found.finished:
+        logger.warning("%s is unfinished: only its newest checkpoint has checksums", path)
+    elif found.unexpected:
+        logger.warning("without a checksum: %s", ", ".join(found.unexpected))
+    typer.echo(f"ok: {len(found.files)} files, {found.num_bytes} bytes")
 
 
 def _run(path: Path) -> dict[str, Any]:

@@ -50,6 +50,7 @@ from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec, TrainSpec
 from sortednet_cli.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sortednet_cli.storage.checks import FileCheck
 from sortednet_cli.storage.files import write_json
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.run import RunFolder
@@ -178,8 +179,7 @@ class Fit:
         began = time.monotonic()
         rows = yield from self._score(trainer, stopped)
         if self.processes.leads:
-            self._store(trainer, rows)
-            self.run.finish(seconds)
+            self.run.finish(seconds, self._store(trainer, rows))
         scoring = time.monotonic() - began
         yield Finished(self.run, rows, trainer.task.metric, seconds, scoring)
 
@@ -331,12 +331,13 @@ class Fit:
     def _interrupted(self, when: str) -> Interrupted:
         return Interrupted(f"stopped {when}; go on with: sortednet train --resume {self.run.path}")
 
-    def _store(self, trainer: Trainer, rows: list[Row]) -> None:
-        network = trainer.network
-        write_tensors(self.run.weights, network.weights)
-        write_tensors(self.run.statistics, flat_statistics(network))
+    def _store(self, trainer: Trainer, rows: list[Row]) -> dict[Path, FileCheck]:
+        network, run = trainer.network, self.run
+        tensors = {run.weights: network.weights, run.statistics: flat_statistics(network)}
+        written = {path: write_tensors(path, values) for path, values in tensors.items()}
         table = {"metric": trainer.task.metric, "submodels": [row.stored() for row in rows]}
-        write_json(self.run.table, table)
+        write_json(run.table, table)
+        return written
 
 
 def open_fit(processes: Processes, start: Callable[[], Fit], again: Callable[[Path], Fit]) -> Fit:
