@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from math import isfinite
@@ -20,6 +19,7 @@ from sortednet_cli.engine.evaluate import ensure_statistics, score
 from sortednet_cli.engine.gather import flat_statistics, gather_rows, gather_statistics
 from sortednet_cli.engine.optimizer import RootOptimizer, place
 from sortednet_cli.engine.processes import ALONE, PeerLost, Processes
+from sortednet_cli.engine.scalars import scalars
 from sortednet_cli.engine.source import (
     open_root,
     read_family,
@@ -243,7 +243,7 @@ class Fit:
             waited = time.monotonic() - last_save
             return self.processes.leads and waited > 60 * self.spec.train.checkpoint_minutes
 
-        with _scalars(self.run, self._records_scalars) as record:
+        with scalars(self.run.path / "tensorboard", self._records_scalars) as record:
             try:
                 for update in trainer.updates(start, stopped, due):
                     done = update.position
@@ -410,19 +410,3 @@ def _absolute(spec: RunSpec) -> RunSpec:
         place = str(Path(model.pretrained).absolute())
         model = model.model_copy(update={"pretrained": place})
     return spec.model_copy(update={"data": data, "model": model})
-
-
-@contextmanager
-def _scalars(run: RunFolder, wanted: bool) -> Iterator[Callable[[str, float, int], None]]:
-    """Give a function that records TensorBoard scalars, or does nothing."""
-    if not wanted:
-        yield lambda name, value, update: None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise RequestError(
-            "train.tensorboard needs: pip install 'sortednet-cli[tensorboard]'"
-        ) from error
-    with SummaryWriter(run.path / "tensorboard") as writer:
-        yield writer.add_scalar
