@@ -140,8 +140,9 @@ def _make_folder(path: Path) -> None:
             path.parent.mkdir(parents=True)
         path.mkdir()
     except OSError as error:
-        kind = RequestError if error.errno in _NO_PLACE else WorkError
-        raise kind(f"cannot write into {path.parent}: {error.strerror}") from error
+        if error.errno not in _NO_PLACE:
+            raise
+        raise RequestError(f"cannot write into {path.parent}: {error.strerror}") from error
 
 
 @contextmanager
