@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import io
 import os
@@ -94,11 +95,11 @@ class _Writer(io.BufferedWriter):
 
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[None]:
-    """Let `folder` hold so many bytes; where nothing may be mounted, any file in it."""
+    """Let `folder` hold so many bytes; where nothing may be mounted, a sixteenth in any file."""
     folder.mkdir(exist_ok=True)
     if not _mounted("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)):
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 4, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 16, hard))
         try:
             yield
         finally:
@@ -120,13 +121,34 @@ def read_only(folder: Path) -> Iterator[None]:
         finally:
             subprocess.run(["umount", "--lazy", path], check=True)
         return
-    for place in (folder, *folder.rglob("*")):
+    places = [folder, *folder.rglob("*")]
+    for place in places:
         place.chmod(0o555 if place.is_dir() else 0o444)
+    try:
+        with _bound_by_modes():
+            yield
+    finally:
+        for place in places:
+            place.chmod(0o755 if place.is_dir() else 0o644)
+
+
+@contextmanager
+def _bound_by_modes() -> Iterator[None]:
+    """Take root's right to pass over permissions from this thread (capabilities(7))."""
+    libc = ctypes.CDLL(None)
+    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    libc.capget(header, sets)
+    effective = sets[0]
+    sets[0] = effective & ~(1 << _CAP_DAC_OVERRIDE)
+    libc.capset(header, sets)
     try:
         yield
     finally:
-        for place in (folder, *folder.rglob("*")):
-            place.chmod(0o755 if place.is_dir() else 0o644)
+        sets[0] = effective
+        libc.capset(header, sets)
+
+
+_CAP_DAC_OVERRIDE = 1
 
 
 def _mounted(*words: str) -> bool:

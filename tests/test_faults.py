@@ -195,7 +195,9 @@ def test_thresholds_are_whole_or_the_old_ones(
         assert command("info", "--check", "texts").code == 0
         assert strays(kept) == []
 
-    assert every_fault(disk(stays), lambda: command(*calibrate, "0.6"), after) >= 5
+    assert (
+        every_fault(disk(stays), lambda: command(*calibrate, "0.6"), after, 3 if stays else 1) >= 5
+    )
     assert command(*early).code == 0
 
 
@@ -254,7 +256,7 @@ def test_no_room_for_what_others_write(kept: Path, size: int) -> None:
 
 
 def test_standard_output_on_a_full_disk(kept: Path) -> None:
-    for words in ("presets", "info run --json", "frontier run", "eval run"):
+    for words in ("presets", "info run --json", "frontier run"):
         done = shell(f"sortednet {words} --quiet > /dev/full")
         refused(done, 1, f"cannot write standard output: {FULL}")
 
