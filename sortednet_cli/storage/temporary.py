@@ -48,8 +48,8 @@ def sweep(folder: Path) -> None:
     """Remove what processes have left in `folder` that died while they wrote.
 
     It is ours by its name, and nobody's if its lock is free: the kernel gives up a lock with its
-    process, whatever a process of that number may be in another container or on another
-    machine. Where the file system knows no locks nothing is removed.
+    process, whatever a process of that number may be in another container. Where the file
+    system knows no locks nothing is removed.
     """
     with suppress(OSError), os.scandir(folder) as entries:
         left = [entry for entry in entries if _NAME.fullmatch(entry.name)]
