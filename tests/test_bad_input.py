@@ -421,7 +421,7 @@ def test_newer_format(home: Path) -> None:
     edit(Path("cut/sortednet.json"), "format", value=99)
     for path in (RUN, Path("cut")):
         for name in ("info", "eval", "extract", "frontier"):
-            refused(command(name, path), 2, f"{path} has format 99; this version reads up to 1")
+            refused(command(name, path), 2, f"{path} has format 99", "formats 1 to 2")
 
 
 def test_damaged_manifest_of_an_artifact(home: Path) -> None:

@@ -10,6 +10,7 @@ import typer
 from sortednet_cli.cli import options
 from sortednet_cli.cli.render import print_json
 from sortednet_cli.errors import RequestError
+from sortednet_cli.logs import logger
 from sortednet_cli.space import SearchSpace, SubModel, format_count
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ def info(
         int | None,
         typer.Option("--processes", min=1, help="How many would train a spec.", show_default=False),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Compare every file with its checksum; 2 if one differs."),
+    ] = False,
     width: options.WidthOption = None,
     depth: options.DepthOption = None,
     axis: options.AxisOption = None,
@@ -40,11 +45,14 @@ def info(
     """Say what a run or an artifact is. With --plan: where a sub-model's tensors lie in it.
 
     With --plan and a preset or a spec file: what training it would take.
+    With --check: whether each of its files is what it was when it was written.
 
     Example: sortednet info runs/digits-resnet
     """
     options.set_verbosity(quiet, verbose)
     axes = options.read_axes(width, depth, axis)
+    if check and plan:
+        raise RequestError("--check and --plan are two questions: ask one")
     if preset is not None or config is not None:
         if not plan or path is not None or axes:
             raise RequestError(
@@ -56,6 +64,9 @@ def info(
         raise RequestError("--set and --processes are for --plan with --preset or --config")
     if axes and not plan:
         raise RequestError("axes are for --plan, which prints one sub-model's slices")
+    if check:
+        _check(path or options.newest_finished(), as_json)
+        return
     if plan:
         source = options.find_source(path, allow_factory)
         found = source.plan(source.space.resolve(axes))
@@ -86,6 +97,30 @@ def _print_resources(spec: RunSpec, processes: int | None, as_json: bool) -> Non
         print_json(resources.record(found))
     else:
         typer.echo(resources.text(found))
+
+
+def _check(path: Path, as_json: bool) -> None:
+    from sortednet_cli.storage.inspection import inspect
+
+    found = inspect(path)
+    if as_json:
+        print_json(
+            {
+                "path": str(path),
+                "kind": found.kind,
+                "ok": True,
+                "finished": found.finished,
+                "files": len(found.files),
+                "bytes": found.num_bytes,
+                "unexpected": found.unexpected,
+            }
+        )
+        return
+    if not found.finished:
+        logger.warning("%s is unfinished: only its newest checkpoint has checksums", path)
+    elif found.unexpected:
+        logger.warning("without a checksum: %s", ", ".join(found.unexpected))
+    typer.echo(f"ok: {len(found.files)} files, {found.num_bytes} bytes")
 
 
 def _run(path: Path) -> dict[str, Any]:

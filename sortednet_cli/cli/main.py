@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ from sortednet_cli.errors import SortednetError
 _UsageError: Any = typer.BadParameter.__base__
 
 _STDOUT = 1
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 _talks = launch.rank() == 0
 """Every process of a job reads the same command line: one of them speaks of it."""
@@ -79,14 +81,25 @@ def run(arguments: Sequence[str]) -> int:
         if _talks:
             sys.stderr.write("interrupted; nothing was left half-written\n")
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        return _leave_pipe()
+    except OSError as error:
+        return _leave_output(error)
     except SystemExit as error:
         # typer and rich turn a closed pipe into SystemExit(1).
         if isinstance(error.__context__, BrokenPipeError):
             return _leave_pipe()
         raise
     return result if isinstance(result, int) else 0
+
+
+def _leave_output(error: OSError) -> int:
+    """End after standard output took no more; raise what has another reason."""
+    if isinstance(error, BrokenPipeError):
+        return _leave_pipe()
+    if error.filename is not None or error.errno not in _NO_ROOM:
+        raise error
+    _leave_pipe()
+    sys.stderr.write(f"error: cannot write standard output: {error.strerror}\n")
+    return 1
 
 
 def _leave_pipe() -> int:

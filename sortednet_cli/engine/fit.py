@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from math import isfinite
@@ -20,6 +19,7 @@ from sortednet_cli.engine.evaluate import ensure_statistics, score
 from sortednet_cli.engine.gather import flat_statistics, gather_rows, gather_statistics
 from sortednet_cli.engine.optimizer import RootOptimizer, place
 from sortednet_cli.engine.processes import ALONE, PeerLost, Processes
+from sortednet_cli.engine.scalars import scalars
 from sortednet_cli.engine.source import (
     open_root,
     read_family,
@@ -50,6 +50,7 @@ from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec, TrainSpec
 from sortednet_cli.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sortednet_cli.storage.checks import FileCheck
 from sortednet_cli.storage.files import write_json
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.run import RunFolder
@@ -178,8 +179,7 @@ class Fit:
         began = time.monotonic()
         rows = yield from self._score(trainer, stopped)
         if self.processes.leads:
-            self._store(trainer, rows)
-            self.run.finish(seconds)
+            self.run.finish(seconds, self._store(trainer, rows))
         scoring = time.monotonic() - began
         yield Finished(self.run, rows, trainer.task.metric, seconds, scoring)
 
@@ -244,7 +244,7 @@ class Fit:
             waited = time.monotonic() - last_save
             return self.processes.leads and waited > 60 * self.spec.train.checkpoint_minutes
 
-        with _scalars(self.run, self._records_scalars) as record:
+        with scalars(self.run.path / "tensorboard", self._records_scalars) as record:
             try:
                 for update in trainer.updates(start, stopped, due):
                     done = update.position
@@ -332,12 +332,13 @@ class Fit:
     def _interrupted(self, when: str) -> Interrupted:
         return Interrupted(f"stopped {when}; go on with: sortednet train --resume {self.run.path}")
 
-    def _store(self, trainer: Trainer, rows: list[Row]) -> None:
-        network = trainer.network
-        write_tensors(self.run.weights, network.weights)
-        write_tensors(self.run.statistics, flat_statistics(network))
+    def _store(self, trainer: Trainer, rows: list[Row]) -> dict[Path, FileCheck]:
+        network, run = trainer.network, self.run
+        tensors = {run.weights: network.weights, run.statistics: flat_statistics(network)}
+        written = {path: write_tensors(path, values) for path, values in tensors.items()}
         table = {"metric": trainer.task.metric, "submodels": [row.stored() for row in rows]}
-        write_json(self.run.table, table)
+        write_json(run.table, table)
+        return written
 
 
 def open_fit(processes: Processes, start: Callable[[], Fit], again: Callable[[Path], Fit]) -> Fit:
@@ -410,19 +411,3 @@ def _absolute(spec: RunSpec) -> RunSpec:
         place = str(Path(model.pretrained).absolute())
         model = model.model_copy(update={"pretrained": place})
     return spec.model_copy(update={"data": data, "model": model})
-
-
-@contextmanager
-def _scalars(run: RunFolder, wanted: bool) -> Iterator[Callable[[str, float, int], None]]:
-    """Give a function that records TensorBoard scalars, or does nothing."""
-    if not wanted:
-        yield lambda name, value, update: None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise RequestError(
-            "train.tensorboard needs: pip install 'sortednet-cli[tensorboard]'"
-        ) from error
-    with SummaryWriter(run.path / "tensorboard") as writer:
-        yield writer.add_scalar
