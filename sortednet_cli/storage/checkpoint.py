@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
@@ -11,7 +12,10 @@ from sortednet_cli.errors import RequestError
 from sortednet_cli.storage.files import new_folder, write_json, write_text
 from sortednet_cli.storage.manifest import Counters, read_checked
 from sortednet_cli.storage.run import RunFolder
-from sortednet_cli.storage.tensors import read_tensors, write_tensors
+from sortednet_cli.storage.tensors import Whole, as_it_is, read_tensors, write_tensors
+
+_WEIGHTS = "weights.safetensors"
+_OPTIMIZER = "optimizer.safetensors"
 
 
 @dataclass(frozen=True)
@@ -29,14 +33,39 @@ class Checkpoint:
     optimizer: dict[str, Tensor]
 
 
-def save_checkpoint(run: RunFolder, state: Checkpoint) -> None:
-    """Write a checkpoint, point to it, and drop the ones before it."""
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """A checkpoint on disk, of which parts can be read."""
+
+    path: Path
+    counters: Counters
+
+    @property
+    def weights(self) -> Path:
+        return self.path / _WEIGHTS
+
+    @property
+    def optimizer(self) -> Path:
+        return self.path / _OPTIMIZER
+
+
+def is_written(run: RunFolder, update: int) -> bool:
+    """Whether a checkpoint of that update is on disk: then `save_checkpoint` asks no values."""
+    return (run.checkpoints / f"step-{update}").exists()
+
+
+def save_checkpoint(run: RunFolder, state: Checkpoint, whole: Whole = as_it_is) -> None:
+    """Write a checkpoint, point to it, and drop the ones before it.
+
+    Args:
+        whole: makes whole what is written; first of all weights, then of the optimizer's state,
+            each `in_file_order`.
+    """
     name = f"step-{state.update}"
-    folder = run.checkpoints / name
-    if not folder.exists():
-        with new_folder(folder) as staging:
-            write_tensors(staging / "weights.safetensors", state.weights)
-            write_tensors(staging / "optimizer.safetensors", state.optimizer)
+    if not is_written(run, state.update):
+        with new_folder(run.checkpoints / name) as staging:
+            write_tensors(staging / _WEIGHTS, state.weights, whole)
+            write_tensors(staging / _OPTIMIZER, state.optimizer, whole)
             counters = Counters(
                 update=state.update,
                 batches=state.batches,
@@ -50,8 +79,8 @@ def save_checkpoint(run: RunFolder, state: Checkpoint) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def load_checkpoint(run: RunFolder) -> Checkpoint | None:
-    """Read the newest checkpoint; None if there is none yet."""
+def newest_checkpoint(run: RunFolder) -> CheckpointFolder | None:
+    """Find the newest checkpoint; None if there is none yet."""
     pointer = run.checkpoints / "latest"
     if not pointer.exists():
         return None
@@ -59,12 +88,20 @@ def load_checkpoint(run: RunFolder) -> Checkpoint | None:
     folder = run.checkpoints / name
     if not name.startswith("step-") or not folder.is_dir():
         raise RequestError(f"{pointer} is damaged: it names {name!r}, which is not there")
-    counters = read_checked(folder / "counters.json", Counters)
+    return CheckpointFolder(folder, read_checked(folder / "counters.json", Counters))
+
+
+def load_checkpoint(run: RunFolder) -> Checkpoint | None:
+    """Read the newest checkpoint; None if there is none yet."""
+    found = newest_checkpoint(run)
+    if found is None:
+        return None
+    counters = found.counters
     return Checkpoint(
         update=counters.update,
         batches=counters.batches,
         seconds=counters.seconds,
         space=counters.space,
-        weights=read_tensors(folder / "weights.safetensors"),
-        optimizer=read_tensors(folder / "optimizer.safetensors"),
+        weights=read_tensors(found.weights),
+        optimizer=read_tensors(found.optimizer),
     )

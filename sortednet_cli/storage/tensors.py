@@ -42,6 +42,15 @@ Blocks = Callable[[], Iterable[Tensor]]
 """Gives a tensor in pieces along its first dimension, in order."""
 
 
+Whole = Callable[[Tensor], Tensor]
+"""Makes of a tensor what is written of it, where memory holds but a part."""
+
+
+def as_it_is(tensor: Tensor) -> Tensor:
+    """Memory holds it whole."""
+    return tensor
+
+
 @dataclass(frozen=True)
 class TensorEntry:
     """A tensor to be written, whose values are asked for when their turn comes."""
@@ -63,7 +72,7 @@ def write_entries(path: Path, entries: Iterable[TensorEntry]) -> None:
     (https://github.com/huggingface/safetensors, section Format). Larger elements come
     first so that every tensor is aligned to its element size.
     """
-    ordered = sorted(entries, key=lambda entry: (-entry.dtype.itemsize, entry.name))
+    ordered = in_file_order(entries)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
     for entry in ordered:
@@ -86,6 +95,11 @@ def write_entries(path: Path, entries: Iterable[TensorEntry]) -> None:
                 assert values.dtype == entry.dtype, entry.name
                 file.write(values.flatten().view(torch.uint8).numpy().data)
             assert file.tell() - start == entry.num_bytes, entry.name
+
+
+def in_file_order(entries: Iterable[TensorEntry]) -> list[TensorEntry]:
+    """The order in which `write_entries` asks for values."""
+    return sorted(entries, key=lambda entry: (-entry.dtype.itemsize, entry.name))
 
 
 def write_shards(path: Path, entries: Iterable[TensorEntry], most_bytes: int) -> tuple[Path, ...]:
@@ -119,13 +133,17 @@ def write_shards(path: Path, entries: Iterable[TensorEntry], most_bytes: int) ->
     return tuple(files)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors that are in memory."""
-    entries = [
-        TensorEntry(name, tensor.dtype, tuple(tensor.shape), partial(_whole, tensor))
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], whole: Whole = as_it_is) -> None:
+    """Write tensors that are in memory, each as `whole` makes it when its turn comes."""
+    write_entries(path, entries_of(tensors, whole))
+
+
+def entries_of(tensors: Mapping[str, Tensor], whole: Whole) -> list[TensorEntry]:
+    """Tensors to be written, each as `whole` makes it when its turn comes."""
+    return [
+        TensorEntry(name, tensor.dtype, tuple(tensor.shape), partial(_one_block, tensor, whole))
         for name, tensor in tensors.items()
     ]
-    write_entries(path, entries)
 
 
 class TensorSlices(Protocol):
@@ -221,5 +239,5 @@ def read_tensors(*paths: Path) -> dict[str, Tensor]:
         return {name: files.read(name) for name in sorted(files.names)}
 
 
-def _whole(tensor: Tensor) -> Iterable[Tensor]:
-    return [tensor]
+def _one_block(tensor: Tensor, whole: Whole) -> Iterable[Tensor]:
+    return [whole(tensor)]
