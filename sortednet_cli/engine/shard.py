@@ -156,7 +156,7 @@ def _fresh(
     for turn in range(processes.count):
         if turn == processes.rank:
             network = _in_parts(family, space, init_network(family, seed), device, processes)
-        processes.any()
+        processes.any(False)
     return network
 
 
