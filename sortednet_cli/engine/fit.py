@@ -19,7 +19,7 @@ from sortednet_cli.data import Dataset, Texts, open_data
 from sortednet_cli.engine.evaluate import ensure_statistics, score
 from sortednet_cli.engine.gather import flat_statistics, gather_rows, gather_statistics
 from sortednet_cli.engine.optimizer import RootOptimizer, place
-from sortednet_cli.engine.processes import ALONE, PeerLost, Processes
+from sortednet_cli.engine.processes import ALONE, PeerLost, Processes, lost_peers
 from sortednet_cli.engine.source import (
     open_root,
     read_family,
@@ -362,7 +362,8 @@ class Fit:
             if cut:
                 break
             ensure_statistics(network, group, self.data, trainer.task, samples)
-            found = score(network, group, self.data, ("validation", "test"), trainer.task)
+            with lost_peers():
+                found = score(network, group, self.data, ("validation", "test"), trainer.task)
             for submodel in reversed(group):
                 cost = cost_of(self.family, submodel, inputs.random_inputs, inputs.num_units)
                 rows.append(Row(submodel, cost.params, cost.macs, found[submodel]))
