@@ -302,8 +302,7 @@ class Fit:
                 if not self._sharded:
                     # What this process holds is whole: no update is half done.
                     self._save(trainer, done, clock)
-                    saved = done
-                raise PeerLost(f"{error}; {self._go_on(saved)}") from error
+                raise PeerLost(f"{error}; {self._go_on()}") from error
         if done.update < total:
             raise self._interrupted(f"after update {done.update}")
 
@@ -373,8 +372,9 @@ class Fit:
         gather_statistics(self.processes, network)
         return gather_rows(self.processes, rows, network.space)
 
-    def _go_on(self, saved: Position) -> str:
-        kept = f"update {saved.update} is saved" if saved.update else "no update is saved"
+    def _go_on(self) -> str:
+        saved = newest_checkpoint(self.run)
+        kept = f"update {saved.counters.update} is saved" if saved else "no update is saved"
         return f"{kept}; go on with: sortednet train --resume {self.run.path}"
 
     def _interrupted(self, when: str) -> Interrupted:
