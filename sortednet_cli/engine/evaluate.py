@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sortednet_cli.data import Dataset, Part
 from sortednet_cli.engine.chunks import chunks
@@ -89,10 +91,14 @@ def score_part(
     """Score a group that one pass serves on one part of the data."""
     shared = network.shared_pass(group, training=False)
     tallies: dict[SubModel, list[Any]] = {submodel: [] for submodel in group}
-    for inputs, targets in part.batches(task.eval_batch, network.device):
+
+    def add(inputs: Inputs, targets: Tensor) -> None:
         for number, states in enumerate(shared.states(inputs)):
             scored, wanted = task.scored(states, targets)
             for rows in chunks(len(wanted), task.num_outputs):
                 logits = shared.logits(number, scored[rows]).float()
                 tallies[group[number]].append(task.tally(logits, wanted[rows]))
+
+    for inputs, targets in part.batches(task.eval_batch, network.device):
+        network.run(partial(add, inputs, targets))
     return {submodel: task.metrics(own, part.num_bytes) for submodel, own in tallies.items()}

@@ -18,7 +18,7 @@ from sortednet_cli.data import Dataset, Texts, open_data
 from sortednet_cli.engine.evaluate import ensure_statistics, score
 from sortednet_cli.engine.gather import flat_statistics, gather_rows, gather_statistics
 from sortednet_cli.engine.optimizer import RootOptimizer, place
-from sortednet_cli.engine.processes import ALONE, PeerLost, Processes
+from sortednet_cli.engine.processes import ALONE, PeerLost, Processes, lost_peers
 from sortednet_cli.engine.scalars import scalars
 from sortednet_cli.engine.source import (
     open_root,
@@ -49,9 +49,15 @@ from sortednet_cli.nesting import (
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec, TrainSpec
-from sortednet_cli.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sortednet_cli.storage.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
 from sortednet_cli.storage.checks import FileCheck
 from sortednet_cli.storage.files import write_json
+from sortednet_cli.storage.manifest import Counters
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.run import RunFolder
 from sortednet_cli.storage.tensors import write_tensors
@@ -178,14 +184,44 @@ class Fit:
         seconds = time.monotonic() - clock
         began = time.monotonic()
         rows = yield from self._score(trainer, stopped)
+        written = self._store(trainer, rows)
         if self.processes.leads:
-            self.run.finish(seconds, self._store(trainer, rows))
+            self.run.finish(seconds, written)
         scoring = time.monotonic() - began
         yield Finished(self.run, rows, trainer.task.metric, seconds, scoring)
 
     def _prepare(self) -> tuple[Trainer, Position, float]:
         train = self.spec.train
         space = SearchSpace.of(self.spec.space)
+        opened = self._open_shards if self._sharded else self._open_whole
+        network, optimizer, saved = opened(space)
+        if self.processes.leads:
+            self.run.cut_log(saved.update if saved else 0)
+        task = task_of(self.data.format, train.label_smoothing)
+        rule = make_rule(train, space)
+        make = self._trainer
+        trainer = make(network, task, rule, self.data, optimizer, train, self.processes)
+        if saved is None:
+            return trainer, Position(), 0.0
+        return trainer, Position(saved.update, saved.batches), saved.seconds
+
+    @property
+    def _sharded(self) -> bool:
+        """One process holds all there is: nothing of it is sharded then."""
+        return self.spec.train.shard and self.processes.count > 1
+
+    @property
+    def _trainer(self) -> type[Trainer]:
+        if not self._sharded:
+            return Trainer
+        from sortednet_cli.engine.shard import ShardedTrainer
+
+        return ShardedTrainer
+
+    def _open_whole(
+        self, space: SearchSpace
+    ) -> tuple[NestedNetwork, RootOptimizer, Checkpoint | None]:
+        train = self.spec.train
         module = init_network(self.family, stream_seed(train.seed, "init"))
         saved = load_checkpoint(self.run)
         placed = place(module, self.device, train.channels_last)
@@ -199,16 +235,22 @@ class Fit:
         elif self.spec.model.pretrained is not None:
             self._start_from(self.spec.model.pretrained, network.module)
         self.processes.same_start([p.detach() for p in network.parameters.values()])
-        if self.processes.leads:
-            self.run.cut_log(saved.update if saved else 0)
-        task = task_of(self.data.format, train.label_smoothing)
-        rule = make_rule(train, space)
-        trainer = Trainer(network, task, rule, self.data, optimizer, train, self.processes)
-        if saved is None:
-            return trainer, Position(), 0.0
-        return trainer, Position(saved.update, saved.batches), saved.seconds
+        return network, optimizer, saved
 
-    def _check_space(self, space: SearchSpace, saved: Checkpoint) -> None:
+    def _open_shards(
+        self, space: SearchSpace
+    ) -> tuple[NestedNetwork, RootOptimizer, Counters | None]:
+        from sortednet_cli.engine.shard import open_shards
+
+        assert isinstance(self.family, TransformerFamily)
+        saved = newest_checkpoint(self.run)
+        if saved is not None:
+            saved.verify()
+            self._check_space(space, saved.counters)
+        parts = open_shards(self.spec, self.family, space, self.device, self.processes, saved)
+        return (*parts, saved.counters if saved else None)
+
+    def _check_space(self, space: SearchSpace, saved: Checkpoint | Counters) -> None:
         if saved.space != space.as_lists():
             raise RequestError(
                 f"{self.run.path}: the checkpoint was trained under another search space"
@@ -236,7 +278,8 @@ class Fit:
     def _train(
         self, trainer: Trainer, start: Position, clock: float, stopped: Callable[[], bool]
     ) -> Iterator[Progress]:
-        done, began = start, time.monotonic()
+        done = saved = start
+        began = time.monotonic()
         total, last_save = trainer.total(start), began
         samples_each = self.spec.train.batch_size * trainer.batches_each
 
@@ -255,13 +298,14 @@ class Fit:
                         yield self._log(update, total, rate, record)
                     if update.save:
                         self._save(trainer, done, clock)
-                        last_save = time.monotonic()
+                        saved, last_save = done, time.monotonic()
+                if done != saved:
+                    self._save(trainer, done, clock)
             except PeerLost as error:
-                # What this process holds is whole: no update is half done.
-                self._save(trainer, done, clock)
-                raise PeerLost(f"{error}; {self._go_on(done)}") from error
-        if done != start:
-            self._save(trainer, done, clock)
+                if not self._sharded:
+                    # What this process holds is whole: no update is half done.
+                    self._save(trainer, done, clock)
+                raise PeerLost(f"{error}; {self._go_on()}") from error
         if done.update < total:
             raise self._interrupted(f"after update {done.update}")
 
@@ -284,58 +328,74 @@ class Fit:
 
     def _save(self, trainer: Trainer, done: Position, clock: float) -> None:
         trainer.watch.check()
-        check_weights(trainer.network, done.update)
-        if not self.processes.leads:
+        check_weights(trainer.network, done.update, self.processes)
+        if not self.processes.leads and not self._sharded:
             return
-        save_checkpoint(
-            self.run,
-            Checkpoint(
-                update=done.update,
-                batches=done.batches,
-                seconds=time.monotonic() - clock,
-                space=trainer.network.space.as_lists(),
-                weights=trainer.network.weights,
-                optimizer=trainer.optimizer.state(),
-            ),
+        state = Checkpoint(
+            update=done.update,
+            batches=done.batches,
+            seconds=time.monotonic() - clock,
+            space=trainer.network.space.as_lists(),
+            weights=trainer.network.weights,
+            optimizer=trainer.optimizer.state(),
         )
+        if self._sharded:
+            from sortednet_cli.engine.shard import save_together
+
+            save_together(self.processes, self.run, state)
+        else:
+            save_checkpoint(self.run, state)
 
     def _score(
         self, trainer: Trainer, stopped: Callable[[], bool]
     ) -> Generator[Scored, None, list[Row]]:
         """Measure statistics, costs and scores of every sub-model, one event for each.
 
-        Each process takes its share of the groups.
+        Each process takes its share of the groups, or its part in every pass.
         """
         network, rows = trainer.network, list[Row]()
         inputs, samples = self.data.format, self.spec.train.recalibrate_samples
-        cut = False
-        for group in self.processes.share(network.groups(network.space.submodels)):
+        cut, groups = False, network.groups(network.space.submodels)
+        at_once = 1 if self._sharded else self.processes.count
+        for group in groups if self._sharded else self.processes.share(groups):
             cut = cut or stopped()
+            if self._sharded:
+                (cut,) = self.processes.any(cut)
             if cut:
                 break
             ensure_statistics(network, group, self.data, trainer.task, samples)
-            found = score(network, group, self.data, ("validation", "test"), trainer.task)
+            with lost_peers():
+                found = score(network, group, self.data, ("validation", "test"), trainer.task)
             for submodel in reversed(group):
                 cost = cost_of(self.family, submodel, inputs.random_inputs, inputs.num_units)
                 rows.append(Row(submodel, cost.params, cost.macs, found[submodel]))
-                yield Scored(rows[-1], len(rows) * self.processes.count, len(network.space))
+                yield Scored(rows[-1], len(rows) * at_once, len(network.space))
         if any(self.processes.any(cut)):
             raise self._interrupted("while scoring the sub-models")
         gather_statistics(self.processes, network)
         return gather_rows(self.processes, rows, network.space)
 
-    def _go_on(self, done: Position) -> str:
-        return (
-            f"update {done.update} is saved; go on with: sortednet train --resume {self.run.path}"
-        )
+    def _go_on(self) -> str:
+        saved = newest_checkpoint(self.run)
+        kept = f"update {saved.counters.update} is saved" if saved else "no update is saved"
+        return f"{kept}; go on with: sortednet train --resume {self.run.path}"
 
     def _interrupted(self, when: str) -> Interrupted:
         return Interrupted(f"stopped {when}; go on with: sortednet train --resume {self.run.path}")
 
     def _store(self, trainer: Trainer, rows: list[Row]) -> dict[Path, FileCheck]:
+        """Write the finished network and its table; return what is known of the files."""
         network, run = trainer.network, self.run
-        tensors = {run.weights: network.weights, run.statistics: flat_statistics(network)}
-        written = {path: write_tensors(path, values) for path, values in tensors.items()}
+        written: dict[Path, FileCheck] = {}
+        if self._sharded:
+            from sortednet_cli.engine.shard import write_together
+
+            written |= write_together(self.processes, run.weights, network)
+        elif self.processes.leads:
+            written[run.weights] = write_tensors(run.weights, network.weights)
+        if not self.processes.leads:
+            return written
+        written[run.statistics] = write_tensors(run.statistics, flat_statistics(network))
         table = {"metric": trainer.task.metric, "submodels": [row.stored() for row in rows]}
         write_json(run.table, table)
         return written

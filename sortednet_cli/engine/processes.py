@@ -30,6 +30,9 @@ Item = TypeVar("Item")
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others: scoring and checkpoints take their time."""
 
+_GLOO = "/gloo/"
+"""Stands in every error of gloo, which has no class of its own."""
+
 GRACE_SECONDS = 2.0
 """How long the first process may take to tell what went wrong before another one does."""
 
@@ -180,6 +183,17 @@ def joined(device: torch.device) -> Iterator[Processes]:
         raise
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def lost_peers() -> Iterator[None]:
+    """Raise PeerLost for an error of communication, wherever it shows; any other as it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or _GLOO in str(error):
+            raise PeerLost("another process of this training has died") from error
+        raise
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from sortednet_cli.storage.checks import Checks, checks_of, write_sealed
 from sortednet_cli.storage.files import new_folder, write_text, writing
 from sortednet_cli.storage.manifest import FORMAT, Counters
 from sortednet_cli.storage.run import RunFolder
-from sortednet_cli.storage.tensors import read_tensors, write_tensors
+from sortednet_cli.storage.tensors import Whole, as_it_is, read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -30,56 +30,86 @@ class Checkpoint:
     optimizer: dict[str, Tensor]
 
 
-def save_checkpoint(run: RunFolder, state: Checkpoint) -> None:
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """A checkpoint on disk, of which parts can be read."""
+
+    path: Path
+    counters: Counters
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @property
+    def optimizer(self) -> Path:
+        return self.path / "optimizer.safetensors"
+
+    def verify(self) -> None:
+        """Check both files before they are believed; RequestError names a damaged one."""
+        checks = Checks(self.path / "counters.json", self.counters.files)
+        checks.verify(self.weights, self.optimizer)
+
+
+def is_written(run: RunFolder, update: int) -> bool:
+    """Whether a checkpoint of that update is on disk: then `save_checkpoint` asks no values."""
+    return run.pointed() == run.checkpoint(update)
+
+
+def save_checkpoint(run: RunFolder, state: Checkpoint, whole: Whole = as_it_is) -> None:
     """Write a checkpoint, point to it, and drop all others.
+
+    Args:
+        whole: makes whole what is written; first of all weights, then of the optimizer's state,
+            each `in_file_order`.
 
     Raises:
         WorkError: it cannot be written; the run still points to the one before it.
     """
-    folder = run.checkpoints / f"step-{state.update}"
+    folder = run.checkpoint(state.update)
     with writing(run.checkpoints):
         run.checkpoints.mkdir(exist_ok=True)
     run.sync_log()
-    if run.pointed() != folder:
+    if not is_written(run, state.update):
         shutil.rmtree(folder, ignore_errors=True)  # of a process that died before it pointed there
-        _write(folder, state)
+        _write(folder, state, whole)
         write_text(run.pointer, folder.name + "\n")
     for other in run.checkpoints.glob("step-*"):
         if other != folder:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _write(folder: Path, state: Checkpoint) -> None:
+def _write(folder: Path, state: Checkpoint, whole: Whole) -> None:
+    counters = Counters(
+        update=state.update, batches=state.batches, seconds=state.seconds, space=state.space
+    )
     with new_folder(folder) as staging:
-        tensors = {
-            staging / "weights.safetensors": state.weights,
-            staging / "optimizer.safetensors": state.optimizer,
-        }
-        known = {path: write_tensors(path, values) for path, values in tensors.items()}
-        counters = Counters(
-            update=state.update,
-            batches=state.batches,
-            seconds=state.seconds,
-            space=state.space,
-        )
+        made = CheckpointFolder(staging, counters)
+        tensors = {made.weights: state.weights, made.optimizer: state.optimizer}
+        known = {path: write_tensors(path, own, whole=whole) for path, own in tensors.items()}
         files = checks_of(staging, known, known)
         table = {"format": FORMAT, **counters.model_dump(), "files": files}
         write_sealed(staging / "counters.json", table)
 
 
+def newest_checkpoint(run: RunFolder) -> CheckpointFolder | None:
+    """Find the newest checkpoint; None if there is none yet."""
+    found = run.newest_checkpoint()
+    return None if found is None else CheckpointFolder(*found)
+
+
 def load_checkpoint(run: RunFolder) -> Checkpoint | None:
     """Read the newest checkpoint; None if there is none yet."""
-    newest = run.newest_checkpoint()
-    if newest is None:
+    found = newest_checkpoint(run)
+    if found is None:
         return None
-    folder, counters = newest
-    weights, optimizer = folder / "weights.safetensors", folder / "optimizer.safetensors"
-    Checks(folder / "counters.json", counters.files).verify(weights, optimizer)
+    found.verify()
+    counters = found.counters
     return Checkpoint(
         update=counters.update,
         batches=counters.batches,
         seconds=counters.seconds,
         space=counters.space,
-        weights=read_tensors(weights),
-        optimizer=read_tensors(optimizer),
+        weights=read_tensors(found.weights),
+        optimizer=read_tensors(found.optimizer),
     )

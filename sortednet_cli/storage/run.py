@@ -59,6 +59,10 @@ class RunFolder:
         """Names the newest complete checkpoint, in one line."""
         return self.checkpoints / "latest"
 
+    def checkpoint(self, update: int) -> Path:
+        """The folder of a checkpoint."""
+        return self.checkpoints / f"step-{update}"
+
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"

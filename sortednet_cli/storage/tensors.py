@@ -44,6 +44,15 @@ Blocks = Callable[[], Iterable[Tensor]]
 """Gives a tensor in pieces along its first dimension, in order."""
 
 
+Whole = Callable[[Tensor], Tensor]
+"""Makes of a tensor what is written of it, where memory holds but a part."""
+
+
+def as_it_is(tensor: Tensor) -> Tensor:
+    """Memory holds it whole."""
+    return tensor
+
+
 @dataclass(frozen=True)
 class TensorEntry:
     """A tensor to be written, whose values are asked for when their turn comes."""
@@ -69,7 +78,7 @@ def write_entries(
     (https://github.com/huggingface/safetensors, section Format). Larger elements come
     first so that every tensor is aligned to its element size.
     """
-    ordered = sorted(entries, key=lambda entry: (-entry.dtype.itemsize, entry.name))
+    ordered = in_file_order(entries)
     header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     position = 0
     for entry in ordered:
@@ -97,6 +106,11 @@ def write_entries(
                 digest.update(raw)
             assert file.tell() - start == entry.num_bytes, entry.name
     return FileCheck(bytes=size, sha256=digest.hexdigest())
+
+
+def in_file_order(entries: Iterable[TensorEntry]) -> list[TensorEntry]:
+    """The order in which `write_entries` asks for values."""
+    return sorted(entries, key=lambda entry: (-entry.dtype.itemsize, entry.name))
 
 
 def write_shards(
@@ -131,14 +145,22 @@ def write_shards(
 
 
 def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    whole: Whole = as_it_is,
 ) -> FileCheck:
-    """Write tensors that are in memory; return the file's checksum."""
-    entries = [
-        TensorEntry(name, tensor.dtype, tuple(tensor.shape), partial(_whole, tensor))
+    """Write tensors, each as `whole` makes it when its turn comes; return the file's checksum."""
+    return write_entries(path, entries_of(tensors, whole), metadata)
+
+
+def entries_of(tensors: Mapping[str, Tensor], whole: Whole) -> list[TensorEntry]:
+    """Tensors to be written, each as `whole` makes it when its turn comes."""
+    return [
+        TensorEntry(name, tensor.dtype, tuple(tensor.shape), partial(_one_block, tensor, whole))
         for name, tensor in tensors.items()
     ]
-    return write_entries(path, entries, metadata)
 
 
 class TensorSlices(Protocol):
@@ -238,5 +260,5 @@ def read_tensors(*paths: Path) -> dict[str, Tensor]:
         return {name: files.read(name) for name in sorted(files.names)}
 
 
-def _whole(tensor: Tensor) -> Iterable[Tensor]:
-    return [tensor]
+def _one_block(tensor: Tensor, whole: Whole) -> Iterable[Tensor]:
+    return [whole(tensor)]
