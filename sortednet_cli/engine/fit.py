@@ -16,6 +16,7 @@ from torch import nn
 
 from sortednet_cli import launch
 from sortednet_cli.data import Dataset, Texts, open_data
+from sortednet_cli.engine.deterministic import deterministic
 from sortednet_cli.engine.evaluate import ensure_statistics, score
 from sortednet_cli.engine.gather import flat_statistics, gather_rows, gather_statistics
 from sortednet_cli.engine.optimizer import RootOptimizer, place
@@ -50,7 +51,7 @@ from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec, TrainSpec
 from sortednet_cli.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from sortednet_cli.storage.files import write_json
+from sortednet_cli.storage.files import Taken, free_name, write_json
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.run import RunFolder
 from sortednet_cli.storage.tensors import write_tensors
@@ -58,6 +59,10 @@ from sortednet_cli.storage.tensors import write_tensors
 
 class Interrupted(SortednetError):
     """The user asked to stop; a checkpoint of the last whole update is on disk."""
+
+
+class _Cut(Exception):
+    """Scoring is to end in the middle."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +117,18 @@ class Fit:
 
     @classmethod
     def create(
-        cls, path: Path, spec: RunSpec, device: torch.device, processes: Processes = ALONE
+        cls,
+        path: Path,
+        spec: RunSpec,
+        device: torch.device,
+        processes: Processes = ALONE,
+        *,
+        or_next: bool = False,
     ) -> Fit:
         """Check the whole request against data and model, then write the run's folder.
+
+        Args:
+            or_next: take the next free name, `path-2` and so on, if `path` exists.
 
         Raises:
             RequestError: anything wrong with the request; nothing is left behind.
@@ -139,8 +153,15 @@ class Fit:
             **root_fields(family, data.format),
         }
         save = data.tokenizer.save_pretrained if isinstance(data, Texts) else None
-        run = RunFolder.create(path, _absolute(spec), manifest, save)
-        return cls(run, spec, family, data, device, processes)
+        while True:
+            place = free_name(path) if or_next else path
+            try:
+                run = RunFolder.create(place, _absolute(spec), manifest, save)
+            except Taken:
+                if not or_next:
+                    raise
+                continue  # Another training took the name first.
+            return cls(run, spec, family, data, device, processes)
 
     @classmethod
     def reopen(
@@ -166,10 +187,18 @@ class Fit:
         """Train, checkpointing now and then; then recalibrate, score and store everything.
 
         Raises:
-            Interrupted: `stopped()` became true; a checkpoint has been written.
+            Interrupted: `stopped()` became true, or the job's launcher has died; a checkpoint
+                has been written.
             WorkError: training diverged, or the run's folder cannot be written.
         """
+        with deterministic(self.spec.train.deterministic):
+            yield from self._events(lambda: stopped() or self.processes.abandoned)
+
+    def _events(self, stopped: Callable[[], bool]) -> Iterator[Event]:
         quiet_first_backward()
+        if self.processes.leads:
+            # It was unfinished when it was opened; another process may have held it since.
+            self.run.require_unfinished()
         with enough_memory("the root network and its gradient", SMALLER):
             trainer, start, seconds = self._prepare()
         clock = time.monotonic() - seconds
@@ -199,6 +228,7 @@ class Fit:
             self._start_from(self.spec.model.pretrained, network.module)
         self.processes.same_start([p.detach() for p in network.parameters.values()])
         if self.processes.leads:
+            self.run.clear()
             self.run.cut_log(saved.update if saved else 0)
         task = task_of(self.data.format, train.label_smoothing)
         rule = make_rule(train, space)
@@ -243,7 +273,7 @@ class Fit:
             waited = time.monotonic() - last_save
             return self.processes.leads and waited > 60 * self.spec.train.checkpoint_minutes
 
-        with _scalars(self.run, self._records_scalars) as record:
+        with _scalars(self.run, self._records_scalars, start.update + 1) as record:
             try:
                 for update in trainer.updates(start, stopped, due):
                     done = update.position
@@ -286,6 +316,7 @@ class Fit:
         check_weights(trainer.network, done.update)
         if not self.processes.leads:
             return
+        self.run.sync_log()
         save_checkpoint(
             self.run,
             Checkpoint(
@@ -305,19 +336,24 @@ class Fit:
 
         Each process takes its share of the groups.
         """
-        network, rows = trainer.network, list[Row]()
+        network, task, rows = trainer.network, trainer.task, list[Row]()
         inputs, samples = self.data.format, self.spec.train.recalibrate_samples
         cut = False
-        for group in self.processes.share(network.groups(network.space.submodels)):
-            cut = cut or stopped()
-            if cut:
-                break
-            ensure_statistics(network, group, self.data, trainer.task, samples)
-            found = score(network, group, self.data, ("validation", "test"), trainer.task)
-            for submodel in reversed(group):
-                cost = cost_of(self.family, submodel, inputs.random_inputs, inputs.num_units)
-                rows.append(Row(submodel, cost.params, cost.macs, found[submodel]))
-                yield Scored(rows[-1], len(rows) * self.processes.count, len(network.space))
+
+        def between() -> None:
+            if stopped():
+                raise _Cut
+
+        try:
+            for group in self.processes.share(network.groups(network.space.submodels)):
+                ensure_statistics(network, group, self.data, task, samples, between)
+                found = score(network, group, self.data, ("validation", "test"), task, between)
+                for submodel in reversed(group):
+                    cost = cost_of(self.family, submodel, inputs.random_inputs, inputs.num_units)
+                    rows.append(Row(submodel, cost.params, cost.macs, found[submodel]))
+                    yield Scored(rows[-1], len(rows) * self.processes.count, len(network.space))
+        except _Cut:
+            cut = True
         if any(self.processes.any(cut)):
             raise self._interrupted("while scoring the sub-models")
         gather_statistics(self.processes, network)
@@ -329,7 +365,10 @@ class Fit:
         )
 
     def _interrupted(self, when: str) -> Interrupted:
-        return Interrupted(f"stopped {when}; go on with: sortednet train --resume {self.run.path}")
+        why = "the launcher of this job has died: " if self.processes.abandoned else ""
+        return Interrupted(
+            f"{why}stopped {when}; go on with: sortednet train --resume {self.run.path}"
+        )
 
     def _store(self, trainer: Trainer, rows: list[Row]) -> None:
         network = trainer.network
@@ -412,8 +451,13 @@ def _absolute(spec: RunSpec) -> RunSpec:
 
 
 @contextmanager
-def _scalars(run: RunFolder, wanted: bool) -> Iterator[Callable[[str, float, int], None]]:
-    """Give a function that records TensorBoard scalars, or does nothing."""
+def _scalars(
+    run: RunFolder, wanted: bool, first: int
+) -> Iterator[Callable[[str, float, int], None]]:
+    """Give a function that records TensorBoard scalars, or does nothing.
+
+    What was recorded of updates from the `first` on is made again, and no longer shown.
+    """
     if not wanted:
         yield lambda name, value, update: None
         return
@@ -423,5 +467,5 @@ def _scalars(run: RunFolder, wanted: bool) -> Iterator[Callable[[str, float, int
         raise RequestError(
             "train.tensorboard needs: pip install 'sortednet-cli[tensorboard]'"
         ) from error
-    with SummaryWriter(run.path / "tensorboard") as writer:
+    with SummaryWriter(run.path / "tensorboard", purge_step=first) as writer:
         yield writer.add_scalar

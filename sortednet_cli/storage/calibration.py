@@ -9,9 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.files import read_json, write_json
+from sortednet_cli.storage.lock import held
 from sortednet_cli.storage.manifest import check
 
 FILE = "decoding.json"
+
+_PATIENCE_SECONDS = 10.0
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -55,8 +58,13 @@ def read_calibration(folder: Path, submodel: SubModel) -> Calibration | None:
 
 
 def write_calibration(folder: Path, submodel: SubModel, calibration: Calibration) -> Path:
-    """Add a sub-model's calibration, or replace it; return the file."""
-    _write(folder, {**_read(folder), submodel.name: calibration})
+    """Add a sub-model's calibration, or replace it; return the file.
+
+    Raises:
+        RequestError: another process has been writing into the folder for long.
+    """
+    with held(folder, _PATIENCE_SECONDS):  # what another one adds meanwhile stays
+        _write(folder, {**_read(folder), submodel.name: calibration})
     return folder / FILE
 
 

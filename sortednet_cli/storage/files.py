@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sortednet_cli.errors import RequestError, WorkError
+
+
+class Taken(RequestError):
+    """The name of a new folder is in use: it was before, or another process was faster."""
 
 
 @contextmanager
@@ -65,10 +70,11 @@ def new_folder(path: Path) -> Iterator[Path]:
     """Fill a folder beside `path` and give it that name at the end, or leave nothing.
 
     Raises:
-        RequestError: `path` exists, or its parent cannot hold a folder.
+        Taken: `path` exists, at the start or at the end.
+        RequestError: its parent cannot hold a folder.
     """
     if path.exists() or path.is_symlink():
-        raise RequestError(f"{path} exists; choose another --out or remove it")
+        raise _taken(path)
     made = [folder for folder in path.parents if not folder.exists()]
     try:
         with suppress(FileExistsError):
@@ -81,10 +87,12 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield staging
         _sync_folder(staging)
         if path.exists():
-            raise RequestError(f"{path} exists; choose another --out or remove it")
+            raise _taken(path)
         try:
             staging.rename(path)
         except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise _taken(path) from error
             raise WorkError(f"cannot create {path}: {error.strerror or error}") from error
         _sync_folder(path.parent)
     finally:
@@ -101,6 +109,17 @@ def free_name(path: Path) -> Path:
     while candidate.exists():
         candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
     return candidate
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove temporary files that killed writers left; only for who holds the folder's lock."""
+    for file in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            file.unlink()
+
+
+def _taken(path: Path) -> Taken:
+    return Taken(f"{path} exists; choose another --out or remove it")
 
 
 def _sync_folder(path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,14 @@ from typing import Any
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec, dump_spec, parse_spec
-from sortednet_cli.storage.files import new_folder, read_json, write_json, write_text
+from sortednet_cli.storage.files import (
+    new_folder,
+    read_json,
+    remove_unfinished,
+    write_json,
+    write_text,
+)
+from sortednet_cli.storage.lock import held
 from sortednet_cli.storage.manifest import (
     FORMAT,
     RunManifest,
@@ -125,6 +132,10 @@ class RunFolder:
         file = self.path / "run.json"
         write_json(file, {**read_json(file), "state": "finished", **times})
 
+    def require_unfinished(self) -> None:
+        if self.finished:
+            raise RequestError(f"{self.path} is finished; there is nothing to go on with")
+
     def require_finished(self) -> None:
         if not self.finished:
             raise RequestError(
@@ -148,23 +159,26 @@ class RunFolder:
         kept = [line for line in lines if _update_of(line) <= update]
         write_text(self.metrics, "".join(kept))
 
+    def sync_log(self) -> None:
+        """Bring the metrics to disk, before a checkpoint that stands on them."""
+        with suppress(FileNotFoundError), self.metrics.open("rb") as file:
+            os.fsync(file.fileno())
+
+    def clear(self) -> None:
+        """Remove what a killed writer left half done; only for who holds the run."""
+        remove_unfinished(self.path)
+        pointer = self.checkpoints / "latest"
+        known = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else None
+        for folder in self.checkpoints.iterdir():
+            if folder != pointer and folder.name != known:
+                # Among them a checkpoint that nothing points to: another trial may have made it.
+                shutil.rmtree(folder, ignore_errors=True)
+        remove_unfinished(self.checkpoints)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for writing; RequestError tells who holds it otherwise."""
-        try:
-            file = (self.path / ".lock").open("a+", encoding="utf-8")
-        except OSError as error:
-            raise WorkError(f"cannot write into {self.path}: {error.strerror}") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise RequestError(f"{self.path} is being written by {holder}") from error
-            file.truncate(0)
-            file.write(f"process {os.getpid()}")
-            file.flush()
+        with held(self.path):
             yield
 
 
