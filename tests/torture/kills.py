@@ -2,16 +2,18 @@
 
     python -m tests.torture.kills --seed 0
 
-Trainings run in children forked from this process, which has everything imported; some kills
-are of real commands, and some of the launcher of a job of two processes. A training is begun
-or resumed until it ends, then every file of its run is compared with that of a training that
-was never killed. Prints a table and writes benchmarks/results/torture_kills.json, or `--out`.
+Trainings run in children forked from this process, which has trained before and has everything
+imported; some kills are of real commands, and some of the launcher of a job of two processes. A
+training is begun or resumed until it ends, then every file of its run is compared with that of a
+training that was never killed. Prints a table and writes benchmarks/results/torture_kills.json,
+or `--out`.
 Exits with 1 if any training ended otherwise.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
 import sys
@@ -19,13 +21,15 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import sortednet_cli.engine.fit  # noqa: F401 (what every child would import)
+import torch
+
 from benchmarks.harness import write
+from sortednet_cli.cli.main import run
 from tests.torture import children
 from tests.torture.cases import CASES, UPDATES, Case, write_text
 from tests.torture.children import Child
@@ -142,6 +146,7 @@ def main() -> int:
     place = Path(options.keep or tempfile.mkdtemp(prefix="torture-"))
     place.mkdir(parents=True, exist_ok=True)
     text = write_text(place / "topics.txt")
+    _warm_up(place, text)
     for number, case in enumerate(CASES):
         draw = random.Random(f"{options.seed} {case.name}")
         torture = Torture(case, place / str(number), text, draw)
@@ -169,6 +174,16 @@ def main() -> int:
     return 1 if result["wrong"] else 0
 
 
+def _warm_up(place: Path, text: Path) -> None:
+    """Train once of each kind, so that children are copies of a process with all imports."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    torch.set_num_threads(1)
+    for case in (CASES[0], CASES[-1]):
+        words = case.words(text)
+        with redirect_stdout(sys.stderr):
+            assert run([*words[:-1], str(place / f"warm, {case.name}"), "--quiet"]) == 0
+
+
 def table(result: dict[str, Any]) -> str:
     """Kills by case and kind of moment."""
     rows = ["| training | killed | kills | trainings | ended otherwise |", "|" + " --- |" * 5]
@@ -188,7 +203,8 @@ def _line(figures: Figures) -> str:
 
 def _result(seed: int, figures: list[Figures], seconds: float) -> dict[str, Any]:
     return {
-        "command": f"python -m tests.torture.kills --seed {seed}",
+        "command": " ".join(["python -m tests.torture.kills", *sys.argv[1:]]),
+        "seed": seed,
         "seconds": round(seconds),
         "kills": sum(sum(case.kills.values()) for case in figures),
         "may_differ": {name: list(keys) for name, keys in TIMES.items()},
@@ -208,9 +224,9 @@ def _result(seed: int, figures: list[Figures], seconds: float) -> dict[str, Any]
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--stride", type=int, default=2, help="sweep every so many-th call")
-    parser.add_argument("--kills", type=int, default=25, help="random and aimed ones of each case")
-    parser.add_argument("--fresh", type=int, default=4, help="of real commands, where they are")
+    parser.add_argument("--stride", type=int, default=4, help="sweep every so many-th call")
+    parser.add_argument("--kills", type=int, default=12, help="random and aimed ones of each case")
+    parser.add_argument("--fresh", type=int, default=3, help="of real commands, where they are")
     parser.add_argument("--fresh-seconds", type=float, default=8.0, help="latest moment of these")
     parser.add_argument("--launchers", type=int, default=2, help="kills of a job's launcher")
     parser.add_argument("--out", type=Path, help="file of the results")
