@@ -31,8 +31,8 @@ def launcher_kills(place: Path, count: int, seed: int) -> tuple[int, list[str]]:
         folder.mkdir()
         job = launch(folder, _begin())
         # Some after the first update, some at any time.
-        while number % 2 == 0 and not _updates(folder) and job.poll() is None:
-            time.sleep(0.01)
+        if number % 2 == 0:
+            wait_for_updates(folder, job, 1)
         time.sleep(draw.uniform(0, 0.3 if number % 2 == 0 else seconds))
         kills += kill_launcher(job)
         words = ["train", "--resume", "run"] if (folder / "run").exists() else _begin()
@@ -65,6 +65,14 @@ def launch(folder: Path, words: list[str]) -> subprocess.Popen[bytes]:
     arguments = ["--standalone", "--nproc-per-node=2", "-m", "sortednet_cli", *words]
     with (folder / "talk.txt").open("ab") as talk:
         return subprocess.Popen([torchrun, *arguments], cwd=folder, stdout=talk, stderr=talk)
+
+
+def wait_for_updates(folder: Path, job: subprocess.Popen[bytes], count: int) -> None:
+    """Wait until a job has logged so many updates."""
+    deadline = time.monotonic() + 300
+    while _updates(folder) < count:
+        assert job.poll() is None and time.monotonic() < deadline, _talk(folder)
+        time.sleep(0.01)
 
 
 def processes(launcher: int) -> list[int]:

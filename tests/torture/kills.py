@@ -186,14 +186,20 @@ def _warm_up(place: Path, text: Path) -> None:
 
 def table(result: dict[str, Any]) -> str:
     """Kills by case and kind of moment."""
-    rows = ["| training | killed | kills | trainings | ended otherwise |", "|" + " --- |" * 5]
-    for case in result["cases"]:
-        for kind, count in case["kills"].items():
-            rows.append(f"| {case['case']} | {kind} | {count} | | |")
-        kills = sum(case["kills"].values())
-        wrong = len(case["wrong"])
-        rows.append(f"| {case['case']} | in all | {kills} | {case['trainings']} | {wrong} |")
+    cases = result["cases"]
+    kinds = sorted({kind for case in cases for kind in case["kills"]})
+    rows = [f"| killed | {' | '.join(case['case'] for case in cases)} |"]
+    rows.append("| --- |" + " ---: |" * len(cases))
+    for kind in kinds:
+        rows.append(_row(kind, [case["kills"].get(kind, 0) for case in cases]))
+    rows.append(_row("kills", [sum(case["kills"].values()) for case in cases]))
+    rows.append(_row("trainings", [case["trainings"] for case in cases]))
+    rows.append(_row("ended otherwise", [len(case["wrong"]) for case in cases]))
     return "\n".join(rows)
+
+
+def _row(title: str, counts: list[int]) -> str:
+    return f"| {title} | {' | '.join(map(str, counts))} |"
 
 
 def _line(figures: Figures) -> str:
