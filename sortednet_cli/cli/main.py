@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from sortednet_cli.cli.frontier import frontier
 from sortednet_cli.cli.generate import generate
 from sortednet_cli.cli.info import info
 from sortednet_cli.cli.presets import presets
+from sortednet_cli.cli.stops import Stopped, stop_at_signals
 from sortednet_cli.cli.train import train
 from sortednet_cli.errors import SortednetError
 
@@ -63,8 +65,8 @@ def _root(
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code.
 
-    0 done; 1 the work failed; 2 the request was wrong; 130 or 143 interrupted. A reader who
-    closes the pipe has what they wanted: that ends quietly with 0.
+    0 done; 1 the work failed; 2 the request was wrong; 128 and a signal's number (130, 143)
+    interrupted by it. A reader who closes the pipe has what they wanted: that ends quietly with 0.
     """
     try:
         result = app(args=list(arguments), prog_name="sortednet", standalone_mode=False)
@@ -77,10 +79,10 @@ def run(arguments: Sequence[str]) -> int:
         if _talks if error.told_here is None else error.told_here:
             sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
+    except (Stopped, KeyboardInterrupt, typer.Abort) as stopped:
         if _talks:
             sys.stderr.write("interrupted; nothing was left half-written\n")
-        return 128 + signal.SIGINT
+        return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
     except OSError as error:
         return _leave_output(error)
     except SystemExit as error:
@@ -108,10 +110,28 @@ def _leave_pipe() -> int:
     return 0
 
 
+class _Deaf(io.TextIOWrapper):
+    """Standard error that nobody need read: talk is lost with its reader, work is not."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            self._let_go()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+
+
 def main() -> None:
-    signal.signal(signal.SIGTERM, _terminate)
+    stop_at_signals()
+    talk = sys.stderr.buffer if sys.stderr else os.fdopen(os.open(os.devnull, os.O_WRONLY), "wb")
+    sys.stderr = _Deaf(talk, errors="backslashreplace", line_buffering=True)
     sys.exit(run(sys.argv[1:]))
-
-
-def _terminate(number: int, frame: object) -> None:
-    sys.exit(128 + number)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +18,7 @@ from sortednet_cli.cli.render import (
     summary_line,
     talk_console,
 )
+from sortednet_cli.cli.stops import Stopped, StopRequest
 from sortednet_cli.errors import RequestError, SortednetError
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def train(
                 return Fit.reopen(_unfinished(run), place, allowed, processes)
             if launch.restarts() and (begun := _begun(spec, out)):
                 return Fit.reopen(begun, place, allowed, processes)
-            return Fit.create(_place_of(spec, out), spec, place, processes)
+            path = _place_of(spec, out)
+            return Fit.create(path, spec, place, processes, or_next=out is None)
 
         def again(path: Path) -> Fit:
             from sortednet_cli.storage.run import RunFolder
@@ -97,10 +98,9 @@ def _check_free(out: Path | None) -> None:
 
 
 def _place_of(spec: RunSpec, out: Path | None) -> Path:
-    from sortednet_cli.storage.files import free_name
     from sortednet_cli.storage.run import RUNS
 
-    return out or free_name(RUNS / spec.name)
+    return out or RUNS / spec.name
 
 
 def _begun(spec: RunSpec, out: Path | None) -> RunFolder | None:
@@ -120,16 +120,15 @@ def _unfinished(run: Path | None) -> RunFolder:
     from sortednet_cli.storage.run import RunFolder, newest_run
 
     folder = newest_run(finished=False) if run is None else RunFolder.open(run)
-    if folder.finished:
-        raise RequestError(f"{folder.path} is finished; there is nothing to go on with")
+    folder.require_unfinished()
     return folder
 
 
 def _drive(fit: Fit, quiet: bool) -> Finished:
     """Show the events of a training until its last."""
-    from sortednet_cli.engine.fit import Finished, Progress
+    from sortednet_cli.engine.fit import Finished, Interrupted, Progress
 
-    stop = _StopRequest()
+    stop = StopRequest()
     try:
         lock = fit.run.lock() if fit.processes.leads else nullcontext()
         with stop, lock, Talk(quiet) as talk:
@@ -141,9 +140,16 @@ def _drive(fit: Fit, quiet: bool) -> Finished:
                 else:
                     finished = event
     except SortednetError as error:
-        if stop.signal_number is not None:
-            error.exit_code = 128 + stop.signal_number
+        if stop.number is not None:
+            error.exit_code = 128 + stop.number
         raise
+    except Stopped as stopped:
+        cut = Interrupted(
+            "stopped at once; go on from the last checkpoint with:"
+            f" sortednet train --resume {fit.run.path}"
+        )
+        cut.exit_code = 128 + stopped.number
+        raise cut from stopped
     if not quiet and fit.processes.leads:
         _show(finished)
     return finished
@@ -163,28 +169,3 @@ def _show(finished: Finished) -> None:
     console.print(
         f"trained in {finished.train_seconds:.0f} s, scored in {finished.score_seconds:.0f} s"
     )
-
-
-class _StopRequest:
-    """True once SIGINT or SIGTERM came; a second one interrupts at once."""
-
-    def __init__(self) -> None:
-        self.signal_number: int | None = None
-        self._handlers: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def __call__(self) -> bool:
-        return self.signal_number is not None
-
-    def _receive(self, number: int, frame: object) -> None:
-        if self.signal_number is not None:
-            raise KeyboardInterrupt
-        self.signal_number = number

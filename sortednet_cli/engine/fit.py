@@ -15,6 +15,7 @@ from torch import nn
 
 from sortednet_cli import launch
 from sortednet_cli.data import Dataset, Texts, open_data
+from sortednet_cli.engine.deterministic import deterministic
 from sortednet_cli.engine.evaluate import ensure_statistics, score
 from sortednet_cli.engine.gather import flat_statistics, gather_rows, gather_statistics
 from sortednet_cli.engine.optimizer import RootOptimizer, place
@@ -56,7 +57,7 @@ from sortednet_cli.storage.checkpoint import (
     save_checkpoint,
 )
 from sortednet_cli.storage.checks import FileCheck
-from sortednet_cli.storage.files import write_json
+from sortednet_cli.storage.files import Taken, free_name, write_json
 from sortednet_cli.storage.manifest import Counters
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.run import RunFolder
@@ -65,6 +66,10 @@ from sortednet_cli.storage.tensors import write_tensors
 
 class Interrupted(SortednetError):
     """The user asked to stop; a checkpoint of the last whole update is on disk."""
+
+
+class _Cut(Exception):
+    """Scoring is to end in the middle."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +124,18 @@ class Fit:
 
     @classmethod
     def create(
-        cls, path: Path, spec: RunSpec, device: torch.device, processes: Processes = ALONE
+        cls,
+        path: Path,
+        spec: RunSpec,
+        device: torch.device,
+        processes: Processes = ALONE,
+        *,
+        or_next: bool = False,
     ) -> Fit:
         """Check the whole request against data and model, then write the run's folder.
+
+        Args:
+            or_next: take the next free name, `path-2` and so on, if `path` exists.
 
         Raises:
             RequestError: anything wrong with the request; nothing is left behind.
@@ -146,8 +160,15 @@ class Fit:
             **root_fields(family, data.format),
         }
         save = data.tokenizer.save_pretrained if isinstance(data, Texts) else None
-        run = RunFolder.create(path, _absolute(spec), manifest, save)
-        return cls(run, spec, family, data, device, processes)
+        while True:
+            place = free_name(path) if or_next else path
+            try:
+                run = RunFolder.create(place, _absolute(spec), manifest, save)
+            except Taken:
+                if not or_next:
+                    raise
+                continue  # Another training took the name first.
+            return cls(run, spec, family, data, device, processes)
 
     @classmethod
     def reopen(
@@ -173,10 +194,18 @@ class Fit:
         """Train, checkpointing now and then; then recalibrate, score and store everything.
 
         Raises:
-            Interrupted: `stopped()` became true; a checkpoint has been written.
+            Interrupted: `stopped()` became true, or the job's launcher has died; a checkpoint
+                has been written.
             WorkError: training diverged, or the run's folder cannot be written.
         """
+        with deterministic(self.spec.train.deterministic):
+            yield from self._events(lambda: stopped() or self.processes.abandoned)
+
+    def _events(self, stopped: Callable[[], bool]) -> Iterator[Event]:
         quiet_first_backward()
+        if self.processes.leads:
+            # It was unfinished when it was opened; another process may have held it since.
+            self.run.require_unfinished()
         with enough_memory("the root network and its gradient", SMALLER):
             trainer, start, seconds = self._prepare()
         clock = time.monotonic() - seconds
@@ -196,6 +225,7 @@ class Fit:
         opened = self._open_shards if self._sharded else self._open_whole
         network, optimizer, saved = opened(space)
         if self.processes.leads:
+            self.run.clear()
             self.run.cut_log(saved.update if saved else 0)
         task = task_of(self.data.format, train.label_smoothing)
         rule = make_rule(train, space)
@@ -287,7 +317,8 @@ class Fit:
             waited = time.monotonic() - last_save
             return self.processes.leads and waited > 60 * self.spec.train.checkpoint_minutes
 
-        with scalars(self.run.path / "tensorboard", self._records_scalars) as record:
+        events = self.run.path / "tensorboard"
+        with scalars(events, self._records_scalars, start.update + 1) as record:
             try:
                 for update in trainer.updates(start, stopped, due):
                     done = update.position
@@ -353,23 +384,32 @@ class Fit:
 
         Each process takes its share of the groups, or its part in every pass.
         """
-        network, rows = trainer.network, list[Row]()
+        network, task, rows = trainer.network, trainer.task, list[Row]()
         inputs, samples = self.data.format, self.spec.train.recalibrate_samples
-        cut, groups = False, network.groups(network.space.submodels)
+        groups = network.groups(network.space.submodels)
+        if not self._sharded:
+            groups = list(self.processes.share(groups))
         at_once = 1 if self._sharded else self.processes.count
-        for group in groups if self._sharded else self.processes.share(groups):
-            cut = cut or stopped()
-            if self._sharded:
-                (cut,) = self.processes.any(cut)
-            if cut:
-                break
-            ensure_statistics(network, group, self.data, trainer.task, samples)
-            with lost_peers():
-                found = score(network, group, self.data, ("validation", "test"), trainer.task)
-            for submodel in reversed(group):
-                cost = cost_of(self.family, submodel, inputs.random_inputs, inputs.num_units)
-                rows.append(Row(submodel, cost.params, cost.macs, found[submodel]))
-                yield Scored(rows[-1], len(rows) * at_once, len(network.space))
+        cut = False
+
+        def between() -> None:
+            stop = stopped()
+            if self._sharded:  # all are in the same pass, and leave it together
+                (stop,) = self.processes.any(stop)
+            if stop:
+                raise _Cut
+
+        try:
+            for group in groups:
+                ensure_statistics(network, group, self.data, task, samples, between)
+                with lost_peers():
+                    found = score(network, group, self.data, ("validation", "test"), task, between)
+                for submodel in reversed(group):
+                    cost = cost_of(self.family, submodel, inputs.random_inputs, inputs.num_units)
+                    rows.append(Row(submodel, cost.params, cost.macs, found[submodel]))
+                    yield Scored(rows[-1], len(rows) * at_once, len(network.space))
+        except _Cut:
+            cut = True
         if any(self.processes.any(cut)):
             raise self._interrupted("while scoring the sub-models")
         gather_statistics(self.processes, network)
@@ -381,7 +421,10 @@ class Fit:
         return f"{kept}; go on with: sortednet train --resume {self.run.path}"
 
     def _interrupted(self, when: str) -> Interrupted:
-        return Interrupted(f"stopped {when}; go on with: sortednet train --resume {self.run.path}")
+        why = "the launcher of this job has died: " if self.processes.abandoned else ""
+        return Interrupted(
+            f"{why}stopped {when}; go on with: sortednet train --resume {self.run.path}"
+        )
 
     def _store(self, trainer: Trainer, rows: list[Row]) -> dict[Path, FileCheck]:
         """Write the finished network and its table; return what is known of the files."""

@@ -17,8 +17,10 @@ Record = Callable[[str, float, int], None]
 
 
 @contextmanager
-def scalars(folder: Path, wanted: bool) -> Iterator[Record]:
+def scalars(folder: Path, wanted: bool, first: int) -> Iterator[Record]:
     """Give a function that records scalars into a new event file, or does nothing.
+
+    What was recorded of updates from the `first` on is made again, and no longer shown.
 
     The file grows record by record, as all event files do: a kill may cut the last one short,
     which TensorBoard passes over. (torch's own writer has a thread, and a full disk ends that
@@ -32,7 +34,7 @@ def scalars(folder: Path, wanted: bool) -> Iterator[Record]:
         yield lambda name, value, update: None
         return
     try:
-        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.record_writer import RecordWriter
     except ImportError as error:
@@ -50,7 +52,8 @@ def scalars(folder: Path, wanted: bool) -> Iterator[Record]:
             with writing(path):
                 writer.write(Event(wall_time=time.time(), **fields).SerializeToString())
 
-        write(file_version="brain.Event:2")
+        write(step=first, file_version="brain.Event:2")
+        write(step=first, session_log=SessionLog(status=SessionLog.START))
         yield lambda name, value, update: write(
             step=update, summary=Summary(value=[Summary.Value(tag=name, simple_value=value)])
         )

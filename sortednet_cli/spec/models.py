@@ -123,6 +123,7 @@ class TrainSpec(SpecModel):
     checkpoint_minutes: PositiveFloat = 2.0
     log_every: PositiveInt = 10
     max_nonfinite: PositiveInt = 1
+    deterministic: bool = False
     tensorboard: bool = False
 
     @model_validator(mode="before")

@@ -9,9 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.checks import DIGEST, read_sealed, write_sealed
+from sortednet_cli.storage.lock import held
 from sortednet_cli.storage.manifest import check
 
 FILE = "decoding.json"
+
+_PATIENCE_SECONDS = 10.0
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -58,8 +61,12 @@ def write_calibration(folder: Path, submodel: SubModel, calibration: Calibration
     """Add a sub-model's calibration, or replace it; return the file.
 
     The file is sealed by itself: the folder's manifest does not name it, and one write does.
+
+    Raises:
+        RequestError: another process has been writing into the folder for long.
     """
-    _write(folder, {**_read(folder), submodel.name: calibration})
+    with held(folder, _PATIENCE_SECONDS):  # what another one adds meanwhile stays
+        _write(folder, {**_read(folder), submodel.name: calibration})
     return folder / FILE
 
 

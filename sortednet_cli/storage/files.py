@@ -17,6 +17,10 @@ _NO_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno
 """Reasons for which a folder of that name can never be: the name was wrong, not the moment."""
 
 
+class Taken(RequestError):
+    """The name of a new folder is in use: it was before, or another process was faster."""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` only once it is written and on disk.
@@ -89,7 +93,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     All that is in it is on disk by then, whoever wrote it.
 
     Raises:
-        RequestError: `path` exists, or no folder can ever have that name.
+        Taken: `path` exists, at the start or at the end.
+        RequestError: no folder can ever have that name.
         WorkError: the folder cannot be written.
     """
     _require_free(path)
@@ -102,7 +107,7 @@ def new_folder(path: Path) -> Iterator[Path]:
                 sync(part)
             sync(staging)
             _require_free(path)
-            staging.rename(path)
+            _rename(staging, path)
             for folder in (path, *made):
                 sync(folder.parent)
     finally:
@@ -131,7 +136,20 @@ def sync(path: Path) -> None:
 
 def _require_free(path: Path) -> None:
     if os.path.lexists(path):
-        raise RequestError(f"{path} exists; choose another --out or remove it")
+        raise _taken(path)
+
+
+def _rename(staging: Path, path: Path) -> None:
+    try:
+        staging.rename(path)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise _taken(path) from error  # another process was faster
+        raise
+
+
+def _taken(path: Path) -> Taken:
+    return Taken(f"{path} exists; choose another --out or remove it")
 
 
 def _make_folder(path: Path) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec, dump_spec, parse_spec
 from sortednet_cli.storage.checks import Checks, FileCheck, checks_of, files_under, write_sealed
 from sortednet_cli.storage.files import new_folder, read_json, sync, write_json, write_text, writing
+from sortednet_cli.storage.lock import held
 from sortednet_cli.storage.manifest import (
     FORMAT,
     Counters,
@@ -27,6 +27,7 @@ from sortednet_cli.storage.manifest import (
     read_checked,
     read_manifest,
 )
+from sortednet_cli.storage.temporary import sweep
 
 RUNS = Path("runs")
 
@@ -156,6 +157,10 @@ class RunFolder:
         file = self.path / "run.json"
         write_sealed(file, {**read_json(file), **facts})
 
+    def require_unfinished(self) -> None:
+        if self.finished:
+            raise RequestError(f"{self.path} is finished; there is nothing to go on with")
+
     def require_finished(self) -> None:
         if not self.finished:
             raise RequestError(
@@ -206,23 +211,20 @@ class RunFolder:
         kept = [line for line in lines if _update_of(line) <= update]
         write_text(self.metrics, "".join(kept))
 
+    def clear(self) -> None:
+        """Remove what a killed writer left half done; only for who holds the run."""
+        sweep(self.path)
+        sweep(self.checkpoints)
+        known = self.pointed()
+        for folder in self.checkpoints.glob("step-*"):
+            if folder != known:
+                # Nothing points to it: a training that went on from elsewhere may have made it.
+                shutil.rmtree(folder, ignore_errors=True)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for writing; RequestError tells who holds it otherwise."""
-        try:
-            file = (self.path / ".lock").open("a+", encoding="utf-8")
-        except OSError as error:
-            raise WorkError(f"cannot write into {self.path}: {error.strerror}") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise RequestError(f"{self.path} is being written by {holder}") from error
-            with suppress(OSError):  # a full disk: the lock holds without its holder's number
-                os.ftruncate(file.fileno(), 0)
-                os.write(file.fileno(), f"process {os.getpid()}".encode())
+        with held(self.path):
             yield
 
 
