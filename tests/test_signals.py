@@ -16,6 +16,7 @@ import sortednet_cli.storage.checkpoint as checkpoints
 from sortednet_cli.cli import stops
 from sortednet_cli.engine.source import Source
 from sortednet_cli.engine.train import Trainer
+from sortednet_cli.storage.temporary import SUFFIX
 from tests.commands import TINY, command, listing, shell, start
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -101,7 +102,7 @@ def test_the_first_signal_leaves_a_run_to_go_on_with(
         done = _train("--set=train.checkpoint_minutes=1e-6")
     assert (done.code, done.out) == (128 + number, ""), done
     assert done.err.count("\n") == 1 and "sortednet train --resume run" in done.err
-    assert not [name for name in listing(RUN) if ".step-" in name or ".tmp" in name]
+    assert not [name for name in listing(RUN) if ".step-" in name or SUFFIX in name]
     assert (RUN / "checkpoints" / "latest").exists() == (name != "init_network")
     _goes_on_to_the_same_end(trained)
 

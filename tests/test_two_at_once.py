@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -22,13 +21,14 @@ from sortednet_cli.engine.fit import Fit
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import load_preset
-from sortednet_cli.storage import lock
+from sortednet_cli.storage import files, lock, temporary
 from sortednet_cli.storage.calibration import Calibration, read_calibration, write_calibration
 from sortednet_cli.storage.run import RunFolder
 from tests.commands import TINY, command, listing, refused, start
 from tests.test_shell import document
 
 RUN = Path("runs/digits-resnet")
+LEFT = "77-0a1b2c3d" + temporary.SUFFIX
 DEAD = 2**22 + 1  # above the largest process number
 
 
@@ -89,9 +89,9 @@ def test_a_killed_writers_leftovers_are_removed(home: Path) -> None:
     expected = listing(RUN)
     manifest = (RUN / "run.json").read_text()
     (RUN / "run.json").write_text(manifest.replace('"finished",', '"training",'))
-    for folder in (".step-9.abc", "step-2", "step-9"):
+    for folder in (f".step-9.{LEFT}", "step-2", "step-9"):
         shutil.copytree(RUN / "checkpoints" / "step-3", RUN / "checkpoints" / folder)
-    for file in (".weights.safetensors.77.tmp", "checkpoints/.latest.77.tmp"):
+    for file in (f".weights.safetensors.{LEFT}", f"checkpoints/.latest.{LEFT}"):
         (RUN / file).write_text("x")
     done = command("train", "--resume", RUN, "--quiet")
     assert (done.code, done.err) == (0, "")
@@ -103,16 +103,15 @@ def test_a_killed_writers_leftovers_are_removed(home: Path) -> None:
 
 def _while_staging(monkeypatch: pytest.MonkeyPatch, name: Path, make: Callable[[], None]) -> None:
     """Let another command finish a folder while the first one fills its own."""
-    real, done = tempfile.mkdtemp, list[str]()
+    real, done = files._make_folder, list[Path]()
 
-    def raced(*arguments: Any, **named: Any) -> str:
-        if not done and named.get("prefix", "").startswith(f".{name.name}."):
-            done.append(real(*arguments, **named))
+    def raced(staging: Path) -> None:
+        real(staging)
+        if not done and staging.name.startswith(f".{name.name}."):
+            done.append(staging)
             make()
-            return done[0]
-        return real(*arguments, **named)
 
-    monkeypatch.setattr(tempfile, "mkdtemp", raced)
+    monkeypatch.setattr(files, "_make_folder", raced)
 
 
 def test_two_trainings_want_the_default_name(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 TIMES = {
-    "run.json": ("created", "finished", "train_seconds"),
-    "counters.json": ("seconds",),
+    "run.json": ("created", "finished", "train_seconds", "digest"),
+    "counters.json": ("seconds", "digest"),
 }
-"""Fields that are times: all that may differ."""
+"""Fields that are times, and the digest of the file with them: all that may differ."""
 
 _HOLDER = ".lock"
 
