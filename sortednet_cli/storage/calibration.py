@@ -65,6 +65,7 @@ def write_calibration(folder: Path, submodel: SubModel, calibration: Calibration
     Raises:
         RequestError: another process has been writing into the folder for long.
     """
+    _read(folder)  # a damaged one is refused before anything is written
     with held(folder, _PATIENCE_SECONDS):  # what another one adds meanwhile stays
         _write(folder, {**_read(folder), submodel.name: calibration})
     return folder / FILE
