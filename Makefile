@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test torture bench clean
+.PHONY: demo test bench torture clean
 
 # Train the embedded default, score it, draw its frontier, cut one sub-model out, load it back.
 demo: $(VENV)/installed
@@ -26,9 +26,15 @@ BENCH ?= bench
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/shared_prefixes.py
 	$(BIN)/python benchmarks/engine_cost.py
+	$(BIN)/python benchmarks/compile_cost.py
 	$(BIN)/python benchmarks/data_rate.py
 	$(BIN)/python benchmarks/soft_cost.py
+	$(BIN)/python benchmarks/plan_memory.py
 	$(BIN)/python benchmarks/big_extract.py --folder $(BENCH)
+
+# Trainings killed by the hundred and compared with those that were not: a quarter of an hour.
+torture: $(VENV)/installed-dev
+	$(BIN)/python -m tests.torture.kills
 
 $(VENV)/installed: pyproject.toml
 	@echo "installing into $(VENV): torch is large, this takes minutes"

@@ -9,8 +9,11 @@ For each network, in turn and on the same batches in memory:
 - `sorted`: updates of the engine under the rule `sorted`, against the same loop over stock modules
   of the very sizes that each update sampled (every one with an optimizer of its own, over its own
   weights alone).
+- `smallest`: as `largest`, with the smallest sub-model: where what does not shrink shows most.
 
-Both sides use the same optimizer and precision. Writes benchmarks/results/engine_cost.json.
+Both sides use the same optimizer and precision. Writes benchmarks/results/engine_cost.json, or
+with --device cuda a file with the device's name; there batches are the presets' own, and the rates
+are those of one GPU.
 """
 
 from __future__ import annotations
@@ -18,13 +21,14 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from harness import RandomPart, network_of, random_part, ratio, write
+from harness import RandomPart, device_suffix, network_of, random_part, ratio, settle, write
 from torch import nn
 
 from sortednet_cli.engine.optimizer import RootOptimizer, place
@@ -38,19 +42,25 @@ from sortednet_cli.tasks import Task
 
 @dataclass(frozen=True)
 class Case:
-    """A preset's network, trained on random batches of its inputs."""
+    """A preset's network, trained on random batches of its inputs.
+
+    `batch_size` is for a CPU core; None is the preset's own.
+    """
 
     name: str
     preset: str
-    batch_size: int
+    batch_size: int | None
     overrides: tuple[str, ...] = ()
     updates: int = 12
 
 
+BERT_OF_4 = ("model.config.num_hidden_layers=4", "space.depth=[1, 2, 3, 4]")
+
 CASES = [
     Case("cPreResNet20", "cifar10-resnet", 128),
     Case("MobileNetV2", "cifar10-mobilenetv2", 32),
-    Case("BERT", "sst2-bert", 4, ("model.config.num_hidden_layers=4", "space.depth=[1, 2, 3, 4]")),
+    Case("BERT", "sst2-bert", None, BERT_OF_4, updates=4),
+    Case("BERT, 4 sequences", "sst2-bert", 4, BERT_OF_4),
     Case("LLaMA", "gsm8k-llama", 4, ("space.ffn=[0.5, 1.0]",)),
 ]
 
@@ -59,41 +69,59 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5, help="passes over the updates")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     quiet_first_backward()
-    result = {"cases": [measure(case, options.repeats) for case in CASES]}
-    write("engine_cost", result)
+    device, precision = options.device, options.precision
+    cases = [measure(case, options.repeats, device, precision) for case in CASES]
+    result = {"precision": precision, "cases": cases}
+    write("engine_cost" + device_suffix(device), result)
     print(table(result))
 
 
 def table(result: dict[str, Any]) -> str:
     """Ratios of times, the engine over native loops."""
-    rows = ["| network | largest | an epoch of `sorted` |", "| --- | --- | --- |"]
+    rows = [
+        "| network | batch | largest | smallest | an epoch of `sorted` | largest, units/s |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     rows += [
-        f"| {case['name']} | {case['largest']:.3f} | {case['sorted']:.3f} |"
+        f"| {case['name']} | {case['batch_size']} | {case['largest']:.3f} | {case['smallest']:.3f}"
+        f" | {case['sorted']:.3f} | {case['largest_units_per_second']:,.0f} {case['unit']}s |"
         for case in result["cases"]
     ]
     return "\n".join(rows)
 
 
-def measure(case: Case, repeats: int) -> dict[str, Any]:
+def measure(case: Case, repeats: int, device: str, precision: str) -> dict[str, Any]:
     found: dict[str, Any] = {"name": case.name, "preset": case.preset, "seconds": {}}
-    for kind, rule in (("largest", "single"), ("sorted", "sorted")):
+    updates = case.updates if device == "cpu" else 50
+    for kind in ("largest", "smallest", "sorted"):
+        rule = "sorted" if kind == "sorted" else "single"
         overrides = [
             *case.overrides,
             f"train.rule={rule}",
             "train.distill=false",
             "train.accumulate=1",
-            f"train.batch_size={case.batch_size}",
-            "train.precision=fp32",
+            f"train.precision={precision}",
         ]
-        spec, inputs, network = network_of(case.preset, overrides)
-        part = random_part(inputs, 4, case.batch_size, network.device)
-        seconds, building = race(network, spec.train, part, task_of(inputs), case.updates, repeats)
+        if device == "cpu" and case.batch_size is not None:
+            overrides.append(f"train.batch_size={case.batch_size}")
+        spec, inputs, network = network_of(case.preset, overrides, device)
+        train = spec.train
+        if kind == "smallest":
+            train = train.model_copy(update={"submodel": network.space.smallest.name})
+        part = random_part(inputs, 4, train.batch_size, network.device)
+        seconds, building = race(network, train, part, task_of(inputs), updates, repeats)
         found["seconds"][kind] = seconds
         found["build_ms"] = 1e3 * building
+        found["batch_size"] = train.batch_size
         found[kind] = ratio(seconds, "engine", "native")
+        units = updates * train.batch_size * inputs.num_units
+        found["unit"] = inputs.unit
+        found[f"{kind}_units_per_second"] = units / statistics.median(seconds["engine"])
     return found
 
 
@@ -144,8 +172,10 @@ def race(
     for _ in range(repeats):
         total = dict.fromkeys(seconds, 0.0)
         for _ in range(updates):
+            settle()
             start = time.perf_counter()
             (submodel,) = next(running).submodels
+            settle()
             total["engine"] += time.perf_counter() - start
             if submodel not in natives:
                 natives[submodel] = native_step(network, submodel, task, endless)
@@ -153,6 +183,7 @@ def race(
             batch = next(batches)
             start = time.perf_counter()
             natives[submodel](batch)
+            settle()
             total["native"] += time.perf_counter() - start
         for kind, value in total.items():
             seconds[kind].append(value)
@@ -177,16 +208,18 @@ def native_step(
     else:
         optimizer = torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=True)
 
+    kind = network.device.type
+
     def step(batch: Any) -> None:
         inputs, targets = batch
         optimizer.zero_grad(set_to_none=False)
-        outputs: Any = module(**inputs).logits if isinstance(inputs, dict) else module(inputs)
-        loss = task.loss(outputs.flatten(0, -2), targets.flatten())
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=spec.precision == "bf16"):
+            outputs: Any = module(**inputs).logits if isinstance(inputs, dict) else module(inputs)
+        loss = task.loss(outputs.float().flatten(0, -2), targets.flatten())
         torch.autograd.backward(loss)
         if spec.clip is not None:
             nn.utils.clip_grad_norm_(module.parameters(), spec.clip)
         optimizer.step()
-        loss.item()
 
     return step
 

@@ -36,11 +36,24 @@ def in_turn(work: Mapping[str, Work], repeats: int, warmup: int = 2) -> dict[str
         for name, run in work.items():
             start = time.perf_counter()
             run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            settle()
             if repeat >= warmup:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def settle() -> None:
+    """Wait until the accelerator, if there is one, has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def device_suffix(device: str) -> str:
+    """What the names of results that were not made on a CPU end with: `_nvidia_h100`."""
+    if torch.device(device).type == "cpu":
+        return ""
+    words = torch.cuda.get_device_name(device).lower().replace("-", " ").split()
+    return "_" + "_".join(words[:2])
 
 
 def ratio(seconds: Mapping[str, list[float]], one: str, other: str) -> float:

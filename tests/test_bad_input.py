@@ -12,6 +12,7 @@ import pytest
 
 from tests.commands import TINY, command, environment, listing, refused
 from tests.data.made import tree_files, write_tree
+from tests.sealing import reseal
 
 RUN = Path("runs/digits-resnet")
 FLAT = """
@@ -41,7 +42,7 @@ def flat_spec(factory: str = "tests.pico:FlatNet", arguments: str | None = None)
 
 
 def edit(path: Path, *keys: str | int, value: Any = None) -> None:
-    """Set one value of a JSON file; None removes it."""
+    """Set one value of a JSON file, under its right checksum; None removes it."""
     table: Any = json.loads(path.read_text())
     place = table
     for key in keys[:-1]:
@@ -51,6 +52,7 @@ def edit(path: Path, *keys: str | int, value: Any = None) -> None:
     else:
         place[keys[-1]] = value
     path.write_text(json.dumps(table))
+    reseal(path)
 
 
 def unfinished() -> None:
@@ -421,7 +423,7 @@ def test_newer_format(home: Path) -> None:
     edit(Path("cut/sortednet.json"), "format", value=99)
     for path in (RUN, Path("cut")):
         for name in ("info", "eval", "extract", "frontier"):
-            refused(command(name, path), 2, f"{path} has format 99; this version reads up to 1")
+            refused(command(name, path), 2, f"{path} has format 99", "formats 1 to 2")
 
 
 def test_damaged_manifest_of_an_artifact(home: Path) -> None:

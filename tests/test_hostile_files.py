@@ -23,6 +23,7 @@ from sortednet_cli.families.base import MAX_BLOCKS
 from sortednet_cli.space import MAX_SUBMODELS
 from tests.commands import TINY, command, listing, refused
 from tests.data.made import tree_files, write_tar, write_tree
+from tests.sealing import reseal
 from tests.test_bad_input import RUN, edit, unfinished
 
 IMAGES = (*TINY, "--set=data.source=image-folder", "--set=train.batch_size=4", "--quiet")
@@ -76,6 +77,7 @@ HEADERS = {
 @pytest.mark.parametrize("file", ["weights.safetensors", "statistics.safetensors"])
 def test_headers_that_claim_too_much(home: Path, file: str, name: str) -> None:
     (RUN / file).write_bytes(HEADERS[name])
+    reseal(RUN)
     _refused_all(home, [["eval", RUN], ["extract", RUN]], file)
 
 
@@ -89,6 +91,7 @@ def _sparse(path: Path, name: str, num_bytes: int) -> None:
 @pytest.mark.parametrize("file", ["weights.safetensors", "statistics.safetensors"])
 def test_a_sparse_file_is_not_read(home: Path, file: str) -> None:
     _sparse(RUN / file, "w0.5-d1/norm.running_mean", 1 << 29)
+    reseal(RUN)
     for name in ("eval", "extract"):
         refused(command(name, RUN), 2, file, "does not belong here")
 
@@ -102,6 +105,7 @@ def test_a_sparse_checkpoint_is_not_read(home: Path) -> None:
 def test_one_more_tensor(home: Path) -> None:
     file = RUN / "weights.safetensors"
     save_file({**load_file(file), "extra": torch.zeros(9)}, file)
+    reseal(RUN)
     _refused_all(home, [["eval", RUN], ["extract", RUN]], "extra does not fit the model")
 
 
@@ -113,6 +117,7 @@ def test_text_of_many_megabytes(home: Path, file: str) -> None:
     most = MAX_SPEC if file == "spec.toml" else MAX_JSON
     with (RUN / file).open("ab") as opened:
         opened.truncate(most + 1)
+    reseal(RUN)
     for name in ("info", "eval", "extract", "frontier"):
         refused(command(name, RUN), 2, file, f"it has more than {most >> 20} MiB")
 
@@ -127,6 +132,7 @@ DEEP = {
 @pytest.mark.parametrize("file", sorted(DEEP))
 def test_text_nested_without_end(home: Path, file: str) -> None:
     (RUN / file).write_bytes(DEEP[file])
+    reseal(RUN)
     _refused_all(home, [["info", RUN], ["eval", RUN], ["frontier", RUN]], file)
 
 
@@ -141,6 +147,7 @@ def test_numbers_without_end(home: Path) -> None:
     refused(command("train", *TINY, f"--set=train.updates={digits}"), 2, "train.updates")
     text = (RUN / "spec.toml").read_text()
     (RUN / "spec.toml").write_text(text.replace("seed = 0", f"seed = {digits}"))
+    reseal(RUN)
     _refused_all(home, [["info", RUN], ["eval", RUN]], "spec.toml")
 
 
@@ -158,6 +165,7 @@ def test_a_search_space_without_end(home: Path) -> None:
     stop = text.index("[train]")
     spaces = f"[space]\nwidth = {widths}\ndepth = {depths}\n\n"
     (RUN / "spec.toml").write_text(text[:start] + spaces + text[stop:])
+    reseal(RUN)
     _refused_all(home, [["info", RUN], ["eval", RUN]], said)
 
 

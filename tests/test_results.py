@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from pathlib import Path
 
 import pytest
+
+from tests.commands import command
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,6 +25,7 @@ ROOT = Path(__file__).parents[1]
         ("engine_cost.py", "engine_cost.json", "docs/speed.md"),
         ("data_rate.py", "data_rate.json", "docs/speed.md"),
         ("big_extract.py", "big_extract.json", "docs/speed.md"),
+        ("plan_memory.py", "plan_memory.json", "docs/scaling.md"),
     ],
 )
 def test_a_table_is_what_its_script_prints(
@@ -31,6 +35,34 @@ def test_a_table_is_what_its_script_prints(
     result = json.loads((ROOT / "benchmarks" / "results" / results).read_text(encoding="utf-8"))
     table = runpy.run_path(str(ROOT / "benchmarks" / script))["table"]
     assert table(result) in (ROOT / page).read_text(encoding="utf-8")
+
+
+SCALING = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+PLANS = re.findall(r"^\$ sortednet (info --plan .*)\n((?:.*\n)*?)```", SCALING, flags=re.MULTILINE)
+
+
+def test_the_page_on_scaling_shows_three_plans() -> None:
+    assert len(PLANS) == 3
+
+
+@pytest.mark.parametrize(("words", "shown"), PLANS)
+def test_a_plan_is_what_the_command_prints(
+    words: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    done = command(*words.split())
+    assert done.code == 0, done.err
+    assert len(shown) > 400
+    assert shown.removeprefix("...\n") in done.out
+
+
+def test_the_claims_on_plans() -> None:
+    """Memory and bytes sent are predicted within a tenth."""
+    text = (ROOT / "benchmarks" / "results" / "plan_memory.json").read_text(encoding="utf-8")
+    for case in json.loads(text)["cases"]:
+        assert case["live"] == pytest.approx(case["planned"], rel=0.1)
+        assert case["collectives"] == case["planned_wire"]
+        assert case["sent"] == pytest.approx(case["planned_wire"], rel=0.1)
 
 
 def test_the_claims_on_speed() -> None:

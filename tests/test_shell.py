@@ -298,6 +298,10 @@ def test_light_commands_import_nothing_heavy(home: Path) -> None:
         ["info"],
         ["info", "runs/digits-resnet"],
         ["info", "cut"],
+        ["info", "--check"],
+        ["info", "cut", "--check"],
+        ["info", "--check", "runs/digits-resnet"],
+        ["info", "--check", "cut"],
         ["info", "nowhere"],
     ]
     document("extract", "--width=0.5", "--depth=1", "--out=cut")

@@ -217,11 +217,15 @@ def _stop_after(count: int):  # type: ignore[no-untyped-def]
     return lambda: next(calls) >= count
 
 
+@pytest.mark.parametrize("channels_last", ["false", "true"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("stop_at", [0, 3, 7, 11])
-def test_resumed_equals_uninterrupted(tmp_path: Path, optimizer: str, stop_at: int) -> None:
+def test_resumed_equals_uninterrupted(
+    tmp_path: Path, optimizer: str, stop_at: int, channels_last: str
+) -> None:
     """Stopped between and inside updates; weights, statistics and metrics are bit-identical."""
-    spec = _tiny(f"train.optimizer={optimizer}", "train.accumulate=2", "train.lr=0.01")
+    settings = (f"train.optimizer={optimizer}", f"train.channels_last={channels_last}")
+    spec = _tiny(*settings, "train.accumulate=2", "train.lr=0.01")
     straight = _fit(tmp_path / "straight", spec)
     list(straight.events())
     broken = _fit(tmp_path / "broken", spec)

@@ -68,21 +68,27 @@ def extract(
     from sortednet_cli.engine.export import export
     from sortednet_cli.engine.extract import extract as cut
     from sortednet_cli.engine.extract import needs_data
-    from sortednet_cli.storage.files import free_name
+    from sortednet_cli.storage.files import Taken, free_name
 
-    place = out or free_name(Path("artifacts") / f"{source.stem}-{submodel}")
+    place = Path("artifacts") / f"{source.stem}-{submodel}"
     opened = None
     if needs_data(source, submodel):
         opened = source.open_data(None if data is None else str(data))
-    done = cut(
-        source,
-        submodel,
-        place,
-        opened,
-        export(file_format, source.format.kind),
-        most_shard_bytes=most_bytes,
-        check_outputs=None if check == "auto" else check == "outputs",
-    )
+    while True:
+        try:
+            done = cut(
+                source,
+                submodel,
+                out or free_name(place),
+                opened,
+                export(file_format, source.format.kind),
+                most_shard_bytes=most_bytes,
+                check_outputs=None if check == "auto" else check == "outputs",
+            )
+            break
+        except Taken:
+            if out is not None:
+                raise  # Without --out, another extraction took the name first: take the next.
     logger.info(
         "extracted %s: %s parameters, %s MACs, verified %s",
         done.row.submodel,

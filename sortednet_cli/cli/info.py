@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sortednet_cli.cli import options
 from sortednet_cli.cli.render import print_json
 from sortednet_cli.errors import RequestError, plain
+from sortednet_cli.logs import logger
 from sortednet_cli.space import SearchSpace, SubModel, format_count
+
+if TYPE_CHECKING:
+    from sortednet_cli.spec import RunSpec
 
 
 def info(
     path: options.SourceArgument = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Print the slice plan.")] = False,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Slices of a sub-model, or what training a spec takes."),
+    ] = False,
+    preset: options.PresetOption = None,
+    config: options.ConfigOption = None,
+    overrides: options.SetOption = None,
+    processes: Annotated[
+        int | None,
+        typer.Option("--processes", min=1, help="How many would train a spec.", show_default=False),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Compare every file with its checksum; 2 if one differs."),
+    ] = False,
     width: options.WidthOption = None,
     depth: options.DepthOption = None,
     axis: options.AxisOption = None,
@@ -26,12 +44,29 @@ def info(
 ) -> None:
     """Say what a run or an artifact is. With --plan: where a sub-model's tensors lie in it.
 
+    With --plan and a preset or a spec file: what training it would take.
+    With --check: whether each of its files is what it was when it was written.
+
     Example: sortednet info runs/digits-resnet
     """
     options.set_verbosity(quiet, verbose)
     axes = options.read_axes(width, depth, axis)
+    if check and plan:
+        raise RequestError("--check and --plan are two questions: ask one")
+    if preset is not None or config is not None:
+        if not plan or path is not None or axes:
+            raise RequestError(
+                "--preset and --config are for --plan, which then takes no run, artifact or axes"
+            )
+        _print_resources(options.read_spec(preset, config, overrides or []), processes, as_json)
+        return
+    if overrides or processes is not None:
+        raise RequestError("--set and --processes are for --plan with --preset or --config")
     if axes and not plan:
         raise RequestError("axes are for --plan, which prints one sub-model's slices")
+    if check:
+        _check(path or options.newest_finished(), as_json)
+        return
     if plan:
         source = options.find_source(path, allow_factory)
         found = source.plan(source.space.resolve(axes))
@@ -51,6 +86,41 @@ def info(
         width_of_key = max(map(len, facts))
         for key, value in facts.items():
             typer.echo(f"{key:<{width_of_key}}  {plain(_shown(value))}")
+
+
+def _print_resources(spec: RunSpec, processes: int | None, as_json: bool) -> None:
+    from sortednet_cli.cli import resources
+    from sortednet_cli.engine.resources import plan_resources
+
+    found = plan_resources(spec, processes or 1)
+    if as_json:
+        print_json(resources.record(found))
+    else:
+        typer.echo(resources.text(found))
+
+
+def _check(path: Path, as_json: bool) -> None:
+    from sortednet_cli.storage.inspection import inspect
+
+    found = inspect(path)
+    if as_json:
+        print_json(
+            {
+                "path": str(path),
+                "kind": found.kind,
+                "ok": True,
+                "finished": found.finished,
+                "files": len(found.files),
+                "bytes": found.num_bytes,
+                "unexpected": found.unexpected,
+            }
+        )
+        return
+    if not found.finished:
+        logger.warning("%s is unfinished: only its newest checkpoint has checksums", path)
+    elif found.unexpected:
+        logger.warning("without a checksum: %s", ", ".join(found.unexpected))
+    typer.echo(f"ok: {len(found.files)} files, {found.num_bytes} bytes")
 
 
 def _run(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from sortednet_cli.cli.frontier import frontier
 from sortednet_cli.cli.generate import generate
 from sortednet_cli.cli.info import info
 from sortednet_cli.cli.presets import presets
+from sortednet_cli.cli.stops import Stopped, stop_at_signals
 from sortednet_cli.cli.train import train
 from sortednet_cli.errors import RequestError, SortednetError, WorkError, plain
 
@@ -27,6 +28,7 @@ from sortednet_cli.errors import RequestError, SortednetError, WorkError, plain
 _UsageError: Any = typer.BadParameter.__base__
 
 _STDOUT = 1
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 _talks = launch.rank() == 0
 """Every process of a job reads the same command line: one of them speaks of it."""
@@ -63,8 +65,8 @@ def _root(
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code.
 
-    0 done; 1 the work failed; 2 the request was wrong; 130 or 143 interrupted. A reader who
-    closes the pipe has what they wanted: that ends quietly with 0.
+    0 done; 1 the work failed; 2 the request was wrong; 128 and a signal's number (130, 143)
+    interrupted by it. A reader who closes the pipe has what they wanted: that ends quietly with 0.
     """
     try:
         result = _within_the_system(arguments)
@@ -79,12 +81,12 @@ def run(arguments: Sequence[str]) -> int:
         if _talks if error.told_here is None else error.told_here:
             sys.stderr.write(f"error: {plain(str(error))}\n")
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
+    except (Stopped, KeyboardInterrupt, typer.Abort) as stopped:
         if _talks:
             sys.stderr.write("interrupted; nothing was left half-written\n")
-        return 128 + signal.SIGINT
-    except BrokenPipeError:
-        return _leave_pipe()
+        return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
+    except OSError as error:
+        return _leave_output(error)
     except SystemExit as error:
         # typer and rich turn a closed pipe into SystemExit(1).
         if isinstance(error.__context__, BrokenPipeError):
@@ -110,16 +112,45 @@ def _within_the_system(arguments: Sequence[str]) -> object:
         raise RequestError(f"{str(error.filename)[:60]}...: {error.strerror}") from error
 
 
+def _leave_output(error: OSError) -> int:
+    """End after standard output took no more; raise what has another reason."""
+    if isinstance(error, BrokenPipeError):
+        return _leave_pipe()
+    if error.filename is not None or error.errno not in _NO_ROOM:
+        raise error
+    _leave_pipe()
+    sys.stderr.write(f"error: cannot write standard output: {error.strerror}\n")
+    return 1
+
+
 def _leave_pipe() -> int:
     """What is still buffered must not fail again while Python shuts down."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
     return 0
 
 
+class _Deaf(io.TextIOWrapper):
+    """Standard error that nobody need read: talk is lost with its reader, work is not."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            self._let_go()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+
+
 def main() -> None:
-    signal.signal(signal.SIGTERM, _terminate)
+    stop_at_signals()
+    talk = sys.stderr.buffer if sys.stderr else os.fdopen(os.open(os.devnull, os.O_WRONLY), "wb")
+    sys.stderr = _Deaf(talk, errors="backslashreplace", line_buffering=True)
     sys.exit(run(sys.argv[1:]))
-
-
-def _terminate(number: int, frame: object) -> None:
-    sys.exit(128 + number)

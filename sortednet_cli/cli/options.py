@@ -14,12 +14,21 @@ from sortednet_cli.space import Budget, parse_count
 
 if TYPE_CHECKING:
     from sortednet_cli.engine.source import Source
+    from sortednet_cli.spec import RunSpec
 
 SourceArgument = Annotated[
     Path | None,
     typer.Argument(
         metavar="RUN|ARTIFACT", help="Default: the newest finished run.", show_default=False
     ),
+]
+PresetOption = Annotated[
+    str | None, typer.Option("--preset", help="A preset's name: see `sortednet presets`.")
+]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="A spec file in TOML.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=V", help="Override a key: --set train.lr=0.05."),
 ]
 WidthOption = Annotated[
     float | None,
@@ -124,6 +133,22 @@ def read_count(option: str, text: str) -> int:
         return parse_count(text)
     except RequestError as error:
         raise RequestError(f"{option}: {error}") from error
+
+
+def read_spec(
+    preset: str | None, config: Path | None, overrides: list[str], data: Path | None = None
+) -> RunSpec:
+    """Read the spec of a preset or a file; RequestError unless one of them is named."""
+    from sortednet_cli.spec import load_preset, load_spec_file
+
+    if (preset is None) == (config is None):
+        raise RequestError("give one of --preset NAME and --config FILE (see: sortednet presets)")
+    if data is not None:
+        overrides = [*overrides, f"data.path={data}"]
+    if preset is not None:
+        return load_preset(preset, overrides)
+    assert config is not None
+    return load_spec_file(config, overrides)
 
 
 def find_source(path: Path | None, allow: list[str] | None) -> Source:

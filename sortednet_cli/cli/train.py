@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +18,7 @@ from sortednet_cli.cli.render import (
     summary_line,
     talk_console,
 )
+from sortednet_cli.cli.stops import Stopped, StopRequest
 from sortednet_cli.errors import RequestError, SortednetError
 
 if TYPE_CHECKING:
@@ -32,14 +32,9 @@ def train(
         Path | None,
         typer.Argument(metavar="RUN", help="With --resume: the run to go on with."),
     ] = None,
-    preset: Annotated[
-        str | None, typer.Option("--preset", help="A preset's name: see `sortednet presets`.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="A spec file in TOML.")] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=V", help="Override a key: --set train.lr=0.05."),
-    ] = None,
+    preset: options.PresetOption = None,
+    config: options.ConfigOption = None,
+    overrides: options.SetOption = None,
     data: options.DataOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="The run's folder. Default: runs/NAME.")
@@ -65,7 +60,7 @@ def train(
     else:
         if run is not None:
             raise RequestError(f"{run}: a run is named with --out, or with --resume to go on")
-        spec = _read_spec(preset, config, overrides or [], data)
+        spec = options.read_spec(preset, config, overrides or [], data)
         _check_free(out)
     from sortednet_cli.engine.fit import Fit, choose_device, open_fit
     from sortednet_cli.engine.processes import joined
@@ -78,7 +73,8 @@ def train(
                 return Fit.reopen(_unfinished(run), place, allowed, processes)
             if launch.restarts() and (begun := _begun(spec, out)):
                 return Fit.reopen(begun, place, allowed, processes)
-            return Fit.create(_place_of(spec, out), spec, place, processes)
+            path = _place_of(spec, out)
+            return Fit.create(path, spec, place, processes, or_next=out is None)
 
         def again(path: Path) -> Fit:
             from sortednet_cli.storage.run import RunFolder
@@ -96,31 +92,15 @@ def train(
         typer.echo(str(finished.run.path))
 
 
-def _read_spec(
-    preset: str | None, config: Path | None, overrides: list[str], data: Path | None
-) -> RunSpec:
-    from sortednet_cli.spec import load_preset, load_spec_file
-
-    if (preset is None) == (config is None):
-        raise RequestError("give one of --preset NAME and --config FILE (see: sortednet presets)")
-    if data is not None:
-        overrides = [*overrides, f"data.path={data}"]
-    if preset is not None:
-        return load_preset(preset, overrides)
-    assert config is not None
-    return load_spec_file(config, overrides)
-
-
 def _check_free(out: Path | None) -> None:
     if out is not None and not launch.restarts() and (out.exists() or out.is_symlink()):
         raise RequestError(f"{out} exists; choose another --out or remove it")
 
 
 def _place_of(spec: RunSpec, out: Path | None) -> Path:
-    from sortednet_cli.storage.files import free_name
     from sortednet_cli.storage.run import RUNS
 
-    return out or free_name(RUNS / spec.name)
+    return out or RUNS / spec.name
 
 
 def _begun(spec: RunSpec, out: Path | None) -> RunFolder | None:
@@ -140,16 +120,15 @@ def _unfinished(run: Path | None) -> RunFolder:
     from sortednet_cli.storage.run import RunFolder, newest_run
 
     folder = newest_run(finished=False) if run is None else RunFolder.open(run)
-    if folder.finished:
-        raise RequestError(f"{folder.path} is finished; there is nothing to go on with")
+    folder.require_unfinished()
     return folder
 
 
 def _drive(fit: Fit, quiet: bool) -> Finished:
     """Show the events of a training until its last."""
-    from sortednet_cli.engine.fit import Finished, Progress
+    from sortednet_cli.engine.fit import Finished, Interrupted, Progress
 
-    stop = _StopRequest()
+    stop = StopRequest()
     try:
         lock = fit.run.lock() if fit.processes.leads else nullcontext()
         with stop, lock, Talk(quiet) as talk:
@@ -161,9 +140,16 @@ def _drive(fit: Fit, quiet: bool) -> Finished:
                 else:
                     finished = event
     except SortednetError as error:
-        if stop.signal_number is not None:
-            error.exit_code = 128 + stop.signal_number
+        if stop.number is not None:
+            error.exit_code = 128 + stop.number
         raise
+    except Stopped as stopped:
+        cut = Interrupted(
+            "stopped at once; go on from the last checkpoint with:"
+            f" sortednet train --resume {fit.run.path}"
+        )
+        cut.exit_code = 128 + stopped.number
+        raise cut from stopped
     if not quiet and fit.processes.leads:
         _show(finished)
     return finished
@@ -183,28 +169,3 @@ def _show(finished: Finished) -> None:
     console.print(
         f"trained in {finished.train_seconds:.0f} s, scored in {finished.score_seconds:.0f} s"
     )
-
-
-class _StopRequest:
-    """True once SIGINT or SIGTERM came; a second one interrupts at once."""
-
-    def __init__(self) -> None:
-        self.signal_number: int | None = None
-        self._handlers: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def __call__(self) -> bool:
-        return self.signal_number is not None
-
-    def _receive(self, number: int, frame: object) -> None:
-        if self.signal_number is not None:
-            raise KeyboardInterrupt
-        self.signal_number = number

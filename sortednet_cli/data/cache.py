@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,11 +12,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sortednet_cli.data.split import PARTS, PartName
+from sortednet_cli.errors import WorkError
 from sortednet_cli.logs import logger
+from sortednet_cli.storage.tensors import write_tensors
 
 VARIABLE = "SORTEDNET_CACHE"
 _VERSION = 1
@@ -56,7 +56,7 @@ def cached(key: str, decode: Callable[[], Decoded]) -> Decoded:
     decoded = decode()
     try:
         _store(path, decoded)
-    except (OSError, SafetensorError) as error:
+    except (OSError, WorkError) as error:
         logger.warning("decoded images could not be cached in %s: %s", path.parent, error)
     return decoded
 
@@ -84,12 +84,7 @@ def _store(path: Path, decoded: Decoded) -> None:
         tensors[f"{part}.labels"] = labels
     metadata = {"classes": json.dumps(decoded.classes), "crc32": str(_checksum(tensors))}
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        save_file(tensors, unfinished, metadata)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_tensors(path, tensors, metadata)
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> int:

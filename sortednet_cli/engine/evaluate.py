@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sortednet_cli.data import Dataset, Part
 from sortednet_cli.engine.chunks import chunks
@@ -43,22 +45,36 @@ def evaluate(
             yield source.row(submodel, found[submodel])
 
 
+def _go_on() -> None:
+    """Called between batches: to leave, raise."""
+
+
 def ensure_statistics(
-    network: NestedNetwork, group: Sequence[SubModel], data: Dataset, task: Task, num_samples: int
+    network: NestedNetwork,
+    group: Sequence[SubModel],
+    data: Dataset,
+    task: Task,
+    num_samples: int,
+    between: Callable[[], None] = _go_on,
 ) -> None:
     """Measure the normalisation statistics of a group where none are stored."""
     new = [submodel for submodel in group if submodel.name not in network.statistics]
     if new and has_statistics(network.at(new[0])):
-        batches = calibration_batches(data, task, num_samples, network.device)
+        batches = calibration_batches(data, task, num_samples, network.device, between)
         for submodel, found in recalibrate(network.family, new, network.at, batches).items():
             network.statistics[submodel.name] = found
 
 
 def calibration_batches(
-    data: Dataset, task: Task, num_samples: int, device: torch.device
+    data: Dataset,
+    task: Task,
+    num_samples: int,
+    device: torch.device,
+    between: Callable[[], None] = _go_on,
 ) -> Iterator[Inputs]:
     """Training samples without augmentation, the same ones every time."""
     for inputs, _ in data.train.batches(task.eval_batch, device, limit=num_samples):
+        between()
         yield inputs
 
 
@@ -68,6 +84,7 @@ def score(
     data: Dataset,
     splits: Sequence[str],
     task: Task,
+    between: Callable[[], None] = _go_on,
 ) -> dict[SubModel, dict[str, Metrics]]:
     """Score a group that one pass serves on the named parts of the data."""
     parts: dict[str, Part] = {
@@ -77,22 +94,31 @@ def score(
     }
     found: dict[SubModel, dict[str, Metrics]] = {submodel: {} for submodel in group}
     for split in splits:
-        for submodel, metrics in score_part(network, group, parts[split], task).items():
+        for submodel, metrics in score_part(network, group, parts[split], task, between).items():
             found[submodel][split] = metrics
     return found
 
 
 @torch.no_grad()
 def score_part(
-    network: NestedNetwork, group: Sequence[SubModel], part: Part, task: Task
+    network: NestedNetwork,
+    group: Sequence[SubModel],
+    part: Part,
+    task: Task,
+    between: Callable[[], None] = _go_on,
 ) -> Mapping[SubModel, Metrics]:
     """Score a group that one pass serves on one part of the data."""
     shared = network.shared_pass(group, training=False)
     tallies: dict[SubModel, list[Any]] = {submodel: [] for submodel in group}
-    for inputs, targets in part.batches(task.eval_batch, network.device):
+
+    def add(inputs: Inputs, targets: Tensor) -> None:
         for number, states in enumerate(shared.states(inputs)):
             scored, wanted = task.scored(states, targets)
             for rows in chunks(len(wanted), task.num_outputs):
                 logits = shared.logits(number, scored[rows]).float()
                 tallies[group[number]].append(task.tally(logits, wanted[rows]))
+
+    for inputs, targets in part.batches(task.eval_batch, network.device):
+        between()
+        network.run(partial(add, inputs, targets))
     return {submodel: task.metrics(own, part.num_bytes) for submodel, own in tallies.items()}

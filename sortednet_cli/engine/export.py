@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError, WorkError
+from sortednet_cli.storage.files import write_bytes
 
 ONNX_TOLERANCE = 1e-4
 
@@ -53,17 +55,18 @@ def _export_onnx(module: nn.Module, inputs: Tensor, logits: Tensor, folder: Path
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        torch.onnx.export(
+        program = torch.onnx.export(
             module,
             (inputs,),
-            str(file),
             input_names=["inputs"],
             output_names=["logits"],
             dynamic_shapes=({0: batch},),
             dynamo=True,
             verbose=False,
-            external_data=False,
         )
+    assert program is not None
+    # Written here: what a full disk makes the exporters raise is theirs.
+    write_bytes(file, program.model_proto.SerializeToString())
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"inputs": inputs.numpy()})
     difference = float((torch.from_numpy(found) - logits).abs().max())
@@ -75,6 +78,8 @@ def _export_pt2(module: nn.Module, inputs: Tensor, logits: Tensor, folder: Path)
     """Write `model.pt2` with a free batch size, and run the exported program."""
     shapes = ({0: torch.export.Dim("batch", min=1)},)
     program = torch.export.export(module, (inputs,), dynamic_shapes=shapes)
-    torch.export.save(program, folder / "model.pt2")
+    content = io.BytesIO()
+    torch.export.save(program, content)
+    write_bytes(folder / "model.pt2", content.getvalue())
     if not torch.equal(program.module()(inputs), logits):
         raise WorkError("verification failed: the exported program's outputs differ")

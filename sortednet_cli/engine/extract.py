@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,7 +25,9 @@ from sortednet_cli.nesting import NestedNetwork, SlicePlan, build_skeleton, stor
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.artifact import MANIFEST, ArtifactFolder, copy_tokenizer
+from sortednet_cli.storage.calibration import FILE as CALIBRATION
 from sortednet_cli.storage.calibration import copy_calibration
+from sortednet_cli.storage.checks import checks_of, files_under, write_sealed
 from sortednet_cli.storage.files import new_folder, write_json, write_text
 from sortednet_cli.storage.manifest import FORMAT
 from sortednet_cli.storage.tensors import (
@@ -106,6 +108,7 @@ def extract(
     if network is not None and data is not None:
         ensure_statistics(network, [submodel], data, source.task, num_samples=2048)
     row = source.rows.get(submodel) or source.row(submodel, {})
+    source.verify_weights()
     with new_folder(out) as staging, open_tensors(*source.weight_files) as weights:
         folder = ArtifactFolder(staging)
         _write_config(source, submodel, plan, weights, staging)
@@ -124,9 +127,11 @@ def extract(
                     exporter(loaded, inputs, logits, staging)
         else:
             _check_names(source, submodel, files)
-        write_json(staging / MANIFEST, _manifest(source, submodel, row, plan, verified))
         card = model_card(source, row, verified.samples, [file.name for file in staging.iterdir()])
         write_text(staging / "README.md", card)
+        listed = {"files": checks_of(staging, files_under(staging, [CALIBRATION]), files)}
+        manifest = _manifest(source, submodel, row, plan, verified)
+        write_sealed(staging / MANIFEST, {**manifest, **listed})
     return Extracted(out, row, verified, source.family.loader)
 
 
@@ -181,7 +186,7 @@ def _whole(tensor: Tensor) -> list[Tensor]:
     return [tensor]
 
 
-def _check_tensors(plan: SlicePlan, files: tuple[Path, ...], weights: TensorFiles) -> None:
+def _check_tensors(plan: SlicePlan, files: Collection[Path], weights: TensorFiles) -> None:
     """Read back what was written and compare it with what it was cut from."""
     with open_tensors(*files) as written:
         for name in sorted(written.names):
@@ -209,7 +214,7 @@ def _equal(one: Iterator[Tensor], other: Iterator[Tensor]) -> bool:
     return left is None and right is None
 
 
-def _check_names(source: Source, submodel: SubModel, files: tuple[Path, ...]) -> None:
+def _check_names(source: Source, submodel: SubModel, files: Collection[Path]) -> None:
     """Without running it: the stock class of the configuration has these very tensors."""
     skeleton = build_skeleton(source.family, source.family.shrink(submodel))
     wanted = {name: tuple(tensor.shape) for name, tensor in stored_tensors(skeleton).items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from math import isfinite
@@ -16,10 +15,12 @@ from torch import nn
 
 from sortednet_cli import launch
 from sortednet_cli.data import Dataset, Texts, open_data
+from sortednet_cli.engine.deterministic import deterministic
 from sortednet_cli.engine.evaluate import ensure_statistics, score
 from sortednet_cli.engine.gather import flat_statistics, gather_rows, gather_statistics
 from sortednet_cli.engine.optimizer import RootOptimizer, place
-from sortednet_cli.engine.processes import ALONE, PeerLost, Processes
+from sortednet_cli.engine.processes import ALONE, PeerLost, Processes, lost_peers
+from sortednet_cli.engine.scalars import scalars
 from sortednet_cli.engine.source import (
     open_root,
     read_family,
@@ -49,8 +50,15 @@ from sortednet_cli.nesting import (
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec, TrainSpec
-from sortednet_cli.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from sortednet_cli.storage.files import write_json
+from sortednet_cli.storage.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
+from sortednet_cli.storage.checks import FileCheck
+from sortednet_cli.storage.files import Taken, free_name, write_json
+from sortednet_cli.storage.manifest import Counters
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.run import RunFolder
 from sortednet_cli.storage.tensors import write_tensors
@@ -58,6 +66,10 @@ from sortednet_cli.storage.tensors import write_tensors
 
 class Interrupted(SortednetError):
     """The user asked to stop; a checkpoint of the last whole update is on disk."""
+
+
+class _Cut(Exception):
+    """Scoring is to end in the middle."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +124,18 @@ class Fit:
 
     @classmethod
     def create(
-        cls, path: Path, spec: RunSpec, device: torch.device, processes: Processes = ALONE
+        cls,
+        path: Path,
+        spec: RunSpec,
+        device: torch.device,
+        processes: Processes = ALONE,
+        *,
+        or_next: bool = False,
     ) -> Fit:
         """Check the whole request against data and model, then write the run's folder.
+
+        Args:
+            or_next: take the next free name, `path-2` and so on, if `path` exists.
 
         Raises:
             RequestError: anything wrong with the request; nothing is left behind.
@@ -139,8 +160,15 @@ class Fit:
             **root_fields(family, data.format),
         }
         save = data.tokenizer.save_pretrained if isinstance(data, Texts) else None
-        run = RunFolder.create(path, _absolute(spec), manifest, save)
-        return cls(run, spec, family, data, device, processes)
+        while True:
+            place = free_name(path) if or_next else path
+            try:
+                run = RunFolder.create(place, _absolute(spec), manifest, save)
+            except Taken:
+                if not or_next:
+                    raise
+                continue  # Another training took the name first.
+            return cls(run, spec, family, data, device, processes)
 
     @classmethod
     def reopen(
@@ -166,10 +194,18 @@ class Fit:
         """Train, checkpointing now and then; then recalibrate, score and store everything.
 
         Raises:
-            Interrupted: `stopped()` became true; a checkpoint has been written.
+            Interrupted: `stopped()` became true, or the job's launcher has died; a checkpoint
+                has been written.
             WorkError: training diverged, or the run's folder cannot be written.
         """
+        with deterministic(self.spec.train.deterministic):
+            yield from self._events(lambda: stopped() or self.processes.abandoned)
+
+    def _events(self, stopped: Callable[[], bool]) -> Iterator[Event]:
         quiet_first_backward()
+        if self.processes.leads:
+            # It was unfinished when it was opened; another process may have held it since.
+            self.run.require_unfinished()
         with enough_memory("the root network and its gradient", SMALLER):
             trainer, start, seconds = self._prepare()
         clock = time.monotonic() - seconds
@@ -177,18 +213,49 @@ class Fit:
         seconds = time.monotonic() - clock
         began = time.monotonic()
         rows = yield from self._score(trainer, stopped)
+        written = self._store(trainer, rows)
         if self.processes.leads:
-            self._store(trainer, rows)
-            self.run.finish(seconds)
+            self.run.finish(seconds, written)
         scoring = time.monotonic() - began
         yield Finished(self.run, rows, trainer.task.metric, seconds, scoring)
 
     def _prepare(self) -> tuple[Trainer, Position, float]:
         train = self.spec.train
         space = SearchSpace.of(self.spec.space)
+        opened = self._open_shards if self._sharded else self._open_whole
+        network, optimizer, saved = opened(space)
+        if self.processes.leads:
+            self.run.clear()
+            self.run.cut_log(saved.update if saved else 0)
+        task = task_of(self.data.format, train.label_smoothing)
+        rule = make_rule(train, space)
+        make = self._trainer
+        trainer = make(network, task, rule, self.data, optimizer, train, self.processes)
+        if saved is None:
+            return trainer, Position(), 0.0
+        return trainer, Position(saved.update, saved.batches), saved.seconds
+
+    @property
+    def _sharded(self) -> bool:
+        """One process holds all there is: nothing of it is sharded then."""
+        return self.spec.train.shard and self.processes.count > 1
+
+    @property
+    def _trainer(self) -> type[Trainer]:
+        if not self._sharded:
+            return Trainer
+        from sortednet_cli.engine.shard import ShardedTrainer
+
+        return ShardedTrainer
+
+    def _open_whole(
+        self, space: SearchSpace
+    ) -> tuple[NestedNetwork, RootOptimizer, Checkpoint | None]:
+        train = self.spec.train
         module = init_network(self.family, stream_seed(train.seed, "init"))
         saved = load_checkpoint(self.run, sum(t.nbytes for t in module.state_dict().values()))
-        network = NestedNetwork(self.family, space, place(module, self.device, train.channels_last))
+        placed = place(module, self.device, train.channels_last)
+        network = NestedNetwork(self.family, space, placed, compiles=train.compile)
         network.enable_training()
         optimizer = RootOptimizer(network, train)
         if saved is not None:
@@ -198,16 +265,22 @@ class Fit:
         elif self.spec.model.pretrained is not None:
             self._start_from(self.spec.model.pretrained, network.module)
         self.processes.same_start([p.detach() for p in network.parameters.values()])
-        if self.processes.leads:
-            self.run.cut_log(saved.update if saved else 0)
-        task = task_of(self.data.format, train.label_smoothing)
-        rule = make_rule(train, space)
-        trainer = Trainer(network, task, rule, self.data, optimizer, train, self.processes)
-        if saved is None:
-            return trainer, Position(), 0.0
-        return trainer, Position(saved.update, saved.batches), saved.seconds
+        return network, optimizer, saved
 
-    def _check_space(self, space: SearchSpace, saved: Checkpoint) -> None:
+    def _open_shards(
+        self, space: SearchSpace
+    ) -> tuple[NestedNetwork, RootOptimizer, Counters | None]:
+        from sortednet_cli.engine.shard import open_shards
+
+        assert isinstance(self.family, TransformerFamily)
+        saved = newest_checkpoint(self.run)
+        if saved is not None:
+            saved.verify()
+            self._check_space(space, saved.counters)
+        parts = open_shards(self.spec, self.family, space, self.device, self.processes, saved)
+        return (*parts, saved.counters if saved else None)
+
+    def _check_space(self, space: SearchSpace, saved: Checkpoint | Counters) -> None:
         if saved.space != space.as_lists():
             raise RequestError(
                 f"{self.run.path}: the checkpoint was trained under another search space"
@@ -235,7 +308,8 @@ class Fit:
     def _train(
         self, trainer: Trainer, start: Position, clock: float, stopped: Callable[[], bool]
     ) -> Iterator[Progress]:
-        done, began = start, time.monotonic()
+        done = saved = start
+        began = time.monotonic()
         total, last_save = trainer.total(start), began
         samples_each = self.spec.train.batch_size * trainer.batches_each
 
@@ -243,7 +317,8 @@ class Fit:
             waited = time.monotonic() - last_save
             return self.processes.leads and waited > 60 * self.spec.train.checkpoint_minutes
 
-        with _scalars(self.run, self._records_scalars) as record:
+        events = self.run.path / "tensorboard"
+        with scalars(events, self._records_scalars, start.update + 1) as record:
             try:
                 for update in trainer.updates(start, stopped, due):
                     done = update.position
@@ -254,13 +329,14 @@ class Fit:
                         yield self._log(update, total, rate, record)
                     if update.save:
                         self._save(trainer, done, clock)
-                        last_save = time.monotonic()
+                        saved, last_save = done, time.monotonic()
+                if done != saved:
+                    self._save(trainer, done, clock)
             except PeerLost as error:
-                # What this process holds is whole: no update is half done.
-                self._save(trainer, done, clock)
-                raise PeerLost(f"{error}; {self._go_on(done)}") from error
-        if done != start:
-            self._save(trainer, done, clock)
+                if not self._sharded:
+                    # What this process holds is whole: no update is half done.
+                    self._save(trainer, done, clock)
+                raise PeerLost(f"{error}; {self._go_on()}") from error
         if done.update < total:
             raise self._interrupted(f"after update {done.update}")
 
@@ -283,60 +359,89 @@ class Fit:
 
     def _save(self, trainer: Trainer, done: Position, clock: float) -> None:
         trainer.watch.check()
-        check_weights(trainer.network, done.update)
-        if not self.processes.leads:
+        check_weights(trainer.network, done.update, self.processes)
+        if not self.processes.leads and not self._sharded:
             return
-        save_checkpoint(
-            self.run,
-            Checkpoint(
-                update=done.update,
-                batches=done.batches,
-                seconds=time.monotonic() - clock,
-                space=trainer.network.space.as_lists(),
-                weights=trainer.network.weights,
-                optimizer=trainer.optimizer.state(),
-            ),
+        state = Checkpoint(
+            update=done.update,
+            batches=done.batches,
+            seconds=time.monotonic() - clock,
+            space=trainer.network.space.as_lists(),
+            weights=trainer.network.weights,
+            optimizer=trainer.optimizer.state(),
         )
+        if self._sharded:
+            from sortednet_cli.engine.shard import save_together
+
+            save_together(self.processes, self.run, state)
+        else:
+            save_checkpoint(self.run, state)
 
     def _score(
         self, trainer: Trainer, stopped: Callable[[], bool]
     ) -> Generator[Scored, None, list[Row]]:
         """Measure statistics, costs and scores of every sub-model, one event for each.
 
-        Each process takes its share of the groups.
+        Each process takes its share of the groups, or its part in every pass.
         """
-        network, rows = trainer.network, list[Row]()
+        network, task, rows = trainer.network, trainer.task, list[Row]()
         inputs, samples = self.data.format, self.spec.train.recalibrate_samples
+        groups = network.groups(network.space.submodels)
+        if not self._sharded:
+            groups = list(self.processes.share(groups))
+        at_once = 1 if self._sharded else self.processes.count
         cut = False
-        for group in self.processes.share(network.groups(network.space.submodels)):
-            cut = cut or stopped()
-            if cut:
-                break
-            ensure_statistics(network, group, self.data, trainer.task, samples)
-            found = score(network, group, self.data, ("validation", "test"), trainer.task)
-            for submodel in reversed(group):
-                cost = cost_of(self.family, submodel, inputs.random_inputs, inputs.num_units)
-                rows.append(Row(submodel, cost.params, cost.macs, found[submodel]))
-                yield Scored(rows[-1], len(rows) * self.processes.count, len(network.space))
+
+        def between() -> None:
+            stop = stopped()
+            if self._sharded:  # all are in the same pass, and leave it together
+                (stop,) = self.processes.any(stop)
+            if stop:
+                raise _Cut
+
+        try:
+            for group in groups:
+                ensure_statistics(network, group, self.data, task, samples, between)
+                with lost_peers():
+                    found = score(network, group, self.data, ("validation", "test"), task, between)
+                for submodel in reversed(group):
+                    cost = cost_of(self.family, submodel, inputs.random_inputs, inputs.num_units)
+                    rows.append(Row(submodel, cost.params, cost.macs, found[submodel]))
+                    yield Scored(rows[-1], len(rows) * at_once, len(network.space))
+        except _Cut:
+            cut = True
         if any(self.processes.any(cut)):
             raise self._interrupted("while scoring the sub-models")
         gather_statistics(self.processes, network)
         return gather_rows(self.processes, rows, network.space)
 
-    def _go_on(self, done: Position) -> str:
-        return (
-            f"update {done.update} is saved; go on with: sortednet train --resume {self.run.path}"
-        )
+    def _go_on(self) -> str:
+        saved = newest_checkpoint(self.run)
+        kept = f"update {saved.counters.update} is saved" if saved else "no update is saved"
+        return f"{kept}; go on with: sortednet train --resume {self.run.path}"
 
     def _interrupted(self, when: str) -> Interrupted:
-        return Interrupted(f"stopped {when}; go on with: sortednet train --resume {self.run.path}")
+        why = "the launcher of this job has died: " if self.processes.abandoned else ""
+        return Interrupted(
+            f"{why}stopped {when}; go on with: sortednet train --resume {self.run.path}"
+        )
 
-    def _store(self, trainer: Trainer, rows: list[Row]) -> None:
-        network = trainer.network
-        write_tensors(self.run.weights, network.weights)
-        write_tensors(self.run.statistics, flat_statistics(network))
+    def _store(self, trainer: Trainer, rows: list[Row]) -> dict[Path, FileCheck]:
+        """Write the finished network and its table; return what is known of the files."""
+        network, run = trainer.network, self.run
+        written: dict[Path, FileCheck] = {}
+        if self._sharded:
+            from sortednet_cli.engine.shard import write_together
+
+            written |= write_together(self.processes, run.weights, network)
+        elif self.processes.leads:
+            written[run.weights] = write_tensors(run.weights, network.weights)
+        if not self.processes.leads:
+            return written
+        written[run.statistics] = write_tensors(run.statistics, flat_statistics(network))
         table = {"metric": trainer.task.metric, "submodels": [row.stored() for row in rows]}
-        write_json(self.run.table, table)
+        write_json(run.table, table)
+        return written
 
 
 def open_fit(processes: Processes, start: Callable[[], Fit], again: Callable[[Path], Fit]) -> Fit:
@@ -409,19 +514,3 @@ def _absolute(spec: RunSpec) -> RunSpec:
         place = str(Path(model.pretrained).absolute())
         model = model.model_copy(update={"pretrained": place})
     return spec.model_copy(update={"data": data, "model": model})
-
-
-@contextmanager
-def _scalars(run: RunFolder, wanted: bool) -> Iterator[Callable[[str, float, int], None]]:
-    """Give a function that records TensorBoard scalars, or does nothing."""
-    if not wanted:
-        yield lambda name, value, update: None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise RequestError(
-            "train.tensorboard needs: pip install 'sortednet-cli[tensorboard]'"
-        ) from error
-    with SummaryWriter(run.path / "tensorboard") as writer:
-        yield writer.add_scalar

@@ -68,7 +68,11 @@ class RootOptimizer:
                     "optimizer.safetensors of the checkpoint does not belong here:"
                     f" {path!r} fits no parameter"
                 )
-            self.optimizer.state[parameter][key] = value.to(parameter.device)
+            own = value.to(parameter.device)
+            if value.ndim:
+                # Files know no memory format, and a fused kernel pairs elements as they lie.
+                own = torch.empty_like(parameter, dtype=value.dtype).copy_(own)
+            self.optimizer.state[parameter][key] = own.detach()
 
 
 def learning_rate(spec: TrainSpec, update: int, total: int) -> float:

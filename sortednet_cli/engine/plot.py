@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from sortednet_cli.engine.select import SELECTION_SPLIT, Frontier
 from sortednet_cli.engine.source import Source
 from sortednet_cli.engine.table import Row
 from sortednet_cli.space import format_count
-from sortednet_cli.storage.files import replacing
+from sortednet_cli.storage.files import write_bytes
 
 _COST_LABELS = {
     "params": "parameters",
@@ -41,8 +42,9 @@ def draw_frontier(source: Source, found: Frontier, path: Path) -> None:
     if is_grid:
         _draw_grid(panels[1], found, source.space.largest.axes)
     figure.suptitle(f"{source.name}: {len(found.rows)} sub-models of one network")
-    with replacing(path) as file:
-        figure.savefig(file, format=path.suffix[1:], dpi=130)
+    content = BytesIO()
+    figure.savefig(content, format=path.suffix[1:], dpi=130)
+    write_bytes(path, content.getvalue())
 
 
 def _value(row: Row, metric: str) -> float:

@@ -8,6 +8,7 @@ no pickled objects.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,9 @@ Item = TypeVar("Item")
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others: scoring and checkpoints take their time."""
 
+_GLOO = "/gloo/"
+"""Stands in every error of gloo, which has no class of its own."""
+
 GRACE_SECONDS = 2.0
 """How long the first process may take to tell what went wrong before another one does."""
 
@@ -50,16 +54,23 @@ class Processes:
         rank: this process's number.
         count: how many there are.
         store: a table that all of them see; None for a process on its own.
+        launcher: the process that started them; None for a process on its own.
     """
 
     rank: int = 0
     count: int = 1
     store: Any = None
+    launcher: int | None = None
 
     @property
     def leads(self) -> bool:
         """Whether this process writes files and talks."""
         return self.rank == 0
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the launcher has died: nobody is left to start, stop or wait for the job."""
+        return self.launcher is not None and os.getppid() != self.launcher
 
     def sum(self, tensor: Tensor) -> None:
         """Replace a tensor by its sum over all processes.
@@ -119,7 +130,8 @@ class Processes:
         if self.store is None:
             return work()
         if not self.leads:
-            told = json.loads(self.store.get(key))
+            with _lost_peers():
+                told = json.loads(self.store.get(key))
             if "error" in told:
                 raise Elsewhere(told["error"])
             return str(told["result"])
@@ -161,6 +173,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
     if launch.world_size() == 1:
         yield ALONE
         return
+    launcher = os.getppid()
     table, rank, count = next(rendezvous("env://", timeout=PATIENCE))
     # The launcher keeps one table for all attempts: addresses of dead processes are in it.
     store = PrefixStore(f"attempt-{launch.restarts()}", table)
@@ -172,7 +185,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
         )
     except RuntimeError as error:
         raise PeerLost("the processes of this training cannot reach each other") from error
-    processes = Processes(rank, count, store)
+    processes = Processes(rank, count, store, launcher)
     try:
         yield processes
     except SortednetError as error:
@@ -180,6 +193,17 @@ def joined(device: torch.device) -> Iterator[Processes]:
         raise
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def lost_peers() -> Iterator[None]:
+    """Raise PeerLost for an error of communication, wherever it shows; any other as it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or _GLOO in str(error):
+            raise PeerLost("another process of this training has died") from error
+        raise
 
 
 @contextmanager

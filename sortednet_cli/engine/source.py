@@ -31,6 +31,7 @@ from sortednet_cli.nesting.skeleton import statistic_names
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import AnyDataSpec
 from sortednet_cli.storage.artifact import ArtifactFolder
+from sortednet_cli.storage.checks import Checks
 from sortednet_cli.storage.manifest import (
     ArtifactManifest,
     RunManifest,
@@ -57,6 +58,7 @@ class Source(ABC):
         format: what the model must know of its inputs.
         data: where its data came from.
         rows: the stored table of sub-models.
+        checks: checksums of its files, where it has them.
     """
 
     path: Path
@@ -66,6 +68,12 @@ class Source(ABC):
     format: InputFormat
     data: AnyDataSpec
     rows: Mapping[SubModel, Row] = field(repr=False)
+    checks: Checks | None = field(default=None, repr=False, compare=False)
+
+    def verify_weights(self) -> None:
+        """RequestError if a bit of the weights is another one than was written."""
+        if self.checks is not None:
+            self.checks.verify(*self.weight_files)
 
     @property
     @abstractmethod
@@ -137,10 +145,14 @@ class LoadedRun(Source):
         return plan_from_root(self.family, submodel)
 
     def network(self, device: torch.device | str = "cpu") -> NestedNetwork:
+        statistics = RunFolder(self.path).statistics
+        self.verify_weights()
+        if self.checks is not None:
+            self.checks.verify(statistics)
         check_weights(self.family, self.family.root.config, self.weight_files)
         module = init_network(self.family, seed=0)
         load_weights(module, self.weight_files)
-        stored = read_statistics(RunFolder(self.path).statistics, self._most_statistics())
+        stored = read_statistics(statistics, self._most_statistics())
         self._check_statistics(stored)
         place(module.eval(), torch.device(device), channels_last=False)
         return NestedNetwork(self.family, self.space, module, stored)
@@ -187,6 +199,7 @@ class LoadedArtifact(Source):
     def module(self) -> nn.Module:
         """The standalone module itself, in eval mode."""
         config = self.family.shrink(self.submodel)
+        self.verify_weights()
         check_weights(self.family, config, self.weight_files)
         module = self.family.build(config)
         load_weights(module, self.weight_files)
@@ -202,7 +215,8 @@ def load_run(path: Path | str, *, allow_factory: Collection[str] = ()) -> Loaded
     """Open a finished run: `load_run("runs/digits-resnet").network().at(width=0.5)`."""
     run = RunFolder.open(Path(path))
     run.require_finished()
-    spec, manifest = run.spec(), run.manifest()
+    spec, manifest, checks = run.spec(), run.manifest(), run.checks()
+    checks.verify_all_but("weights.safetensors", "statistics.safetensors", "metrics.jsonl")
     rows = [Row.read(stored) for stored in run.rows()]
     return LoadedRun(
         path=run.path,
@@ -212,6 +226,7 @@ def load_run(path: Path | str, *, allow_factory: Collection[str] = ()) -> Loaded
         format=read_format(manifest.data),
         data=spec.data,
         rows={row.submodel: row for row in rows},
+        checks=checks,
     )
 
 
@@ -228,6 +243,7 @@ def load_artifact(path: Path | str, *, allow_factory: Collection[str] = ()) -> L
         format=read_format(manifest.data),
         data=manifest.data_spec,
         rows={row.submodel: row for row in rows},
+        checks=folder.checks(manifest),
     )
 
 

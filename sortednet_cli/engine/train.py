@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from random import Random
 
@@ -14,8 +15,8 @@ from sortednet_cli.engine.chunks import chunks
 from sortednet_cli.engine.optimizer import RootOptimizer, learning_rate
 from sortednet_cli.engine.processes import ALONE, Processes
 from sortednet_cli.engine.trouble import LossWatch, Part, enough_memory, pass_of
-from sortednet_cli.families import Inputs
-from sortednet_cli.nesting import NestedNetwork, Rule, Share
+from sortednet_cli.families import Inputs, SharedPass
+from sortednet_cli.nesting import NestedNetwork, Rule, Share, compiling
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
@@ -163,8 +164,9 @@ class Trainer:
     def _exchange(self, parts: list[Part]) -> Tensor:
         """Sum gradients over all processes, and return the loss of all of them."""
         loss = torch.stack([part.loss for part in parts]).sum()
-        for buffer in self.network.gradient_buffers:
-            self.processes.sum(buffer)
+        if not self.network.sharded:  # there, every backward pass has summed them
+            for gradient in self.network.own_gradients:
+                self.processes.sum(gradient)
         self.processes.sum(loss)
         return loss
 
@@ -175,11 +177,11 @@ class Trainer:
         largest = self.network.space.largest
         teacher: list[Tensor] = []
         if self.spec.distill and shares[0][0] != largest:
-            with enough_memory(pass_of([largest], len(targets)), _LOWER):
+            with self._may_fail([largest], len(targets)):
                 teacher = self._teach(largest, inputs, targets)
         parts = []
         for group in self.network.groups(list(weights)):
-            with enough_memory(pass_of(group, len(targets)), _LOWER):
+            with self._may_fail(group, len(targets)):
                 losses = self._pass(group, weights, batch, teacher)
             parts += [Part(s, number, loss) for s, loss in zip(group, losses, strict=True)]
         return parts
@@ -200,12 +202,34 @@ class Trainer:
         inputs, targets = batch
         shared = self.network.shared_pass(group, training=True)
         self.network.check_sharing(group[0])
-        with self._autocast():
-            exits = shared.states(inputs)
-        picked = [self.task.scored(states, targets) for states in exits]
-        states, wanted = [state for state, _ in picked], picked[0][1]
-        leaves = [state.detach().requires_grad_() for state in states]
+        states: list[Tensor] = []
+        leaves: list[Tensor] = []
         losses = [torch.zeros((), device=self.network.device) for _ in group]
+
+        def forward() -> list[Tensor]:
+            with self._autocast():
+                exits = shared.states(inputs)
+            picked = [self.task.scored(found, targets) for found in exits]
+            states.extend(state for state, _ in picked)
+            leaves.extend(state.detach().requires_grad_() for state in states)
+            self._tails(shared, group, leaves, picked[0][1], weights, teacher, losses)
+            return exits
+
+        self.network.run(forward)
+        torch.autograd.backward(states, [leaf.grad for leaf in leaves])
+        return losses
+
+    def _tails(
+        self,
+        shared: SharedPass,
+        group: list[SubModel],
+        leaves: list[Tensor],
+        wanted: Tensor,
+        weights: Mapping[SubModel, float],
+        teacher: list[Tensor],
+        losses: list[Tensor],
+    ) -> None:
+        """Add the exits' losses and the gradients of `leaves`, a chunk of logits at a time."""
         for chunk, rows in enumerate(chunks(len(wanted), self.task.num_outputs)):
             for number, (submodel, leaf) in enumerate(zip(group, leaves, strict=True)):
                 with self._autocast():
@@ -219,19 +243,25 @@ class Trainer:
                 losses[number] += share.detach()
                 if self.spec.distill and is_teacher:
                     teacher.append(logits.detach())
-        if len(wanted):
-            torch.autograd.backward(states, [leaf.grad for leaf in leaves])
-        return losses
+        if not len(wanted):  # gradients of zero, so that all processes have the same to sum
+            for number, leaf in enumerate(leaves):
+                with self._autocast():
+                    nothing = shared.logits(number, leaf).sum()
+                torch.autograd.backward(nothing)
 
     @torch.no_grad()
     def _teach(self, largest: SubModel, inputs: Inputs, targets: Tensor) -> list[Tensor]:
         """The largest sub-model's logits, in chunks."""
         shared = self.network.shared_pass([largest], training=True)
-        with self._autocast():
-            (states,) = shared.states(inputs)
-            scored, wanted = self.task.scored(states, targets)
-            pieces = chunks(len(wanted), self.task.num_outputs)
-            return [shared.logits(0, scored[rows]).float() for rows in pieces]
+
+        def forward() -> list[Tensor]:
+            with self._autocast():
+                (states,) = shared.states(inputs)
+                scored, wanted = self.task.scored(states, targets)
+                pieces = chunks(len(wanted), self.task.num_outputs)
+                return [shared.logits(0, scored[rows]).float() for rows in pieces]
+
+        return self.network.run(forward)
 
     def _step(self, drawn: Sequence[SubModel], lr: float, loss: Tensor) -> None:
         """Step, unless the loss is no number."""
@@ -240,20 +270,29 @@ class Trainer:
             if not bool(torch.isfinite(loss)):
                 return
         else:  # without waiting for the device: a step without gradients
-            for buffer in self.network.gradient_buffers:
-                buffer.masked_fill_(~torch.isfinite(loss), 0)
+            for gradient in self.network.own_gradients:
+                gradient.masked_fill_(~torch.isfinite(loss), 0)
         touched: set[str] = set()
         for submodel in drawn:
             touched |= self.network.plan(submodel).sources
         with enough_memory("the optimizer's state", SMALLER):
             self.optimizer.step(touched, lr)
 
+    @contextmanager
+    def _may_fail(self, group: Sequence[SubModel], num_samples: int) -> Iterator[None]:
+        """Tell what a pass lacked: memory, or a compiler."""
+        compiler: AbstractContextManager[None] = compiling() if self.spec.compile else nullcontext()
+        with enough_memory(pass_of(group, num_samples), _LOWER), compiler:
+            yield
+
     def _autocast(self) -> torch.autocast:
         kind = self.network.device.type
         enabled = self.spec.precision == "bf16" or (
             self.spec.precision == "auto" and kind == "cuda"
         )
-        return torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled)
+        # What a cast remembers is as large as the weights: not where they do not fit.
+        remembers = not self.network.sharded
+        return torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled, cache_enabled=remembers)
 
 
 def total_updates(spec: TrainSpec, batches_per_epoch: int, processes: int = 1) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sortednet_cli.engine.processes import Elsewhere
+from sortednet_cli.engine.processes import ALONE, Elsewhere, Processes
 from sortednet_cli.errors import WorkError
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
@@ -71,10 +71,17 @@ def _told(update: int, loss: float, parts: list[Part], found: int) -> Exception:
     return Elsewhere(f"the loss is {loss} at update {update}")
 
 
-def check_weights(network: NestedNetwork, update: int) -> None:
-    """WorkError if weights are no numbers any more: no checkpoint is to hold them."""
-    for name, weight in network.parameters.items():
-        if not bool(torch.isfinite(weight).all()):
+def check_weights(network: NestedNetwork, update: int, processes: Processes = ALONE) -> None:
+    """WorkError if weights are no numbers any more: no checkpoint is to hold them.
+
+    Where each of the `processes` holds a part, all raise it if one does.
+    """
+    parts = network.own_weights
+    wrong = [not bool(torch.isfinite(part).all()) for part in parts.values()]
+    if network.sharded:
+        wrong = list(processes.any(*wrong))
+    for name, found in zip(parts, wrong, strict=True):
+        if found:
             raise WorkError(
                 f"{name} is not finite after update {update}: training diverged; lower train.lr"
             )

@@ -15,7 +15,7 @@ from sortednet_cli.families.base import (
 )
 from sortednet_cli.families.custom import CustomFamily
 from sortednet_cli.families.preact_resnet import PreActResNetFamily
-from sortednet_cli.families.pretrained import load_checkpoint_tensors
+from sortednet_cli.families.pretrained import load_checkpoint_tensors, matched_names
 from sortednet_cli.families.reorder import reorder_by_importance
 from sortednet_cli.families.shared import Inputs, SharedPass
 from sortednet_cli.families.torchvision_nets import MobileNetV2Family, ResNetFamily
@@ -35,6 +35,7 @@ __all__ = [
     "complete_config",
     "family_of",
     "load_checkpoint_tensors",
+    "matched_names",
     "open_family",
     "reorder_by_importance",
     "root_of",

@@ -99,6 +99,10 @@ class Family(ABC):
         (submodel,) = submodels
         return WholePass(at(submodel))
 
+    def compiled_parts(self, submodel: SubModel, module: nn.Module) -> list[nn.Module]:
+        """List the parts of a sub-model's module that its pass runs whole: they can be compiled."""
+        return [module]
+
     def stored_config(self, config: Config) -> Config:
         """Return what an artifact's `config.json` holds."""
         return config
@@ -138,6 +142,9 @@ class StagedFamily(Family):
     @abstractmethod
     def steps(self, submodel: SubModel, module: nn.Module) -> list[Step]:
         """List what a sub-model's module runs, from its inputs to the state before its tail."""
+
+    def compiled_parts(self, submodel: SubModel, module: nn.Module) -> list[nn.Module]:
+        return [part for step in self.steps(submodel, module) for part in step.modules]
 
     @abstractmethod
     def tail(self, module: nn.Module, states: Tensor) -> Tensor:

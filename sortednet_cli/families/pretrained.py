@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from torch import Tensor, nn
 
@@ -19,11 +19,29 @@ _MOST_LISTED = 5
 def load_checkpoint_tensors(
     family: TransformerFamily, module: nn.Module, tensors: Mapping[str, Tensor], where: str
 ) -> None:
-    """Copy a checkpoint into the root network.
+    """Copy a checkpoint into the root network; see `matched_names`."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    own = dict(module.named_parameters(remove_duplicate=False))
+    names = matched_names(family, module, shapes, where)
+    fitting = {name: tensors[stored].to(own[name].dtype) for name, stored in names.items()}
+    module.load_state_dict(fitting, strict=False)
+
+
+def matched_names(
+    family: TransformerFamily,
+    module: nn.Module,
+    shapes: Mapping[str, tuple[int, ...]],
+    where: str,
+) -> dict[str, str]:
+    """Tell which of a checkpoint's tensors each parameter of the root network starts from.
 
     The checkpoint may be of the model alone or with a head. A head that the task needs and
     the checkpoint lacks keeps its fresh weights; one that the task does not need is left out.
     Both are said in the log.
+
+    Args:
+        module: the root network; its values do not matter.
+        shapes: of the checkpoint's tensors by name.
 
     Raises:
         RequestError: tensors of the model itself are missing, left over or misshapen.
@@ -31,17 +49,17 @@ def load_checkpoint_tensors(
     own = dict(module.named_parameters(remove_duplicate=False))
     stored = {name for name, _ in module.named_parameters()}
     base = f"{family.architecture.base}."
-    found = _own_names(tensors, base)
+    found = _own_names(shapes, base)
 
     def of_the_model(name: str) -> bool:
         return name.startswith(base) and not any(part in name for part in _OPTIONAL)
 
-    fitting = {n: t for n, t in found.items() if n in own and own[n].shape == t.shape}
+    fitting = {n: old for n, old in found.items() if n in own and own[n].shape == shapes[old]}
     wrong = {
         "missing": [n for n in stored - found.keys() if of_the_model(n)],
         "unknown": [n for n in found.keys() - own.keys() if of_the_model(n)],
         "misshapen": [
-            f"{n} {list(found[n].shape)} for {list(own[n].shape)}"
+            f"{n} {list(shapes[found[n]])} for {list(own[n].shape)}"
             for n in (found.keys() & own.keys()) - fitting.keys()
             if of_the_model(n)
         ],
@@ -49,21 +67,25 @@ def load_checkpoint_tensors(
     if any(wrong.values()):
         parts = [f"{kind} {_shortened(names)}" for kind, names in wrong.items() if names]
         raise RequestError(f"{where} does not fit {family.loader}: {'; '.join(parts)}")
-    module.load_state_dict({n: t.to(own[n].dtype) for n, t in fitting.items()}, strict=False)
     if fresh := stored - fitting.keys():
         logger.info("fresh weights, not in the checkpoint: %s", _shortened(fresh))
+    return fitting
 
 
-def _own_names(tensors: Mapping[str, Tensor], base: str) -> dict[str, Tensor]:
-    """Name a checkpoint's tensors as a model with a head does, whichever form it has."""
-    bare = not any(name.startswith(base) for name in tensors)
+def _own_names(names: Collection[str], base: str) -> dict[str, str]:
+    """Name a checkpoint's tensors as a model with a head does, whichever form it has.
+
+    Returns:
+        The checkpoint's name by that name.
+    """
+    bare = not any(name.startswith(base) for name in names)
     found = {}
-    for name, tensor in tensors.items():
+    for name in names:
         new = name
         for old, current in _OLD_NAMES.items():
             new = new.replace(old, current)
         is_head = new.partition(".")[0] in _HEAD_MODULES
-        found[base + new if bare and not is_head else new] = tensor
+        found[base + new if bare and not is_head else new] = name
     return found
 
 

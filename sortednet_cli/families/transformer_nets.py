@@ -310,6 +310,9 @@ class TransformerFamily(Family):
         depths = [self._depth(submodel) for submodel in submodels]
         return PrefixPass(at(submodels[0]), depths, self.architecture)
 
+    def compiled_parts(self, submodel: SubModel, module: nn.Module) -> list[nn.Module]:
+        return list(cast(nn.ModuleList, module.get_submodule(self.architecture.layers)))
+
     def extra_files(self, config: Config) -> dict[str, Config]:
         """Causal models get a generation config: `generate` then knows where a text ends."""
         if self.architecture is not _DECODER:

@@ -1,5 +1,6 @@
 """Slice plans, the nested network, rules, statistics and costs."""
 
+from sortednet_cli.nesting.compiled import compiling
 from sortednet_cli.nesting.cost import SubModelCost, cost_of
 from sortednet_cli.nesting.network import NestedNetwork, init_network, quiet_first_backward
 from sortednet_cli.nesting.plan import (
@@ -22,6 +23,7 @@ __all__ = [
     "SubModelCost",
     "build_skeleton",
     "check_space",
+    "compiling",
     "cost_of",
     "has_statistics",
     "init_network",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property, partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Family, SharedPass
+from sortednet_cli.nesting.compiled import compile_blocks
 from sortednet_cli.nesting.plan import SlicePlan, plan_between, plan_from_root
 from sortednet_cli.nesting.skeleton import (
     build_skeleton,
@@ -25,6 +27,8 @@ _ALIGNMENT = 64
 
 Statistics = Mapping[str, Tensor]
 """Normalisation buffers of one sub-model by name."""
+
+Result = TypeVar("Result")
 
 
 class NestedNetwork:
@@ -42,7 +46,11 @@ class NestedNetwork:
             format: moving it later would part it from the views.
         statistics: normalisation statistics of the sub-models by name, if known.
         outer: the sub-model that `module` is, where it was itself cut out of the root.
+        compiles: whether blocks are compiled for training.
     """
+
+    sharded = False
+    """Whether each process holds but a part of every tensor."""
 
     def __init__(
         self,
@@ -51,11 +59,13 @@ class NestedNetwork:
         module: nn.Module,
         statistics: Mapping[str, Statistics] | None = None,
         outer: SubModel | None = None,
+        compiles: bool = False,
     ) -> None:
         self.family = family
         self.space = space
         self.module = module
         self.outer = outer
+        self.compiles = compiles
         self.statistics: dict[str, Statistics] = dict(statistics or {})
         self.gradients: dict[str, Tensor] = {}
         self.gradient_buffers: list[Tensor] = []
@@ -79,6 +89,16 @@ class NestedNetwork:
     @property
     def device(self) -> torch.device:
         return next(iter(self._tensors.values())).device
+
+    @property
+    def own_weights(self) -> dict[str, Tensor]:
+        """What this process holds of the parameters, tied ones once."""
+        return {name: parameter.detach() for name, parameter in self.parameters.items()}
+
+    @property
+    def own_gradients(self) -> list[Tensor]:
+        """All gradients that this process holds."""
+        return self.gradient_buffers
 
     def at(self, submodel: SubModel | None = None, /, **axes: int | float) -> nn.Module:
         """Return a sub-model's module: the same object every time.
@@ -114,11 +134,11 @@ class NestedNetwork:
     def shared_pass(self, group: Sequence[SubModel], *, training: bool) -> SharedPass:
         """Make the pass that serves one of the `groups`, its modules in the mode asked for."""
 
-        def at(submodel: SubModel) -> nn.Module:
-            module = self.at(submodel)
-            return module if module.training == training else module.train(training)
+        return self.family.shared_pass(group, partial(self._in_mode, training=training))
 
-        return self.family.shared_pass(group, at)
+    def run(self, work: Callable[[], Result]) -> Result:
+        """Do work that runs sub-models: at once, for all their tensors are at hand."""
+        return work()
 
     def standalone(self, submodel: SubModel) -> nn.Module:
         """Return a contiguous copy of a sub-model that shares nothing, in eval mode."""
@@ -170,13 +190,17 @@ class NestedNetwork:
             assert view.grad is not None, name
             assert view.grad.data_ptr() == gradient.data_ptr(), name
 
+    def _in_mode(self, submodel: SubModel, training: bool) -> nn.Module:
+        module = self.at(submodel)
+        return module if module.training == training else module.train(training)
+
     def _build(self, submodel: SubModel) -> nn.Module:
         module = build_skeleton(self.family, self.family.shrink(submodel))
         plan = self.plan(submodel)
         made: dict[int, nn.Parameter] = {}
         shared = self._shared[submodel] = []
         for name, piece in plan.slices.items():
-            owner, leaf = _owner(module, name)
+            owner, leaf = owner_of(module, name)
             old = getattr(owner, leaf)
             view = self._tensors[piece.source].detach()[piece.index]
             if not isinstance(old, nn.Parameter):
@@ -191,6 +215,8 @@ class NestedNetwork:
                     shared.append((name, made[id(old)], whole, gradient))
             setattr(owner, leaf, made[id(old)])
         self._fill_buffers(module, submodel, plan)
+        if self.compiles:
+            compile_blocks(self.family.compiled_parts(submodel, module))
         return module.train(self.module.training)
 
     def _fill_buffers(self, module: nn.Module, submodel: SubModel, plan: SlicePlan) -> None:
@@ -210,7 +236,7 @@ class NestedNetwork:
             real = dict(like.named_buffers())
             for name, buffer in list(module.named_buffers()):
                 if buffer.is_meta:
-                    owner, leaf = _owner(module, name)
+                    owner, leaf = owner_of(module, name)
                     setattr(owner, leaf, real[name].to(self.device))
 
 
@@ -233,7 +259,8 @@ def quiet_first_backward() -> None:
     warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout")
 
 
-def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+def owner_of(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that holds what `name` says, and its name there."""
     path, _, leaf = name.rpartition(".")
     return module.get_submodule(path), leaf
 

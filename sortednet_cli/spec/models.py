@@ -112,6 +112,7 @@ class TrainSpec(SpecModel):
     batch_size: PositiveInt = 128
     accumulate: PositiveInt = 1
     diverse_ranks: bool = True
+    shard: bool = False
     seed: Annotated[int, Field(ge=0)] = 0
     optimizer: Literal["sgd", "adamw", "rmsprop"] = "sgd"
     lr: Annotated[float, Field(gt=0, lt=_FLOAT32_MAX)] = 0.1
@@ -126,14 +127,31 @@ class TrainSpec(SpecModel):
     label_smoothing: Fraction = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     channels_last: bool = False
+    compile: bool = False
     recalibrate_samples: PositiveInt = 2048
     checkpoint_minutes: PositiveFloat = 2.0
     log_every: PositiveInt = 10
     max_nonfinite: PositiveInt = 1
+    deterministic: bool = False
     tensorboard: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shards_train_alike(cls, table: Any) -> Any:
+        """Under `shard` ranks cannot be diverse: the default is then another one."""
+        if isinstance(table, dict) and table.get("shard") is True:
+            return {"diverse_ranks": False, **table}
+        return table
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.shard and self.diverse_ranks:
+            raise ValueError(
+                "train.diverse_ranks: sharded processes run every layer together, so all train the"
+                " same sub-models under train.shard: leave it out or set it to false"
+            )
+        if self.shard and self.compile:
+            raise ValueError("train.compile: layers in parts are not compiled: choose one of both")
         if (self.updates is None) == (self.epochs is None):
             raise ValueError("give exactly one of train.updates and train.epochs")
         if self.rule == "single" and self.distill:
@@ -163,6 +181,30 @@ class RunSpec(SpecModel):
         if data_kind(self.data) != facts.inputs:
             raise ValueError(
                 f"data.source: {family} takes {facts.inputs} data, {self.data.source!r} is none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shards_are_of_layers(self) -> Self:
+        if not self.train.shard:
+            return self
+        family = self.model.family
+        if FAMILIES[family].inputs != "text":
+            able = [name for name, facts in FAMILIES.items() if facts.inputs == "text"]
+            raise ValueError(
+                f"train.shard: only the layers of {listed(able)} are run one by one, those of"
+                f" {family} are not: set it to false"
+            )
+        others = [axis for axis in self.space if axis != "depth"]
+        if others or not self.space:
+            raise ValueError(
+                f"space: train.shard takes depth alone, not {listed(others) or 'none'}: a process"
+                " holds some rows of each tensor, and no view of these is a narrower sub-model:"
+                " leave other axes out, or set train.shard to false"
+            )
+        if self.model.reorder is not None:
+            raise ValueError(
+                "model.reorder is for narrower sub-models, which train.shard has not: leave it out"
             )
         return self
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sortednet_cli.errors import RequestError
 from sortednet_cli.space import SearchSpace
-from sortednet_cli.storage.files import read_json
-from sortednet_cli.storage.manifest import ArtifactManifest, check, check_format, check_rows
+from sortednet_cli.storage.checks import Checks
+from sortednet_cli.storage.manifest import ArtifactManifest, check_rows, read_manifest
 from sortednet_cli.storage.shards import sharded_files
 
 MANIFEST = "sortednet.json"
@@ -58,12 +58,20 @@ class ArtifactFolder:
     def manifest(self) -> ArtifactManifest:
         """Read `sortednet.json`; RequestError if it is damaged or of a newer format."""
         file = self.path / MANIFEST
-        table = read_json(file)
-        check_format(table, file)
-        manifest = check(table, file, ArtifactManifest)
+        manifest = read_manifest(file, ArtifactManifest)
         if manifest.submodels or manifest.submodel.metrics:  # cut from what had no scores
             check_rows(manifest.submodels, SearchSpace.of(manifest.space), file)
         return manifest
+
+    def checks(self, manifest: ArtifactManifest) -> Checks:
+        """The checksums of its files, those of all that opening it reads already compared.
+
+        Weights are to be checked when they are read. The card is for people to edit, and what
+        was exported for others to run: `sortednet info --check` looks at these.
+        """
+        checks = Checks(self.path / MANIFEST, manifest.files)
+        checks.verify_all_but(".safetensors", ".onnx", ".pt2", "README.md")
+        return checks
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

@@ -8,10 +8,13 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from sortednet_cli.space import SubModel
-from sortednet_cli.storage.files import read_json, write_json
+from sortednet_cli.storage.checks import DIGEST, read_sealed, write_sealed
+from sortednet_cli.storage.lock import held
 from sortednet_cli.storage.manifest import check
 
 FILE = "decoding.json"
+
+_PATIENCE_SECONDS = 10.0
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -55,8 +58,16 @@ def read_calibration(folder: Path, submodel: SubModel) -> Calibration | None:
 
 
 def write_calibration(folder: Path, submodel: SubModel, calibration: Calibration) -> Path:
-    """Add a sub-model's calibration, or replace it; return the file."""
-    _write(folder, {**_read(folder), submodel.name: calibration})
+    """Add a sub-model's calibration, or replace it; return the file.
+
+    The file is sealed by itself: the folder's manifest does not name it, and one write does.
+
+    Raises:
+        RequestError: another process has been writing into the folder for long.
+    """
+    _read(folder)  # a damaged one is refused before anything is written
+    with held(folder, _PATIENCE_SECONDS):  # what another one adds meanwhile stays
+        _write(folder, {**_read(folder), submodel.name: calibration})
     return folder / FILE
 
 
@@ -66,10 +77,20 @@ def copy_calibration(source: Path, target: Path, submodel: SubModel) -> None:
         _write(target, {submodel.name: found})
 
 
+def check_calibration(folder: Path) -> Path | None:
+    """Check the file whole and return it, if there is one; RequestError if it is damaged."""
+    _read(folder)
+    return folder / FILE if (folder / FILE).exists() else None
+
+
 def _read(folder: Path) -> dict[str, Calibration]:
     file = folder / FILE
-    return check(read_json(file), file, _File).submodels if file.exists() else {}
+    if not file.exists():
+        return {}
+    table = read_sealed(file, required=False)  # those of format 1 are not sealed
+    table.pop(DIGEST, None)
+    return check(table, file, _File).submodels
 
 
 def _write(folder: Path, submodels: dict[str, Calibration]) -> None:
-    write_json(folder / FILE, _File(submodels=submodels).model_dump(mode="json"))
+    write_sealed(folder / FILE, _File(submodels=submodels).model_dump(mode="json"))

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from sortednet_cli.bounded import MAX_JSON, check_nesting, read_bounded
-from sortednet_cli.errors import RequestError, WorkError
+from sortednet_cli.errors import RequestError, SortednetError, WorkError
+from sortednet_cli.storage.temporary import temporary
+
+_NO_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+"""Reasons for which a folder of that name can never be: the name was wrong, not the moment."""
+
+
+class Taken(RequestError):
+    """The name of a new folder is in use: it was before, or another process was faster."""
 
 
 @contextmanager
@@ -22,25 +29,33 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         WorkError: the file cannot be written; `path` is then as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
+    with writing(path), temporary(path, lambda place: place.touch(exist_ok=False)) as place:
+        with place.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        place.replace(path)
+        sync(path.parent)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell what keeps `path` from being written in one message: WorkError."""
+    try:
+        yield
     except OSError as error:
         raise WorkError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole."""
+    with replacing(path) as file:
+        file.write(content)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole."""
-    with replacing(path) as file:
-        file.write(text.encode())
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -48,13 +63,24 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; RequestError if the file is missing or is not one."""
+def read_bytes(path: Path) -> bytes:
+    """Read a file; RequestError if that cannot be."""
     try:
-        value = json.loads(read_bounded(path, MAX_JSON).decode())
-        check_nesting(value)
+        return read_bounded(path, MAX_JSON)
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; RequestError if the file is missing or is not one."""
+    return parse_json(read_bytes(path), path)
+
+
+def parse_json(content: bytes, path: Path) -> dict[str, Any]:
+    """Parse what was read from `path` as a JSON object; RequestError if it is none."""
+    try:
+        value = json.loads(content.decode())
+        check_nesting(value)
     except (ValueError, RecursionError) as error:
         raise RequestError(f"{path} is damaged: it is not JSON") from error
     if not isinstance(value, dict):
@@ -66,31 +92,27 @@ def read_json(path: Path) -> dict[str, Any]:
 def new_folder(path: Path) -> Iterator[Path]:
     """Fill a folder beside `path` and give it that name at the end, or leave nothing.
 
+    All that is in it is on disk by then, whoever wrote it.
+
     Raises:
-        RequestError: `path` exists, or its parent cannot hold a folder.
+        Taken: `path` exists, at the start or at the end.
+        RequestError: no folder can ever have that name.
+        WorkError: the folder cannot be written.
     """
-    if path.exists() or path.is_symlink():
-        raise RequestError(f"{path} exists; choose another --out or remove it")
+    _require_free(path)
     made = [folder for folder in path.parents if not folder.exists()]
     try:
-        with suppress(FileExistsError):
-            path.parent.mkdir(parents=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise RequestError(f"cannot write into {path.parent}: {error.strerror}") from error
-    try:
-        staging.chmod(0o755)
-        yield staging
-        _sync_folder(staging)
-        if path.exists():
-            raise RequestError(f"{path} exists; choose another --out or remove it")
-        try:
-            staging.rename(path)
-        except OSError as error:
-            raise WorkError(f"cannot create {path}: {error.strerror or error}") from error
-        _sync_folder(path.parent)
+        with writing(path), temporary(path, _make_folder) as staging:
+            with _named(staging, path):
+                yield staging
+            for part in staging.rglob("*"):
+                sync(part)
+            sync(staging)
+            _require_free(path)
+            _rename(staging, path)
+            for folder in (path, *made):
+                sync(folder.parent)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
         if not path.exists():
             for folder in made:
                 with suppress(OSError):
@@ -105,9 +127,49 @@ def free_name(path: Path) -> Path:
     return candidate
 
 
-def _sync_folder(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _require_free(path: Path) -> None:
+    if os.path.lexists(path):
+        raise _taken(path)
+
+
+def _rename(staging: Path, path: Path) -> None:
+    try:
+        staging.rename(path)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise _taken(path) from error  # another process was faster
+        raise
+
+
+def _taken(path: Path) -> Taken:
+    return Taken(f"{path} exists; choose another --out or remove it")
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        with suppress(FileExistsError):
+            path.parent.mkdir(parents=True)
+        path.mkdir()
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        raise RequestError(f"cannot write into {path.parent}: {error.strerror}") from error
+
+
+@contextmanager
+def _named(staging: Path, path: Path) -> Iterator[None]:
+    """Errors speak of the folder by the name that it was to have."""
+    try:
+        yield
+    except SortednetError as error:
+        error.args = (str(error).replace(str(staging), str(path)),)
+        raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -24,9 +25,16 @@ from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import AnyDataSpec, Task
 from sortednet_cli.spec.fields import MAX_IMAGE_SIZE, MAX_LENGTH, AxisName, PlainName
 from sortednet_cli.spec.vocabulary import FAMILIES
-from sortednet_cli.storage.files import read_json
+from sortednet_cli.storage.checks import FileCheck, check_seal
+from sortednet_cli.storage.files import parse_json, read_bytes, read_json
 
-FORMAT = 1
+FORMAT = 2
+"""2: manifests carry checksums of the folder's files and of themselves. A version that knows 1
+alone would read such a folder, but what it then writes has no checksums: it must refuse. Folders
+of format 1 are read as ever, and nothing in them is checked."""
+
+Files = dict[str, FileCheck]
+"""Checksums by the name of the file, relative to the manifest's folder."""
 
 AxisValue = Annotated[int | float, Field(gt=0, allow_inf_nan=False)]
 
@@ -130,6 +138,7 @@ class RunManifest(_Stored):
     data: AnyFormat
     finished: float | None = None
     train_seconds: float | None = None
+    files: Files | None = None
 
 
 class RunTable(_Stored):
@@ -151,6 +160,7 @@ class ArtifactManifest(_Stored):
     loader: str
     plan_digest: str
     verified: dict[str, Any]
+    files: Files | None = None
 
 
 class Counters(_Stored):
@@ -160,7 +170,10 @@ class Counters(_Stored):
     batches: NonNegativeInt
     seconds: float
     space: dict[str, list[int | float]]
+    files: Files | None = None
 
+
+_PACKAGE = "sortednet-cli"
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -182,13 +195,40 @@ def check(value: Mapping[str, Any], path: Path, model: type[Model]) -> Model:
         raise RequestError(f"{path} is damaged: {'; '.join(wrong)}") from error
 
 
-def check_format(manifest: Mapping[str, Any], path: Path) -> None:
-    """Refuse a manifest of a newer format, or without one; `path` is its file."""
-    number = manifest.get("format")
-    if not isinstance(number, int):
+def read_manifest(path: Path, model: type[Model], unnumbered: int | None = None) -> Model:
+    """Read a manifest: its format, then its digest, then its fields.
+
+    The manifest of an unfinished run is not sealed: its owner may edit it.
+
+    Args:
+        unnumbered: the format of those that carry no number.
+
+    Raises:
+        RequestError: it is damaged, or of a format that this version does not know.
+    """
+    content = read_bytes(path)
+    table = parse_json(content, path)
+    number = _known_format(table.get("format", unnumbered), table, path)
+    if table.get("state") == "training":
+        return check(table, path, model)
+    check_seal(content, table, path, required=number > 1)
+    if number > 1 and not isinstance(table.get("files"), dict):
+        raise RequestError(f"{path} is damaged: files: it names none")
+    return check(table, path, model)
+
+
+def _known_format(number: Any, manifest: Mapping[str, Any], path: Path) -> int:
+    if type(number) is not int or number < 1:
         raise RequestError(f"{path} is damaged: it has no format number")
     if number > FORMAT:
-        raise RequestError(f"{path.parent} has format {number}; this version reads up to {FORMAT}")
+        versions = manifest.get("versions")
+        theirs = versions.get(_PACKAGE) if isinstance(versions, dict) else None
+        raise RequestError(
+            f"{path.parent} has format {number} ({path.name}, written by {_PACKAGE}"
+            f" {theirs or 'of another version'}), and this is {_PACKAGE} {version(_PACKAGE)},"
+            f" which reads formats 1 to {FORMAT}: update {_PACKAGE} to read it"
+        )
+    return number
 
 
 def check_rows(rows: tuple[StoredRow, ...], space: SearchSpace, path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
+import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,25 @@ from sortednet_cli.bounded import MAX_SPEC, read_bounded
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec, dump_spec, parse_spec
-from sortednet_cli.storage.files import new_folder, read_json, write_json, write_text
+from sortednet_cli.storage.checks import Checks, FileCheck, checks_of, files_under, write_sealed
+from sortednet_cli.storage.files import new_folder, read_json, sync, write_json, write_text, writing
+from sortednet_cli.storage.lock import held
 from sortednet_cli.storage.manifest import (
     FORMAT,
+    Counters,
     RunManifest,
     RunTable,
     StoredRow,
-    check,
-    check_format,
     check_rows,
     read_checked,
+    read_manifest,
 )
+from sortednet_cli.storage.temporary import sweep
 
 RUNS = Path("runs")
+
+_LONGEST_NAME = 100
+"""Bytes of the pointer to a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,15 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def pointer(self) -> Path:
+        """Names the newest complete checkpoint, in one line."""
+        return self.checkpoints / "latest"
+
+    def checkpoint(self, update: int) -> Path:
+        """The folder of a checkpoint."""
+        return self.checkpoints / f"step-{update}"
 
     @property
     def metrics(self) -> Path:
@@ -80,7 +95,7 @@ class RunFolder:
             (staging / "checkpoints").mkdir()
             (staging / "metrics.jsonl").touch()
             if save_tokenizer is not None:
-                save_tokenizer(RunFolder(staging).tokenizer)
+                _save(save_tokenizer, RunFolder(staging).tokenizer)
             write_json(staging / "run.json", {"format": FORMAT, "state": "training", **manifest})
         return cls(path)
 
@@ -97,19 +112,24 @@ class RunFolder:
 
     def manifest(self) -> RunManifest:
         """Read `run.json`; RequestError if it is damaged or of a newer format."""
-        file = self.path / "run.json"
-        table = read_json(file)
-        check_format(table, file)
-        return check(table, file, RunManifest)
+        return read_manifest(self.path / "run.json", RunManifest)
+
+    def checks(self) -> Checks:
+        """The checksums of its files, once it is finished; before, their owner may edit them."""
+        manifest = self.manifest()
+        files = manifest.files if manifest.state == "finished" else None
+        return Checks(self.path / "run.json", files)
 
     def rows(self) -> tuple[StoredRow, ...]:
         """Read the table of a finished run: one row for each sub-model."""
+        self.checks().verify(self.table)
         rows = read_checked(self.table, RunTable).submodels
         check_rows(rows, SearchSpace.of(self.spec().space), self.table)
         return rows
 
     def spec(self) -> RunSpec:
         file = self.path / "spec.toml"
+        self.checks().verify(file)
         try:
             text = read_bounded(file, MAX_SPEC).decode()
         except (OSError, UnicodeDecodeError) as error:
@@ -120,11 +140,31 @@ class RunFolder:
     def finished(self) -> bool:
         return self.manifest().state == "finished"
 
-    def finish(self, seconds: float) -> None:
-        """Mark the run finished: everything it promises is on disk now."""
-        times = {"finished": time.time(), "train_seconds": seconds}
+    def finish(self, seconds: float, known: Mapping[Path, FileCheck]) -> None:
+        """Mark the run finished: everything it promises is on disk now.
+
+        Args:
+            known: checksums of files that were made while these were written.
+        """
+        own = [self.path / "spec.toml", self.weights, self.statistics, self.table]
+        if self.tokenizer.is_dir():
+            own += files_under(self.tokenizer)
+        if self.metrics.is_file():
+            own.append(self.metrics)
+        self.sync_log()
+        facts = {
+            "format": FORMAT,
+            "state": "finished",
+            "finished": time.time(),
+            "train_seconds": seconds,
+            "files": checks_of(self.path, own, known),
+        }
         file = self.path / "run.json"
-        write_json(file, {**read_json(file), "state": "finished", **times})
+        write_sealed(file, {**read_json(file), **facts})
+
+    def require_unfinished(self) -> None:
+        if self.finished:
+            raise RequestError(f"{self.path} is finished; there is nothing to go on with")
 
     def require_finished(self) -> None:
         if not self.finished:
@@ -141,6 +181,33 @@ class RunFolder:
         except OSError as error:
             raise WorkError(f"cannot write {self.metrics}: {error.strerror or error}") from error
 
+    def sync_log(self) -> None:
+        """Wait until the metrics are on disk: what is written next is to be no newer than they."""
+        with writing(self.metrics), suppress(FileNotFoundError):
+            sync(self.metrics)
+
+    def newest_checkpoint(self) -> tuple[Path, Counters] | None:
+        """Find the checkpoint to go on from, and read its counters; None if there is none yet.
+
+        Raises:
+            RequestError: the pointer to it or its counters are damaged.
+        """
+        if not self.pointer.exists():
+            return None
+        folder = self.pointed()
+        if folder is None:
+            raise RequestError(f"{self.pointer} is damaged: it names no checkpoint that is there")
+        return folder, read_manifest(folder / "counters.json", Counters, unnumbered=1)
+
+    def pointed(self) -> Path | None:
+        """The folder that the pointer names, if it is there."""
+        with suppress(OSError):
+            content = read_bounded(self.pointer, _LONGEST_NAME).decode(errors="replace")
+            folder = self.checkpoints / content.removesuffix("\n")
+            if re.fullmatch(r"step-[0-9]+\n?", content) and folder.is_dir():
+                return folder
+        return None
+
     def cut_log(self, update: int) -> None:
         """Drop the lines of updates after `update`: they will be made again."""
         if not self.metrics.is_file():
@@ -149,23 +216,20 @@ class RunFolder:
         kept = [line for line in lines if _update_of(line) <= update]
         write_text(self.metrics, "".join(kept))
 
+    def clear(self) -> None:
+        """Remove what a killed writer left half done; only for who holds the run."""
+        sweep(self.path)
+        sweep(self.checkpoints)
+        known = self.pointed()
+        for folder in self.checkpoints.glob("step-*"):
+            if folder != known:
+                # Nothing points to it: a training that went on from elsewhere may have made it.
+                shutil.rmtree(folder, ignore_errors=True)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for writing; RequestError tells who holds it otherwise."""
-        try:
-            file = (self.path / ".lock").open("a+", encoding="utf-8")
-        except OSError as error:
-            raise WorkError(f"cannot write into {self.path}: {error.strerror}") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise RequestError(f"{self.path} is being written by {holder}") from error
-            file.truncate(0)
-            file.write(f"process {os.getpid()}")
-            file.flush()
+        with held(self.path):
             yield
 
 
@@ -188,6 +252,14 @@ def newest_run(*, finished: bool) -> RunFolder:
         hint = "; train one with: sortednet train --preset digits-resnet" if finished else ""
         raise RequestError(f"no {kind} run under {RUNS}/{hint}")
     return RunFolder.open(max(found)[1])
+
+
+def _save(save: Callable[[Path], object], folder: Path) -> None:
+    try:
+        save(folder)
+    except Exception as error:  # transformers and tokenizers raise what they like
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WorkError(f"cannot write {folder}: {reason}") from error
 
 
 def _update_of(line: str) -> int:

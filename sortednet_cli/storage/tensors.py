@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from sortednet_cli.bounded import check_regular
 from sortednet_cli.errors import RequestError
+from sortednet_cli.storage.checks import FileCheck
 from sortednet_cli.storage.files import replacing, write_json
 from sortednet_cli.storage.shards import INDEX_SUFFIX
 
@@ -46,6 +48,15 @@ Blocks = Callable[[], Iterable[Tensor]]
 """Gives a tensor in pieces along its first dimension, in order."""
 
 
+Whole = Callable[[Tensor], Tensor]
+"""Makes of a tensor what is written of it, where memory holds but a part."""
+
+
+def as_it_is(tensor: Tensor) -> Tensor:
+    """Memory holds it whole."""
+    return tensor
+
+
 @dataclass(frozen=True)
 class TensorEntry:
     """A tensor to be written, whose values are asked for when their turn comes."""
@@ -60,15 +71,19 @@ class TensorEntry:
         return self.dtype.itemsize * math.prod(self.shape)
 
 
-def write_entries(path: Path, entries: Iterable[TensorEntry]) -> None:
+def write_entries(
+    path: Path, entries: Iterable[TensorEntry], metadata: Mapping[str, str] | None = None
+) -> FileCheck:
     """Write a safetensors file holding a block of one tensor at a time in memory.
+
+    Returns the file's checksum, made of what goes by.
 
     The format is a length, a JSON header and the values in the header's order
     (https://github.com/huggingface/safetensors, section Format). Larger elements come
     first so that every tensor is aligned to its element size.
     """
-    ordered = sorted(entries, key=lambda entry: (-entry.dtype.itemsize, entry.name))
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    ordered = in_file_order(entries)
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     position = 0
     for entry in ordered:
         span = [position, position + entry.num_bytes]
@@ -80,26 +95,38 @@ def write_entries(path: Path, entries: Iterable[TensorEntry]) -> None:
         position = span[1]
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
+    digest, size = hashlib.sha256(), 8 + len(text) + position
     with replacing(path) as file:
-        file.write(len(text).to_bytes(8, "little"))
-        file.write(text)
+        for piece in (len(text).to_bytes(8, "little"), text):
+            file.write(piece)
+            digest.update(piece)
         for entry in ordered:
             start = file.tell()
             for block in entry.blocks():
                 values = block.detach().cpu().contiguous()
                 assert values.dtype == entry.dtype, entry.name
-                file.write(values.flatten().view(torch.uint8).numpy().data)
+                raw = values.flatten().view(torch.uint8).numpy().data
+                file.write(raw)
+                digest.update(raw)
             assert file.tell() - start == entry.num_bytes, entry.name
+    return FileCheck(bytes=size, sha256=digest.hexdigest())
 
 
-def write_shards(path: Path, entries: Iterable[TensorEntry], most_bytes: int) -> tuple[Path, ...]:
+def in_file_order(entries: Iterable[TensorEntry]) -> list[TensorEntry]:
+    """The order in which `write_entries` asks for values."""
+    return sorted(entries, key=lambda entry: (-entry.dtype.itemsize, entry.name))
+
+
+def write_shards(
+    path: Path, entries: Iterable[TensorEntry], most_bytes: int
+) -> dict[Path, FileCheck]:
     """Write a safetensors file, or several with an index if it were larger than `most_bytes`.
 
     Names and index are those of the stock layout: `model-00001-of-00002.safetensors` and
     `model.safetensors.index.json` for `model.safetensors`.
 
     Returns:
-        The files written, without the index.
+        The files written and their checksums, without the index.
     """
     shards: list[list[TensorEntry]] = [[]]
     for entry in entries:
@@ -108,28 +135,36 @@ def write_shards(path: Path, entries: Iterable[TensorEntry], most_bytes: int) ->
             shards.append([])
         shards[-1].append(entry)
     if len(shards) == 1:
-        write_entries(path, shards[0])
-        return (path,)
+        return {path: write_entries(path, shards[0])}
     weight_map: dict[str, str] = {}
-    files: list[Path] = []
+    files: dict[Path, FileCheck] = {}
     for number, shard in enumerate(shards, start=1):
         file = path.with_stem(f"{path.stem}-{number:05d}-of-{len(shards):05d}")
-        write_entries(file, shard)
-        files.append(file)
+        files[file] = write_entries(file, shard)
         weight_map |= {entry.name: file.name for entry in shard}
     total = sum(entry.num_bytes for shard in shards for entry in shard)
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     write_json(path.with_name(path.name + INDEX_SUFFIX), index)
-    return tuple(files)
+    return files
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors that are in memory."""
-    entries = [
-        TensorEntry(name, tensor.dtype, tuple(tensor.shape), partial(_whole, tensor))
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    whole: Whole = as_it_is,
+) -> FileCheck:
+    """Write tensors, each as `whole` makes it when its turn comes; return the file's checksum."""
+    return write_entries(path, entries_of(tensors, whole), metadata)
+
+
+def entries_of(tensors: Mapping[str, Tensor], whole: Whole) -> list[TensorEntry]:
+    """Tensors to be written, each as `whole` makes it when its turn comes."""
+    return [
+        TensorEntry(name, tensor.dtype, tuple(tensor.shape), partial(_one_block, tensor, whole))
         for name, tensor in tensors.items()
     ]
-    write_entries(path, entries)
 
 
 class TensorSlices(Protocol):
@@ -193,7 +228,7 @@ class TensorFiles:
         stored_row = size * math.prod(stored[1:])
         step = max(1, AT_ONCE // max(1, stored_row))
         for start in range(0, rows, step):
-            with safe_open(str(path), framework="pt") as handle:
+            with _opened(path) as handle:
                 if not shape:
                     yield handle.get_tensor(name)
                 else:
@@ -218,12 +253,16 @@ def open_tensors(*paths: Path) -> Iterator[TensorFiles]:
     with ExitStack() as stack:
         handles = {}
         for path in paths:
-            try:
-                _check_header(path)
-                handles[path] = stack.enter_context(safe_open(str(path), framework="pt"))
-            except (OSError, RuntimeError, SafetensorError) as error:
-                raise RequestError(f"{path} is damaged or no safetensors file: {error}") from error
+            handles[path] = stack.enter_context(_opened(path))
         yield TensorFiles(handles)
+
+
+def _opened(path: Path) -> Any:
+    try:
+        _check_header(path)
+        return safe_open(str(path), framework="pt")
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise RequestError(f"{path} is damaged or no safetensors file: {error}") from error
 
 
 def _check_header(path: Path) -> None:
@@ -248,5 +287,5 @@ def read_tensors(*paths: Path, most: int | None = None) -> dict[str, Tensor]:
         return {name: files.read(name) for name in sorted(files.names)}
 
 
-def _whole(tensor: Tensor) -> Iterable[Tensor]:
-    return [tensor]
+def _one_block(tensor: Tensor, whole: Whole) -> Iterable[Tensor]:
+    return [whole(tensor)]

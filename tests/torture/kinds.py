@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 from tests.commands import TINY
+from tests.sealing import reseal
 from tests.torture import mutate
 from tests.torture.template import IMAGES
 
@@ -23,13 +24,6 @@ class Kind:
 
     parts: tuple[str, ...]
     make: Callable[[Random, Path], Arguments]
-
-
-def reseal(folder: Path) -> None:
-    """Make a damaged folder's checksums right again, so that what lies behind them is met.
-
-    Files hold none as yet.
-    """
 
 
 def _source(

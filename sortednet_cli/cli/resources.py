@@ -1,0 +1,126 @@
+"""A resource plan as text and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sortednet_cli.engine.resources import ResourcePlan
+
+_SCALES = (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
+
+_MEMORY = {
+    "weights": "weights",
+    "gradient": "gradient",
+    "optimizer": "optimizer state",
+    "gathered": "layers gathered to run",
+    "unsummed": "gradient not summed yet",
+    "micro_batch": "a micro-batch",
+    "total": "all",
+}
+_WIRE = {"gather": "weights", "reduce": "gradient, loss, flags", "total": "all"}
+_COMPUTE = {"forward": "forward", "backward": "backward", "teacher": "teacher", "total": "all"}
+_DISK = {"run": "the run", "checkpoint": "a checkpoint", "artifacts": "every sub-model cut out"}
+
+
+def record(plan: ResourcePlan) -> dict[str, Any]:
+    """The plan as JSON: bytes and multiply-adds are whole numbers."""
+    train = plan.spec.train
+    return {
+        "name": plan.spec.name,
+        "family": plan.spec.model.family,
+        "rule": train.rule,
+        "optimizer": train.optimizer,
+        "precision": plan.precision,
+        "processes": plan.processes,
+        "batch_size": train.batch_size,
+        "accumulate": train.accumulate,
+        "unit": plan.unit,
+        "units": plan.units,
+        "submodels": plan.submodels,
+        "params": plan.params,
+        "memory_bytes": {
+            kind: asdict(memory) | {"total": memory.total} for kind, memory in plan.memory.items()
+        },
+        "cast_bytes": plan.footprint.casts,
+        "wire_bytes": {
+            kind: asdict(wire) | {"total": wire.total} for kind, wire in plan.wire.items()
+        },
+        "update_macs": {
+            "forward": plan.compute.forward,
+            "backward": plan.compute.backward,
+            "teacher": plan.compute.teacher,
+            "total": plan.compute.total,
+        },
+        "evaluation_macs": asdict(plan.evaluation),
+        "disk_bytes": asdict(plan.storage),
+    }
+
+
+def text(plan: ResourcePlan) -> str:
+    """The plan as tables; rows of nothing but zeros are left out."""
+    found, train, evaluation = record(plan), plan.spec.train, plan.evaluation
+    size = f"{train.batch_size} x {plan.units} {plan.unit}s" if plan.units > 1 else None
+    batch = size or f"{train.batch_size} {plan.unit}s"
+    lines = [
+        f"{plan.spec.name}: {plan.submodels} sub-models in {_scaled(plan.params)} parameters,"
+        f" rule {train.rule}, {train.optimizer}, {plan.precision}",
+        f"an update is {train.accumulate} x {batch} on each of {plan.processes}"
+        f" {'processes' if plan.processes > 1 else 'process'}",
+        *_table("memory of a device", found["memory_bytes"], _MEMORY, _bytes),
+    ]
+    if plan.footprint.casts:
+        lines.append(
+            f"  (of a micro-batch, {_bytes(plan.footprint.casts)} are weights in bfloat16)"
+        )
+    if plan.processes > 1:
+        title = "a process sends for an update"
+        lines += _table(title, found["wire_bytes"], _WIRE, _bytes)
+    per_update = {"multiply-adds": found["update_macs"]}
+    lines += _table("a process computes for an update", per_update, _COMPUTE, _scaled)
+    unit = "an image" if plan.units == 1 else f"{plan.units} {plan.unit}s"
+    rows = {
+        "largest": "the largest sub-model",
+        "alone": "all, one by one",
+        "shared": f"all, in {evaluation.passes} shared passes",
+        "recalibration": "statistics of all",
+    }
+    scores = {"multiply-adds": found["evaluation_macs"]}
+    lines += _table(f"scoring {unit}", scores, rows, _scaled)
+    lines += _table("on disk", {"": found["disk_bytes"]}, _DISK, _bytes)
+    return "\n".join(lines)
+
+
+def _table(
+    title: str,
+    columns: Mapping[str, Mapping[str, int]],
+    rows: Mapping[str, str],
+    show: Any,
+) -> list[str]:
+    cells = [[title, *columns]]
+    for key, label in rows.items():
+        values = [column[key] for column in columns.values()]
+        if any(values):
+            cells.append([label, *(show(value) if value else "-" for value in values)])
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    return ["", *(_line(row, widths) for row in cells)]
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = [
+        cell.ljust(width) if i == 0 else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return "  ".join([first, *others]).rstrip()
+
+
+def _scaled(value: float) -> str:
+    suffix, scale = next(((s, n) for s, n in _SCALES if value >= n), ("", 1.0))
+    return f"{value / scale:.4g}{suffix}"
+
+
+def _bytes(value: int) -> str:
+    number = _scaled(value)
+    return f"{number[:-1]} {number[-1]}B" if number[-1].isalpha() else f"{number} B"

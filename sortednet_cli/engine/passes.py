@@ -1,0 +1,147 @@
+"""Multiply-adds of passes that sub-models share, counted on skeletons: no weights, no data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from sortednet_cli.data import InputFormat
+from sortednet_cli.families import Family, StagedFamily, TransformerFamily
+from sortednet_cli.nesting import build_skeleton, stored_tensors
+from sortednet_cli.nesting.skeleton import statistic_names
+from sortednet_cli.space import SearchSpace, SubModel
+
+Known = dict[Hashable, tuple[Tensor, int]]
+"""By the steps taken so far: the state after them, and multiply-adds of the last."""
+
+_ON_PAPER = torch.device("meta")
+
+
+@dataclass(frozen=True)
+class Route:
+    """What one sub-model runs for a sample, in order.
+
+    Attributes:
+        steps: for each step what it is (equal where two sub-models run it as one) and its
+            multiply-adds.
+        tail: multiply-adds of what it runs on its own, norm and head.
+        stored: bytes that an artifact of it holds: weights and normalisation statistics.
+        statistics: bytes of the statistics alone.
+    """
+
+    steps: tuple[tuple[Hashable, int], ...]
+    tail: int
+    stored: int
+    statistics: int
+
+
+def shared_macs(routes: Sequence[Route], *, tails: bool = True) -> int:
+    """Multiply-adds of running routes together: each step once, each tail by itself."""
+    steps = {step: macs for route in routes for step, macs in route.steps}
+    return sum(steps.values()) + (sum(route.tail for route in routes) if tails else 0)
+
+
+def routes_of(family: Family, space: SearchSpace, inputs: InputFormat) -> dict[SubModel, Route]:
+    """Count the route of every sub-model.
+
+    In networks of stages each step of a width is run once. The layers of a stock transformer
+    are all alike: for every width (and heads, FFN, ...) two of them tell the cost of any depth.
+    """
+    if isinstance(family, TransformerFamily):
+        return _prefix_routes(family, space, inputs)
+    if not isinstance(family, StagedFamily):
+        return {submodel: _whole_route(family, submodel, inputs) for submodel in space.submodels}
+    known: Known = {}
+    return {
+        submodel: _staged_route(family, submodel, inputs, known) for submodel in space.submodels
+    }
+
+
+def rest_of(submodel: SubModel) -> tuple[tuple[str, int | float], ...]:
+    """A sub-model without its depth: sub-models equal in it can share a pass."""
+    return tuple((axis, value) for axis, value in submodel.values if axis != "depth")
+
+
+def _prefix_routes(
+    family: TransformerFamily, space: SearchSpace, inputs: InputFormat
+) -> dict[SubModel, Route]:
+    @cache
+    def known(rest: tuple[tuple[str, int | float], ...]) -> tuple[Route, Route]:
+        two = min(2, family.num_layers)
+        first, second = (
+            _prefix_route(family, SubModel.of({**dict(rest), "depth": depth}), inputs)
+            for depth in (1, two)
+        )
+        return first, second
+
+    routes = {}
+    for submodel in space.submodels:
+        rest = rest_of(submodel)
+        depth = int(submodel.axes.get("depth", family.num_layers))
+        first, second = known(rest)
+        (_, one), (_, both) = first.steps[-1], second.steps[-1]
+        # The first step holds the embeddings too; every further layer is as the second.
+        more = [((rest, number), both - one) for number in range(2, depth + 1)]
+        routes[submodel] = Route(
+            steps=(((rest, 1), one), *more),
+            tail=first.tail,
+            stored=first.stored + (depth - 1) * (second.stored - first.stored),
+            statistics=0,
+        )
+    return routes
+
+
+def _prefix_route(family: TransformerFamily, submodel: SubModel, inputs: InputFormat) -> Route:
+    config = family.shrink(submodel)
+    module = build_skeleton(family, config).eval()
+    shared = family.shared_pass([submodel], lambda _: module)
+    # Of one sample every token is scored where tokens are predicted, else its first.
+    scored = 1 if inputs.classes else inputs.num_units
+    states = torch.empty(scored, config["hidden_size"], device=_ON_PAPER)
+    tail = _count(lambda: shared.logits(0, states))[1]
+    _, whole = _count(lambda: family.forward(module, inputs.random_inputs(1)))
+    return Route(((submodel, whole - tail),), tail, *stored_bytes(module))
+
+
+def _staged_route(
+    family: StagedFamily, submodel: SubModel, inputs: InputFormat, known: Known
+) -> Route:
+    module = build_skeleton(family, family.shrink(submodel)).eval()
+    with _ON_PAPER:
+        state = cast(Tensor, inputs.random_inputs(1))
+    key: tuple[Hashable, ...] = (rest_of(submodel),)
+    steps = []
+    for step in family.steps(submodel, module):
+        key = (*key, step.name)
+        if key not in known:
+            known[key] = _count(partial(step, state))
+        state, macs = known[key]
+        steps.append((key, macs))
+    tail = _count(lambda: family.tail(module, state))[1]
+    return Route(tuple(steps), tail, *stored_bytes(module))
+
+
+def _whole_route(family: Family, submodel: SubModel, inputs: InputFormat) -> Route:
+    module = build_skeleton(family, family.shrink(submodel)).eval()
+    _, macs = _count(lambda: family.forward(module, inputs.random_inputs(1)))
+    return Route(((submodel, macs),), 0, *stored_bytes(module))
+
+
+def _count(run: Callable[[], Tensor]) -> tuple[Tensor, int]:
+    """Run something without memory; return its result and its multiply-adds."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), _ON_PAPER:
+        result = run()
+    return result, counter.get_total_flops() // 2
+
+
+def stored_bytes(module: nn.Module) -> tuple[int, int]:
+    """Bytes that files hold of a module, and of its normalisation statistics among them."""
+    names = set(statistic_names(module))
+    sizes = {name: tensor.nbytes for name, tensor in stored_tensors(module).items()}
+    return sum(sizes.values()), sum(size for name, size in sizes.items() if name in names)

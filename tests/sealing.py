@@ -1,0 +1,37 @@
+"""Making checksums right again after a file was changed, so that what lies behind them is met."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from sortednet_cli.errors import RequestError
+from sortednet_cli.storage.checks import checks_of, write_sealed
+
+_MANIFESTS = ("run.json", "sortednet.json")
+
+
+def reseal(path: Path) -> None:
+    """Seal the run or artifact that `path` is, or lies in, as it is now.
+
+    What is too damaged for that (a manifest that is no JSON any more) stays as it is, and so do
+    folders without checksums.
+    """
+    for folder in (path, *path.parents):
+        if any((folder / name).exists() for name in _MANIFESTS):
+            _seal(folder)
+            return
+
+
+def _seal(folder: Path) -> None:
+    manifests = [folder / name for name in (*_MANIFESTS, "decoding.json")]
+    for manifest in (*folder.glob("checkpoints/*/counters.json"), *manifests):
+        with suppress(OSError, ValueError, TypeError, AttributeError, RecursionError, RequestError):
+            table = json.loads(manifest.read_bytes())
+            if table.get("state") == "training":
+                continue
+            if isinstance(table.get("files"), dict):
+                files = [manifest.parent / name for name in table["files"]]
+                table["files"] = checks_of(manifest.parent, files, {})
+            write_sealed(manifest, table)

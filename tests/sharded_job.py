@@ -1,0 +1,147 @@
+"""What each process of a sharded job does in `test_sharded.py`: trainings, and their sizes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from torch.distributed.tensor import DTensor
+
+from sortednet_cli.engine import shard
+from sortednet_cli.engine.fit import Finished, Fit
+from sortednet_cli.engine.processes import Processes, joined
+from sortednet_cli.nesting import NestedNetwork, init_network
+from sortednet_cli.spec import RunSpec, parse_spec
+from sortednet_cli.storage.run import RunFolder
+from sortednet_cli.tasks.base import IGNORED
+from tests.data.text.made import labelled, write_jsonl
+
+CPU = torch.device("cpu")
+SPEC = """
+task = "causal-lm"
+[model]
+family = "llama"
+[model.config]
+hidden_size = 16
+num_hidden_layers = 3
+num_attention_heads = 4
+intermediate_size = 24
+tie_word_embeddings = true
+[space]
+depth = [1, 2, 3]
+[train]
+rule = "sum"
+updates = 4
+batch_size = 4
+optimizer = "adamw"
+lr = 1e-2
+clip = 0.1
+log_every = 1
+shard = true
+[data]
+source = "text"
+max_length = 24
+vocab_size = 300
+validation = 0.2
+test = 0.2
+"""
+_BERT = (  # the gradient of a key's bias is zero but for rounding, which AdamW would enlarge
+    "train.optimizer=sgd",
+    "train.lr=0.1",
+    "model.family=bert",
+    "model.config.tie_word_embeddings=true",
+    "model.config.hidden_dropout_prob=0.1",
+)
+CASES = {
+    "sum": (),
+    "sorted": (
+        *("train.rule=sorted", "train.accumulate=2", "train.optimizer=sgd", "train.seed=1"),
+        *("model.config.tie_word_embeddings=false", "train.precision=bf16"),
+    ),
+    "words": (*_BERT, "task=masked-lm", "train.rule=sandwich", "train.num_random=0"),
+    "classes": (
+        *(*_BERT, "task=classification", "train.rule=sorted", "train.distill=true"),
+        *("data.text=text", "data.label=label"),
+    ),
+    "taught": ("train.distill=true", "train.optimizer=rmsprop"),
+    "pretrained": ("model.pretrained={folder}/stock",),
+}
+"""Changes of the spec above by name."""
+
+
+def spec_of(folder: Path, *changes: str) -> RunSpec:
+    path = folder / "data.jsonl"
+    if not path.exists():
+        write_jsonl(path, labelled(300))
+    filled = [change.format(folder=folder) for change in (f"data.path={path}", *changes)]
+    return parse_spec(SPEC, where="here", name="shards", overrides=filled)
+
+
+def _open(place: Path, spec: RunSpec, processes: Processes) -> Fit:
+    if processes.leads:
+        Fit.create(place, spec, CPU, processes)
+    processes.any(False)
+    return Fit.reopen(RunFolder.open(place), CPU, (), processes)
+
+
+def _train(folder: Path, name: str, processes: Processes) -> None:
+    place = folder / "sharded" / name
+    fit = _open(place, spec_of(folder, *CASES[name]), processes)
+    if name == "pretrained":  # no process makes a whole network to throw it away
+        shard.init_network = None  # type: ignore[attr-defined]
+    assert isinstance(list(fit.events())[-1], Finished)
+    shard.init_network = init_network  # type: ignore[attr-defined]
+
+
+def _check_sizes(folder: Path, processes: Processes) -> None:
+    """Weights, gradients and optimizer state: half of each here, nowhere more."""
+    fit = _open(folder / "sizes", spec_of(folder), processes)
+    trainer, start, _ = fit._prepare()
+    network = trainer.network
+    next(trainer.updates(start, lambda: False))
+    whole = {name: p.numel() for name, p in network.parameters.items()}
+    assert all(isinstance(p, DTensor) for p in network.parameters.values())
+    assert sum(part.numel() for part in network.own_weights.values()) == sum(whole.values()) // 2
+    assert sum(part.numel() for part in network.own_gradients) == sum(whole.values()) // 2
+    for path, state in trainer.optimizer.state().items():
+        if state.ndim:
+            assert isinstance(state, DTensor), path
+            assert 2 * state.to_local().numel() == whole[path.rpartition("/")[0]]
+    held = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in _held(network)}
+    assert sum(held.values()) < 0.6 * 4 * sum(whole.values())
+
+
+def _check_an_empty_batch(folder: Path, processes: Processes) -> None:
+    """A process that has nothing to score in a batch still takes part, and adds nothing."""
+    spec = spec_of(folder, *CASES["words"])
+    trainer, _, _ = _open(folder / "empty", spec, processes)._prepare()
+    inputs, targets = next(trainer.data.training_batches(0, batch_size=4, seed=0, device=CPU))
+    found = []
+    for _ in range(2):
+        trainer.network.zero_gradients()
+        torch.manual_seed(0)  # dropout
+        trainer._micro_batch(0, (inputs, targets), trainer._draw(0, 0, processes.rank))
+        found.append([gradient.clone() for gradient in trainer.network.own_gradients])
+        if processes.rank == 1:
+            targets = torch.full_like(targets, IGNORED)
+    for both, one in zip(*found, strict=True):
+        torch.testing.assert_close(one, both / 2, rtol=1e-4, atol=1e-7)
+
+
+def _held(network: NestedNetwork) -> list[torch.Tensor]:
+    """What the modules hold between two passes."""
+    return [p.to_local() if isinstance(p, DTensor) else p for p in network.module.parameters()]
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    with joined(CPU) as processes:
+        for name in CASES:
+            _train(folder, name, processes)
+        _check_sizes(folder, processes)
+        _check_an_empty_batch(folder, processes)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

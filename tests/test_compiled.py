@@ -1,0 +1,107 @@
+"""Compiled training: the same gradients, and one compilation for each kind of block."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from sortednet_cli.engine.source import load_run
+from sortednet_cli.errors import WorkError
+from sortednet_cli.nesting import NestedNetwork, compiling
+from sortednet_cli.space import SubModel
+from tests.commands import TINY, command, refused
+from tests.pico import PICOS, Pico
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:grad and param do not obey"),
+    # torch's own parts, met while it compiles
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+KINDS = {"preact_basic": 6, "mobilenet_v2": 7, "llama": 1, "bert_classifier": 1, "custom": None}
+"""Parts of the deepest sub-model that differ in code or shape; a custom model compiles whole."""
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Everything but the making of machine code, which takes most of the time."""
+    torch._dynamo.reset()
+    counters.clear()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    yield
+    torch._dynamo.reset()
+
+
+def _gradients(pico: Pico, network: NestedNetwork, submodel: SubModel) -> dict[str, torch.Tensor]:
+    network.zero_gradients()
+    shared = network.shared_pass([submodel], training=True)
+    with compiling():
+        (states,) = shared.states(pico.inputs())
+    shared.logits(0, states).square().mean().backward()
+    return {name: gradient.clone() for name, gradient in network.gradients.items()}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.usefixtures("traced")
+def test_compiled_gradients_are_the_same_and_depths_share_the_compilation(name: str) -> None:
+    pico = PICOS[name]
+    plain, compiled = pico.network(), pico.network()
+    compiled.compiles = True
+    space = pico.search_space
+    ends = (space.smallest, space.largest)
+    chosen = [
+        s for s in space.submodels if any(s.axes.get("width") == e.axes.get("width") for e in ends)
+    ]
+    for submodel in chosen:
+        expected = _gradients(pico, plain, submodel)
+        found = _gradients(pico, compiled, submodel)
+        for key, gradient in expected.items():
+            torch.testing.assert_close(found[key], gradient, rtol=1e-4, atol=1e-5, msg=key)
+    kinds = KINDS[name]
+    most = len(chosen) if kinds is None else kinds * len(ends)
+    assert 0 < counters["stats"]["unique_graphs"] <= most
+
+
+@pytest.mark.usefixtures("traced")
+def test_evaluation_runs_the_stock_module() -> None:
+    pico = PICOS["preact_basic"]
+    plain, compiled = pico.network(), pico.network()
+    compiled.compiles = True
+    for submodel in pico.spread():
+        with torch.no_grad():
+            expected = pico.run(plain.at(submodel).eval())
+            assert torch.equal(pico.run(compiled.at(submodel).eval()), expected)
+    assert counters["stats"]["unique_graphs"] == 0
+
+
+@pytest.mark.usefixtures("work")
+def test_a_compiled_training_ends_close_to_a_plain_one() -> None:
+    """With machine code made by the real compiler."""
+    settings = (*TINY, "--set=space.depth=[8]", "--set=train.rule=sandwich")
+    for name, value in (("plain", "false"), ("compiled", "true")):
+        done = command("train", *settings, f"--set=train.compile={value}", f"--out={name}")
+        assert done.code == 0, done
+    plain, compiled = (load_run(name).network().weights for name in ("plain", "compiled"))
+    for key, weight in plain.items():
+        torch.testing.assert_close(compiled[key], weight, rtol=1e-3, atol=1e-4, msg=key)
+
+
+@pytest.mark.usefixtures("work")
+def test_a_compiler_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
+    torch._dynamo.reset()
+    with torch._inductor.config.patch(force_disable_caches=True):
+        done = command("train", *TINY, "--set=train.compile=true", "--out=run")
+    refused(done, 1, "train.compile", "train without it")
+
+
+def test_only_the_compiler_is_blamed() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), compiling():
+        raise RuntimeError("shapes do not fit")
+    with pytest.raises(WorkError, match=r"train\.compile: broken; train without it"), compiling():
+        raise torch._dynamo.exc.TorchDynamoException("broken")
