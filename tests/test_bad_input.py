@@ -431,7 +431,7 @@ def test_damaged_manifest_of_an_artifact(home: Path) -> None:
     file = Path("cut/sortednet.json")
     whole = file.read_text()
     damage: list[tuple[tuple[str | int, ...], Any]] = [
-        *[((key,), None) for key in json.loads(whole) if key not in ("parent", "config_digest")],
+        *[((key,), None) for key in json.loads(whole) if key not in ("parent", "digest")],
         *[((key,), 3) for key in ("run", "root", "submodel", "space", "data", "data_spec")],
         (("submodels",), 3),
         (("submodels", 0), None),
