@@ -73,7 +73,11 @@ def test_gradients_land_in_the_slices_and_nowhere_else(pico: Pico) -> None:
             piece = plan.slices[name]
             expected[piece.source][piece.index] = parameter.grad
         for name, gradient in network.gradients.items():
-            torch.testing.assert_close(gradient, expected[name], rtol=1e-5, atol=1e-6, msg=name)
+            # Some processors take another kernel for strided slices, whose rounding is that of the
+            # largest terms of a sum, however small the sum.
+            scale = max(1.0, float(expected[name].abs().max()))
+            close = {"rtol": 1e-5, "atol": 1e-6 * scale}
+            torch.testing.assert_close(gradient, expected[name], **close, msg=name)
             assert torch.equal(gradient == 0, expected[name] == 0), name
 
 
