@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test bench torture clean
+.PHONY: demo test bench bench-gpu torture clean
 
 # Train the embedded default, score it, draw its frontier, cut one sub-model out, load it back.
 demo: $(VENV)/installed
@@ -23,10 +23,19 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/shared_prefixes.py
 	$(BIN)/python benchmarks/engine_cost.py
 	$(BIN)/python benchmarks/compile_cost.py
+	$(BIN)/python benchmarks/narrow_models.py
+	$(BIN)/python benchmarks/strided_step.py
+	$(BIN)/python benchmarks/checksum_cost.py
 	$(BIN)/python benchmarks/data_rate.py
 	$(BIN)/python benchmarks/soft_cost.py
 	$(BIN)/python benchmarks/plan_memory.py
 	$(BIN)/python benchmarks/big_extract.py --folder $(BENCH)
+
+# What a GPU gives, as a share of plain modules, and the wall time of the 160 networks on CIFAR-10.
+bench-gpu: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/engine_cost.py --device cuda --precision bf16
+	$(BIN)/python benchmarks/compile_cost.py --device cuda --precision bf16
+	time $(BIN)/sortednet train --preset cifar10-mobilenetv2 $(if $(DATA),--data $(DATA))
 
 # Trainings killed by the hundred and compared with those that were not, and two thousand damaged
 # inputs: half an hour on one core.
