@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sortednet_cli.data import InputFormat, nominal_format
-from sortednet_cli.engine.fit import versions
+from sortednet_cli.engine.machine import versions
 from sortednet_cli.engine.optimizer import place
 from sortednet_cli.families import Inputs, open_family, root_of
 from sortednet_cli.nesting import NestedNetwork, init_network

@@ -39,8 +39,8 @@ def evaluate(
     submodels = source.space.submodels if every else [source.space.resolve(axes)]
 
     from sortednet_cli.engine.evaluate import evaluate as score
-    from sortednet_cli.engine.fit import choose_device
     from sortednet_cli.engine.gather import gather_rows
+    from sortednet_cli.engine.machine import choose_device
     from sortednet_cli.engine.processes import joined
 
     place = choose_device(device)

@@ -69,8 +69,8 @@ def frontier(
 
 
 def _time(source: Source, rows: list[Row], device: str, quiet: bool) -> list[Row]:
-    from sortednet_cli.engine.fit import choose_device
     from sortednet_cli.engine.latency import describe, measure_rows
+    from sortednet_cli.engine.machine import choose_device
 
     timed = []
     place = choose_device(device)

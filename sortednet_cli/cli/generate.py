@@ -108,7 +108,7 @@ def generate(
     source = options.find_source(path, allow_factory)
 
     from sortednet_cli.engine.decode import Draw, Generator
-    from sortednet_cli.engine.fit import choose_device
+    from sortednet_cli.engine.machine import choose_device
 
     made = Generator(source, source.space.resolve(axes), choose_device(device), precision)
     encoded = made.encode(prompts)
@@ -229,7 +229,7 @@ def _calibrate(
     as_json: bool,
 ) -> None:
     from sortednet_cli.engine.calibrate import calibrate
-    from sortednet_cli.engine.fit import choose_device
+    from sortednet_cli.engine.machine import choose_device
     from sortednet_cli.engine.source import require_causal
     from sortednet_cli.storage.calibration import write_calibration
 

@@ -62,7 +62,8 @@ def train(
             raise RequestError(f"{run}: a run is named with --out, or with --resume to go on")
         spec = options.read_spec(preset, config, overrides or [], data)
         _check_free(out)
-    from sortednet_cli.engine.fit import Fit, choose_device, open_fit
+    from sortednet_cli.engine.fit import Fit, open_fit
+    from sortednet_cli.engine.machine import choose_device
     from sortednet_cli.engine.processes import joined
 
     place, allowed = choose_device(device), tuple(allow_factory or ())

@@ -16,7 +16,7 @@ from sortednet_cli.data import Dataset
 from sortednet_cli.engine.card import model_card
 from sortednet_cli.engine.evaluate import ensure_statistics
 from sortednet_cli.engine.export import Exporter
-from sortednet_cli.engine.fit import versions
+from sortednet_cli.engine.machine import versions
 from sortednet_cli.engine.source import LoadedRun, Source, root_fields
 from sortednet_cli.engine.table import Row
 from sortednet_cli.errors import WorkError

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from sortednet_cli import launch
 from sortednet_cli.data import Dataset, Texts, open_data
+from sortednet_cli.engine.begin import begin_sharded, begin_whole
 from sortednet_cli.engine.deterministic import deterministic
 from sortednet_cli.engine.evaluate import ensure_statistics, score
 from sortednet_cli.engine.gather import flat_statistics, gather_rows, gather_statistics
-from sortednet_cli.engine.optimizer import RootOptimizer, place
+from sortednet_cli.engine.machine import versions
 from sortednet_cli.engine.processes import ALONE, PeerLost, Processes, lost_peers
+from sortednet_cli.engine.request import absolute, check_amount, check_submodel
 from sortednet_cli.engine.scalars import scalars
 from sortednet_cli.engine.source import (
     open_root,
@@ -31,34 +29,26 @@ from sortednet_cli.engine.source import (
 from sortednet_cli.engine.table import Row
 from sortednet_cli.engine.train import SMALLER, Position, Trainer, Update
 from sortednet_cli.engine.trouble import check_weights, enough_memory
-from sortednet_cli.errors import RequestError, SortednetError
+from sortednet_cli.errors import SortednetError
 from sortednet_cli.families import (
     Family,
-    TransformerFamily,
-    load_checkpoint_tensors,
-    reorder_by_importance,
     root_of,
 )
 from sortednet_cli.nesting import (
-    NestedNetwork,
     check_space,
     cost_of,
-    init_network,
     make_rule,
     quiet_first_backward,
 )
-from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SearchSpace, SubModel
-from sortednet_cli.spec import RunSpec, TrainSpec
+from sortednet_cli.spec import RunSpec
 from sortednet_cli.storage.checkpoint import (
     Checkpoint,
-    load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
 )
 from sortednet_cli.storage.checks import FileCheck
 from sortednet_cli.storage.files import Taken, free_name, write_json
-from sortednet_cli.storage.manifest import Counters
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.run import RunFolder
 from sortednet_cli.storage.tensors import write_tensors
@@ -150,9 +140,9 @@ class Fit:
         family = open_root(root, allowed, data.format, where="model.config")
         space = SearchSpace.of(spec.space)
         check_space(family, space)
-        _check_submodel(spec.train, space)
+        check_submodel(spec.train, space)
         make_rule(spec.train, space)
-        _check_amount(data, spec.train, processes)
+        check_amount(data, spec.train, processes)
         manifest = {
             "created": time.time(),
             "name": spec.name,
@@ -163,7 +153,7 @@ class Fit:
         while True:
             place = free_name(path) if or_next else path
             try:
-                run = RunFolder.create(place, _absolute(spec), manifest, save)
+                run = RunFolder.create(place, absolute(spec), manifest, save)
             except Taken:
                 if not or_next:
                     raise
@@ -187,7 +177,7 @@ class Fit:
         family = read_family(manifest, run.path, allowed)
         known = read_format(manifest.data)
         data = open_data(spec.data, spec.task, known=known, tokenizer=run.tokenizer)
-        _check_amount(data, spec.train, processes)
+        check_amount(data, spec.train, processes)
         return cls(run, spec, family, data, device, processes)
 
     def events(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[Event]:
@@ -222,8 +212,10 @@ class Fit:
     def _prepare(self) -> tuple[Trainer, Position, float]:
         train = self.spec.train
         space = SearchSpace.of(self.spec.space)
-        opened = self._open_shards if self._sharded else self._open_whole
-        network, optimizer, saved = opened(space)
+        begin = begin_sharded if self._sharded else begin_whole
+        network, optimizer, saved = begin(
+            self.run, self.spec, self.family, self.device, self.processes
+        )
         if self.processes.leads:
             self.run.clear()
             self.run.cut_log(saved.update if saved else 0)
@@ -247,63 +239,6 @@ class Fit:
         from sortednet_cli.engine.shard import ShardedTrainer
 
         return ShardedTrainer
-
-    def _open_whole(
-        self, space: SearchSpace
-    ) -> tuple[NestedNetwork, RootOptimizer, Checkpoint | None]:
-        train = self.spec.train
-        module = init_network(self.family, stream_seed(train.seed, "init"))
-        saved = load_checkpoint(self.run, sum(t.nbytes for t in module.state_dict().values()))
-        placed = place(module, self.device, train.channels_last)
-        network = NestedNetwork(self.family, space, placed, compiles=train.compile)
-        network.enable_training()
-        optimizer = RootOptimizer(network, train)
-        if saved is not None:
-            self._check_space(space, saved)
-            self._restore(network, saved)
-            optimizer.load_state(saved.optimizer)
-        elif self.spec.model.pretrained is not None:
-            self._start_from(self.spec.model.pretrained, network.module)
-        self.processes.same_start([p.detach() for p in network.parameters.values()])
-        return network, optimizer, saved
-
-    def _open_shards(
-        self, space: SearchSpace
-    ) -> tuple[NestedNetwork, RootOptimizer, Counters | None]:
-        from sortednet_cli.engine.shard import open_shards
-
-        assert isinstance(self.family, TransformerFamily)
-        saved = newest_checkpoint(self.run)
-        if saved is not None:
-            saved.verify()
-            self._check_space(space, saved.counters)
-        parts = open_shards(self.spec, self.family, space, self.device, self.processes, saved)
-        return (*parts, saved.counters if saved else None)
-
-    def _check_space(self, space: SearchSpace, saved: Checkpoint | Counters) -> None:
-        if saved.space != space.as_lists():
-            raise RequestError(
-                f"{self.run.path}: the checkpoint was trained under another search space"
-                f" ({saved.space}) than that of spec.toml ({space.as_lists()}):"
-                " put the old one back, or train a new run"
-            )
-
-    def _start_from(self, name: str, module: nn.Module) -> None:
-        """Copy pretrained weights into the root network, in the spec's order of importance."""
-        assert isinstance(self.family, TransformerFamily)
-        load_checkpoint_tensors(self.family, module, open_pretrained(name).tensors(), name)
-        if self.spec.model.reorder is not None:
-            layers = self.family.architecture.layers
-            reorder_by_importance(module, self.family.root.config, layers)
-
-    def _restore(self, network: NestedNetwork, saved: Checkpoint) -> None:
-        own = network.weights
-        if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in saved.weights.items()}:
-            raise RequestError(
-                f"{self.run.checkpoints}: weights.safetensors of step {saved.update}"
-                " does not belong here: its tensors are not the model's"
-            )
-        network.module.load_state_dict(saved.weights, strict=False)
 
     def _train(
         self, trainer: Trainer, start: Position, clock: float, stopped: Callable[[], bool]
@@ -458,59 +393,3 @@ def open_fit(processes: Processes, start: Callable[[], Fit], again: Callable[[Pa
 
     path = processes.lead("run", lead)
     return made[0] if made else again(Path(path))
-
-
-def versions() -> dict[str, str]:
-    """Versions that a figure of this run must be quoted with."""
-    packages = ("sortednet-cli", "torch", "torchvision", "transformers", "safetensors")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-def choose_device(name: str) -> torch.device:
-    """Resolve `auto`, `cpu`, `cuda`, `cuda:1`; RequestError if there is no such device.
-
-    Of several processes each takes a GPU of its own.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and launch.world_size() > 1:
-        name = f"cuda:{launch.local_rank()}"
-    try:
-        device = torch.device(name)
-        float(torch.ones(1, device=device))
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise RequestError(
-            f"--device {name}: no such device here ({reason}); take auto, cpu, cuda or cuda:N"
-        ) from error
-    return device
-
-
-def _check_amount(data: Dataset, train: TrainSpec, processes: Processes) -> None:
-    """RequestError unless every process has a batch of its own in each epoch."""
-    batches = data.batches_per_epoch(train.batch_size)
-    if batches < processes.count:
-        raise RequestError(
-            f"{processes.count} processes need as many batches, and the training part has"
-            f" {batches} of train.batch_size = {train.batch_size}: start fewer processes,"
-            " or lower it"
-        )
-
-
-def _check_submodel(train: TrainSpec, space: SearchSpace) -> None:
-    if train.submodel is not None:
-        try:
-            space.named(train.submodel)
-        except RequestError as error:
-            raise RequestError(f"train.submodel: {error}") from error
-
-
-def _absolute(spec: RunSpec) -> RunSpec:
-    """Store absolute paths, so that a run can go on from any working folder."""
-    data, model = spec.data, spec.model
-    if data.path is not None and data.source != "hub":
-        data = data.model_copy(update={"path": str(Path(data.path).absolute())})
-    if model.pretrained is not None and Path(model.pretrained).is_dir():
-        place = str(Path(model.pretrained).absolute())
-        model = model.model_copy(update={"pretrained": place})
-    return spec.model_copy(update={"data": data, "model": model})

@@ -1,0 +1,42 @@
+"""What a training is asked to do, held against its data before anything is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sortednet_cli.data import Dataset
+from sortednet_cli.engine.processes import Processes
+from sortednet_cli.errors import RequestError
+from sortednet_cli.space import SearchSpace
+from sortednet_cli.spec import RunSpec, TrainSpec
+
+
+def check_amount(data: Dataset, train: TrainSpec, processes: Processes) -> None:
+    """RequestError unless every process has a batch of its own in each epoch."""
+    batches = data.batches_per_epoch(train.batch_size)
+    if batches < processes.count:
+        raise RequestError(
+            f"{processes.count} processes need as many batches, and the training part has"
+            f" {batches} of train.batch_size = {train.batch_size}: start fewer processes,"
+            " or lower it"
+        )
+
+
+def check_submodel(train: TrainSpec, space: SearchSpace) -> None:
+    """RequestError unless `train.submodel` is one of the search space."""
+    if train.submodel is not None:
+        try:
+            space.named(train.submodel)
+        except RequestError as error:
+            raise RequestError(f"train.submodel: {error}") from error
+
+
+def absolute(spec: RunSpec) -> RunSpec:
+    """Store absolute paths, so that a run can go on from any working folder."""
+    data, model = spec.data, spec.model
+    if data.path is not None and data.source != "hub":
+        data = data.model_copy(update={"path": str(Path(data.path).absolute())})
+    if model.pretrained is not None and Path(model.pretrained).is_dir():
+        place = str(Path(model.pretrained).absolute())
+        model = model.model_copy(update={"pretrained": place})
+    return spec.model_copy(update={"data": data, "model": model})
