@@ -98,6 +98,8 @@ class Torture:
         while kills > 0:
             folder, history = self._folder(), list[str]()
             for _ in range(self.draw.randint(1, min(kills, MOST_KILLS))):
+                if _finished(folder):  # the kill came after all was done
+                    break
                 moments = children.moments(folder, seconds, self.draw)
                 kind = "any time" if label else self.draw.choice(sorted(moments))
                 child = begin(folder, self.words(folder))
@@ -123,9 +125,7 @@ class Torture:
     def _end(self, folder: Path, history: str) -> None:
         """Let a training end in peace; remove it unless it is wrong."""
         wrong: list[str] = []
-        with suppress(FileNotFoundError):
-            finished = '"finished",' in (folder / "run" / "run.json").read_text()
-        if not (folder / "run").exists() or not finished:
+        if not _finished(folder):
             child = children.fork(folder, self.words(folder))
             if child.wait() != 0:
                 wrong = [f"exit code {child.code}: {self._talk(folder)}"]
@@ -172,6 +172,12 @@ def main() -> int:
     if not result["wrong"] and not options.keep:
         shutil.rmtree(place)
     return 1 if result["wrong"] else 0
+
+
+def _finished(folder: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return '"finished",' in (folder / "run" / "run.json").read_text()
+    return False
 
 
 def _warm_up(place: Path, text: Path) -> None:
