@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-KINDS = {"preact_basic": 6, "mobilenet_v2": 7, "llama": 1, "bert_classifier": 1, "custom": None}
+KINDS = {"preact_basic": 4, "mobilenet_v2": 7, "llama": 1, "bert_classifier": 1, "custom": None}
 """Parts of the deepest sub-model that differ in code or shape; a custom model compiles whole."""
 
 

@@ -7,6 +7,7 @@ space costs one compilation for each kind of block and width.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -26,13 +27,19 @@ def compile_blocks(blocks: Iterable[nn.Module]) -> None:
     """Let blocks run compiled while they train; in evaluation they run as they were.
 
     Scores are then those of the stock module, which any other tool will reproduce. Sizes are
-    compiled as they are: sub-models have fixed ones. Hooks stay outside of what is compiled.
+    compiled as they are: sub-models have fixed ones. Hooks stay outside of what is compiled. A
+    layer on its own stays as it is: it is one kernel anyway, and a normalisation is put into
+    training mode to measure its statistics, after training.
     """
     import torch._dynamo.config as limits
 
     limits.recompile_limit = max(limits.recompile_limit, MOST_KINDS)
     limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, MOST_KINDS)
+    # It tells every machine without a GPU that it found none.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     for block in blocks:
+        if not any(block.children()):
+            continue
         block.forward = _in_training(block)
 
 
