@@ -6,7 +6,7 @@ Makes a sharded LLaMA checkpoint of random bfloat16 values there (12 GB, kept fo
 then, in turn and several times: cuts width 0.5 and half the layers out of it through the command
 line, and copies as many bytes as that reads and writes, each in a process of its own and each
 flushed to the disk. Prints the peak of resident memory over that after imports, the speed as a
-fraction of copying, and the time to plan. Writes benchmarks/results/big_extract.json.
+multiple of copying, and the time to plan. Writes benchmarks/results/big_extract.json.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def table(result: dict[str, Any]) -> str:
     return (
         f"{result['checkpoint_bytes'] / GIGABYTE:.1f} GB to"
         f" {result['artifact_bytes'] / GIGABYTE:.2f} GB in {result['shards']} files:"
-        f" {result['peak_mib']:.0f} MiB of memory over that after imports,"
-        f" {result['speed_of_copying']:.2f} of the speed of copying,"
+        f" {result['peak_mib']:.0f} MiB of memory beyond what the imports take,"
+        f" at {result['speed_of_copying']:.2f} times the speed of copying,"
         f" planned in {result['plan_seconds']:.1f} s"
     )
 

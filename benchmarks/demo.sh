@@ -13,7 +13,7 @@ if [ -e "$folder" ]; then
 fi
 mkdir -p "$folder"
 cd "$folder"
-say() { printf '\n$ %s\n' "$*" >&2; "$@"; }
+say() { printf '\n$%s\n' "$(printf ' %q' "$@")" >&2; "$@"; }
 
 say sortednet train --preset digits-resnet
 say sortednet eval --all > scores.txt
@@ -23,5 +23,6 @@ artifact=$(say sortednet extract --max-params 50k)
 echo "$artifact"
 say sortednet eval "$artifact"
 load="from sortednet_cli import load_artifact; print(load_artifact('$artifact').module().head)"
-say python -c "$load"
+printf '\n$ python -c "%s"\n' "$load" >&2
+python -c "$load"
 printf '\nThe picture is %s/frontier.png; the artifact is %s/%s.\n' "$folder" "$folder" "$artifact"

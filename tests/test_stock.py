@@ -58,6 +58,9 @@ def test_a_sharded_checkpoint_is_cut_and_loads(tmp_path: Path, tied: bool, check
     index_file = tmp_path / "cut" / "model.safetensors.index.json"
     names = json.loads(index_file.read_text())["weight_map"]
     assert ("lm_head.weight" in names) == (not tied)
+    card = (tmp_path / "cut" / "README.md").read_text()
+    assert "AutoModelForCausalLM.from_pretrained" in card
+    assert "AutoTokenizer" not in card  # the checkpoint has none
     for file in sorted(set(names.values())):
         found = load_file(tmp_path / "cut" / file)
         assert len(found) == 1 or sum(t.nbytes for t in found.values()) <= 10_000

@@ -139,6 +139,25 @@ def test_resuming_under_another_search_space_is_refused(tmp_path: Path) -> None:
     assert command("train", "--resume", fit.run.path, "--quiet").code == 0
 
 
+def test_a_checkpoint_past_the_end_of_its_spec_is_refused(tmp_path: Path) -> None:
+    fit = _fit(tmp_path / "run", "train.updates=6", "train.log_every=1")
+    with pytest.raises(Interrupted):
+        list(fit.events(lambda: fit.run.metrics.read_text().count("\n") >= 3))
+    spec = fit.run.path / "spec.toml"
+    text = spec.read_text()
+    spec.write_text(text.replace("updates = 6", "updates = 2"))
+    done = command("train", "--resume", fit.run.path)
+    refused(done, 2, "the checkpoint is of update 3", "train.updates = 2")
+    spec.write_text(text)
+    assert command("train", "--resume", fit.run.path, "--quiet").code == 0
+
+
+def test_what_one_process_does_is_refused_to_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("extract", "frontier", "generate"):
+        refused(command(name), 2, f"{name} is the work of one process", "without torchrun")
+
+
 def test_devices_that_are_not_there(tmp_path: Path) -> None:
     for device in ("cuda:7", "tpu", "mps:9"):
         done = command("train", *TINY, "--device", device, "--out", tmp_path / "run")

@@ -30,6 +30,8 @@ _UsageError: Any = typer.BadParameter.__base__
 _STDOUT = 1
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
+_ALONE = ("extract", "frontier", "generate")
+
 _talks = launch.rank() == 0
 """Every process of a job reads the same command line: one of them speaks of it."""
 
@@ -100,8 +102,11 @@ def _within_the_system(arguments: Sequence[str]) -> object:
 
     Raises:
         WorkError: it needs more memory than there is, and nobody said for what.
-        RequestError: a name in it is longer than any file's can be; all options have this bound.
+        RequestError: a name in it is longer than any file's can be (all options have this bound),
+            or many processes were started for what one does.
     """
+    if launch.world_size() > 1 and (name := next(iter(arguments), "")) in _ALONE:
+        raise RequestError(f"{name} is the work of one process: start it without torchrun")
     try:
         return app(args=list(arguments), prog_name="sortednet", standalone_mode=False)
     except MemoryError as error:

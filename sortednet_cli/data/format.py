@@ -43,7 +43,7 @@ class ImageFormat:
     def output_shape(self, count: int) -> tuple[int, ...]:
         return (count, self.num_classes)
 
-    def card_lines(self) -> list[str]:
+    def card_lines(self, has_tokenizer: bool) -> list[str]:
         normalise = ", ".join(f"({_numbers(v)})" for v in (self.mean, self.std))
         return [
             f"- Input: float32 [batch, {self.channels}, {self.image_size}, {self.image_size}],"

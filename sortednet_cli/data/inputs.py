@@ -59,8 +59,8 @@ class InputFormat(Protocol):
         """Shape of the logits that a model gives for `random_inputs(count)`."""
         ...
 
-    def card_lines(self) -> list[str]:
-        """Say what a model takes and gives, for its card."""
+    def card_lines(self, has_tokenizer: bool) -> list[str]:
+        """Say what a model takes and gives, for the card of a folder."""
         ...
 
 

@@ -20,7 +20,9 @@ def model_card(source: Source, row: Row, num_checked: int, files: Collection[str
     inputs = source.format
     test = row.metrics.get("test", {})
     scores = ", ".join(f"{name} {value:.4g}" for name, value in test.items()) or "not measured"
-    lines = "\n".join(inputs.card_lines())
+    has_tokenizer = any(name.startswith("tokenizer") for name in files)
+    lines = "\n".join(inputs.card_lines(has_tokenizer))
+    code = source.family.card + (source.family.tokenizer_card if has_tokenizer else "")
     checked = "Every tensor was compared with what it was cut from."
     if num_checked:
         checked = (
@@ -41,7 +43,7 @@ A sub-model cut out of the nested network `{source.name}`. It stands alone.
 In this folder:
 
 ```python
-{source.family.card.replace("(folder)", '(".")')}```
+{code.replace("(folder)", '(".")')}```
 
 {checked}
 {others}"""

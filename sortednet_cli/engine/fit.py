@@ -29,7 +29,7 @@ from sortednet_cli.engine.source import (
 from sortednet_cli.engine.table import Row
 from sortednet_cli.engine.train import SMALLER, Position, Trainer, Update
 from sortednet_cli.engine.trouble import check_weights, enough_memory
-from sortednet_cli.errors import SortednetError
+from sortednet_cli.errors import RequestError, SortednetError
 from sortednet_cli.families import (
     Family,
     root_of,
@@ -246,6 +246,11 @@ class Fit:
         done = saved = start
         began = time.monotonic()
         total, last_save = trainer.total(start), began
+        if start.update > total:
+            raise RequestError(
+                f"{self.run.path}: the checkpoint is of update {start.update}, and train.updates ="
+                f" {total} in spec.toml ends before it"
+            )
         samples_each = self.spec.train.batch_size * trainer.batches_each
 
         def due() -> bool:

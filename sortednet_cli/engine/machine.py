@@ -31,7 +31,8 @@ def choose_device(name: str) -> torch.device:
         float(torch.ones(1, device=device))
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
+        here = "auto, cpu, cuda or cuda:N" if torch.cuda.is_available() else "auto or cpu"
         raise RequestError(
-            f"--device {name}: no such device here ({reason}); take auto, cpu, cuda or cuda:N"
+            f"--device {name}: no such device here ({reason}); take {here}"
         ) from error
     return device

@@ -39,7 +39,11 @@ GRACE_SECONDS = 2.0
 
 
 class Elsewhere(SortednetError):
-    """Another process failed, and told why: this one only has to leave."""
+    """Another process failed, and told why: this one only has to leave, with the same code."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class PeerLost(WorkError):
@@ -133,12 +137,13 @@ class Processes:
             with _lost_peers():
                 told = json.loads(self.store.get(key))
             if "error" in told:
-                raise Elsewhere(told["error"])
+                raise Elsewhere(told["error"], told["code"])
             return str(told["result"])
         try:
             result = work()
         except BaseException as error:
-            self.store.set(key, json.dumps({"error": str(error)}))
+            code = getattr(error, "exit_code", Elsewhere.exit_code)
+            self.store.set(key, json.dumps({"error": str(error), "code": code}))
             raise
         self.store.set(key, json.dumps({"result": result}))
         return result

@@ -18,7 +18,7 @@ def check_amount(data: Dataset, train: TrainSpec, processes: Processes) -> None:
         raise RequestError(
             f"{processes.count} processes need as many batches, and the training part has"
             f" {batches} of train.batch_size = {train.batch_size}: start fewer processes,"
-            " or lower it"
+            " or lower train.batch_size"
         )
 
 

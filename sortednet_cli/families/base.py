@@ -57,6 +57,9 @@ class Family(ABC):
     card: str
     """Python lines that load an artifact from its folder without this package."""
 
+    tokenizer_card = ""
+    """Further ones that load the tokenizer, where the folder has one."""
+
     shares_depths = False
     """Whether one pass can serve sub-models that differ in depth alone."""
 

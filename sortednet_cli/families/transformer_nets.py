@@ -266,10 +266,13 @@ class TransformerFamily(Family):
         self.architecture = ARCHITECTURES[name]
         self._class_name = name
         self.loader = f"transformers.{self.architecture.loader}"
+        loader = self.architecture.loader
         self.card = (
-            f"from transformers import AutoTokenizer, {self.architecture.loader}\n\n"
+            f"from transformers import {loader}\n\nmodel = {loader}.from_pretrained(folder)\n"
+        )
+        self.tokenizer_card = (
+            "\nfrom transformers import AutoTokenizer\n\n"
             "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
-            f"model = {self.architecture.loader}.from_pretrained(folder)\n"
         )
 
     @property

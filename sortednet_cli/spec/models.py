@@ -151,7 +151,9 @@ class TrainSpec(SpecModel):
                 " same sub-models under train.shard: leave it out or set it to false"
             )
         if self.shard and self.compile:
-            raise ValueError("train.compile: layers in parts are not compiled: choose one of both")
+            raise ValueError(
+                "train.compile: layers in parts are not compiled: choose train.shard or this"
+            )
         if (self.updates is None) == (self.epochs is None):
             raise ValueError("give exactly one of train.updates and train.epochs")
         if self.rule == "single" and self.distill:

@@ -56,10 +56,11 @@ class TextFormat:
             return (count, self.num_classes)
         return (count, self.max_length, self.vocab_size)
 
-    def card_lines(self) -> list[str]:
+    def card_lines(self, has_tokenizer: bool) -> list[str]:
+        whose = "in this folder" if has_tokenizer else "not: what this was cut from had none"
         classes = f" of {self.num_classes} classes: {shortened(self.classes, 10)}"
         return [
-            f"- Input: texts of up to {self.max_length} tokens; the tokenizer is in this folder",
+            f"- Input: texts of up to {self.max_length} tokens; the tokenizer is {whose}",
             f"- Output: logits{classes if self.classes else ' of tokens'} ({self.task})",
         ]
 
