@@ -303,6 +303,12 @@ def test_light_commands_import_nothing_heavy(home: Path) -> None:
         ["info", "--check", "runs/digits-resnet"],
         ["info", "--check", "cut"],
         ["info", "nowhere"],
+        ["eval", "--width=0.3"],
+        ["extract", "--depth=99"],
+        ["extract", "cut", "--width=0.3"],
+        ["generate", "--prompt=a", "--axis=ffn=0.5"],
+        ["train", "--resume"],
+        ["train", "--resume", "runs/digits-resnet"],
     ]
     document("extract", "--width=0.5", "--depth=1", "--out=cut")
     script = (

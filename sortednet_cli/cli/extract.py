@@ -62,7 +62,7 @@ def extract(
     if out is not None and (out.exists() or out.is_symlink()):
         raise RequestError(f"{out} exists; choose another --out or remove it")
     most_bytes = options.read_count("--max-shard-size", shard_size)
-    source = options.find_source(path, allow_factory)
+    source = options.find_source(path, allow_factory, axes)
     submodel = source.space.resolve(axes) if budget is None else _fitting(source, budget)
 
     from sortednet_cli.engine.export import export

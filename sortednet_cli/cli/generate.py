@@ -95,7 +95,7 @@ def generate(
         target = _AGREEMENT if agreement is None else agreement
         if not 0 < target <= 1:
             raise RequestError(f"--agreement is above 0 and at most 1, not {target:g}")
-        source = options.find_source(path, allow_factory)
+        source = options.find_source(path, allow_factory, axes)
         _calibrate(source, source.space.resolve(axes), data, target, device, as_json)
         return
     if max_new_tokens < 1:
@@ -105,7 +105,7 @@ def generate(
     drafting = _read_draft(mode, draft_depth, draft_length)
     draw = _read_draw(temperature, top_p, seed)
     prompts = _read_prompts(prompt, prompt_file)
-    source = options.find_source(path, allow_factory)
+    source = options.find_source(path, allow_factory, axes)
 
     from sortednet_cli.engine.decode import Draw, Generator
     from sortednet_cli.engine.machine import choose_device

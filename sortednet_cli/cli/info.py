@@ -68,7 +68,7 @@ def info(
         _check(path or options.newest_finished(), as_json)
         return
     if plan:
-        source = options.find_source(path, allow_factory)
+        source = options.find_source(path, allow_factory, axes)
         found = source.plan(source.space.resolve(axes))
         if as_json:
             slices = {name: [p.source, list(p.shape)] for name, p in found.slices.items()}
@@ -126,6 +126,11 @@ def _check(path: Path, as_json: bool) -> None:
 def _run(path: Path) -> dict[str, Any]:
     from sortednet_cli.storage.run import RunFolder
 
+    if (path / "config.json").is_file() and not (path / "run.json").exists():
+        raise RequestError(
+            f"{path} looks like a stock checkpoint, of which nothing is recorded: see its slices"
+            f" with --plan, or cut it with: sortednet extract {path}"
+        )
     run = RunFolder.open(path)
     spec, manifest = run.spec(), run.manifest()
     space = SearchSpace.of(spec.space)

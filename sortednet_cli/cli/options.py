@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from sortednet_cli import logs
 from sortednet_cli.errors import RequestError
-from sortednet_cli.space import Budget, parse_count
+from sortednet_cli.space import Budget, SearchSpace, parse_count
 
 if TYPE_CHECKING:
     from sortednet_cli.engine.source import Source
@@ -151,11 +152,34 @@ def read_spec(
     return load_spec_file(config, overrides)
 
 
-def find_source(path: Path | None, allow: list[str] | None) -> Source:
-    """Open the named run or artifact, or the newest finished run."""
+def find_source(
+    path: Path | None, allow: list[str] | None, axes: Mapping[str, int | float] | None = None
+) -> Source:
+    """Open the named run or artifact, or the newest finished run.
+
+    Args:
+        axes: of a sub-model that will be asked for: a wrong one is told before torch is imported.
+    """
+    path = path or newest_finished()
+    if axes and (space := _space_of(path)) is not None:
+        space.resolve(axes)
     from sortednet_cli.engine.opening import open_source
 
-    return open_source(path or newest_finished(), allow or ())
+    return open_source(path, allow or ())
+
+
+def _space_of(path: Path) -> SearchSpace | None:
+    """The search space of a finished run or an artifact; None for anything else."""
+    from sortednet_cli.storage.artifact import ArtifactFolder
+    from sortednet_cli.storage.run import RunFolder
+
+    if ArtifactFolder.is_one(path):
+        return SearchSpace.of(ArtifactFolder.open(path).manifest().space)
+    if (path / "config.json").is_file():  # a stock checkpoint
+        return None
+    run = RunFolder.open(path)
+    run.require_finished()
+    return SearchSpace.of(run.spec().space)
 
 
 def newest_finished() -> Path:

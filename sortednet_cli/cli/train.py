@@ -57,6 +57,7 @@ def train(
         if preset or config or overrides or data or out:
             raise RequestError("--resume takes everything from the run: give it no other setting")
         spec = None
+        _unfinished(run)  # told before torch is imported, and asked again when it is opened
     else:
         if run is not None:
             raise RequestError(f"{run}: a run is named with --out, or with --resume to go on")
