@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch._inductor.config
 from engine_cost import Batches
 from harness import device_suffix, network_of, random_part, ratio, settle, write
 from torch._dynamo.utils import counters
@@ -82,6 +83,7 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
         f"train.precision={options.precision}",
     ]
     torch._dynamo.reset()
+    torch._inductor.config.force_disable_caches = True  # what an earlier run left on disk
     counters.clear()
     plain, num_submodels, _ = updates(case, overrides, options.device)
     compiled, _, network = updates(case, [*overrides, "train.compile=true"], options.device)

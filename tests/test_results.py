@@ -79,7 +79,11 @@ def test_the_claims_on_speed() -> None:
     shared = results["shared_prefixes"]["cases"]
     assert all(case["of_native"] <= 1.2 for case in shared)
     assert max(case["gain"] for case in shared) >= 5
-    assert all(case["largest"] <= 1.03 for case in results["engine_cost"]["cases"])
+    cases = {case["name"]: case for case in results["engine_cost"]["cases"]}
+    assert all(case["largest"] <= 1.03 for case in cases.values())
+    # With so few sequences the optimizer's pass over the embedding weighs: the page says so.
+    del cases["BERT, 4 sequences"]
+    assert all(case["sorted"] <= 1.05 for case in cases.values())
     rates = results["data_rate"]["rates"]
     assert all(rates["pipeline"] >= 5 * rate for n, rate in rates.items() if n != "pipeline")
     big = results["big_extract"]
