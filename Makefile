@@ -17,7 +17,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses 2
 
-# Every speed figure again: about half an hour on one core, and 17 GB of room in BENCH.
+# Every speed figure again: about an hour on one core, and 17 GB of room in BENCH.
 BENCH ?= bench
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/shared_prefixes.py
