@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import sortednet_cli.engine.begin as beginning
 import sortednet_cli.engine.extract as extracting
 import sortednet_cli.engine.fit as fitting
 import sortednet_cli.storage.checkpoint as checkpoints
@@ -80,7 +81,7 @@ def test_before_the_run_exists(
 @pytest.mark.parametrize(
     ("owner", "name", "at"),
     [
-        (fitting, "init_network", 1),
+        (beginning, "init_network", 1),
         (Trainer, "_micro_batch", 1),
         (Trainer, "_micro_batch", 2),
         (checkpoints, "write_tensors", 1),
