@@ -24,6 +24,12 @@ def reseal(path: Path) -> None:
             return
 
 
+def unfinished(run: Path) -> None:
+    """Turn a finished run into one that was killed after its last checkpoint."""
+    file = run / "run.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "state": "training"}))
+
+
 def _seal(folder: Path) -> None:
     manifests = [folder / name for name in (*_MANIFESTS, "decoding.json")]
     for manifest in (*folder.glob("checkpoints/*/counters.json"), *manifests):

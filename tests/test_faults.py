@@ -24,6 +24,7 @@ from sortednet_cli.storage.run import RunFolder
 from tests.commands import Done, command, environment, listing, refused, shell
 from tests.disks import FailingDisk, read_only, small_disk, strays
 from tests.fixtures.make import SETTINGS, make
+from tests.sealing import unfinished
 from tests.test_generate import PICO
 
 ONCE_AND_FOR_GOOD = pytest.mark.parametrize("stays", [False, True], ids=["once", "for good"])
@@ -62,11 +63,6 @@ def every_fault(
         refused(done, 1, "cannot ", FULL)
         after(done)
     raise AssertionError("it writes for ever")
-
-
-def unfinished(run: Path) -> None:
-    file = run / "run.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "state": "training"}))
 
 
 def state(update: int) -> Checkpoint:

@@ -21,6 +21,7 @@ from sortednet_cli.storage.manifest import FORMAT
 from sortednet_cli.storage.run import RunFolder
 from tests.commands import command, listing, refused
 from tests.fixtures.make import make
+from tests.sealing import unfinished
 from tests.test_generate import PICO
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -62,12 +63,6 @@ def flips(path: Path, count: int) -> Iterator[None]:
         flip(path, place, dice.randrange(8))
         yield
         path.write_bytes(whole)
-
-
-def unfinished(run: Path) -> None:
-    """Turn a finished run into one that was killed after its last checkpoint."""
-    file = run / "run.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "state": "training"}))
 
 
 @pytest.mark.parametrize("name", ["run", "artifact", "texts", "cut"])
