@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from sortednet_cli.cli import main
 from sortednet_cli.data import open_images
 from sortednet_cli.spec import ImageDataSpec
 from tests.commands import TINY, Done, environment
@@ -21,10 +23,15 @@ from tests.commands import TINY, Done, environment
 TORCHRUN = Path(sys.executable).with_name("torchrun")
 
 
-def _job(processes: int, *arguments: str | Path, restarts: int = 0) -> subprocess.Popen[str]:
+def _job(
+    processes: int,
+    *arguments: str | Path,
+    restarts: int = 0,
+    program: Sequence[str | Path] = ("-m", "sortednet_cli"),
+) -> subprocess.Popen[str]:
     launch = ["--standalone", f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
     return subprocess.Popen(
-        [TORCHRUN, *launch, "-m", "sortednet_cli", *map(str, arguments)],
+        [TORCHRUN, *launch, *map(str, program), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -122,6 +129,30 @@ def test_one_message_for_a_wrong_request(tmp_path: Path) -> None:
         assert done.code != 0
         assert _messages(done) == 1, done
         assert not (tmp_path / "run").exists()
+
+
+def test_the_first_tells_though_another_is_faster(tmp_path: Path) -> None:
+    """`torchrun` ends every process with the first that ends."""
+    slow = (
+        "import os, sys, time\n"
+        "if os.environ['RANK'] == '0': time.sleep(4)\n"
+        "from sortednet_cli.cli.main import main\n"
+        "main()\n"
+    )
+    script = tmp_path / "slow.py"
+    script.write_text(slow)
+    done = _done(_job(2, "train", "--preset=nonesuch", program=(script,)))
+    assert _messages(done) == 1, done
+    assert "nonesuch" in done.err
+
+
+def test_one_that_alone_cannot_go_on_tells(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(main, "_talks", False)
+    monkeypatch.setattr(main, "_PATIENCE_SECONDS", 0.0)
+    assert main.run(["train", "--preset=nonesuch"]) == 2
+    assert "nonesuch" in capsys.readouterr().err
 
 
 def test_more_processes_than_data(tmp_path: Path) -> None:

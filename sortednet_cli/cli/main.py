@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,9 @@ _ALONE = ("extract", "frontier", "generate")
 
 _talks = launch.rank() == 0
 """Every process of a job reads the same command line: one of them speaks of it."""
+
+_PATIENCE_SECONDS = 30.0
+"""How long the others wait for it to have spoken."""
 
 app = typer.Typer(
     name="sortednet",
@@ -74,13 +78,13 @@ def run(arguments: Sequence[str]) -> int:
         result = _within_the_system(arguments)
         sys.stdout.flush()
     except _UsageError as error:
-        if _talks:
+        if _tells():
             shown = io.StringIO()
             error.show(shown)
             sys.stderr.write(plain(shown.getvalue()))
         return 2
     except SortednetError as error:
-        if _talks if error.told_here is None else error.told_here:
+        if _tells() if error.told_here is None else error.told_here:
             sys.stderr.write(f"error: {plain(str(error))}\n")
         return error.exit_code
     except (Stopped, KeyboardInterrupt, typer.Abort) as stopped:
@@ -115,6 +119,22 @@ def _within_the_system(arguments: Sequence[str]) -> object:
         if error.errno != errno.ENAMETOOLONG:
             raise
         raise RequestError(f"{str(error.filename)[:60]}...: {error.strerror}") from error
+
+
+def _tells() -> bool:
+    """Whether it is for this process to say what went wrong before its job came together.
+
+    The first one does, and `torchrun` ends all of them as soon as any has ended: another one must
+    not be faster. If it is not ended within its patience, the first one has nothing to say, and
+    it is this one alone that cannot go on.
+    """
+    if _talks:
+        return True
+    try:
+        time.sleep(_PATIENCE_SECONDS)
+    except (Stopped, KeyboardInterrupt):
+        return False
+    return True
 
 
 def _leave_output(error: OSError) -> int:
