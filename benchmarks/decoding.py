@@ -96,7 +96,7 @@ def main() -> None:
             drafting.take(prompt)
         result["acceptance"]["unsorted"] = other.acceptance(prompts, plain.outputs)
         result["unsorted"] = record(drafting, [plain, drafting])
-    show(result)
+    print(table(result), acceptance_table(result), sep="\n\n")
     out = options.out or RESULTS / "decoding.json"
     out.write_text(json.dumps(result, indent=1) + "\n")
     if options.plot:
@@ -289,31 +289,66 @@ def read_prompts(run: LoadedRun, path: Path, count: int) -> list[list[int]]:
     return [start + tokenizer(q, add_special_tokens=False)["input_ids"] for q in questions]
 
 
-def show(result: dict[str, Any]) -> None:
-    print("| way | tokens/s | of greedy | of transformers greedy | of its early exit |", end="")
-    print(" acceptance | tokens a pass | texts identical | tokens agreeing |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+def table(result: dict[str, Any]) -> str:
+    """Rates of all ways, and how far their texts are those of greedy decoding."""
+    lines = [
+        "| way | tokens/s | of greedy | of transformers greedy | of its early exit | acceptance"
+        " | tokens a pass | texts identical | tokens agreeing |",
+        "|" + " --- |" * 9,
+    ]
     for way in result["ways"]:
         accepted, passes = way.get("acceptance"), way.get("tokens_per_pass")
-        print(
+        lines.append(
             f"| {way['name']} | {way['tokens_per_second']:.1f} | {way['of_greedy']:.2f} |"
             f" {way['of_transformers_greedy']:.2f} | {way['of_transformers_early_exit']:.2f} |"
             f" {'' if accepted is None else f'{accepted:.2f}'} |"
             f" {'' if passes is None else f'{passes:.2f}'} |"
             f" {way['texts_identical']} of {result['prompts']} | {way['tokens_agreeing']:.1%} |"
         )
-    print("\n| draft depth | acceptance | unsorted | bound, fixed drafts | bound, perfect drafts |")
-    print("| --- | --- | --- | --- | --- |")
-    unsorted = result["acceptance"].get("unsorted", {})
+    return "\n".join(lines)
+
+
+def acceptance_table(result: dict[str, Any]) -> str:
+    """By draft depth: how often it is accepted, and what that could gain."""
+    lines = [
+        "| draft depth | acceptance | unsorted | bound, fixed drafts | bound, perfect drafts |",
+        "|" + " --- |" * 5,
+    ]
+    accepted = {
+        name: {int(depth): share for depth, share in shares.items()}
+        for name, shares in result["acceptance"].items()
+    }
     for row in result["bound"]:
         depth = row["depth"]
-        other = f"{unsorted[depth]:.3f}" if depth in unsorted else ""
-        print(
-            f"| {depth} | {result['acceptance']['sorted'][depth]:.3f} | {other} |"
-            f" {row['fixed']:.2f} | {row['perfect']:.2f} |"
+        other = accepted.get("unsorted", {}).get(depth)
+        shown = "" if other is None else f"{other:.3f}"
+        lines.append(
+            f"| {depth} | {accepted['sorted'][depth]:.3f} | {shown}"
+            f" | {row['fixed']:.2f} | {row['perfect']:.2f} |"
         )
-    if "unsorted" in result:
-        print(f"\nunsorted, the same drafting: {result['unsorted']['of_greedy']:.2f} of its greedy")
+    return "\n".join(lines)
+
+
+COMMANDS = {
+    "speculative, auto": "`generate --mode speculative`",
+    "greedy": "`generate` (greedy)",
+    "transformers assistant_early_exit=1": "transformers `assistant_early_exit=1`",
+    "transformers greedy": "transformers greedy",
+}
+
+
+def short_table(result: dict[str, Any]) -> str:
+    """The ways that a user has without choosing anything."""
+    ways = {way["name"]: way for way in result["ways"]}
+    lines = ["| decoding | tokens/s | of transformers greedy | texts as greedy |"]
+    lines.append("|" + " --- |" * 4)
+    for name, command in COMMANDS.items():
+        way = ways[name]
+        lines.append(
+            f"| {command} | {way['tokens_per_second']:.1f} | {way['of_transformers_greedy']:.2f}"
+            f" | {way['texts_identical']} of {result['prompts']} |"
+        )
+    return "\n".join(lines)
 
 
 def draw(acceptance: dict[str, dict[int, float]], path: Path) -> None:

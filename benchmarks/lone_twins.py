@@ -1,184 +1,177 @@
-"""Every sub-model of one nested training beside the same sub-model trained alone.
+"""Sub-models of one nested training beside the same sub-models trained alone.
 
     python benchmarks/lone_twins.py shakespeare-llama --data input.txt \\
         --lr 1e-3 5e-4 --alone-lr 1e-3 5e-4
+    python benchmarks/lone_twins.py cifar10-resnet --data cifar10-jpeg.tar.xz \\
+        --set train.epochs=4 --count 12 --share --lr 0.1 --alone-lr 0.1
 
-trains the preset once for each learning rate (and `--variant` of its settings), then each of
-its sub-models by itself with the rule `single`: the same root, the same slice of it, the same
-samples in the same order, one training for each learning rate. Each side keeps the run that
-validates best, the nested network by the mean over its sub-models, a twin by itself. Test
-figures are read once that choice is made. Everything goes through the command line.
-
-Runs are kept under --work, and what is finished there is not trained again, so that the
-benchmark may be stopped and started. Each run uses one thread; --jobs runs so many at once.
+trains the preset once for each learning rate (and `--variant` of its settings), then each of its
+sub-models (`--count` of them, evenly spread by multiply-adds) by itself with the rule `single`: the
+same root, the same slice of it, the same samples in the same order, one training for each learning
+rate. With `--share` each is also trained on as many samples as the rule gives it within the nested
+training. Each side keeps the run that validates best, the nested network by the mean over its
+sub-models, a twin by itself. Test figures are read once that choice is made. Everything goes
+through the command line, and is kept under --work.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import os
-import platform
-import shutil
 import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]
-RESULTS = Path(__file__).parent / "results"
+from harness import RESULTS, write
+from trainings import (
+    Result,
+    Row,
+    Trainer,
+    Training,
+    add_options,
+    command_line,
+    mean_score,
+    score,
+    trainer_of,
+)
 
-
-@dataclass(frozen=True)
-class Job:
-    """One training: its folder's name and what it sets beside the preset's own."""
-
-    name: str
-    settings: tuple[str, ...]
-    lr: float
+from sortednet_cli.engine.costs import draws_of
+from sortednet_cli.nesting import make_rule
+from sortednet_cli.space import SearchSpace
+from sortednet_cli.spec import load_preset
 
 
 def main() -> None:
     options = arguments()
-    options.work.mkdir(parents=True, exist_ok=True)
-    variants = [tuple(words.split()) for words in options.variant or [""]]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        run = partial(train, options.preset, options.data, options.work)
-        nested = list(pool.map(run, nested_jobs(variants, options)))
-        chosen = best(nested, lambda result: mean_score(result["rows"]))
-        twins = list(pool.map(run, twin_jobs(chosen["rows"], options)))
-    result = compare(chosen, nested, twins)
+    trainer = trainer_of(options)
+    nested = trainer.results(nested_trainings(options))
+    chosen = best(nested, lambda result: mean_score(result, "validation"))
+    rows = spread(chosen["rows"], options.count)
+    twins = twins_of(rows, options, trainer, None)
+    shares = {}
+    if options.share:
+        share = shares_of(options.preset, chosen["settings"])
+        updates = {
+            row["name"]: max(1, round(chosen["updates"] * share[row["name"]])) for row in rows
+        }
+        shares = twins_of(rows, options, trainer, updates)
+    result = compare(chosen, nested, rows, twins, shares)
     result["preset"], result["shared_settings"] = options.preset, options.set
-    result["command"] = " ".join(["python", "benchmarks/lone_twins.py", *shown(sys.argv[1:])])
-    options.out = options.out or RESULTS / f"{options.preset.replace('-', '_')}_twins.json"
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    result["command"] = command_line()
+    out = options.out or RESULTS / f"{options.preset.replace('-', '_')}_twins.json"
+    write(out.stem, result, out)
     print(table(result))
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset")
-    parser.add_argument("--data", type=Path)
     parser.add_argument("--lr", type=float, nargs="+", required=True, help="of the nested network")
     parser.add_argument("--alone-lr", type=float, nargs="+", required=True, help="of the twins")
     parser.add_argument("--set", action="append", default=[], help="a setting of both sides")
     parser.add_argument(
         "--variant", action="append", help="settings of the nested side alone, by spaces; repeat"
     )
-    parser.add_argument("--work", type=Path, default=Path("lone-twins"))
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--count", type=int, help="twins; default: one for each sub-model")
+    parser.add_argument("--share", action="store_true", help="twins on their share of the samples")
     parser.add_argument("--out", type=Path)
+    add_options(parser)
     return parser.parse_args()
 
 
-def shown(words: Sequence[str]) -> list[str]:
-    """The command's words as a reader would type them: paths by their last name."""
+def nested_trainings(options: argparse.Namespace) -> list[Training]:
+    variants = [tuple(words.split()) for words in options.variant or [""]]
     return [
-        Path(word).name if "/" in word else f"'{word}'" if " " in word else word for word in words
-    ]
-
-
-def nested_jobs(variants: list[tuple[str, ...]], options: argparse.Namespace) -> list[Job]:
-    return [
-        Job(f"nested-{number}-{lr:g}", (*options.set, *variant), lr)
+        Training(
+            f"{options.preset}-nested-{number}-{lr:g}",
+            options.preset,
+            (*options.set, *variant, f"train.lr={lr}"),
+        )
         for number, variant in enumerate(variants)
         for lr in options.lr
     ]
 
 
-def twin_jobs(rows: list[Row], options: argparse.Namespace) -> list[Job]:
-    """One job for each sub-model and learning rate, the largest first."""
-    jobs = []
-    for row, lr in itertools.product(reversed(rows), options.alone_lr):
+def spread(rows: list[Row], count: int | None) -> list[Row]:
+    """`count` of the rows, evenly spread by multiply-adds, the largest first."""
+    ordered = sorted(rows, key=lambda row: row["macs"], reverse=True)
+    if count is None or count >= len(ordered):
+        return ordered
+    return [ordered[round(i * (len(ordered) - 1) / (count - 1))] for i in range(count)]
+
+
+def twins_of(
+    rows: list[Row],
+    options: argparse.Namespace,
+    trainer: Trainer,
+    updates: dict[str, int] | None,
+) -> dict[str, list[tuple[float, Result]]]:
+    """Train each sub-model alone, once for each learning rate; `updates` cuts it short."""
+    pairs = list(itertools.product(rows, options.alone_lr))
+    trainings = []
+    for row, lr in pairs:
         space = [f"space.{axis}=[{value}]" for axis, value in row["axes"].items()]
-        alone = ("train.rule=single", "train.distill=false", *space)
-        jobs.append(Job(f"{row['name']}-{lr:g}", (*options.set, *alone), lr))
-    return jobs
+        settings = ["train.rule=single", "train.distill=false", f"train.lr={lr}", *space]
+        name = f"{options.preset}-{row['name']}-{lr:g}"
+        if updates is not None:
+            settings.append(f"train.updates={updates[row['name']]}")
+            name += "-share"
+        trainings.append(Training(name, options.preset, (*options.set, *settings)))
+    found: dict[str, list[tuple[float, Result]]] = {}
+    for (row, lr), result in zip(pairs, trainer.results(trainings), strict=True):
+        found.setdefault(row["name"], []).append((lr, result))
+    return found
 
 
-def train(preset: str, data: Path | None, work: Path, job: Job) -> Row:
-    """Train one job through the command line, or read it where it is finished."""
-    out, done = work / job.name, work / f"{job.name}.json"
-    if done.exists():
-        finished: Row = json.loads(done.read_text())
-        return finished
-    shutil.rmtree(out, ignore_errors=True)  # what a stopped benchmark left half-trained
-    command = ["sortednet", "train", "--preset", preset, "--quiet", "--out", str(out)]
-    command += ["--data", str(data)] if data is not None else []
-    for setting in (*job.settings, f"train.lr={job.lr}"):
-        command += ["--set", setting]
-    start = time.monotonic()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-    seconds = time.monotonic() - start
-    manifest = json.loads((out / "run.json").read_text())
-    rows = json.loads((out / "frontier.json").read_text())["submodels"]
-    for row in rows:
-        row["name"] = "-".join(f"{axis}{value:g}" for axis, value in row["axes"].items())
-    result = {
-        "name": job.name,
-        "settings": job.settings,
-        "lr": job.lr,
-        "wall_seconds": seconds,
-        "train_seconds": manifest["train_seconds"],
-        "versions": manifest["versions"],
-        "data": manifest["data"]["source"],
-        "rows": [
-            {key: row[key] for key in ("name", "axes", "params", "macs", "metrics")} for row in rows
-        ],
-    }
-    done.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{job.name}: {mean_score(rows):.4f} validation, {seconds:.0f} s", file=sys.stderr)
-    return result
+def shares_of(preset: str, settings: list[str]) -> dict[str, float]:
+    """By sub-model: which share of the micro-batches trains it."""
+    spec = load_preset(preset, settings)
+    space = SearchSpace.of(spec.space)
+    draws = draws_of(make_rule(spec.train, space), space)
+    drawn = [submodel.name for draw in draws for submodel in draw]
+    return {s.name: drawn.count(s.name) / len(draws) for s in space.submodels}
 
 
-def score(row: Row, part: str) -> float:
-    """Accuracy, or minus the loss where that is the logarithm of a perplexity."""
-    metrics = row["metrics"][part]
-    return float(-metrics["loss"] if "perplexity" in metrics else metrics["accuracy"])
-
-
-def mean_score(rows: list[Row]) -> float:
-    return statistics.fmean(score(row, "validation") for row in rows)
-
-
-def best(results: list[Row], key: Callable[[Row], float]) -> Row:
+def best(results: list[Result], key: Callable[[Result], float]) -> Result:
     return max(results, key=key)
 
 
-def compare(chosen: Row, nested: list[Row], twins: list[Row]) -> Row:
+def compare(
+    chosen: Result,
+    nested: list[Result],
+    rows: list[Row],
+    twins: dict[str, list[tuple[float, Result]]],
+    shares: dict[str, list[tuple[float, Result]]],
+) -> dict[str, Any]:
     """Put every sub-model of the chosen nested run beside its best twin."""
     submodels = []
-    for row in reversed(chosen["rows"]):
-        same = [twin for twin in twins if twin["rows"][0]["axes"] == row["axes"]]
-        twin = best(same, lambda result: score(result["rows"][0], "validation"))
-        submodels.append(
-            {
-                **row,
-                "alone": twin["rows"][0]["metrics"],
-                "alone_lr": twin["lr"],
-                "alone_train_seconds": twin["train_seconds"],
-                "alone_by_lr": {
-                    f"{one['lr']:g}": score(one["rows"][0], "validation") for one in same
-                },
+    for row in rows:
+        lr, twin = _best_twin(twins[row["name"]])
+        own = {
+            **row,
+            "alone": twin["rows"][0]["metrics"],
+            "alone_lr": lr,
+            "alone_train_seconds": twin["train_seconds"],
+            "alone_by_lr": {
+                f"{lr:g}": score(one["rows"][0], "validation") for lr, one in twins[row["name"]]
+            },
+        }
+        if shares:
+            lr, twin = _best_twin(shares[row["name"]])
+            own["share"] = {
+                "metrics": twin["rows"][0]["metrics"],
+                "lr": lr,
+                "updates": twin["updates"],
             }
-        )
+        submodels.append(own)
     return {
         "data": chosen["data"],
-        "versions": chosen["versions"],
-        "machine": f"{platform.machine()}, one thread a run",
-        "chosen": {key: chosen[key] for key in ("settings", "lr", "train_seconds")},
+        "chosen": {key: chosen[key] for key in ("settings", "updates", "train_seconds")},
         "nested_tried": [
             {
-                **{key: one[key] for key in ("settings", "lr", "train_seconds")},
-                "mean_validation_score": mean_score(one["rows"]),
+                **{key: one[key] for key in ("settings", "train_seconds")},
+                "mean_validation_score": mean_score(one, "validation"),
                 "test": {row["name"]: score(row, "test") for row in one["rows"]},
             }
             for one in nested
@@ -187,31 +180,60 @@ def compare(chosen: Row, nested: list[Row], twins: list[Row]) -> Row:
     }
 
 
-def table(result: Row) -> str:
-    """Test figures of every sub-model, nested and alone, as Markdown."""
-    accurate = "perplexity" not in result["submodels"][0]["alone"]["test"]
+def _best_twin(tried: list[tuple[float, Result]]) -> tuple[float, Result]:
+    return max(tried, key=lambda pair: score(pair[1]["rows"][0], "validation"))
+
+
+def table(result: dict[str, Any]) -> str:
+    """Test figures of every sub-model, nested and alone, as Markdown, and what they come to."""
+    seconds = sum(row["alone_train_seconds"] for row in result["submodels"])
+    ratios = ratios_of(result)
+    worst = min(ratios) if _is_accuracy(result) else max(ratios)
+    return "\n".join(
+        [
+            grid(result),
+            "",
+            f"Ratio nested/alone: mean {statistics.fmean(ratios):.3f}, worst {worst:.3f}, largest"
+            f" {ratios[0]:.3f}. Training took {result['chosen']['train_seconds']:.0f} s nested and"
+            f" {seconds:.0f} s for the {len(ratios)} chosen twins together.",
+        ]
+    )
+
+
+def grid(result: dict[str, Any]) -> str:
+    """A row for each sub-model."""
+    accurate = _is_accuracy(result)
     metric = "accuracy" if accurate else "perplexity"
-    lines = [
-        f"| sub-model | parameters | {metric} nested | {metric} alone | ratio | lr alone |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    ratios = []
-    for row in result["submodels"]:
+    shares = "share" in result["submodels"][0]
+    head = f"| sub-model | parameters | {metric} nested | {metric} alone | ratio | lr alone |"
+    if shares:
+        head += f" {metric} alone on its share | its updates |"
+    lines = [head, "|" + " --- |" * (head.count("|") - 1)]
+    for row, ratio in zip(result["submodels"], ratios_of(result), strict=True):
         pair = [row["metrics"]["test"][metric], row["alone"]["test"][metric]]
-        ratios.append(pair[0] / pair[1])
         cells = [f"{100 * value:.1f}" if accurate else f"{value:.2f}" for value in pair]
         size = f"{row['params'] / 1e6:.2f} M"
-        shares = f"{ratios[-1]:.3f} | {row['alone_lr']:g}"
-        lines.append(f"| {row['name']} | {size} | {' | '.join(cells)} | {shares} |")
-    seconds = sum(row["alone_train_seconds"] for row in result["submodels"])
-    worst = min(ratios) if accurate else max(ratios)
-    lines += [
-        "",
-        f"Ratio nested/alone: mean {statistics.fmean(ratios):.3f}, worst {worst:.3f}, largest"
-        f" {ratios[0]:.3f}. Training took {result['chosen']['train_seconds']:.0f} s nested and"
-        f" {seconds:.0f} s for the {len(ratios)} chosen twins together.",
-    ]
+        line = (
+            f"| {row['name']} | {size} | {' | '.join(cells)} | {ratio:.3f} | {row['alone_lr']:g} |"
+        )
+        if shares:
+            value = row["share"]["metrics"]["test"][metric]
+            shown = f"{100 * value:.1f}" if accurate else f"{value:.2f}"
+            line += f" {shown} | {row['share']['updates']} |"
+        lines.append(line)
     return "\n".join(lines)
+
+
+def ratios_of(result: dict[str, Any]) -> list[float]:
+    """Nested over alone for each sub-model, the largest first."""
+    metric = "accuracy" if _is_accuracy(result) else "perplexity"
+    return [
+        row["metrics"]["test"][metric] / row["alone"]["test"][metric] for row in result["submodels"]
+    ]
+
+
+def _is_accuracy(result: dict[str, Any]) -> bool:
+    return "perplexity" not in result["submodels"][0]["alone"]["test"]
 
 
 if __name__ == "__main__":

@@ -177,6 +177,14 @@ IMAGE_PICOS = {
         },
         {"width": WIDTHS, "depth": [1, 2, 3, 4]},
     ),
+    "preact_group": Pico(
+        {
+            "family": "preact_resnet",
+            "depth_order": "late-first",
+            "config": {"channels": [8, 16], "blocks": [2, 2], "strides": [1, 2], "norm": "group"},
+        },
+        {"width": [0.5, 1.0], "depth": [2, 3, 4]},
+    ),
     "mobilenet_v2": Pico(
         {
             "family": "mobilenet_v2",

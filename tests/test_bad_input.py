@@ -135,7 +135,10 @@ WRONG_SPECS = {
         [*TINY, "--set=model.config.block=wide"],
         ["model.config", "basic or bottleneck"],
     ),
-    "model-norm": ([*TINY, "--set=model.config.norm=layer"], ["model.config", "batch or instance"]),
+    "model-norm": (
+        [*TINY, "--set=model.config.norm=layer"],
+        ["model.config", "batch, instance or group"],
+    ),
     "device": ([*TINY, "--device=nonsense"], ["--device nonsense: no such device"]),
     "device-far": ([*TINY, "--device=cuda:99"], ["--device cuda:99: no such device"]),
     "device-meta": ([*TINY, "--device=meta"], ["--device meta", "cpu"]),

@@ -18,7 +18,29 @@ from sortednet_cli.space import SubModel
 
 BOTTLENECK_EXPANSION = 4
 
+CHANNELS_PER_GROUP = 4
+
 MakeNorm = Callable[[int], nn.Module]
+
+
+def _instance_norm(num_features: int) -> nn.Module:
+    return nn.InstanceNorm2d(num_features, affine=True)
+
+
+def _group_norm(num_features: int) -> nn.Module:
+    if num_features % CHANNELS_PER_GROUP:
+        raise ValueError(
+            f"norm 'group' takes {CHANNELS_PER_GROUP} channels at a time,"
+            f" and {num_features} is no multiple of it"
+        )
+    return nn.GroupNorm(num_features // CHANNELS_PER_GROUP, num_features)
+
+
+NORMS: dict[str, MakeNorm] = {
+    "batch": nn.BatchNorm2d,
+    "instance": _instance_norm,
+    "group": _group_norm,
+}
 
 
 class BasicBlock(nn.Module):
@@ -75,7 +97,8 @@ class PreActResNet(nn.Module):
         blocks: number of blocks in each stage.
         strides: stride of the first block of each stage.
         block: `basic` or `bottleneck`.
-        norm: `batch`, or `instance` (affine, no running statistics).
+        norm: `batch`; `instance` or `group` (both affine, without running statistics; a group
+            has four channels, so that a narrower network has fewer groups of the same ones).
         stem_channels: channels of the stem; the first stage's if not given.
         in_channels: channels of the images.
         num_classes: size of the output.
@@ -87,7 +110,7 @@ class PreActResNet(nn.Module):
         blocks: Sequence[int],
         strides: Sequence[int],
         block: Literal["basic", "bottleneck"] = "basic",
-        norm: Literal["batch", "instance"] = "batch",
+        norm: Literal["batch", "instance", "group"] = "batch",
         stem_channels: int | None = None,
         in_channels: int = 3,
         num_classes: int = 10,
@@ -97,9 +120,9 @@ class PreActResNet(nn.Module):
             raise ValueError("channels, blocks and strides need one value for each stage")
         if block not in ("basic", "bottleneck"):
             raise ValueError(f"block is basic or bottleneck, not {block!r}")
-        if norm not in ("batch", "instance"):
-            raise ValueError(f"norm is batch or instance, not {norm!r}")
-        make_norm: MakeNorm = _affine_instance_norm if norm == "instance" else nn.BatchNorm2d
+        if norm not in NORMS:
+            raise ValueError(f"norm is batch, instance or group, not {norm!r}")
+        make_norm = NORMS[norm]
         num_features = channels[0] if stem_channels is None else stem_channels
         self.stem = nn.Conv2d(in_channels, num_features, 3, 1, 1, bias=False)
         stages: list[nn.Module] = []
@@ -132,10 +155,6 @@ def _shortcut(num_in: int, num_out: int, stride: int) -> nn.Module | None:
     if stride == 1 and num_in == num_out:
         return None
     return nn.Conv2d(num_in, num_out, 1, stride, bias=False)
-
-
-def _affine_instance_norm(num_features: int) -> nn.Module:
-    return nn.InstanceNorm2d(num_features, affine=True)
 
 
 def _initialise(module: nn.Module) -> None:

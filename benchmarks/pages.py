@@ -1,0 +1,67 @@
+"""Tables in README and docs, each made from a committed result by the script that made it.
+
+    python benchmarks/pages.py            # write every table again
+    python benchmarks/pages.py --check    # exit code 1 and the names, if one differs
+
+A page marks a table's place by two comments:
+
+    <!-- table: rules.py rules.json -->
+    <!-- end -->
+
+The first names a script of this folder and a file of `results/`; `table(result)` of the script
+makes the Markdown in between. Other functions are named after a colon: `rules.py:curves`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import runpy
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PLACE = re.compile(r"(<!-- table: (\S+\.py)(?::(\w+))? (\S+\.json) -->\n).*?(<!-- end -->)", re.S)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    options = parser.parse_args()
+    differ = []
+    for page in PAGES:
+        old = page.read_text(encoding="utf-8")
+        new = filled(old)
+        if new != old:
+            differ.append(page)
+            if not options.check:
+                page.write_text(new, encoding="utf-8")
+    for page in differ:
+        print(f"{page.relative_to(ROOT)}: {'differs' if options.check else 'written'}")
+    sys.exit(bool(options.check and differ))
+
+
+def filled(page: str) -> str:
+    """A page's text with every table as its script makes it."""
+    return PLACE.sub(lambda m: f"{m[1]}{_table(m[2], m[3] or 'table', m[4])}\n{m[5]}", page)
+
+
+def _table(script: str, function: str, result: str) -> str:
+    text = (HERE / "results" / result).read_text(encoding="utf-8")
+    made: str = _names(script)[function](json.loads(text))
+    return made
+
+
+@cache
+def _names(script: str) -> dict[str, Any]:
+    sys.path.insert(0, str(HERE))
+    return runpy.run_path(str(HERE / script))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Rules compared: every one gets the same multiply-adds, on the same data, with the same seeds.
+
+    python benchmarks/rules.py cifar10-cpreresnet20 --samples 95000 --data cifar10-jpeg.tar.xz
+    python benchmarks/rules.py cifar10-resnet --samples 95000 --data cifar10-jpeg.tar.xz
+
+The budget is what it takes to train the largest sub-model alone on `--samples` samples, forward and
+backward; a backward pass counts as two forward passes, and a teacher's pass counts. From the cost
+model follows how many updates a rule can take for it: fewer, where it trains several sub-models on
+a micro-batch. `single` is the largest alone. `--lr` tries several learning rates
+at the first seed for each rule and keeps the one with the best mean validation accuracy (of
+`single`: of the largest).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from pathlib import Path
+from typing import Any
+
+from harness import RESULTS, write
+from trainings import (
+    Result,
+    Training,
+    add_options,
+    command_line,
+    largest,
+    mean_score,
+    score,
+    smallest,
+    trainer_of,
+)
+
+from sortednet_cli.data import nominal_format
+from sortednet_cli.engine.costs import compute_of
+from sortednet_cli.engine.passes import routes_of
+from sortednet_cli.families import open_family, root_of
+from sortednet_cli.nesting import make_rule
+from sortednet_cli.space import SearchSpace
+from sortednet_cli.spec import load_preset
+
+ALONE = ("train.rule=single", "train.distill=false")
+RULES: dict[str, tuple[str, ...]] = {
+    "single": ALONE,
+    "sorted": ("train.rule=sorted", "train.distill=false"),
+    "sandwich": ("train.rule=sandwich", "train.distill=false"),
+    "sandwich, distilled": ("train.rule=sandwich", "train.distill=true"),
+    "sum": ("train.rule=sum", "train.distill=false"),
+    "sandwich-sum": ("train.rule=sandwich-sum", "train.num_random=1", "train.distill=false"),
+}
+"""What stands for each rule; those with `sum` need a depth axis."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("preset")
+    parser.add_argument("--samples", type=int, required=True, help="of the largest alone")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--lr", type=float, nargs="+", help="tried at the first seed")
+    parser.add_argument("--rules", nargs="+", choices=RULES, help="default: all that fit")
+    parser.add_argument("--set", action="append", default=[], help="a setting of every training")
+    parser.add_argument("--out", type=Path)
+    add_options(parser)
+    options = parser.parse_args()
+    trainer = trainer_of(options)
+    names = options.rules or fitting(options.preset)
+    rates = options.lr or [load_preset(options.preset).train.lr]
+
+    def training(name: str, lr: float, seed: int) -> Training:
+        settings = (*options.set, *RULES[name])
+        updates = updates_for(options.preset, settings, options.samples)
+        more = (f"train.updates={updates}", f"train.lr={lr}", f"train.seed={seed}")
+        folder = f"{options.preset}-{options.samples}-{name.replace(', ', '-')}-{lr:g}-{seed}"
+        return Training(folder, options.preset, (*settings, *more))
+
+    first = options.seeds[0]
+    tried = trainer.results(training(name, lr, first) for name in names for lr in rates)
+    by_rule = {n: tried[i * len(rates) : (i + 1) * len(rates)] for i, n in enumerate(names)}
+    chosen = {n: rates[by_rule[n].index(max(by_rule[n], key=choice(n)))] for n in names}
+    runs = trainer.results(
+        training(name, chosen[name], seed) for name in names for seed in options.seeds
+    )
+    count = len(options.seeds)
+    rules = [
+        summary(name, chosen[name], runs[i * count : (i + 1) * count])
+        for i, name in enumerate(names)
+    ]
+    result = {
+        "preset": options.preset,
+        "data": runs[0]["data"],
+        "samples": options.samples,
+        "seeds": options.seeds,
+        "settings": options.set,
+        "rules": rules,
+        "command": command_line(),
+    }
+    out = options.out or RESULTS / f"rules_{options.preset.replace('-', '_')}.json"
+    write(out.stem, result, out)
+    print(table(result))
+
+
+def fitting(preset: str) -> list[str]:
+    """The rules that a preset's search space allows."""
+    has_depth = "depth" in load_preset(preset).space
+    return [name for name in RULES if has_depth or "sum" not in name]
+
+
+def choice(name: str) -> Any:
+    """What chooses a rule's learning rate: validation accuracy."""
+    if name == "single":
+        return lambda result: score(largest(result), "validation")
+    return lambda result: mean_score(result, "validation")
+
+
+def updates_for(preset: str, settings: tuple[str, ...], samples: int) -> int:
+    """Updates that cost as much as training the largest alone on `samples` samples."""
+    spec = load_preset(preset, [*settings, "train.updates=1"])
+    inputs, space = nominal_format(spec), SearchSpace.of(spec.space)
+    family = open_family(root_of(spec.model, spec.task, inputs.facts()))
+    routes = routes_of(family, space, inputs)
+    own = compute_of(spec.train, make_rule(spec.train, space), space, routes).total
+    lone = spec.train.model_copy(update={"rule": "single", "distill": False})
+    alone = compute_of(lone, make_rule(lone, space), space, routes).total
+    per_sample = alone / (lone.batch_size * lone.accumulate)
+    return max(1, round(samples * per_sample / own))
+
+
+def summary(name: str, lr: float, runs: list[Result]) -> dict[str, Any]:
+    """A rule's accuracies over the seeds, mean and standard deviation."""
+    points = {
+        "largest": [score(largest(run), "test") for run in runs],
+        "mean": [mean_score(run, "test") for run in runs],
+        "smallest": [score(smallest(run), "test") for run in runs],
+    }
+    return {
+        "rule": name,
+        "settings": list(RULES[name]),
+        "lr": lr,
+        "updates": runs[0]["updates"],
+        "train_seconds": statistics.median(run["train_seconds"] for run in runs),
+        "rows": {
+            row["name"]: statistics.fmean(
+                score(own, "test")
+                for run in runs
+                for own in run["rows"]
+                if own["name"] == row["name"]
+            )
+            for row in runs[0]["rows"]
+        },
+        **points,
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Test accuracy in percent, mean and standard deviation over the seeds."""
+    lines = [
+        "| rule | lr | updates | largest | mean of all | smallest | seconds |",
+        "|" + " --- |" * 7,
+    ]
+    for rule in result["rules"]:
+        cells = [spread(rule[key]) for key in ("largest", "mean", "smallest")]
+        if rule["rule"] == "single":
+            cells[1:] = ["", ""]
+        lines.append(
+            f"| `{rule['rule'].replace(', ', '`, ')}{'' if ', ' in rule['rule'] else '`'}"
+            f" | {rule['lr']:g} | {rule['updates']} | {' | '.join(cells)}"
+            f" | {rule['train_seconds']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    mean = f"{100 * statistics.fmean(values):.1f}"
+    return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Choosing a sub-model for a budget without search: what the choice costs in accuracy and time.
+
+    python benchmarks/selection.py runs/digits-resnet runs/cifar10-resnet
+
+For budgets of 10, 25, 50 and 75% of the largest sub-model's parameters, multiply-adds and latency:
+the sub-model that `extract --max-...` picks, which it does by validation score, beside the best one
+on the test part within the same budget, which nobody could know. The regret is the difference of
+their test accuracies. Nothing is trained; latencies are measured (batch size 1, one thread).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from harness import write
+from trainings import score
+
+from sortednet_cli import LoadedRun, load_run
+from sortednet_cli.engine.latency import measure_rows
+from sortednet_cli.engine.select import choose, stored_rows
+from sortednet_cli.engine.table import Row
+from sortednet_cli.errors import RequestError
+from sortednet_cli.space import Budget, Cost
+
+SHARES = (0.1, 0.25, 0.5, 0.75)
+COSTS: tuple[Cost, ...] = ("params", "macs", "latency_ms")
+REPEATS = 25
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="+")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    result = {"runs": [select(load_run(path)) for path in options.runs]}
+    write("selection", result)
+    print(table(result))
+
+
+def select(source: LoadedRun) -> dict[str, Any]:
+    """Every budget of a run."""
+    start = time.perf_counter()
+    rows = list(measure_rows(source, stored_rows(source), torch.device("cpu")))
+    seconds = time.perf_counter() - start
+    budgets = [one(source, rows, cost, share) for cost in COSTS for share in SHARES]
+    return {
+        "name": source.name,
+        "data": Path(source.data.path).name if source.data.path else source.data.source,
+        "submodels": len(rows),
+        "latency_seconds": seconds,
+        "choice_seconds": statistics.median(b.pop("seconds") for b in budgets),
+        "budgets": budgets,
+    }
+
+
+def one(source: LoadedRun, rows: list[Row], cost: Cost, share: float) -> dict[str, Any]:
+    """One budget: what is picked, what was best, and how long picking took."""
+    budget = Budget(cost, share * max(row.cost(cost) for row in rows))
+    seconds = []
+    try:
+        for _ in range(REPEATS):
+            start = time.perf_counter()
+            picked = choose(source, rows, budget)
+            seconds.append(time.perf_counter() - start)
+    except RequestError:  # even the smallest is above it
+        return {"cost": cost, "share": share, "picked": None, "seconds": 0.0}
+    fitting = [row for row in rows if row.cost(cost) <= budget.limit]
+    best = max(fitting, key=_test)
+    return {
+        "cost": cost,
+        "share": share,
+        "fitting": len(fitting),
+        "picked": picked.submodel.name,
+        "picked_accuracy": _test(picked),
+        "best": best.submodel.name,
+        "best_accuracy": _test(best),
+        "seconds": statistics.median(seconds),
+    }
+
+
+def _test(row: Row) -> float:
+    return score({"metrics": row.metrics}, "test")
+
+
+NAMES = {"params": "parameters", "macs": "multiply-adds", "latency_ms": "latency"}
+
+
+def table(result: dict[str, Any]) -> str:
+    """Accuracies in percent of the test part; regret in points."""
+    lines = [
+        "| run | budget | fit it | picked by validation | accuracy | best on test | accuracy"
+        " | regret |",
+        "|" + " --- |" * 8,
+    ]
+    for run in result["runs"]:
+        for budget in run["budgets"]:
+            limit = f"{100 * budget['share']:.0f}% of {NAMES[budget['cost']]}"
+            if budget["picked"] is None:
+                lines.append(f"| {run['name']} | {limit} | 0 | none fits | | | | |")
+                continue
+            accuracies = 100 * budget["picked_accuracy"], 100 * budget["best_accuracy"]
+            lines.append(
+                f"| {run['name']} | {limit} | {budget['fitting']} | {budget['picked']}"
+                f" | {accuracies[0]:.2f} | {budget['best']} | {accuracies[1]:.2f}"
+                f" | {accuracies[1] - accuracies[0]:.2f} |"
+            )
+    lines.append("")
+    for run in result["runs"]:
+        regrets = [
+            100 * (b["best_accuracy"] - b["picked_accuracy"]) for b in run["budgets"] if b["picked"]
+        ]
+        lines.append(
+            f"`{run['name']}`: mean regret {statistics.fmean(regrets):.2f} points, worst"
+            f" {max(regrets):.2f}; a choice takes {1e6 * run['choice_seconds']:.0f} µs, measuring"
+            f" the latency of all {run['submodels']} {run['latency_seconds']:.0f} s."
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""What benchmarks of accuracy share: trainings through the command line, kept in a folder.
+
+A training that is finished there is read, not repeated, and one that was interrupted goes on, so
+that any of these benchmarks may be stopped and started. Each training uses one thread; `--jobs`
+runs so many at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sortednet_cli.space import SubModel
+
+Row = dict[str, Any]
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: its folder's name, its preset, and what it sets beside the preset's own."""
+
+    name: str
+    preset: str
+    settings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains through `sortednet train`, each training in a folder of `work`.
+
+    Attributes:
+        data: given to every training as --data.
+        jobs: trainings at a time.
+    """
+
+    work: Path
+    data: Path | None = None
+    jobs: int = 1
+
+    def folder(self, training: Training) -> Path:
+        return self.work / training.name
+
+    def results(self, trainings: Iterable[Training]) -> list[Result]:
+        """Train all that are not finished; return the results in the order of the trainings."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(self.jobs) as pool:
+            return list(pool.map(self._result, trainings))
+
+    def _result(self, training: Training) -> Result:
+        run = self.folder(training)
+        if not (run / "frontier.json").is_file():
+            start = time.monotonic()
+            subprocess.run(
+                self._command(training),
+                check=True,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            print(f"{training.name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
+        manifest = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        rows = json.loads((run / "frontier.json").read_text(encoding="utf-8"))["submodels"]
+        return {
+            "name": training.name,
+            "preset": training.preset,
+            "settings": list(training.settings),
+            "updates": _updates(run),
+            "train_seconds": manifest["train_seconds"],
+            "versions": manifest["versions"],
+            "data": manifest["data"]["source"],
+            "rows": [
+                {"name": SubModel.of(row["axes"]).name, **{key: row[key] for key in KEPT}}
+                for row in rows
+            ],
+        }
+
+    def _command(self, training: Training) -> list[str]:
+        run = self.folder(training)
+        start = [sys.executable, "-m", "sortednet_cli", "train", "--quiet"]
+        if (run / "spec.toml").is_file():
+            return [*start, "--resume", str(run)]
+        sets = [word for setting in training.settings for word in ("--set", setting)]
+        given = ["--data", str(self.data)] if self.data is not None else []
+        return [*start, "--preset", training.preset, "--out", str(run), *given, *sets]
+
+
+def _updates(run: Path) -> int:
+    """How many updates a finished run took: its log ends with the last."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return int(json.loads(lines[-1])["update"])
+
+
+KEPT = ("axes", "params", "macs", "metrics")
+"""What a result keeps of a sub-model's row."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every benchmark that trains."""
+    parser.add_argument("--data", type=Path, help="given to every training")
+    parser.add_argument("--work", type=Path, default=Path("trainings"), help="keeps the trainings")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, a thread each")
+
+
+def trainer_of(options: argparse.Namespace) -> Trainer:
+    return Trainer(options.work, options.data, options.jobs)
+
+
+def score(row: Row, part: str) -> float:
+    """Accuracy, or minus the loss where that is the logarithm of a perplexity."""
+    metrics = row["metrics"][part]
+    return float(-metrics["loss"] if "perplexity" in metrics else metrics["accuracy"])
+
+
+def mean_score(result: Result, part: str) -> float:
+    rows = result["rows"]
+    return sum(score(row, part) for row in rows) / len(rows)
+
+
+def largest(result: Result) -> Row:
+    row: Row = max(result["rows"], key=lambda row: row["macs"])
+    return row
+
+
+def smallest(result: Result) -> Row:
+    row: Row = min(result["rows"], key=lambda row: row["macs"])
+    return row
+
+
+def command_line() -> str:
+    """The running command as a reader would type it: paths by their last name."""
+    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
+    quoted = [f"'{word}'" if " " in word else word for word in words]
+    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *quoted])
