@@ -2,6 +2,7 @@
 
 from sortednet_cli.nesting.compiled import compiling
 from sortednet_cli.nesting.cost import SubModelCost, cost_of
+from sortednet_cli.nesting.crossing import zero_crossing_weights
 from sortednet_cli.nesting.network import NestedNetwork, init_network, quiet_first_backward
 from sortednet_cli.nesting.plan import (
     LeadingSlice,
@@ -34,4 +35,5 @@ __all__ = [
     "quiet_first_backward",
     "recalibrate",
     "stored_tensors",
+    "zero_crossing_weights",
 ]

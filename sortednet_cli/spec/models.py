@@ -68,6 +68,7 @@ class ModelSpec(SpecModel):
     family: Annotated[str, BeforeValidator(_known_family)]
     config: dict[str, Any] = Field(default_factory=dict)
     depth_order: Literal["prefix", "balanced", "late-first"] | None = None
+    init: Literal["stock", "nested"] = "stock"
     pretrained: str | None = None
     reorder: Literal["importance"] | None = None
     factory: str | None = None
@@ -78,6 +79,8 @@ class ModelSpec(SpecModel):
     def _custom_is_declared(self) -> Self:
         if self.reorder is not None and self.pretrained is None:
             raise ValueError("reorder orders pretrained weights: it needs pretrained")
+        if self.pretrained is not None and self.init == "nested":
+            raise ValueError("init 'nested' is for fresh weights: leave pretrained out")
         if self.pretrained is not None and FAMILIES[self.family].inputs != "text":
             raise ValueError(f"pretrained: {self.family} starts from fresh weights alone")
         if self.family != "custom":

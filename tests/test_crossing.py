@@ -1,0 +1,99 @@
+"""Nested first weights: the first channels of a wide network are the narrow one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sortednet_cli.nesting import NestedNetwork, zero_crossing_weights
+from sortednet_cli.nesting.crossing import crossing_weights
+from tests.commands import TINY, command
+from tests.pico import PICOS
+
+LAST_STATES = {
+    "preact_basic": "norm",
+    "preact_bottleneck": "norm",
+    "preact_prefix_instance": "norm",
+    "preact_group": "norm",
+    "mobilenet_v2": "features.-2",
+}
+"""Families whose channels are all cut by width, and the last layer whose outputs are: in
+MobileNetV2 the one below the 1280 channels that every width has."""
+
+
+def _states(network: NestedNetwork, layer: str, images: Tensor, **axes: Any) -> Tensor:
+    module = network.at(**axes).train()
+    if layer.endswith(".-2"):
+        features = module.get_submodule("features")
+        assert isinstance(features, nn.Sequential)
+        found = features[-2]
+    else:
+        found = module.get_submodule(layer)
+    kept: list[Tensor] = []
+    hook = found.register_forward_hook(lambda _, __, output: kept.append(output))
+    with torch.no_grad():
+        module(images)
+    hook.remove()
+    return kept[0]
+
+
+@pytest.mark.parametrize("name", LAST_STATES)
+def test_all_widths_begin_with_the_same_features(name: str) -> None:
+    """In training mode, at every depth; with stock first weights they differ."""
+    pico = PICOS[name]
+    nested, stock = pico.network(), pico.network()
+    zero_crossing_weights(nested)
+    axes = dict(pico.search_space.axes)
+    for network, agree in ((nested, True), (stock, False)):
+        for depth in axes["depth"]:
+            images = pico.images(8)
+            layer = LAST_STATES[name]
+            whole = _states(network, layer, images, width=1.0, depth=depth)
+            for width in axes["width"][:-1]:
+                part = _states(network, layer, images, width=width, depth=depth)
+                near = torch.allclose(part, whole[:, : part.shape[1]], atol=1e-4)
+                assert near == agree
+
+
+@pytest.mark.parametrize("name", PICOS)
+def test_every_output_keeps_an_input(name: str) -> None:
+    network = PICOS[name].network()
+    for parameter, mask in crossing_weights(network).items():
+        assert mask.any(), parameter
+        assert not mask.all(dim=1).any(), parameter
+
+
+def test_a_training_begins_with_them_only_if_asked(tmp_path: Path) -> None:
+    settings = [*TINY, "--set=train.lr=1e-9", "--set=space.width=[0.5, 1.0]"]
+    shares = {}
+    for init in ("stock", "nested"):
+        run = tmp_path / init
+        done = command("train", *settings, f"--set=model.init={init}", "--out", str(run))
+        assert done.code == 0, done.err
+        weights = load_file(run / "weights.safetensors")
+        shares[init] = {
+            name: float((tensor.abs() < 1e-6).float().mean())
+            for name, tensor in weights.items()
+            if tensor.ndim == 4
+        }
+    assert max(shares["stock"].values()) < 0.01
+    assert shares["nested"]["stem.weight"] < 0.01
+    inner = [share for name, share in shares["nested"].items() if name != "stem.weight"]
+    assert min(inner) == pytest.approx(0.25, abs=0.01)  # half of the outputs, half of the inputs
+
+
+def test_not_for_pretrained_weights(tmp_path: Path) -> None:
+    done = command(
+        "train",
+        "--preset=sst2-minilm",
+        "--set=model.init=nested",
+        "--set=model.reorder=importance",
+        f"--out={tmp_path / 'run'}",
+    )
+    assert done.code == 2
+    assert "init 'nested' is for fresh weights" in done.err
