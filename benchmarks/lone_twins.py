@@ -41,6 +41,8 @@ from sortednet_cli.nesting import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import load_preset
 
+ALONE = ("train.rule=single", "train.distill=false", "model.init=stock")
+
 
 def main() -> None:
     options = arguments()
@@ -112,7 +114,7 @@ def twins_of(
     trainings = []
     for row, lr in pairs:
         space = [f"space.{axis}=[{value}]" for axis, value in row["axes"].items()]
-        settings = ["train.rule=single", "train.distill=false", f"train.lr={lr}", *space]
+        settings = [*ALONE, f"train.lr={lr}", *space]
         name = f"{options.preset}-{row['name']}-{lr:g}"
         if updates is not None:
             settings.append(f"train.updates={updates[row['name']]}")

@@ -68,6 +68,7 @@ def alone_settings(preset: str) -> list[str]:
     return [
         "train.rule=single",
         "train.distill=false",
+        "model.init=stock",
         *(f"space.{axis}=[{max(values)}]" for axis, values in space.items()),
     ]
 

@@ -39,14 +39,15 @@ from sortednet_cli.nesting import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import load_preset
 
-ALONE = ("train.rule=single", "train.distill=false")
+PLAIN = ("train.accumulate=1", "train.distill=false", "model.init=stock")
 RULES: dict[str, tuple[str, ...]] = {
-    "single": ALONE,
-    "sorted": ("train.rule=sorted", "train.distill=false"),
-    "sandwich": ("train.rule=sandwich", "train.distill=false"),
-    "sandwich, distilled": ("train.rule=sandwich", "train.distill=true"),
-    "sum": ("train.rule=sum", "train.distill=false"),
-    "sandwich-sum": ("train.rule=sandwich-sum", "train.num_random=1", "train.distill=false"),
+    "single": (*PLAIN, "train.rule=single"),
+    "sorted": (*PLAIN, "train.rule=sorted"),
+    "sorted, nested init": (*PLAIN, "train.rule=sorted", "model.init=nested"),
+    "sandwich": (*PLAIN, "train.rule=sandwich"),
+    "sandwich, distilled": (*PLAIN, "train.rule=sandwich", "train.distill=true"),
+    "sum": (*PLAIN, "train.rule=sum"),
+    "sandwich-sum": (*PLAIN, "train.rule=sandwich-sum", "train.num_random=1"),
 }
 """What stands for each rule; those with `sum` need a depth axis."""
 
@@ -70,7 +71,8 @@ def main() -> None:
         settings = (*options.set, *RULES[name])
         updates = updates_for(options.preset, settings, options.samples)
         more = (f"train.updates={updates}", f"train.lr={lr}", f"train.seed={seed}")
-        folder = f"{options.preset}-{options.samples}-{name.replace(', ', '-')}-{lr:g}-{seed}"
+        words = [options.preset, str(options.samples), *name.replace(",", "").split()]
+        folder = "-".join([*words, f"{lr:g}", str(seed)])
         return Training(folder, options.preset, (*settings, *more))
 
     first = options.seeds[0]
@@ -162,8 +164,7 @@ def table(result: dict[str, Any]) -> str:
         if rule["rule"] == "single":
             cells[1:] = ["", ""]
         lines.append(
-            f"| `{rule['rule'].replace(', ', '`, ')}{'' if ', ' in rule['rule'] else '`'}"
-            f" | {rule['lr']:g} | {rule['updates']} | {' | '.join(cells)}"
+            f"| {rule['rule']} | {rule['lr']:g} | {rule['updates']} | {' | '.join(cells)}"
             f" | {rule['train_seconds']:.0f} |"
         )
     return "\n".join(lines)
