@@ -1,70 +1,54 @@
 """The 49 sub-models of one `cifar10-resnet` training: accuracy by width and depth.
 
-    python benchmarks/cifar10_resnet.py --data cifar10-jpeg.tar.xz --epochs 10
+    python benchmarks/cifar10_resnet.py --data cifar10-jpeg.tar.xz --set train.epochs=28
 
 trains through the command line, writes benchmarks/results/cifar10_resnet.json and prints its
-tables as Markdown. With --run RUN a finished run is read instead of trained.
+table as Markdown. The training is kept under --work; `--run RUN` reads any finished one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results" / "cifar10_resnet.json"
+from harness import RESULTS, write
+from trainings import Training, add_options, command_line, trainer_of
+
+from sortednet_cli.space import SubModel
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="CIFAR-10: a folder or a tar")
-    parser.add_argument("--epochs", type=float, default=10)
+    parser.add_argument("--set", action="append", default=[], help="a setting of the training")
     parser.add_argument("--run", type=Path, help="a finished run to read")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--note", default="", help="what else the wall time must be quoted with")
+    parser.add_argument("--out", type=Path, default=RESULTS / "cifar10_resnet.json")
+    add_options(parser)
     options = parser.parse_args()
-    run = options.run or train(options.data, options.epochs)
-    result = {**read(run), "note": options.note}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    run = options.run
+    if run is None:
+        trainer = trainer_of(options)
+        training = Training("cifar10-resnet", "cifar10-resnet", tuple(options.set))
+        trainer.results([training])
+        run = trainer.folder(training)
+    result = {**read(run), "command": command_line()}
+    write(options.out.stem, result, options.out)
     print(table(result))
 
 
-def train(data: Path | None, epochs: float) -> Path:
-    """Train the preset and return the run's folder."""
-    command = [
-        "sortednet",
-        "train",
-        "--preset",
-        "cifar10-resnet",
-        "--set",
-        f"train.epochs={epochs}",
-    ]
-    if data is not None:
-        command += ["--data", str(data)]
-    return Path(
-        subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-    )
-
-
 def read(run: Path) -> dict[str, Any]:
-    """Collect what the tables and their reader need from a run's files."""
-    manifest = json.loads((run / "run.json").read_text())
-    spec = tomllib.loads((run / "spec.toml").read_text())
+    """Collect what the table and its reader need from a run's files."""
+    manifest = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    spec = tomllib.loads((run / "spec.toml").read_text(encoding="utf-8"))
+    rows = json.loads((run / "frontier.json").read_text(encoding="utf-8"))["submodels"]
     return {
         "data": manifest["data"]["source"],
-        "epochs": spec["train"]["epochs"],
-        "seed": spec["train"]["seed"],
-        "rule": spec["train"]["rule"],
+        "train": spec["train"],
+        "init": spec["model"].get("init", "stock"),
         "train_seconds": manifest["train_seconds"],
-        "versions": manifest["versions"],
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "submodels": json.loads((run / "frontier.json").read_text())["submodels"],
+        "submodels": [{"name": SubModel.of(row["axes"]).name, **row} for row in rows],
     }
 
 

@@ -1,6 +1,6 @@
 """All sub-models of one training against the largest of them trained alone.
 
-    python benchmarks/nested_160.py digits-resnet --lr 0.1 0.3 --alone-lr 0.03 0.1 0.3
+    python benchmarks/nested_160.py digits-resnet --lr 0.1 0.3 --alone-lr 0.1 0.3
     python benchmarks/nested_160.py cifar10-mobilenetv2 --data cifar10-jpeg.tar.xz \\
         --set train.epochs=6 --tune-set train.epochs=1 --seeds 0 --lr 0.1 --alone-lr 0.05 0.1 0.2
 
@@ -26,6 +26,7 @@ from trainings import (
     Trainer,
     Training,
     add_options,
+    command_line,
     largest,
     mean_score,
     score,
@@ -42,9 +43,11 @@ def main() -> None:
     trainer = trainer_of(options)
     nested = train_side("nested", [], options.lr, options, trainer)
     alone = train_side("alone", alone_settings(options.preset), options.alone_lr, options, trainer)
-    result = compare(nested, alone)
+    result = {**compare(nested, alone), "command": command_line()}
     write(options.out.stem, result, options.out)
     print(table(result))
+    if options.plot is not None:
+        draw(result, options.plot)
 
 
 def arguments() -> argparse.Namespace:
@@ -56,6 +59,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], help="a setting of both sides")
     parser.add_argument("--tune-set", action="append", default=[], help="one of the choice of rate")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--plot", type=Path, help="draw the heat map there")
     add_options(parser)
     options = parser.parse_args()
     options.out = options.out or RESULTS / f"{options.preset.replace('-', '_')}_160.json"
