@@ -44,6 +44,12 @@ RULES: dict[str, tuple[str, ...]] = {
     "single": (*PLAIN, "train.rule=single"),
     "sorted": (*PLAIN, "train.rule=sorted"),
     "sorted, nested init": (*PLAIN, "train.rule=sorted", "model.init=nested"),
+    "sorted, nested init, largest first": (
+        *PLAIN,
+        "train.rule=sorted",
+        "model.init=nested",
+        "train.largest_first=0.5",
+    ),
     "sandwich": (*PLAIN, "train.rule=sandwich"),
     "sandwich, distilled": (*PLAIN, "train.rule=sandwich", "train.distill=true"),
     "sum": (*PLAIN, "train.rule=sum"),
@@ -121,7 +127,8 @@ def updates_for(preset: str, settings: tuple[str, ...], samples: int) -> int:
     family = open_family(root_of(spec.model, spec.task, inputs.facts()))
     routes = routes_of(family, space, inputs)
     own = compute_of(spec.train, make_rule(spec.train, space), space, routes).total
-    lone = spec.train.model_copy(update={"rule": "single", "distill": False})
+    plain = {"rule": "single", "distill": False, "largest_first": 0.0}
+    lone = spec.train.model_copy(update=plain)
     alone = compute_of(lone, make_rule(lone, space), space, routes).total
     per_sample = alone / (lone.batch_size * lone.accumulate)
     return max(1, round(samples * per_sample / own))

@@ -108,6 +108,9 @@ def test_compute_by_hand(rule: str, forward: float, teacher: float) -> None:
     assert found.backward == 2 * found.forward
     assert found.teacher == round(12 * teacher)
     assert found.total == found.forward + found.backward + found.teacher
+    half = train.model_copy(update={"largest_first": 0.5, "distill": False})
+    mixed = costs.compute_of(half, make_rule(half, space), space, routes)
+    assert mixed.forward == pytest.approx((found.forward + 12 * 41) / 2, abs=1)
     scored = costs.evaluation_of(space, routes, True, True)
     assert (scored.passes, scored.shared, scored.alone) == (1, 43, 83)
     assert (scored.largest, scored.recalibration) == (41, 40)

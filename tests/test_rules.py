@@ -94,3 +94,19 @@ def test_sum_needs_depths_and_as_many_weights() -> None:
         make_rule(_spec(rule="sum"), SearchSpace.of({"width": [0.5, 1.0]}))
     with pytest.raises(RequestError, match="2 weights for 3 depths"):
         make_rule(_spec(rule="sum", depth_weights=[1, 2]), SPACE)
+
+
+def test_the_largest_alone_comes_first() -> None:
+    rule = make_rule(_spec(rule="sorted", largest_first=0.25), SPACE)
+    after = make_rule(_spec(rule="sorted"), SPACE)
+    for i in range(20):
+        assert rule.draw(Random(i), progress=0.2499) == [(SPACE.largest, 1.0)]
+        assert rule.draw(Random(i), progress=0.25) == after.draw(Random(i))
+        assert rule.draw(Random(i)) == after.draw(Random(i))
+
+
+def test_a_beginning_with_the_largest_leads_to_another_rule() -> None:
+    with pytest.raises(ValueError, match="another rule than 'single'"):
+        _spec(rule="single", largest_first=0.5)
+    with pytest.raises(ValueError, match="largest_first"):
+        _spec(rule="sorted", largest_first=1.0)

@@ -72,8 +72,10 @@ def _plain(path: Path, spec: RunSpec, processes: int, monkeypatch: pytest.Monkey
     """Train alone what `processes` would: their batches, and one draw for all of them."""
     draw = Trainer._draw
 
-    def same_for_all(self: Trainer, index: int, micro: int, rank: int) -> list[Share]:
-        return draw(self, index, micro // processes, rank)
+    def same_for_all(
+        self: Trainer, index: int, micro: int, rank: int, progress: float = 1.0
+    ) -> list[Share]:
+        return draw(self, index, micro // processes, rank, progress)
 
     monkeypatch.setattr(Trainer, "_draw", same_for_all)
     each = {"accumulate": spec.train.accumulate * processes, "shard": False}

@@ -161,6 +161,19 @@ def test_distillation_teaches_all_but_the_largest(rule: str, digits: Images) -> 
     assert all(not teacher.requires_grad for teacher in seen if teacher is not None)
 
 
+def test_a_training_begins_with_the_largest_alone(digits: Images) -> None:
+    """Resumed in the middle, it knows how far it is."""
+    trainer = _trainer(_tiny("train.rule=sorted", "train.largest_first=0.5"), digits)
+    largest = trainer.network.space.largest
+    updates = list(trainer.updates(Position(), lambda: False))
+    assert [update.submodels == (largest,) for update in updates[:3]] == [True] * 3
+    later = [update.submodels for update in updates[3:]]
+    assert later == [tuple(s for s, _ in _draw(trainer, index, 0)) for index in (3, 4, 5)]
+    assert any(submodels != (largest,) for submodels in later)
+    resumed = list(trainer.updates(Position(2, 2), lambda: False))
+    assert [update.submodels for update in resumed] == [u.submodels for u in updates[2:]]
+
+
 def test_learning_rate_schedules() -> None:
     def rates(**fields: object) -> list[float]:
         spec = TrainSpec.model_validate({"updates": 10, "lr": 1.0, "warmup": 0.0, **fields})

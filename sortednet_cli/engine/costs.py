@@ -7,12 +7,12 @@ header or a message's envelope adds is left out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from random import Random
 
 from sortednet_cli.engine.passes import Route, rest_of, shared_macs
 from sortednet_cli.nesting import Rule
-from sortednet_cli.nesting.rules import EveryDepth, Single, Sorted
+from sortednet_cli.nesting.rules import EveryDepth, LargestFirst, Single, Sorted
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import TrainSpec
 
@@ -199,7 +199,12 @@ def _sent(size: int, processes: int) -> int:
 
 
 def draws_of(rule: Rule, space: SearchSpace) -> list[list[SubModel]]:
-    """Draws of one micro-batch, all equally likely: all there are, or `DRAWS` of them."""
+    """Draws of one micro-batch, all equally likely: all there are, or `DRAWS` of them.
+
+    Of a training that begins with the largest alone: what comes after it.
+    """
+    if isinstance(rule, LargestFirst):
+        return draws_of(rule.then, space)
     if isinstance(rule, Sorted):
         return [[submodel] for submodel in space.submodels]
     certain = isinstance(rule, Single) or (isinstance(rule, EveryDepth) and rule.outer is None)
@@ -216,6 +221,14 @@ def compute_of(
 
     A teacher that the rule has not drawn takes one more forward pass.
     """
+    if isinstance(rule, LargestFirst):
+        first, then = (compute_of(train, r, space, routes) for r in (rule.largest, rule.then))
+        return Compute(
+            *(
+                round(rule.share * one + (1 - rule.share) * other)
+                for one, other in zip(astuple(first), astuple(then), strict=True)
+            )
+        )
     draws, samples = draws_of(rule, space), train.accumulate * train.batch_size
     forward = sum(shared_macs([routes[submodel] for submodel in draw]) for draw in draws)
     teacher = 0

@@ -120,11 +120,12 @@ class Trainer:
             self.network.zero_gradients()
             parts: list[Part] = []
             cut = False
+            progress = (index + offset) / (total + offset)
             for micro in range(self.spec.accumulate):
                 cut = cut or stopped()
                 if not cut:
                     first = done.batches + micro * self.processes.count
-                    shares = self._draw(index, micro, self.processes.rank)
+                    shares = self._draw(index, micro, self.processes.rank, progress)
                     self._seed_dropout(index, micro)
                     number = first + self.processes.rank
                     parts += self._micro_batch(number, next(batches), shares)
@@ -135,25 +136,26 @@ class Trainer:
             done = Position(index + 1, done.batches + self.batches_each)
             self.watch.note(done.update, loss, parts)
             lr = learning_rate(self.spec, index + offset, total + offset)
-            drawn = self._drawn(index)
+            drawn = self._drawn(index, progress)
             self._step(drawn, lr, loss)
             yield Update(done, loss, lr, drawn, save)
 
-    def _draw(self, index: int, micro: int, rank: int) -> list[Share]:
+    def _draw(self, index: int, micro: int, rank: int, progress: float = 1.0) -> list[Share]:
         """What a process trains in a micro-batch: any process can tell for any other."""
         number = micro
         if self.spec.diverse_ranks:
             number = micro * self.processes.count + rank
-        return self.rule.draw(Random(stream_seed(self.spec.seed, "rule", index, number)))
+        random = Random(stream_seed(self.spec.seed, "rule", index, number))
+        return self.rule.draw(random, progress)
 
-    def _drawn(self, index: int) -> tuple[SubModel, ...]:
+    def _drawn(self, index: int, progress: float) -> tuple[SubModel, ...]:
         """Every sub-model that any process trains in an update."""
         ranks = range(self.processes.count if self.spec.diverse_ranks else 1)
         found = [
             submodel
             for micro in range(self.spec.accumulate)
             for rank in ranks
-            for submodel, _ in self._draw(index, micro, rank)
+            for submodel, _ in self._draw(index, micro, rank, progress)
         ]
         return tuple(dict.fromkeys(found))
 

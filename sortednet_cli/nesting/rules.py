@@ -17,8 +17,12 @@ Share = tuple[SubModel, float]
 class Rule(Protocol):
     """A pure choice: the same random stream gives the same sub-models."""
 
-    def draw(self, random: Random) -> list[Share]:
-        """Choose the sub-models of one micro-batch, the largest of them first."""
+    def draw(self, random: Random, progress: float = 1.0) -> list[Share]:
+        """Choose the sub-models of one micro-batch, the largest of them first.
+
+        Args:
+            progress: which share of the training is done.
+        """
         ...
 
 
@@ -28,7 +32,7 @@ class Sorted:
 
     space: SearchSpace
 
-    def draw(self, random: Random) -> list[Share]:
+    def draw(self, random: Random, progress: float = 1.0) -> list[Share]:
         return [(random.choice(self.space.submodels), 1.0)]
 
 
@@ -39,7 +43,7 @@ class Sandwich:
     space: SearchSpace
     num_random: int
 
-    def draw(self, random: Random) -> list[Share]:
+    def draw(self, random: Random, progress: float = 1.0) -> list[Share]:
         between = self.space.submodels[1:-1]
         drawn = random.sample(between, min(self.num_random, len(between)))
         chosen = dict.fromkeys([self.space.largest, *drawn, self.space.smallest])
@@ -58,7 +62,7 @@ class EveryDepth:
     depths: tuple[int | float, ...]
     weights: tuple[float, ...]
 
-    def draw(self, random: Random) -> list[Share]:
+    def draw(self, random: Random, progress: float = 1.0) -> list[Share]:
         points = [(s.axes, w) for s, w in self.outer.draw(random)] if self.outer else [({}, 1.0)]
         total = sum(self.weights)
         exits = list(zip(self.depths, self.weights, strict=True))[::-1]
@@ -75,12 +79,35 @@ class Single:
 
     submodel: SubModel
 
-    def draw(self, random: Random) -> list[Share]:
+    def draw(self, random: Random, progress: float = 1.0) -> list[Share]:
         return [(self.submodel, 1.0)]
+
+
+@dataclass(frozen=True)
+class LargestFirst:
+    """The largest alone for the first `share` of a training, then another rule.
+
+    The order of progressive shrinking (Once-for-all, arXiv 1908.09791).
+    """
+
+    largest: Single
+    then: Rule
+    share: float
+
+    def draw(self, random: Random, progress: float = 1.0) -> list[Share]:
+        now = self.largest if progress < self.share else self.then
+        return now.draw(random, progress)
 
 
 def make_rule(spec: TrainSpec, space: SearchSpace) -> Rule:
     """Make the rule that a spec names; RequestError if the search space does not allow it."""
+    rule = _named_rule(spec, space)
+    if not spec.largest_first:
+        return rule
+    return LargestFirst(Single(space.largest), rule, spec.largest_first)
+
+
+def _named_rule(spec: TrainSpec, space: SearchSpace) -> Rule:
     if spec.rule == "sorted":
         return Sorted(space)
     if spec.rule == "sandwich":

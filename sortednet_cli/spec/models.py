@@ -110,6 +110,7 @@ class TrainSpec(SpecModel):
     num_random: Annotated[int, Field(ge=0)] = 2
     depth_weights: tuple[PositiveFloat, ...] | None = None
     distill: bool = False
+    largest_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
     updates: PositiveInt | None = None
     epochs: PositiveFloat | None = None
     batch_size: PositiveInt = 128
@@ -161,6 +162,8 @@ class TrainSpec(SpecModel):
             raise ValueError("give exactly one of train.updates and train.epochs")
         if self.rule == "single" and self.distill:
             raise ValueError("train.distill has no teacher under the rule 'single'")
+        if self.rule == "single" and self.largest_first:
+            raise ValueError("train.largest_first leads to another rule than 'single'")
         if self.submodel is not None and self.rule != "single":
             raise ValueError("train.submodel belongs to the rule 'single'")
         if self.depth_weights is not None and self.rule not in ("sum", "sandwich-sum"):
