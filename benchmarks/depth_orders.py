@@ -22,6 +22,7 @@ from harness import write
 ORDERS = ("late-first", "balanced")
 SETTINGS = (
     "train.epochs=1",
+    "model.init=stock",
     "train.precision=bf16",
     "train.rule=sandwich-sum",
     "train.num_random=1",
