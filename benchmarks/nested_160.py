@@ -158,6 +158,19 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def short_table(result: dict[str, Any]) -> str:
+    """Accuracies in percent, and how the worst sub-model stands to the largest alone."""
+    lines = [
+        "| seed | largest alone | nested largest | mean of all | worst of all | worst / alone |",
+        "|" + " --- |" * 6,
+    ]
+    for seed in result["seeds"]:
+        cells = [f"{100 * seed[key]:.2f}" for key in ("alone", "largest", "mean", "worst")]
+        share = f"{100 * seed['worst'] / seed['alone']:.2f}%"
+        lines.append(f"| {seed['seed']} | {' | '.join(cells)} | {share} |")
+    return "\n".join(lines)
+
+
 def draw(result: dict[str, Any], path: Path) -> None:
     """The heat map: each sub-model's test accuracy in percent of the largest's alone.
 
