@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import RESULTS, write
-from trainings import Training, add_options, command_line, trainer_of
+from trainings import Training, add_options, trainer_of
 
 from sortednet_cli.space import SubModel
 
@@ -33,7 +33,7 @@ def main() -> None:
         training = Training("cifar10-resnet", "cifar10-resnet", tuple(options.set))
         trainer.results([training])
         run = trainer.folder(training)
-    result = {**read(run), "command": command_line()}
+    result = read(run)
     write(options.out.stem, result, options.out)
     print(table(result))
 

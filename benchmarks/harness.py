@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -64,11 +65,17 @@ def ratio(seconds: Mapping[str, list[float]], one: str, other: str) -> float:
 
 def write(name: str, result: Mapping[str, Any], path: Path | None = None) -> None:
     """Write a result with the machine, versions and command that it must be quoted with."""
-    about = {"command": " ".join(["python", *sys.argv]), "machine": machine()}
+    about = {"command": command_line(), "machine": machine()}
     path = path or RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**about, "versions": versions(), **result}, indent=1)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def command_line() -> str:
+    """The running command as a reader would type it: paths by their last name."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
 
 
 def machine() -> dict[str, Any]:

@@ -19,18 +19,17 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from harness import RESULTS, write
 from trainings import (
+    ALONE,
     Result,
     Row,
     Trainer,
     Training,
     add_options,
-    command_line,
     mean_score,
     score,
     trainer_of,
@@ -41,14 +40,12 @@ from sortednet_cli.nesting import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import load_preset
 
-ALONE = ("train.rule=single", "train.distill=false", "model.init=stock")
-
 
 def main() -> None:
     options = arguments()
     trainer = trainer_of(options)
     nested = trainer.results(nested_trainings(options))
-    chosen = best(nested, lambda result: mean_score(result, "validation"))
+    chosen = max(nested, key=lambda result: mean_score(result, "validation"))
     rows = spread(chosen["rows"], options.count)
     twins = twins_of(rows, options, trainer, None)
     shares = {}
@@ -60,7 +57,6 @@ def main() -> None:
         shares = twins_of(rows, options, trainer, updates)
     result = compare(chosen, nested, rows, twins, shares)
     result["preset"], result["shared_settings"] = options.preset, options.set
-    result["command"] = command_line()
     out = options.out or RESULTS / f"{options.preset.replace('-', '_')}_twins.json"
     write(out.stem, result, out)
     print(table(result))
@@ -100,7 +96,8 @@ def spread(rows: list[Row], count: int | None) -> list[Row]:
     ordered = sorted(rows, key=lambda row: row["macs"], reverse=True)
     if count is None or count >= len(ordered):
         return ordered
-    return [ordered[round(i * (len(ordered) - 1) / (count - 1))] for i in range(count)]
+    steps = max(1, count - 1)
+    return [ordered[round(i * (len(ordered) - 1) / steps)] for i in range(count)]
 
 
 def twins_of(
@@ -132,11 +129,11 @@ def shares_of(preset: str, settings: list[str]) -> dict[str, float]:
     space = SearchSpace.of(spec.space)
     draws = draws_of(make_rule(spec.train, space), space)
     drawn = [submodel.name for draw in draws for submodel in draw]
-    return {s.name: drawn.count(s.name) / len(draws) for s in space.submodels}
-
-
-def best(results: list[Result], key: Callable[[Result], float]) -> Result:
-    return max(results, key=key)
+    alone = spec.train.largest_first
+    return {
+        s.name: (1 - alone) * drawn.count(s.name) / len(draws) + alone * (s == space.largest)
+        for s in space.submodels
+    }
 
 
 def compare(

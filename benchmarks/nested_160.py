@@ -22,11 +22,11 @@ from typing import Any
 
 from harness import RESULTS, write
 from trainings import (
+    ALONE,
     Result,
     Trainer,
     Training,
     add_options,
-    command_line,
     largest,
     mean_score,
     score,
@@ -34,7 +34,6 @@ from trainings import (
     trainer_of,
 )
 
-from sortednet_cli.space import SubModel
 from sortednet_cli.spec import load_preset
 
 
@@ -42,8 +41,8 @@ def main() -> None:
     options = arguments()
     trainer = trainer_of(options)
     nested = train_side("nested", [], options.lr, options, trainer)
-    alone = train_side("alone", alone_settings(options.preset), options.alone_lr, options, trainer)
-    result = {**compare(nested, alone), "command": command_line()}
+    alone = train_side("alone", alone_settings(options), options.alone_lr, options, trainer)
+    result = compare(nested, alone)
     write(options.out.stem, result, options.out)
     print(table(result))
     if options.plot is not None:
@@ -66,13 +65,11 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def alone_settings(preset: str) -> list[str]:
+def alone_settings(options: argparse.Namespace) -> list[str]:
     """The largest sub-model by itself: rule `single`, and a search space of that one."""
-    space = load_preset(preset).space
+    space = load_preset(options.preset, options.set).space
     return [
-        "train.rule=single",
-        "train.distill=false",
-        "model.init=stock",
+        *ALONE,
         *(f"space.{axis}=[{max(values)}]" for axis, values in space.items()),
     ]
 
@@ -181,7 +178,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     scores: dict[tuple[float, int], list[float]] = {}
     for run, seed in zip(result["nested"]["runs"], result["seeds"], strict=True):
         for row in run["rows"]:
-            axes = SubModel.of(row["axes"]).axes
+            axes = row["axes"]
             share = 100 * score(row, "test") / seed["alone"]
             scores.setdefault((float(axes["width"]), int(axes["depth"])), []).append(share)
     widths, depths = sorted({w for w, _ in scores}), sorted({d for _, d in scores})

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from harness import RESULTS, write
 from torch.nn.modules.batchnorm import _NormBase
-from trainings import Training, add_options, command_line, trainer_of
+from trainings import Training, add_options, trainer_of
 
 from sortednet_cli import LoadedRun, load_run
 from sortednet_cli.engine.evaluate import score_part
@@ -54,7 +54,6 @@ def main() -> None:
         "settings": options.set,
         "rows": rows,
         "train_seconds": {n: r["train_seconds"] for n, r in zip(NORMS, results, strict=True)},
-        "command": command_line(),
     }
     write("normalisation", found, options.out)
     print(table(found))

@@ -59,7 +59,6 @@ def _table(script: str, function: str, result: str) -> str:
 
 @cache
 def _names(script: str) -> dict[str, Any]:
-    sys.path.insert(0, str(HERE))
     return runpy.run_path(str(HERE / script))
 
 

@@ -20,10 +20,10 @@ from typing import Any
 
 from harness import RESULTS, write
 from trainings import (
+    ALONE,
     Result,
     Training,
     add_options,
-    command_line,
     largest,
     mean_score,
     score,
@@ -41,7 +41,7 @@ from sortednet_cli.spec import load_preset
 
 PLAIN = ("train.accumulate=1", "train.distill=false", "model.init=stock")
 RULES: dict[str, tuple[str, ...]] = {
-    "single": (*PLAIN, "train.rule=single"),
+    "single": ("train.accumulate=1", *ALONE),
     "sorted": (*PLAIN, "train.rule=sorted"),
     "sorted, nested init": (*PLAIN, "train.rule=sorted", "model.init=nested"),
     "sorted, nested init, largest first": (
@@ -100,7 +100,6 @@ def main() -> None:
         "seeds": options.seeds,
         "settings": options.set,
         "rules": rules,
-        "command": command_line(),
     }
     out = options.out or RESULTS / f"rules_{options.preset.replace('-', '_')}.json"
     write(out.stem, result, out)

@@ -53,7 +53,7 @@ def select(source: LoadedRun) -> dict[str, Any]:
         "data": Path(source.data.path).name if source.data.path else source.data.source,
         "submodels": len(rows),
         "latency_seconds": seconds,
-        "choice_seconds": statistics.median(b.pop("seconds") for b in budgets),
+        "choice_seconds": statistics.median(b["seconds"] for b in budgets if b["picked"]),
         "budgets": budgets,
     }
 
@@ -68,7 +68,7 @@ def one(source: LoadedRun, rows: list[Row], cost: Cost, share: float) -> dict[st
             picked = choose(source, rows, budget)
             seconds.append(time.perf_counter() - start)
     except RequestError:  # even the smallest is above it
-        return {"cost": cost, "share": share, "picked": None, "seconds": 0.0}
+        return {"cost": cost, "share": share, "picked": None}
     fitting = [row for row in rows if row.cost(cost) <= budget.limit]
     best = max(fitting, key=_test)
     return {

@@ -8,6 +8,7 @@ runs so many at once.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -20,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from sortednet_cli.space import SubModel
+
+ALONE = ("train.rule=single", "train.distill=false", "train.largest_first=0", "model.init=stock")
+"""What makes a training one of the largest sub-model by itself."""
 
 Row = dict[str, Any]
 Result = dict[str, Any]
@@ -48,7 +52,9 @@ class Trainer:
     jobs: int = 1
 
     def folder(self, training: Training) -> Path:
-        return self.work / training.name
+        """Its folder: trainings of one name that set other things are other trainings."""
+        asked = json.dumps([training.preset, *training.settings]).encode()
+        return self.work / f"{training.name}-{hashlib.sha256(asked).hexdigest()[:8]}"
 
     def results(self, trainings: Iterable[Training]) -> list[Result]:
         """Train all that are not finished; return the results in the order of the trainings."""
@@ -58,7 +64,7 @@ class Trainer:
 
     def _result(self, training: Training) -> Result:
         run = self.folder(training)
-        if not (run / "frontier.json").is_file():
+        if not _is_finished(run):
             start = time.monotonic()
             subprocess.run(
                 self._command(training),
@@ -91,6 +97,13 @@ class Trainer:
         sets = [word for setting in training.settings for word in ("--set", setting)]
         given = ["--data", str(self.data)] if self.data is not None else []
         return [*start, "--preset", training.preset, "--out", str(run), *given, *sets]
+
+
+def _is_finished(run: Path) -> bool:
+    manifest = run / "run.json"
+    if not manifest.is_file():
+        return False
+    return bool(json.loads(manifest.read_text(encoding="utf-8"))["state"] == "finished")
 
 
 def _updates(run: Path) -> int:
@@ -133,10 +146,3 @@ def largest(result: Result) -> Row:
 def smallest(result: Result) -> Row:
     row: Row = min(result["rows"], key=lambda row: row["macs"])
     return row
-
-
-def command_line() -> str:
-    """The running command as a reader would type it: paths by their last name."""
-    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
-    quoted = [f"'{word}'" if " " in word else word for word in words]
-    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *quoted])

@@ -75,7 +75,7 @@ def test_a_finished_training_is_read_and_an_interrupted_one_goes_on(tmp_path: Pa
     assert (run / "weights.safetensors").stat().st_mtime_ns == written
     assert [row["name"] for row in first["rows"]] == sorted({r["name"] for r in first["rows"]})
     unfinished(run)
-    for name in ("weights.safetensors", "statistics.safetensors", "frontier.json"):
+    for name in ("weights.safetensors", "statistics.safetensors"):
         (run / name).unlink()
     (resumed,) = trainer.results([training])
     assert resumed["rows"] == first["rows"]

@@ -87,13 +87,12 @@ def test_a_training_begins_with_them_only_if_asked(tmp_path: Path) -> None:
     assert min(inner) == pytest.approx(0.25, abs=0.01)  # half of the outputs, half of the inputs
 
 
-def test_not_for_pretrained_weights(tmp_path: Path) -> None:
+def test_not_for_norms_over_all_channels(tmp_path: Path) -> None:
     done = command(
         "train",
         "--preset=sst2-minilm",
         "--set=model.init=nested",
-        "--set=model.reorder=importance",
         f"--out={tmp_path / 'run'}",
     )
     assert done.code == 2
-    assert "init 'nested' is for fresh weights" in done.err
+    assert "init 'nested' is for image networks" in done.err

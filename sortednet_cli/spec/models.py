@@ -79,8 +79,11 @@ class ModelSpec(SpecModel):
     def _custom_is_declared(self) -> Self:
         if self.reorder is not None and self.pretrained is None:
             raise ValueError("reorder orders pretrained weights: it needs pretrained")
-        if self.pretrained is not None and self.init == "nested":
-            raise ValueError("init 'nested' is for fresh weights: leave pretrained out")
+        if self.init == "nested" and FAMILIES[self.family].inputs == "text":
+            raise ValueError(
+                f"init 'nested' is for image networks: the norms of {self.family} average over all"
+                " channels, so that no first weights give all widths the same features"
+            )
         if self.pretrained is not None and FAMILIES[self.family].inputs != "text":
             raise ValueError(f"pretrained: {self.family} starts from fresh weights alone")
         if self.family != "custom":
