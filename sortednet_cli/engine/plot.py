@@ -68,7 +68,7 @@ def _draw_scatter(panel: Any, found: Frontier) -> None:
     unit = ", %" if found.metric == "accuracy" else ""
     panel.set_ylabel(f"{SELECTION_SPLIT} {found.metric}{unit}")
     panel.grid(alpha=0.3)
-    panel.legend(loc="lower right" if found.higher_is_better else "upper right")
+    panel.legend(loc="best")
 
 
 def _draw_grid(panel: Any, found: Frontier, largest: dict[str, int | float]) -> None:
