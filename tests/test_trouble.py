@@ -125,6 +125,25 @@ def test_out_of_memory_names_what_had_too_little(
     assert not RunFolder.open(big).finished
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("could not create a primitive"), "oneDNN could not create a primitive"),
+        (RuntimeError("could not execute a primitive"), "oneDNN could not execute a primitive"),
+        (MemoryError(), "the allocator has no more"),
+    ],
+)
+def test_every_kind_of_lack_is_told(error: Exception, reason: str) -> None:
+    with pytest.raises(WorkError) as told, enough_memory("w1", "lower it"):
+        raise error
+    assert str(told.value) == f"out of memory: w1: {reason}; lower it"
+
+
+def test_other_errors_are_no_lack_of_memory() -> None:
+    with pytest.raises(RuntimeError, match="a shape"), enough_memory("w1", "lower it"):
+        raise RuntimeError("a shape")
+
+
 def test_resuming_under_another_search_space_is_refused(tmp_path: Path) -> None:
     fit = _fit(tmp_path / "run", "train.updates=3", "train.log_every=1")
     with pytest.raises(Interrupted):

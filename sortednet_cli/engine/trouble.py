@@ -105,6 +105,9 @@ def pass_of(group: Sequence[SubModel], num_samples: int) -> str:
     return f"{group[0]}{others} on {num_samples} samples"
 
 
+_ONEDNN = ("could not create a primitive", "could not execute a primitive")
+
+
 def _lack(error: BaseException) -> str | None:
     """What an allocator said, in one sentence; None if the error is another one."""
     text = " ".join(str(error).split())
@@ -114,4 +117,8 @@ def _lack(error: BaseException) -> str | None:
     _, found, rest = text.partition("DefaultCPUAllocator: ")
     if found:
         return rest.partition(". Error code")[0]
+    # oneDNN keeps its reason to itself; for a network that has run on meta it can only be memory
+    # for a kernel's code or scratch.
+    if text in _ONEDNN:
+        return f"oneDNN {text}"
     return "the allocator has no more" if isinstance(error, MemoryError) else None
