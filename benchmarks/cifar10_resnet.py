@@ -9,15 +9,12 @@ table as Markdown. The training is kept under --work; `--run RUN` reads any fini
 from __future__ import annotations
 
 import argparse
-import json
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from harness import RESULTS, write
-from trainings import Training, add_options, trainer_of
-
-from sortednet_cli.space import SubModel
+from trainings import Training, add_options, read_run, trainer_of
 
 
 def main() -> None:
@@ -33,28 +30,15 @@ def main() -> None:
         training = Training("cifar10-resnet", "cifar10-resnet", tuple(options.set))
         trainer.results([training])
         run = trainer.folder(training)
-    result = read(run)
+    spec = tomllib.loads((run / "spec.toml").read_text(encoding="utf-8"))
+    result = {"train": spec["train"], "init": spec["model"]["init"], **read_run(run)}
     write(options.out.stem, result, options.out)
     print(table(result))
 
 
-def read(run: Path) -> dict[str, Any]:
-    """Collect what the table and its reader need from a run's files."""
-    manifest = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    spec = tomllib.loads((run / "spec.toml").read_text(encoding="utf-8"))
-    rows = json.loads((run / "frontier.json").read_text(encoding="utf-8"))["submodels"]
-    return {
-        "data": manifest["data"]["source"],
-        "train": spec["train"],
-        "init": spec["model"].get("init", "stock"),
-        "train_seconds": manifest["train_seconds"],
-        "submodels": [{"name": SubModel.of(row["axes"]).name, **row} for row in rows],
-    }
-
-
 def table(result: dict[str, Any]) -> str:
     """Test accuracy in percent by width (rows) and depth (columns), as Markdown."""
-    rows = result["submodels"]
+    rows = result["rows"]
     cells = {(row["axes"]["width"], row["axes"]["depth"]): row for row in rows}
     widths = sorted({width for width, _ in cells})
     depths = sorted({depth for _, depth in cells})

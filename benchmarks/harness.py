@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sortednet_cli import LoadedRun, load_run
 from sortednet_cli.data import InputFormat, nominal_format
 from sortednet_cli.engine.machine import versions
 from sortednet_cli.engine.optimizer import place
@@ -70,6 +72,22 @@ def write(name: str, result: Mapping[str, Any], path: Path | None = None) -> Non
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**about, "versions": versions(), **result}, indent=1)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def over_runs(
+    name: str,
+    about: str,
+    measure: Callable[[LoadedRun], Mapping[str, Any]],
+    table: Callable[[dict[str, Any]], str],
+) -> None:
+    """The whole of a benchmark that measures finished runs, named on its command line."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="+")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    result = {"runs": [measure(load_run(path)) for path in options.runs]}
+    write(name, result)
+    print(table(result))
 
 
 def command_line() -> str:

@@ -10,17 +10,16 @@ their test accuracies. Nothing is trained; latencies are measured (batch size 1,
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from harness import write
+from harness import over_runs
 from trainings import score
 
-from sortednet_cli import LoadedRun, load_run
+from sortednet_cli import LoadedRun
 from sortednet_cli.engine.latency import measure_rows
 from sortednet_cli.engine.select import choose, stored_rows
 from sortednet_cli.engine.table import Row
@@ -30,16 +29,6 @@ from sortednet_cli.space import Budget, Cost
 SHARES = (0.1, 0.25, 0.5, 0.75)
 COSTS: tuple[Cost, ...] = ("params", "macs", "latency_ms")
 REPEATS = 25
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", type=Path, nargs="+")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    result = {"runs": [select(load_run(path)) for path in options.runs]}
-    write("selection", result)
-    print(table(result))
 
 
 def select(source: LoadedRun) -> dict[str, Any]:
@@ -123,4 +112,4 @@ def table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    over_runs("selection", __doc__, select, table)

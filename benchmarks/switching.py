@@ -1,6 +1,6 @@
 """What one checkpoint stores in place of all sub-models, and what switching between them takes.
 
-    python benchmarks/switching.py runs/digits-resnet runs/cifar10-mobilenetv2
+    python benchmarks/switching.py runs/digits-resnet runs/cifar10-resnet
 
 Bytes of the run's weights and statistics beside those of every sub-model cut out as an artifact
 (all are written, into a temporary folder); microseconds to get another sub-model of a network in
@@ -10,7 +10,6 @@ beside a module of its size built directly by the stock class. One thread, batch
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -19,22 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import in_turn, ratio, write
+from harness import in_turn, over_runs, ratio
 
-from sortednet_cli import LoadedRun, load_artifact, load_run
+from sortednet_cli import LoadedRun, load_artifact
 from sortednet_cli.engine.extract import extract
 
 ROUNDS = 60
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", type=Path, nargs="+")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    result = {"runs": [measure(load_run(path)) for path in options.runs]}
-    write("switching", result)
-    print(table(result))
 
 
 def measure(source: LoadedRun) -> dict[str, Any]:
@@ -120,4 +109,4 @@ def table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    over_runs("switching", __doc__, measure, table)

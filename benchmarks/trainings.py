@@ -73,21 +73,8 @@ class Trainer:
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
             print(f"{training.name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
-        manifest = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        rows = json.loads((run / "frontier.json").read_text(encoding="utf-8"))["submodels"]
-        return {
-            "name": training.name,
-            "preset": training.preset,
-            "settings": list(training.settings),
-            "updates": _updates(run),
-            "train_seconds": manifest["train_seconds"],
-            "versions": manifest["versions"],
-            "data": manifest["data"]["source"],
-            "rows": [
-                {"name": SubModel.of(row["axes"]).name, **{key: row[key] for key in KEPT}}
-                for row in rows
-            ],
-        }
+        asked = {"preset": training.preset, "settings": list(training.settings)}
+        return {"name": training.name, **asked, **read_run(run)}
 
     def _command(self, training: Training) -> list[str]:
         run = self.folder(training)
@@ -97,6 +84,22 @@ class Trainer:
         sets = [word for setting in training.settings for word in ("--set", setting)]
         given = ["--data", str(self.data)] if self.data is not None else []
         return [*start, "--preset", training.preset, "--out", str(run), *given, *sets]
+
+
+def read_run(run: Path) -> Result:
+    """What is kept of a finished run."""
+    manifest = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    rows = json.loads((run / "frontier.json").read_text(encoding="utf-8"))["submodels"]
+    return {
+        "updates": _updates(run),
+        "train_seconds": manifest["train_seconds"],
+        "versions": manifest["versions"],
+        "data": manifest["data"]["source"],
+        "rows": [
+            {"name": SubModel.of(row["axes"]).name, **{key: row[key] for key in KEPT}}
+            for row in rows
+        ],
+    }
 
 
 def _is_finished(run: Path) -> bool:
