@@ -34,6 +34,7 @@ from trainings import (
     trainer_of,
 )
 
+from sortednet_cli.engine.plot import draw_cells
 from sortednet_cli.spec import load_preset
 
 
@@ -186,16 +187,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(1.6 + 0.62 * len(depths), 1.4 + 0.26 * len(widths)))
     figure.set_layout_engine("constrained")
     panel = figure.subplots()
-    image: Any = panel.imshow(cells, aspect="auto", origin="lower", cmap="viridis")
-    for i, line in enumerate(cells):
-        for j, value in enumerate(line):
-            red, green, blue, _ = image.cmap(image.norm(value))
-            color = "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 0.5 else "white"
-            panel.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=7.5, color=color)
-    panel.set_xticks(range(len(depths)), [f"{d:g}" for d in depths])
-    panel.set_yticks(range(len(widths)), [f"{w:.4g}" for w in widths])
-    panel.set_xlabel("depth, blocks")
-    panel.set_ylabel("width")
+    draw_cells(panel, cells, widths, depths, "{:.1f}".format)
     count = len(result["seeds"])
     seeds = f", mean of {count} seeds" if count > 1 else ""
     panel.set_title(f"test accuracy, % of the largest trained alone{seeds}", fontsize=9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -78,18 +79,34 @@ def _draw_grid(panel: Any, found: Frontier, largest: dict[str, int | float]) -> 
     }
     widths, depths = sorted({w for w, _ in values}), sorted({d for _, d in values})
     best = values[largest["width"], largest["depth"]]
-    cells = [[values[w, d] for d in depths] for w in widths]
-    colors = "viridis" if found.higher_is_better else "viridis_r"
+    draw_cells(
+        panel,
+        [[values[w, d] for d in depths] for w in widths],
+        widths,
+        depths,
+        lambda value: f"{value:.1f} ({100 * value / best:.0f}%)",
+        "viridis" if found.higher_is_better else "viridis_r",
+    )
+    panel.set_title(f"{SELECTION_SPLIT} {found.metric} (share of the largest's)", fontsize=10)
+
+
+def draw_cells(
+    panel: Any,
+    cells: list[list[float]],
+    widths: Sequence[float],
+    depths: Sequence[float],
+    label: Callable[[float], str],
+    colors: str = "viridis",
+) -> None:
+    """Draw a heat map of a width (rows) by depth (columns) grid, each cell with its label."""
     image = panel.imshow(cells, aspect="auto", origin="lower", cmap=colors)
     for i, row in enumerate(cells):
         for j, value in enumerate(row):
             red, green, blue, _ = image.cmap(image.norm(value))
             is_light = 0.3 * red + 0.6 * green + 0.1 * blue > 0.5
-            text = f"{value:.1f} ({100 * value / best:.0f}%)"
             color = "black" if is_light else "white"
-            panel.text(j, i, text, ha="center", va="center", fontsize=7.5, color=color)
+            panel.text(j, i, label(value), ha="center", va="center", fontsize=7.5, color=color)
     panel.set_xticks(range(len(depths)), [f"{d:g}" for d in depths])
     panel.set_yticks(range(len(widths)), [f"{w:.4g}" for w in widths])
     panel.set_xlabel("depth, blocks")
     panel.set_ylabel("width")
-    panel.set_title(f"{SELECTION_SPLIT} {found.metric} (share of the largest's)", fontsize=10)
