@@ -22,6 +22,7 @@ from sortednet_cli import LoadedRun, load_run
 from sortednet_cli.data import InputFormat, nominal_format
 from sortednet_cli.engine.machine import versions
 from sortednet_cli.engine.optimizer import place
+from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Inputs, open_family, root_of
 from sortednet_cli.nesting import NestedNetwork, init_network
 from sortednet_cli.space import SearchSpace
@@ -85,7 +86,10 @@ def over_runs(
     parser.add_argument("runs", type=Path, nargs="+")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    result = {"runs": [measure(load_run(path)) for path in options.runs]}
+    try:
+        result = {"runs": [measure(load_run(path)) for path in options.runs]}
+    except RequestError as error:
+        parser.error(str(error))
     write(name, result)
     print(table(result))
 

@@ -35,6 +35,7 @@ from trainings import (
     trainer_of,
 )
 
+from sortednet_cli import presets
 from sortednet_cli.engine.costs import draws_of
 from sortednet_cli.nesting import make_rule
 from sortednet_cli.space import SearchSpace
@@ -64,7 +65,7 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("preset")
+    parser.add_argument("preset", choices=presets.names())
     parser.add_argument("--lr", type=float, nargs="+", required=True, help="of the nested network")
     parser.add_argument("--alone-lr", type=float, nargs="+", required=True, help="of the twins")
     parser.add_argument("--set", action="append", default=[], help="a setting of both sides")

@@ -34,6 +34,7 @@ from trainings import (
     trainer_of,
 )
 
+from sortednet_cli import presets
 from sortednet_cli.engine.plot import draw_cells
 from sortednet_cli.spec import load_preset
 
@@ -52,7 +53,7 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("preset")
+    parser.add_argument("preset", choices=presets.names())
     parser.add_argument("--lr", type=float, nargs="+", required=True, help="of the nested network")
     parser.add_argument("--alone-lr", type=float, nargs="+", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -31,6 +31,7 @@ from trainings import (
     trainer_of,
 )
 
+from sortednet_cli import presets
 from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.costs import compute_of
 from sortednet_cli.engine.passes import routes_of
@@ -60,7 +61,7 @@ RULES: dict[str, tuple[str, ...]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("preset")
+    parser.add_argument("preset", choices=presets.names())
     parser.add_argument("--samples", type=int, required=True, help="of the largest alone")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--lr", type=float, nargs="+", help="tried at the first seed")

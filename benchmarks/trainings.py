@@ -66,12 +66,14 @@ class Trainer:
         run = self.folder(training)
         if not _is_finished(run):
             start = time.monotonic()
-            subprocess.run(
+            done = subprocess.run(
                 self._command(training),
-                check=True,
+                check=False,
                 stdout=subprocess.DEVNULL,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
+            if done.returncode:  # which it has told itself
+                raise SystemExit(done.returncode)
             print(f"{training.name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
         asked = {"preset": training.preset, "settings": list(training.settings)}
         return {"name": training.name, **asked, **read_run(run)}
