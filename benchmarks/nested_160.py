@@ -10,7 +10,7 @@ sub-model alone, of the mean over the sub-models of the nested network. Then eve
 with it. The figure is the test accuracy of each sub-model over that of the largest trained alone
 with the same seed. No sub-model is left out. Trainings are kept under --work.
 
-`--tune-set` shortens the trainings that choose the learning rate.
+`--tune-set` shortens the trainings that choose the learning rate, or thins their search space.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from sortednet_cli.spec import load_preset
 def main() -> None:
     options = arguments()
     trainer = trainer_of(options)
-    nested = train_side("nested", [], options.lr, options, trainer)
     alone = train_side("alone", alone_settings(options), options.alone_lr, options, trainer)
+    nested = train_side("nested", [], options.lr, options, trainer)
     result = compare(nested, alone)
     write(options.out.stem, result, options.out)
     print(table(result))
@@ -86,7 +86,8 @@ def train_side(
     """Choose the learning rate at the first seed, then train every seed with it."""
 
     def training(name: str, lr: float, seed: int, more: list[str]) -> Training:
-        every = (*options.set, *settings, f"train.lr={lr}", f"train.seed={seed}", *more)
+        # A lone network stays alone where the choice of rate sets another search space.
+        every = (*options.set, *more, *settings, f"train.lr={lr}", f"train.seed={seed}")
         return Training(f"{options.preset}-{name}-{lr:g}-{seed}", options.preset, every)
 
     first = options.seeds[0]

@@ -51,6 +51,13 @@ RULES: dict[str, tuple[str, ...]] = {
         "model.init=nested",
         "train.largest_first=0.5",
     ),
+    "sorted, nested init, largest first, distilled": (
+        "train.accumulate=1",
+        "train.rule=sorted",
+        "model.init=nested",
+        "train.largest_first=0.5",
+        "train.distill=true",
+    ),
     "sandwich": (*PLAIN, "train.rule=sandwich"),
     "sandwich, distilled": (*PLAIN, "train.rule=sandwich", "train.distill=true"),
     "sum": (*PLAIN, "train.rule=sum"),
@@ -123,15 +130,19 @@ def choice(name: str) -> Any:
 def updates_for(preset: str, settings: tuple[str, ...], samples: int) -> int:
     """Updates that cost as much as training the largest alone on `samples` samples."""
     spec = load_preset(preset, [*settings, "train.updates=1"])
+    alone = cost_per_sample(preset, (*settings, *RULES["single"]))
+    each = spec.train.batch_size * spec.train.accumulate
+    return max(1, round(samples * alone / (each * cost_per_sample(preset, settings))))
+
+
+def cost_per_sample(preset: str, settings: tuple[str, ...]) -> float:
+    """Multiply-adds of training on one sample, forward and backward, teachers included."""
+    spec = load_preset(preset, [*settings, "train.updates=1"])
     inputs, space = nominal_format(spec), SearchSpace.of(spec.space)
     family = open_family(root_of(spec.model, spec.task, inputs.facts()))
     routes = routes_of(family, space, inputs)
-    own = compute_of(spec.train, make_rule(spec.train, space), space, routes).total
-    plain = {"rule": "single", "distill": False, "largest_first": 0.0}
-    lone = spec.train.model_copy(update=plain)
-    alone = compute_of(lone, make_rule(lone, space), space, routes).total
-    per_sample = alone / (lone.batch_size * lone.accumulate)
-    return max(1, round(samples * per_sample / own))
+    update = compute_of(spec.train, make_rule(spec.train, space), space, routes).total
+    return update / (spec.train.batch_size * spec.train.accumulate)
 
 
 def summary(name: str, lr: float, runs: list[Result]) -> dict[str, Any]:
@@ -167,7 +178,7 @@ def table(result: dict[str, Any]) -> str:
         "|" + " --- |" * 7,
     ]
     for rule in result["rules"]:
-        cells = [spread(rule[key]) for key in ("largest", "mean", "smallest")]
+        cells = [mean_and_spread(rule[key]) for key in ("largest", "mean", "smallest")]
         if rule["rule"] == "single":
             cells[1:] = ["", ""]
         lines.append(
@@ -177,7 +188,8 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def spread(values: list[float]) -> str:
+def mean_and_spread(values: list[float]) -> str:
+    """In percent; of one value no spread."""
     mean = f"{100 * statistics.fmean(values):.1f}"
     return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sortednet_cli.spec import load_preset
 from tests.commands import TINY
 from tests.sealing import unfinished
 
@@ -51,6 +52,50 @@ def test_a_share_is_how_often_a_rule_trains_a_sub_model() -> None:
     found = shares_of("cifar10-cpreresnet20", ["train.rule=sandwich", "train.num_random=1"])
     assert found["w1"] == found["w0.25"] == 1
     assert found["w0.5"] + found["w0.75"] == pytest.approx(1)
+
+
+def test_a_gap_is_told_within_what_was_measured() -> None:
+    samples_for = _script("sample_gap")["samples_for"]
+    curve = [(100.0, 0.4), (200.0, 0.6), (400.0, 0.7)]
+    assert samples_for(0.4, curve) == pytest.approx(100)
+    assert samples_for(0.5, curve) == pytest.approx(100 * 2**0.5)
+    assert samples_for(0.7, curve) == pytest.approx(400)
+    assert samples_for(0.39, curve) is None
+    assert samples_for(0.71, curve) is None
+
+
+def test_a_teacher_s_passes_are_part_of_a_rule_s_cost() -> None:
+    script = _script("rules")
+    cost, rules = script["cost_per_sample"], script["RULES"]
+    alone = cost("cifar10-resnet", rules["single"])
+    plain = cost("cifar10-resnet", rules["sorted, nested init, largest first"])
+    taught = cost("cifar10-resnet", rules["sorted, nested init, largest first, distilled"])
+    # A forward pass is a third of an update; half of them have a teacher, but 1 in 49 of these.
+    assert taught - plain == pytest.approx(alone / 3 / 2 * 48 / 49, rel=0.01)
+
+
+def test_the_largest_stays_alone_where_the_choice_of_rate_thins_the_space() -> None:
+    script = _script("nested_160")
+    chosen: list[Any] = []
+
+    class Listed:
+        def results(self, trainings: Any) -> list[Any]:
+            asked = list(trainings)
+            chosen.extend(asked)
+            return [{"rows": [{"metrics": {"validation": {"accuracy": 0.5}}}]} for _ in asked]
+
+    settings = ["--set=train.epochs=2", "--tune-set=space.width=[0.5,1.0]"]
+    words = ["nested_160", "digits-resnet", "--seeds=0", "--lr=1", "--alone-lr", "1", "2"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", [*words, *settings])
+        options = script["arguments"]()
+    alone = script["alone_settings"](options)
+    script["train_side"]("alone", alone, options.alone_lr, options, Listed())
+    assert len(chosen) == 3  # two rates tried, one training
+    for training in chosen:
+        assert all(
+            len(v) == 1 for v in load_preset(training.preset, training.settings).space.values()
+        )
 
 
 def test_a_page_is_filled_between_its_marks() -> None:

@@ -166,7 +166,7 @@ def test_pico_form_of_a_text_preset_trains_two_steps(name: str, tmp_path: Path) 
         overrides += ["data.source=text", f"data.path={file}"]
     spec = load_preset(name, overrides)
     model = spec.model.model_copy(
-        update={"pretrained": None, "reorder": None, "config": PICO_TRANSFORMER}
+        update={"pretrained": None, "reorder": "none", "config": PICO_TRANSFORMER}
     )
     spec = spec.model_copy(update={"model": model})
     finished = list(Fit.create(tmp_path / "run", spec, torch.device("cpu")).events())[-1]

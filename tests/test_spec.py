@@ -79,6 +79,11 @@ def test_overrides_are_toml_values_or_bare_text() -> None:
     assert (spec.train.updates, spec.train.epochs) == (None, 2)
 
 
+def test_a_preset_s_reordering_can_be_left_out() -> None:
+    assert load_preset("sst2-minilm").model.reorder == "importance"
+    assert load_preset("sst2-minilm", ["model.reorder=none"]).model.reorder == "none"
+
+
 def test_a_spec_is_frozen() -> None:
     spec = parse_spec(GOOD, where="here", name="x")
     with pytest.raises(ValidationError):

@@ -83,7 +83,7 @@ def _start_from(spec: RunSpec, family: Family, module: nn.Module) -> None:
     name = spec.model.pretrained
     assert name is not None and isinstance(family, TransformerFamily)
     load_checkpoint_tensors(family, module, open_pretrained(name).tensors(), name)
-    if spec.model.reorder is not None:
+    if spec.model.reorder != "none":
         reorder_by_importance(module, family.root.config, family.architecture.layers)
 
 

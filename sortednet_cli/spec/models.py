@@ -70,14 +70,14 @@ class ModelSpec(SpecModel):
     depth_order: Literal["prefix", "balanced", "late-first"] | None = None
     init: Literal["stock", "nested"] = "stock"
     pretrained: str | None = None
-    reorder: Literal["importance"] | None = None
+    reorder: Literal["importance", "none"] = "none"
     factory: str | None = None
     axes: dict[AxisName, CustomAxis] = Field(default_factory=dict)
     blocks: CustomBlocks | None = None
 
     @model_validator(mode="after")
     def _custom_is_declared(self) -> Self:
-        if self.reorder is not None and self.pretrained is None:
+        if self.reorder != "none" and self.pretrained is None:
             raise ValueError("reorder orders pretrained weights: it needs pretrained")
         if self.init == "nested" and FAMILIES[self.family].inputs == "text":
             raise ValueError(
@@ -213,7 +213,7 @@ class RunSpec(SpecModel):
                 " holds some rows of each tensor, and no view of these is a narrower sub-model:"
                 " leave other axes out, or set train.shard to false"
             )
-        if self.model.reorder is not None:
+        if self.model.reorder != "none":
             raise ValueError(
                 "model.reorder is for narrower sub-models, which train.shard has not: leave it out"
             )
