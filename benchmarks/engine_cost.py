@@ -56,9 +56,12 @@ class Case:
 
 BERT_OF_4 = ("model.config.num_hidden_layers=4", "space.depth=[1, 2, 3, 4]")
 
+WIDE_SPREAD = ("model.init=stock", f"space.width={[n / 20 for n in range(5, 21)]}")
+"""Sixteen widths from 0.25 on: narrow tensors are where kernels lose."""
+
 CASES = [
     Case("cPreResNet20", "cifar10-resnet", 128),
-    Case("MobileNetV2", "cifar10-mobilenetv2", 32),
+    Case("MobileNetV2", "cifar10-mobilenetv2", 32, WIDE_SPREAD),
     Case("BERT", "sst2-bert", None, BERT_OF_4, updates=4),
     Case("BERT, 4 sequences", "sst2-bert", 4, BERT_OF_4),
     Case("LLaMA", "gsm8k-llama", 4, ("space.ffn=[0.5, 1.0]",)),
@@ -104,6 +107,7 @@ def measure(case: Case, repeats: int, device: str, precision: str) -> dict[str, 
             *case.overrides,
             f"train.rule={rule}",
             "train.distill=false",
+            "train.largest_first=0",
             "train.accumulate=1",
             f"train.precision={precision}",
         ]
