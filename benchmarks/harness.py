@@ -22,7 +22,7 @@ from sortednet_cli import LoadedRun, load_run
 from sortednet_cli.data import InputFormat, nominal_format
 from sortednet_cli.engine.machine import versions
 from sortednet_cli.engine.optimizer import place
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import SortednetError
 from sortednet_cli.families import Inputs, open_family, root_of
 from sortednet_cli.nesting import NestedNetwork, init_network
 from sortednet_cli.space import SearchSpace
@@ -75,6 +75,15 @@ def write(name: str, result: Mapping[str, Any], path: Path | None = None) -> Non
     path.write_text(text + "\n", encoding="utf-8")
 
 
+def tell(main: Callable[[], None]) -> None:
+    """Run a benchmark; an error that a person can cause ends it in one message."""
+    try:
+        main()
+    except SortednetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
 def over_runs(
     name: str,
     about: str,
@@ -86,10 +95,7 @@ def over_runs(
     parser.add_argument("runs", type=Path, nargs="+")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    try:
-        result = {"runs": [measure(load_run(path)) for path in options.runs]}
-    except RequestError as error:
-        parser.error(str(error))
+    result = {"runs": [measure(load_run(path)) for path in options.runs]}
     write(name, result)
     print(table(result))
 

@@ -22,7 +22,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from harness import RESULTS, write
+from harness import RESULTS, tell, write
 from trainings import (
     ALONE,
     Result,
@@ -237,4 +237,4 @@ def _is_accuracy(result: dict[str, Any]) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    tell(main)

@@ -20,7 +20,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from harness import RESULTS, write
+from harness import RESULTS, tell, write
 from trainings import (
     ALONE,
     Result,
@@ -197,4 +197,4 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tell(main)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import RESULTS, write
+from harness import RESULTS, tell, write
 from torch.nn.modules.batchnorm import _NormBase
 from trainings import Training, add_options, trainer_of
 
@@ -107,4 +107,4 @@ def table(result: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main()
+    tell(main)

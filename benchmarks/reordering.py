@@ -14,7 +14,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from harness import RESULTS, write
+from harness import RESULTS, tell, write
 from trainings import Training, add_options, score, trainer_of
 
 from sortednet_cli import presets
@@ -85,4 +85,4 @@ def table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    tell(main)

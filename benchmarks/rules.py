@@ -18,7 +18,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from harness import RESULTS, write
+from harness import RESULTS, tell, write
 from trainings import (
     ALONE,
     Result,
@@ -195,4 +195,4 @@ def mean_and_spread(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    tell(main)

@@ -20,7 +20,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from harness import RESULTS, write
+from harness import RESULTS, tell, write
 from rules import RULES, cost_per_sample, mean_and_spread
 from trainings import (
     Result,
@@ -189,4 +189,4 @@ def _gap(
 
 
 if __name__ == "__main__":
-    main()
+    tell(main)

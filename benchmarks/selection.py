@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import over_runs
+from harness import over_runs, tell
 from trainings import score
 
 from sortednet_cli import LoadedRun
@@ -112,4 +112,4 @@ def table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    over_runs("selection", __doc__, select, table)
+    tell(lambda: over_runs("selection", __doc__, select, table))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import in_turn, over_runs, ratio
+from harness import in_turn, over_runs, ratio, tell
 
 from sortednet_cli import LoadedRun, load_artifact
 from sortednet_cli.engine.extract import extract
@@ -109,4 +109,4 @@ def table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    over_runs("switching", __doc__, measure, table)
+    tell(lambda: over_runs("switching", __doc__, measure, table))
