@@ -40,7 +40,7 @@ from sortednet_cli.nesting import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import load_preset
 
-PLAIN = ("train.accumulate=1", "train.distill=false", "model.init=stock")
+PLAIN = ("train.accumulate=1", "train.draws=1", "train.distill=false", "model.init=stock")
 RULES: dict[str, tuple[str, ...]] = {
     "single": ("train.accumulate=1", *ALONE),
     "sorted": (*PLAIN, "train.rule=sorted"),
@@ -57,6 +57,19 @@ RULES: dict[str, tuple[str, ...]] = {
         "model.init=nested",
         "train.largest_first=0.5",
         "train.distill=true",
+    ),
+    "sorted, nested init, 3 draws": (
+        *PLAIN,
+        "train.rule=sorted",
+        "model.init=nested",
+        "train.draws=3",
+    ),
+    "sorted, nested init, largest first, 3 draws": (
+        *PLAIN,
+        "train.rule=sorted",
+        "model.init=nested",
+        "train.largest_first=0.5",
+        "train.draws=3",
     ),
     "sandwich": (*PLAIN, "train.rule=sandwich"),
     "sandwich, distilled": (*PLAIN, "train.rule=sandwich", "train.distill=true"),

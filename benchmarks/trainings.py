@@ -21,8 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from sortednet_cli.space import SubModel
+from sortednet_cli.spec import load_preset
 
-ALONE = ("train.rule=single", "train.distill=false", "train.largest_first=0", "model.init=stock")
+ALONE = (
+    "train.rule=single",
+    "train.distill=false",
+    "train.largest_first=0",
+    "train.draws=1",
+    "model.init=stock",
+)
 """What makes a training one of the largest sub-model by itself."""
 
 Row = dict[str, Any]
@@ -52,8 +59,9 @@ class Trainer:
     jobs: int = 1
 
     def folder(self, training: Training) -> Path:
-        """Its folder: trainings of one name that set other things are other trainings."""
-        asked = json.dumps([training.preset, *training.settings]).encode()
+        """Its folder: trainings of one name with other specs are other trainings."""
+        spec = load_preset(training.preset, list(training.settings))
+        asked = spec.model_dump_json(exclude_defaults=True).encode()
         return self.work / f"{training.name}-{hashlib.sha256(asked).hexdigest()[:8]}"
 
     def results(self, trainings: Iterable[Training]) -> list[Result]:

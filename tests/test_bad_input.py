@@ -113,6 +113,10 @@ WRONG_SPECS = {
     "too-deep": ([*TINY, "--set=space.depth=[1,9]"], ["depth 9 is out of range", "1 to 8"]),
     "too-thin": ([*TINY, "--set=space.width=[0.01,1]"], ["width 0.01 leaves no channel of 8"]),
     "batch-size": ([*TINY, "--set=train.batch_size=5000"], ["train.batch_size = 5000", "training"]),
+    "accumulate": (
+        [*TINY, "--set=train.accumulate=2147483648"],
+        ["train.accumulate = 2147483648", " of train.batch_size = 128"],
+    ),
     "depth-weights": (
         [*TINY, "--set=train.rule=sum", "--set=train.depth_weights=[1,2,3]"],
         ["train.depth_weights: 3 weights for 2 depths"],

@@ -196,6 +196,7 @@ def test_live_bytes_by_hand() -> None:
     [
         (["train.rule=sorted"], ["w1-d8"]),
         (["train.rule=sandwich", "train.num_random=1"], ["w1-d8", "w1-d4"]),
+        (["train.rule=sorted", "train.draws=2"], ["w1-d8", "w1-d4"]),
         (["train.rule=sum"], ["w1-d8", "w1-d4", "w1-d1"]),
         (["train.rule=single", "train.submodel=w0.5-d4"], ["w0.5-d4"]),
     ],

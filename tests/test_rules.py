@@ -9,7 +9,7 @@ import pytest
 
 from sortednet_cli.errors import RequestError
 from sortednet_cli.nesting import make_rule
-from sortednet_cli.space import SearchSpace
+from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import TrainSpec
 
 SPACE = SearchSpace.of({"width": [0.25, 0.5, 1.0], "depth": [2, 3, 4]})
@@ -25,6 +25,27 @@ def test_sorted_is_uniform_over_the_space() -> None:
     assert set(counts) == set(SPACE.submodels)
     # 500 expected each; five standard deviations of a binomial count are 106.
     assert all(abs(count - 500) < 106 for count in counts.values())
+
+
+def test_sorted_draws_distinct_ones_from_the_largest_down() -> None:
+    rule = make_rule(_spec(rule="sorted", draws=3), SPACE)
+    counts: Counter[SubModel] = Counter()
+    for i in range(1500):
+        drawn = [submodel for submodel, _ in rule.draw(Random(i))]
+        places = [SPACE.submodels.index(submodel) for submodel in drawn]
+        assert len(set(places)) == 3
+        assert places == sorted(places, reverse=True)
+        assert [weight for _, weight in rule.draw(Random(i))] == [1 / 3] * 3
+        counts.update(drawn)
+    # 500 expected each, as above.
+    assert all(abs(counts[submodel] - 500) < 106 for submodel in SPACE.submodels)
+
+
+def test_more_draws_than_submodels() -> None:
+    with pytest.raises(RequestError, match="10 of 9 sub-models"):
+        make_rule(_spec(rule="sorted", draws=10), SPACE)
+    with pytest.raises(ValueError, match=r"train\.draws"):
+        _spec(rule="sandwich", draws=2)
 
 
 def test_sandwich_holds_both_ends_and_distinct_others() -> None:

@@ -205,7 +205,7 @@ def draws_of(rule: Rule, space: SearchSpace) -> list[list[SubModel]]:
     """
     if isinstance(rule, LargestFirst):
         return draws_of(rule.then, space)
-    if isinstance(rule, Sorted):
+    if isinstance(rule, Sorted) and rule.count == 1:
         return [[submodel] for submodel in space.submodels]
     certain = isinstance(rule, Single) or (isinstance(rule, EveryDepth) and rule.outer is None)
     return [

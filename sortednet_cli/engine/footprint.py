@@ -25,7 +25,7 @@ from sortednet_cli.engine.source import task_of
 from sortednet_cli.engine.train import Trainer
 from sortednet_cli.families import Family
 from sortednet_cli.nesting import NestedNetwork, Share, make_rule
-from sortednet_cli.nesting.rules import EveryDepth, LargestFirst, Sandwich, Single
+from sortednet_cli.nesting.rules import EveryDepth, LargestFirst, Sandwich, Single, Sorted
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import TrainSpec
 from sortednet_cli.tasks import LanguageModelling, Task
@@ -116,9 +116,13 @@ def largest_draw(spec: TrainSpec, space: SearchSpace) -> list[Share]:
     chosen = [largest]
     if isinstance(rule, EveryDepth):
         chosen = [SubModel.of({**largest.axes, "depth": d}) for d in reversed(rule.depths)]
-    elif isinstance(rule, Sandwich):
+    elif isinstance(rule, Sandwich | Sorted):
         others = [s for s in space.submodels[:-1] if rest_of(s) == rest_of(largest)]
-        chosen += others[::-1][: rule.num_random + (space.smallest in others)]
+        if isinstance(rule, Sorted):
+            more = rule.count - 1
+        else:
+            more = rule.num_random + (space.smallest in others)
+        chosen += others[::-1][:more]
     elif isinstance(rule, Single):
         chosen = [rule.submodel]
     return [(submodel, 1 / len(chosen)) for submodel in chosen]

@@ -12,13 +12,23 @@ from sortednet_cli.spec import RunSpec, TrainSpec
 
 
 def check_amount(data: Dataset, train: TrainSpec, processes: Processes) -> None:
-    """RequestError unless every process has a batch of its own in each epoch."""
+    """RequestError unless an epoch holds the micro-batches of one update.
+
+    A larger update would take samples twice for one step, and no budget of epochs could hold it.
+    """
     batches = data.batches_per_epoch(train.batch_size)
     if batches < processes.count:
         raise RequestError(
             f"{processes.count} processes need as many batches, and the training part has"
             f" {batches} of train.batch_size = {train.batch_size}: start fewer processes,"
             " or lower train.batch_size"
+        )
+    needed = train.accumulate * processes.count
+    if batches < needed:
+        raise RequestError(
+            f"train.accumulate = {train.accumulate} makes an update of {needed} micro-batches, and"
+            f" the training part has {batches} of train.batch_size = {train.batch_size}:"
+            " lower either"
         )
 
 

@@ -28,12 +28,14 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Sorted:
-    """One sub-model, uniform over the search space (SortedNet, arXiv 2309.00255)."""
+    """Any `count` sub-models, uniform over the search space (SortedNet, arXiv 2309.00255)."""
 
     space: SearchSpace
+    count: int = 1
 
     def draw(self, random: Random, progress: float = 1.0) -> list[Share]:
-        return [(random.choice(self.space.submodels), 1.0)]
+        indices = random.sample(range(len(self.space)), self.count)
+        return _equal([self.space.submodels[index] for index in sorted(indices, reverse=True)])
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,9 @@ def make_rule(spec: TrainSpec, space: SearchSpace) -> Rule:
 
 def _named_rule(spec: TrainSpec, space: SearchSpace) -> Rule:
     if spec.rule == "sorted":
-        return Sorted(space)
+        if spec.draws > len(space):
+            raise RequestError(f"train.draws: {spec.draws} of {len(space)} sub-models")
+        return Sorted(space, spec.draws)
     if spec.rule == "sandwich":
         return Sandwich(space, spec.num_random)
     if spec.rule == "single":

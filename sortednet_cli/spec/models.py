@@ -110,6 +110,7 @@ class TrainSpec(SpecModel):
 
     rule: Literal["sorted", "sandwich", "sum", "sandwich-sum", "single"] = "sorted"
     submodel: str | None = None
+    draws: PositiveInt = 1
     num_random: Annotated[int, Field(ge=0)] = 2
     depth_weights: tuple[PositiveFloat, ...] | None = None
     distill: bool = False
@@ -169,6 +170,8 @@ class TrainSpec(SpecModel):
             raise ValueError("train.largest_first leads to another rule than 'single'")
         if self.submodel is not None and self.rule != "single":
             raise ValueError("train.submodel belongs to the rule 'single'")
+        if self.rule != "sorted" and self.draws > 1:
+            raise ValueError("train.draws belongs to the rule 'sorted'")
         if self.depth_weights is not None and self.rule not in ("sum", "sandwich-sum"):
             raise ValueError("train.depth_weights belongs to the rules 'sum' and 'sandwich-sum'")
         return self
