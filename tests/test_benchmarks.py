@@ -124,3 +124,15 @@ def test_a_finished_training_is_read_and_an_interrupted_one_goes_on(tmp_path: Pa
         (run / name).unlink()
     (resumed,) = trainer.results([training])
     assert resumed["rows"] == first["rows"]
+
+
+def test_one_spec_is_one_folder() -> None:
+    """A preset that changes makes new trainings, other words for the same spec do not."""
+    script = _script("trainings")
+    trainer = script["Trainer"](Path("trainings"))
+
+    def folder(*settings: str) -> Path:
+        return Path(trainer.folder(script["Training"]("one", "digits-resnet", settings)))
+
+    assert folder("train.lr=0.2") == folder("train.lr=0.1", "train.lr=0.2", "train.draws=1")
+    assert folder("train.lr=0.2") != folder("train.lr=0.1")
