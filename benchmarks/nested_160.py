@@ -171,6 +171,23 @@ def short_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def width_table(result: dict[str, Any]) -> str:
+    """Of each width, over all depths and seeds: accuracies in percent of the largest alone."""
+    shares: dict[float, list[float]] = {}
+    least: dict[float, float] = {}
+    for run, seed in zip(result["nested"]["runs"], result["seeds"], strict=True):
+        for row in run["rows"]:
+            width = float(row["axes"]["width"])
+            shares.setdefault(width, []).append(100 * score(row, "test") / seed["alone"])
+            macs = 100 * row["macs"] / result["macs_largest"]
+            least[width] = min(least.get(width, macs), macs)
+    lines = ["| width | least multiply-adds | of alone: worst | mean | best |", "|" + " --- |" * 5]
+    for width, found in sorted(shares.items(), reverse=True):
+        points = (least[width], min(found), statistics.fmean(found), max(found))
+        lines.append(f"| {width:g} | {' | '.join(f'{point:.1f}%' for point in points)} |")
+    return "\n".join(lines)
+
+
 def draw(result: dict[str, Any], path: Path) -> None:
     """The heat map: each sub-model's test accuracy in percent of the largest's alone.
 

@@ -40,37 +40,24 @@ from sortednet_cli.nesting import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import load_preset
 
-PLAIN = ("train.accumulate=1", "train.draws=1", "train.distill=false", "model.init=stock")
+PLAIN = (
+    "train.accumulate=1",
+    "train.draws=1",
+    "train.distill=false",
+    "train.largest_first=0",
+    "model.init=stock",
+)
+SORTED = (*PLAIN, "train.rule=sorted")
+NESTED = (*SORTED, "model.init=nested")
+LARGEST_FIRST = (*NESTED, "train.largest_first=0.5")
 RULES: dict[str, tuple[str, ...]] = {
     "single": ("train.accumulate=1", *ALONE),
-    "sorted": (*PLAIN, "train.rule=sorted"),
-    "sorted, nested init": (*PLAIN, "train.rule=sorted", "model.init=nested"),
-    "sorted, nested init, largest first": (
-        *PLAIN,
-        "train.rule=sorted",
-        "model.init=nested",
-        "train.largest_first=0.5",
-    ),
-    "sorted, nested init, largest first, distilled": (
-        "train.accumulate=1",
-        "train.rule=sorted",
-        "model.init=nested",
-        "train.largest_first=0.5",
-        "train.distill=true",
-    ),
-    "sorted, nested init, 3 draws": (
-        *PLAIN,
-        "train.rule=sorted",
-        "model.init=nested",
-        "train.draws=3",
-    ),
-    "sorted, nested init, largest first, 3 draws": (
-        *PLAIN,
-        "train.rule=sorted",
-        "model.init=nested",
-        "train.largest_first=0.5",
-        "train.draws=3",
-    ),
+    "sorted": SORTED,
+    "sorted, nested init": NESTED,
+    "sorted, nested init, largest first": LARGEST_FIRST,
+    "sorted, nested init, largest first, distilled": (*LARGEST_FIRST, "train.distill=true"),
+    "sorted, nested init, 3 draws": (*NESTED, "train.draws=3"),
+    "sorted, nested init, largest first, 3 draws": (*LARGEST_FIRST, "train.draws=3"),
     "sandwich": (*PLAIN, "train.rule=sandwich"),
     "sandwich, distilled": (*PLAIN, "train.rule=sandwich", "train.distill=true"),
     "sum": (*PLAIN, "train.rule=sum"),

@@ -61,7 +61,7 @@ class Trainer:
     def folder(self, training: Training) -> Path:
         """Its folder: trainings of one name with other specs are other trainings."""
         spec = load_preset(training.preset, list(training.settings))
-        asked = spec.model_dump_json(exclude_defaults=True).encode()
+        asked = spec.model_dump_json().encode()
         return self.work / f"{training.name}-{hashlib.sha256(asked).hexdigest()[:8]}"
 
     def results(self, trainings: Iterable[Training]) -> list[Result]:

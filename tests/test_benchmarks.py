@@ -127,7 +127,7 @@ def test_a_finished_training_is_read_and_an_interrupted_one_goes_on(tmp_path: Pa
 
 
 def test_one_spec_is_one_folder() -> None:
-    """A preset that changes makes new trainings, other words for the same spec do not."""
+    """Other words for the same spec are the same training, another spec is another."""
     script = _script("trainings")
     trainer = script["Trainer"](Path("trainings"))
 

@@ -112,7 +112,9 @@ def make_rule(spec: TrainSpec, space: SearchSpace) -> Rule:
 def _named_rule(spec: TrainSpec, space: SearchSpace) -> Rule:
     if spec.rule == "sorted":
         if spec.draws > len(space):
-            raise RequestError(f"train.draws: {spec.draws} of {len(space)} sub-models")
+            raise RequestError(
+                f"train.draws = {spec.draws}: the search space has {len(space)} sub-models"
+            )
         return Sorted(space, spec.draws)
     if spec.rule == "sandwich":
         return Sandwich(space, spec.num_random)
