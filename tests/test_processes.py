@@ -146,6 +146,20 @@ def test_the_first_tells_though_another_is_faster(tmp_path: Path) -> None:
     assert "nonesuch" in done.err
 
 
+def test_what_python_does_at_its_end_cannot_fail_a_job(tmp_path: Path) -> None:
+    """Threads of torch are still there by then, and may abort the process."""
+    script = tmp_path / "abort_at_exit.py"
+    script.write_text(
+        "import atexit, os\n"
+        "atexit.register(os.abort)\n"
+        "from sortednet_cli.cli.main import main\n"
+        "main()\n"
+    )
+    done = _done(_job(2, "train", *TINY, "--out", tmp_path / "run", program=(script,)))
+    assert done.code == 0, done
+    assert done.out == f"{(tmp_path / 'run').absolute()}\n"
+
+
 def test_one_that_alone_cannot_go_on_tells(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

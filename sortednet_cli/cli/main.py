@@ -178,4 +178,11 @@ def main() -> None:
     stop_at_signals()
     talk = sys.stderr.buffer if sys.stderr else os.fdopen(os.open(os.devnull, os.O_WRONLY), "wb")
     sys.stderr = _Deaf(talk, errors="backslashreplace", line_buffering=True)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if launch.world_size() > 1:
+        # The group's threads outlive it, for torch keeps a reference once its compiler is imported.
+        # One that lets go of a tensor while Python shuts down aborts the process, work done or not.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

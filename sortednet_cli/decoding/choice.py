@@ -10,23 +10,23 @@ import torch
 from torch import Generator, Tensor
 
 from sortednet_cli.errors import RequestError
+from sortednet_cli.seeds import stream_seed
 
 _MARGIN = {torch.float32: 1e-4, torch.float64: 1e-10}
 _COARSE_MARGIN = 2e-2
 """How close two logits may be, relative to the largest, before rounding could swap them. A
 pass over several positions and one over a single position differ by some 1e-6 in float32."""
 
+_KEPT_PLACES = 32
+"""How many places' noise is kept: more than a round drafts."""
+
 
 @dataclass(frozen=True)
 class Draft:
-    """A drafted token, the share that its exit gives it, and what it was drawn from.
-
-    `probabilities` [V] is None where nothing is drawn.
-    """
+    """A drafted token, and the share that its exit gives it."""
 
     token: int
     confidence: float
-    probabilities: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -42,57 +42,75 @@ class Verdict:
 
 
 class Chooser(Protocol):
-    """Picks tokens; the seed of a drawn one is its own."""
+    """Picks tokens. A place is the position that a token will have in its text, prompt included."""
 
-    def pick(self, logits: Tensor) -> int:
-        """Choose a token by logits [V]."""
+    def pick(self, logits: Tensor, place: int) -> int:
+        """Choose the token of a place by logits [V]."""
         ...
 
-    def draft(self, logits: Tensor) -> Draft:
+    def draft(self, logits: Tensor, place: int) -> Draft:
         """Choose a token that `verify` will be asked about."""
         ...
 
-    def verify(self, drafts: Sequence[Draft], logits: Tensor) -> Verdict:
-        """Check drafts by the model's logits [len(drafts) + 1, V]."""
+    def verify(self, drafts: Sequence[Draft], logits: Tensor, place: int) -> Verdict:
+        """Check drafts, the first at `place`, by the model's logits [len(drafts) + 1, V]."""
         ...
 
-    def close(self, logits: Tensor) -> bool:
+    def close(self, logits: Tensor, place: int) -> bool:
         """Whether rounding could change what is picked by logits [V], even from a single pass."""
         ...
 
 
 class Greedy:
-    """The token with the largest logit, the first of equals."""
+    """The token with the largest score, the first of equals; a token's score is its logit.
+
+    Args:
+        dtype: of the model, which says how far rounding moves a logit.
+    """
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         self._margin = _MARGIN.get(dtype, _COARSE_MARGIN)
         self._exact = dtype in _MARGIN
 
-    def pick(self, logits: Tensor) -> int:
-        return int(logits.argmax())
+    def scores(self, logits: Tensor, place: int) -> Tensor:
+        """Scores [rows, V] of logits [rows, V], the first row's token for `place`."""
+        return logits
 
-    def draft(self, logits: Tensor) -> Draft:
-        share, token = logits.softmax(-1).max(-1)
-        return Draft(int(token), float(share))
+    def confidence(self, logits: Tensor, token: int) -> float:
+        """The probability of a token by logits [V]."""
+        return float(logits.softmax(-1)[token])
 
-    def verify(self, drafts: Sequence[Draft], logits: Tensor) -> Verdict:
-        values, indices = logits.topk(2)
-        for place, ((best, second), (token, _)) in enumerate(
+    def pick(self, logits: Tensor, place: int) -> int:
+        return int(self.scores(logits[None], place).argmax())
+
+    def draft(self, logits: Tensor, place: int) -> Draft:
+        token = self.pick(logits, place)
+        return Draft(token, self.confidence(logits, token))
+
+    def verify(self, drafts: Sequence[Draft], logits: Tensor, place: int) -> Verdict:
+        values, indices = self.scores(logits, place).topk(2)
+        for row, ((best, second), (token, _)) in enumerate(
             zip(values.tolist(), indices.tolist(), strict=True)
         ):
             if best - second <= self._margin * max(1.0, abs(best)):
-                return Verdict(place, token, sure=False)
-            if place == len(drafts) or token != drafts[place].token:
-                return Verdict(place, token)
+                return Verdict(row, token, sure=False)
+            if row == len(drafts) or token != drafts[row].token:
+                return Verdict(row, token)
         raise AssertionError("the last row has no draft")
 
-    def close(self, logits: Tensor) -> bool:
-        best, second = logits.topk(2).values.tolist()
+    def close(self, logits: Tensor, place: int) -> bool:
+        best, second = self.scores(logits[None], place)[0].topk(2).values.tolist()
         return self._exact and best - second <= self._margin / 10 * max(1.0, abs(best))
 
 
-class Sampling:
+class Sampling(Greedy):
     """A token drawn by temperature and nucleus (arXiv 1904.09751).
+
+    The score of a token is its logit over the temperature plus noise of a Gumbel distribution: the
+    largest then falls on each token with its probability. The noise is a function of the seed and
+    the place alone, so a draft meets the same noise as its check: both agree more often than two
+    drawings would, and whatever drafted, the text is the one that the whole model draws by itself
+    (arXiv 2408.07978).
 
     Args:
         temperature: divides the logits; positive.
@@ -103,52 +121,52 @@ class Sampling:
         RequestError: a value is out of range.
     """
 
-    def __init__(self, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(dtype)
         if not 0 < temperature < float("inf"):
             raise RequestError(f"a temperature is positive, not {temperature:g}")
         if not 0 < top_p <= 1:
             raise RequestError(f"top-p is above 0 and at most 1, not {top_p:g}")
         self._temperature = temperature
         self._top_p = top_p
-        self._generator = Generator().manual_seed(seed)
+        self._seed = seed
+        self._noise: dict[int, Tensor] = {}
+
+    def scores(self, logits: Tensor, place: int) -> Tensor:
+        scaled = self._scaled(logits)
+        return scaled + torch.stack(
+            [self._noise_of(place + row, scaled.shape[-1]) for row in range(len(scaled))]
+        )
+
+    def confidence(self, logits: Tensor, token: int) -> float:
+        return float(self.probabilities(logits)[token])
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """What tokens are drawn from, [..., V] on the CPU."""
-        shares = (logits.float() / self._temperature).softmax(-1).cpu()
+        return self._scaled(logits).softmax(-1)
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        """Logits over the temperature on the CPU, minus infinity outside of the nucleus."""
+        scaled = logits.cpu().double() / self._temperature
         if self._top_p < 1:
-            ordered, order = shares.sort(-1, descending=True)
+            ordered, order = scaled.softmax(-1).sort(-1, descending=True)
             # A token stays while those before it hold less than top_p: one always does.
-            ordered[ordered.cumsum(-1) - ordered >= self._top_p] = 0
-            shares = torch.zeros_like(shares).scatter_(-1, order, ordered)
-            shares = shares / shares.sum(-1, keepdim=True)
-        return shares
+            outside = ordered.cumsum(-1) - ordered >= self._top_p
+            scaled = scaled.masked_fill(outside.gather(-1, order.argsort(-1)), -torch.inf)
+        return scaled
 
-    def pick(self, logits: Tensor) -> int:
-        return self._drawn(self.probabilities(logits))
-
-    def draft(self, logits: Tensor) -> Draft:
-        shares = self.probabilities(logits)
-        token = self._drawn(shares)
-        return Draft(token, float(shares[token]), shares)
-
-    def verify(self, drafts: Sequence[Draft], logits: Tensor) -> Verdict:
-        """Keep each draft with probability p / q, else draw from what p has above q.
-
-        Then every token is distributed as p, the model's own (arXiv 2211.17192, appendix A.1).
-        """
-        target = self.probabilities(logits)
-        for place, draft in enumerate(drafts):
-            assert draft.probabilities is not None
-            p, q = target[place], draft.probabilities
-            if float(torch.rand((), generator=self._generator) * q[draft.token]) >= float(
-                p[draft.token]
-            ):
-                rest = (p - q).clamp_min(0)
-                return Verdict(place, self._drawn(rest if float(rest.sum()) > 0 else p))
-        return Verdict(len(drafts), self._drawn(target[-1]))
-
-    def close(self, logits: Tensor) -> bool:
-        return False
-
-    def _drawn(self, weights: Tensor) -> int:
-        return int(torch.multinomial(weights, 1, generator=self._generator))
+    def _noise_of(self, place: int, count: int) -> Tensor:
+        """Gumbel noise of a place, which its draft and its check both ask for."""
+        if place not in self._noise:
+            if len(self._noise) >= _KEPT_PLACES:
+                self._noise.clear()
+            generator = Generator().manual_seed(stream_seed(self._seed, "place", place))
+            drawn = torch.empty(count, dtype=torch.float64).exponential_(generator=generator)
+            self._noise[place] = drawn.log_().neg_()
+        return self._noise[place]

@@ -152,7 +152,7 @@ class Decoder:
         stack = self._empty(len(prompt) + wanted)
         stack.push(prompt)
         stack.advance(stack.depth)
-        token = chooser.pick(stack.logits(1)[0])
+        token = chooser.pick(stack.logits(1)[0], stack.length)
         yield token
         yield from strategy.tokens(stack, token, chooser, tally, wanted - 1)
 

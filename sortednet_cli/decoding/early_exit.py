@@ -37,5 +37,5 @@ class EarlyExit:
                 logits = stack.logits(1)[0]
                 tally.passes += 1
             tally.exits[depth] += 1
-            token = chooser.pick(logits)
+            token = chooser.pick(logits, stack.length)
             yield token

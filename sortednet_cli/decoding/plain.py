@@ -19,5 +19,5 @@ class Plain:
             stack.push([token])
             stack.advance(stack.depth)
             tally.passes += 1
-            token = chooser.pick(stack.logits(1)[0])
+            token = chooser.pick(stack.logits(1)[0], stack.length)
             yield token

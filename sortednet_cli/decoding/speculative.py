@@ -1,7 +1,7 @@
 """Self-speculation: the first layers draft, the others check all drafts by one pass.
 
 The draft is a prefix of the model, so its cache and its states are the model's own: checking
-runs the layers above it alone. Greedy output is that of plain decoding, token for token.
+runs the layers above it alone. Output is that of plain decoding, token for token, drawn or not.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class Speculative:
         drafts = self._draft(stack, generated[-1], chooser, wanted - len(generated))
         stack.advance(stack.depth)
         tally.passes += 1
-        verdict = chooser.verify(drafts, stack.logits(len(drafts) + 1))
+        verdict = chooser.verify(drafts, stack.logits(len(drafts) + 1), start + 1)
         self._count(drafts, verdict, tally)
         stack.truncate(start + verdict.accepted + 1)
         kept = [draft.token for draft in drafts[: verdict.accepted]]
@@ -213,7 +213,7 @@ class Speculative:
         stack.advance(self._depth)
         length.begin()
         while len(drafts) < room and length.drafts_on(len(drafts)):
-            draft = chooser.draft(stack.logits(1)[0])
+            draft = chooser.draft(stack.logits(1)[0], stack.length)
             if not length.keeps(len(drafts), draft.confidence):
                 break
             stack.push([draft.token])
@@ -243,11 +243,11 @@ def _alone(stack: Stack, prompt: int, generated: list[int], chooser: Chooser, ta
     stack.push(generated[-1:])
     stack.advance(stack.depth)
     logits = stack.logits(1)[0]
-    if chooser.close(logits):
+    if chooser.close(logits, stack.length):
         tally.replayed += 1
         stack.truncate(prompt)
         for token in generated:
             stack.push([token])
             stack.advance(stack.depth)
         logits = stack.logits(1)[0]
-    return chooser.pick(logits)
+    return chooser.pick(logits, stack.length)

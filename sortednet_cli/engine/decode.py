@@ -128,12 +128,19 @@ class Generator:
         """Yield each prompt's answer with the pieces of its text; read them in turn."""
         for number, (prompt, tokens) in enumerate(zip(prompts, encoded, strict=True)):
             answer, done = Answer(prompt), Completion()
-            chooser = Greedy(self.decoder.dtype) if draw is None else _drawing(draw, number)
+            chooser = self._chooser(draw, number)
             stream = self.decoder.stream(
                 tokens, strategy, max_new_tokens, chooser=chooser, tally=self.tally, completion=done
             )
             texts = TextStream(self._tokenizer, stops)
             yield answer, _read(answer, texts, stream, done)
+
+    def _chooser(self, draw: Draw | None, number: int) -> Greedy:
+        """What picks the tokens after prompt `number`."""
+        dtype = self.decoder.dtype
+        if draw is None:
+            return Greedy(dtype)
+        return Sampling(draw.temperature, draw.top_p, stream_seed(draw.seed, "draw", number), dtype)
 
 
 def _read(
@@ -144,7 +151,3 @@ def _read(
         yield piece
     answer.tokens = len(done.tokens)
     answer.finish = "stop" if texts.stopped else done.finish
-
-
-def _drawing(draw: Draw, number: int) -> Sampling:
-    return Sampling(draw.temperature, draw.top_p, stream_seed(draw.seed, "draw", number))

@@ -17,6 +17,7 @@ from sortednet_cli.decoding import (
     Plain,
     Sampling,
     Speculative,
+    Strategy,
     Tally,
 )
 from sortednet_cli.decoding.automatic import Automatic
@@ -147,20 +148,36 @@ def _pairs(
     return dict(found)
 
 
-def test_a_draft_from_the_same_distribution_always_stands() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("length", [1, 4, None])
+def test_speculation_draws_the_tokens_of_plain_decoding(kind: str, length: int | None) -> None:
+    """Of a seed, whatever drafts; another seed draws others."""
+    decoder = Decoder(make(kind), EXITS)
+
+    def drawn(strategy: Strategy, seed: int) -> list[int]:
+        chooser = Sampling(temperature=0.8, top_p=0.95, seed=seed)
+        return list(decoder.stream(prompt(6), strategy, 50, chooser=chooser))
+
+    for seed in range(2):
+        plain = drawn(Plain(), seed)
+        for depth in EXITS:
+            assert drawn(decoder.speculative(depth, length), seed) == plain
+    assert drawn(Plain(), 0) != drawn(Plain(), 1)
+
+
+def test_a_draft_from_the_same_logits_always_stands() -> None:
     chooser, logits = Sampling(seed=1), torch.randn(2, VOCAB)
-    for _ in range(50):
-        assert chooser.verify([chooser.draft(logits[0])], logits).accepted == 1
+    for place in range(50):
+        assert chooser.verify([chooser.draft(logits[0], place)], logits, place).accepted == 1
 
 
 def test_a_draft_that_the_model_rules_out_never_stands() -> None:
     logits = torch.zeros(2, VOCAB)
     logits[0, 3] = -torch.inf
-    q = torch.zeros(VOCAB)
-    q[3] = 1
-    verdict = Sampling().verify([Draft(3, 1.0, q)], logits)
-    assert verdict.accepted == 0
-    assert verdict.token != 3
+    for place in range(50):
+        verdict = Sampling().verify([Draft(3, 1.0)], logits, place)
+        assert verdict.accepted == 0
+        assert verdict.token != 3
 
 
 def test_end_length_and_context_end_a_text() -> None:
@@ -221,7 +238,7 @@ def test_adaptive_drafts_more_where_drafts_stand() -> None:
 def test_greedy_is_unsure_of_what_rounding_could_swap() -> None:
     logits = torch.zeros(2, VOCAB)
     logits[:, 5], logits[0, 6], logits[1, 6] = 10.0, 9.0, 10.0 - 1e-5
-    verdict = Greedy().verify([Draft(5, 1.0)], logits)
+    verdict = Greedy().verify([Draft(5, 1.0)], logits, 0)
     assert (verdict.accepted, verdict.token, verdict.sure) == (1, 5, False)
-    assert Greedy().close(logits[1])
-    assert not Greedy().close(logits[0])
+    assert Greedy().close(logits[1], 0)
+    assert not Greedy().close(logits[0], 0)
