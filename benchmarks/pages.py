@@ -8,8 +8,9 @@ A page marks a table's place by two comments:
     <!-- table: rules.py rules.json -->
     <!-- end -->
 
-The first names a script of this folder and a file of `results/`; `table(result)` of the script
-makes the Markdown in between. Other functions are named after a colon: `rules.py:curves`.
+The first names a script of this folder and a file of `results/`, or several; `table(result, ...)`
+of the script makes the Markdown in between. Other functions are named after a colon:
+`rules.py:curves`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-PLACE = re.compile(r"(<!-- table: (\S+\.py)(?::(\w+))? (\S+\.json) -->\n).*?(<!-- end -->)", re.S)
+PLACE = re.compile(
+    r"(<!-- table: (\S+\.py)(?::(\w+))? (\S+\.json(?: \S+\.json)*) -->\n).*?(<!-- end -->)", re.S
+)
 
 
 def main() -> None:
@@ -48,12 +51,12 @@ def main() -> None:
 
 def filled(page: str) -> str:
     """A page's text with every table as its script makes it."""
-    return PLACE.sub(lambda m: f"{m[1]}{_table(m[2], m[3] or 'table', m[4])}\n{m[5]}", page)
+    return PLACE.sub(lambda m: f"{m[1]}{_table(m[2], m[3] or 'table', m[4].split())}\n{m[5]}", page)
 
 
-def _table(script: str, function: str, result: str) -> str:
-    text = (HERE / "results" / result).read_text(encoding="utf-8")
-    made: str = _names(script)[function](json.loads(text))
+def _table(script: str, function: str, names: list[str]) -> str:
+    texts = [(HERE / "results" / name).read_text(encoding="utf-8") for name in names]
+    made: str = _names(script)[function](*map(json.loads, texts))
     return made
 
 

@@ -8,7 +8,8 @@ backward; a backward pass counts as two forward passes, and a teacher's pass cou
 model follows how many updates a rule can take for it: fewer, where it trains several sub-models on
 a micro-batch. `single` is the largest alone. `--lr` tries several learning rates
 at the first seed for each rule and keeps the one with the best mean validation accuracy (of
-`single`: of the largest).
+`single`: of the largest). A table is made of one or more files: more seeds can come later, by
+`--seeds` and an `--out` of their own.
 """
 
 from __future__ import annotations
@@ -64,6 +65,9 @@ RULES: dict[str, tuple[str, ...]] = {
     "sandwich-sum": (*PLAIN, "train.rule=sandwich-sum", "train.num_random=1"),
 }
 """What stands for each rule; those with `sum` need a depth axis."""
+
+SCORES = ("largest", "mean", "smallest")
+"""What a result keeps of a rule for each seed: test accuracies."""
 
 
 def main() -> None:
@@ -171,14 +175,26 @@ def summary(name: str, lr: float, runs: list[Result]) -> dict[str, Any]:
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """Test accuracy in percent, mean and standard deviation over the seeds."""
+def joined(*results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rules by name, of runs that differ in their seeds alone, with the scores of all seeds."""
+    found: dict[str, dict[str, Any]] = {}
+    for result in results:
+        for rule in result["rules"]:
+            own = found.setdefault(rule["rule"], {**rule, **{key: [] for key in SCORES}})
+            if any(own[key] != rule[key] for key in ("settings", "lr", "updates")):
+                raise SystemExit(f"{rule['rule']} was not trained alike in all files")
+            own.update({key: own[key] + rule[key] for key in SCORES})
+    return found
+
+
+def table(*results: dict[str, Any]) -> str:
+    """Test accuracy in percent, mean and standard deviation over the seeds of all files."""
     lines = [
         "| rule | lr | updates | largest | mean of all | smallest | seconds |",
         "|" + " --- |" * 7,
     ]
-    for rule in result["rules"]:
-        cells = [mean_and_spread(rule[key]) for key in ("largest", "mean", "smallest")]
+    for rule in joined(*results).values():
+        cells = [mean_and_spread(rule[key]) for key in SCORES]
         if rule["rule"] == "single":
             cells[1:] = ["", ""]
         lines.append(
