@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sortednet_cli.cli.main import run
 
@@ -91,3 +92,23 @@ def refused(done: Done, code: int, *fragments: str) -> None:
     assert done.err.lower().count("error:") == 1, done
     for fragment in fragments:
         assert fragment in done.err, (fragment, done)
+
+
+def refused_all(folder: Path, commands: list[list[Any]], *fragments: str) -> None:
+    """Assert that all are refused, and that nothing under a folder changes."""
+    before = listing(folder)
+    for arguments in commands:
+        refused(command(*arguments), 2, *fragments)
+    assert listing(folder) == before
+
+
+def replace_by(path: Path, kind: str) -> None:
+    """Put something that is no regular file in the place of one."""
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        target = {"loop": path.name, "passwords": "/etc/passwd", "zeros": "/dev/zero"}[kind]
+        path.symlink_to(target)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import resource
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from sortednet_cli.logs import logger
 from tests.commands import TINY, command
 from tests.pico import PICOS, Pico
 
@@ -28,6 +32,14 @@ def _one_thread() -> None:
 def _hangs_up() -> None:
     """Tests may be run under `nohup`, whose answer to SIGHUP commands would inherit and respect."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_imported() -> None:
+    """A command that ran in this process has taken the logger for itself."""
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
 
 
 @pytest.fixture(params=sorted(PICOS))
@@ -63,3 +75,13 @@ def home(work: Path, trained: Path) -> Path:
     """A working folder with the finished run `runs/digits-resnet`."""
     shutil.copytree(trained, work / "runs" / trained.name)
     return work
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """1.25 GiB more than now are enough for every refusal."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (5 << 28), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)

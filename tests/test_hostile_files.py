@@ -1,15 +1,10 @@
-"""Small files that claim much, links, pipes and names: one message, in bounded time and memory."""
+"""Small files of runs that claim much, links, pipes and names: one message, in bounded time."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import resource
 import struct
-import tarfile
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +16,14 @@ from sortednet_cli.bounded import MAX_JSON, MAX_NESTING, MAX_SPEC
 from sortednet_cli.errors import plain
 from sortednet_cli.families.base import MAX_BLOCKS
 from sortednet_cli.space import MAX_SUBMODELS
-from tests.commands import TINY, command, listing, refused
-from tests.data.made import tree_files, write_tar, write_tree
+from tests.commands import TINY, command, refused, refused_all, replace_by
+from tests.data.made import tree_files, write_tree
 from tests.sealing import reseal
 from tests.test_bad_input import RUN, edit, unfinished
 
+pytestmark = pytest.mark.usefixtures("little_memory")
+
 IMAGES = (*TINY, "--set=data.source=image-folder", "--set=train.batch_size=4", "--quiet")
-TEXTS = ("--preset=shakespeare-llama", "--set=train.updates=1", "--quiet")
-
-
-@pytest.fixture(autouse=True)
-def _memory() -> Iterator[None]:
-    """1.25 GiB more than now are enough for every refusal."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (5 << 28), before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-def _refused_all(folder: Path, commands: list[list[Any]], *fragments: str) -> None:
-    before = listing(folder)
-    for arguments in commands:
-        refused(command(*arguments), 2, *fragments)
-    assert listing(folder) == before
 
 
 # ---- safetensors
@@ -78,7 +57,7 @@ HEADERS = {
 def test_headers_that_claim_too_much(home: Path, file: str, name: str) -> None:
     (RUN / file).write_bytes(HEADERS[name])
     reseal(RUN)
-    _refused_all(home, [["eval", RUN], ["extract", RUN]], file)
+    refused_all(home, [["eval", RUN], ["extract", RUN]], file)
 
 
 def _sparse(path: Path, name: str, num_bytes: int) -> None:
@@ -106,7 +85,7 @@ def test_one_more_tensor(home: Path) -> None:
     file = RUN / "weights.safetensors"
     save_file({**load_file(file), "extra": torch.zeros(9)}, file)
     reseal(RUN)
-    _refused_all(home, [["eval", RUN], ["extract", RUN]], "extra does not fit the model")
+    refused_all(home, [["eval", RUN], ["extract", RUN]], "extra does not fit the model")
 
 
 # ---- JSON and TOML
@@ -133,7 +112,7 @@ DEEP = {
 def test_text_nested_without_end(home: Path, file: str) -> None:
     (RUN / file).write_bytes(DEEP[file])
     reseal(RUN)
-    _refused_all(home, [["info", RUN], ["eval", RUN], ["frontier", RUN]], file)
+    refused_all(home, [["info", RUN], ["eval", RUN], ["frontier", RUN]], file)
 
 
 @pytest.mark.parametrize("depth", [MAX_NESTING, 400])
@@ -148,7 +127,7 @@ def test_numbers_without_end(home: Path) -> None:
     text = (RUN / "spec.toml").read_text()
     (RUN / "spec.toml").write_text(text.replace("seed = 0", f"seed = {digits}"))
     reseal(RUN)
-    _refused_all(home, [["info", RUN], ["eval", RUN]], "spec.toml")
+    refused_all(home, [["info", RUN], ["eval", RUN]], "spec.toml")
 
 
 def test_a_search_space_without_end(home: Path) -> None:
@@ -159,26 +138,26 @@ def test_a_search_space_without_end(home: Path) -> None:
     refused(command("train", *TINY, *large), 2, "space: ", said)
     assert command("extract", "--out=cut", "--quiet").code == 0
     edit(Path("cut/sortednet.json"), "space", value={"width": widths, "depth": depths})
-    _refused_all(home, [["eval", "cut"], ["extract", "cut"]], said)
+    refused_all(home, [["eval", "cut"], ["extract", "cut"]], said)
     text = (RUN / "spec.toml").read_text()
     start = text.index("[space]")
     stop = text.index("[train]")
     spaces = f"[space]\nwidth = {widths}\ndepth = {depths}\n\n"
     (RUN / "spec.toml").write_text(text[:start] + spaces + text[stop:])
     reseal(RUN)
-    _refused_all(home, [["info", RUN], ["eval", RUN]], said)
+    refused_all(home, [["info", RUN], ["eval", RUN]], said)
 
 
 def test_networks_without_end(home: Path) -> None:
     for value in (["--set=model.config.blocks=[1000000000]"], ["--set=model.config.blocks=[5000]"]):
         refused(command("train", *TINY, *value), 2, f"more than {MAX_BLOCKS:,} blocks")
     edit(RUN / "run.json", "root", "config", "blocks", value=[10**9])
-    _refused_all(home, [["eval", RUN], ["extract", RUN]], f"more than {MAX_BLOCKS:,} blocks")
+    refused_all(home, [["eval", RUN], ["extract", RUN]], f"more than {MAX_BLOCKS:,} blocks")
     edit(RUN / "run.json", "root", "config", "blocks", value=[8])
     for channels in (10**4, 10**9, 2**63, 10**30):
         edit(RUN / "run.json", "root", "config", "channels", value=[channels])
         edit(RUN / "run.json", "root", "config", "stem_channels", value=channels)
-        _refused_all(home, [["eval", RUN], ["extract", RUN]])
+        refused_all(home, [["eval", RUN], ["extract", RUN]])
 
 
 HUGE_STOCK: list[dict[str, Any]] = [
@@ -227,102 +206,7 @@ def test_a_stock_checkpoint_that_claims_too_much(
     Path("stock").mkdir()
     Path("stock/config.json").write_text(json.dumps({**stock, **claim}))
     save_file({"x": torch.zeros(3)}, "stock/model.safetensors")
-    _refused_all(work, [["extract", "stock", "--depth=1"], ["extract", "stock", "--width=0.5"]])
-
-
-# ---- images and archives
-
-
-def _png_of(width: int, height: int) -> bytes:
-    """The header of a PNG, and no more than a few zeros."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    size = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    values = chunk(b"IDAT", zlib.compress(bytes(1 << 20)))
-    return b"\x89PNG\r\n\x1a\n" + size + values + chunk(b"IEND", b"")
-
-
-@pytest.mark.parametrize("size", [(9000, 9000), (10_000, 10_000), (60_000, 60_000), (1 << 30, 1)])
-def test_an_image_that_claims_too_many_pixels(work: Path, size: tuple[int, int]) -> None:
-    files = {**tree_files(), "train/a/000.png": _png_of(*size)}
-    write_tree(work / "tree", files)
-    write_tar(work / "tree.tar", files)
-    train = ["train", *IMAGES, "--set=data.image_size=8"]
-    for data in ("tree", "tree.tar"):
-        _refused_all(work, [[*train, f"--data={data}"]], "train/a/000.png", "64 million pixels")
-
-
-def test_a_small_archive_of_very_much(work: Path) -> None:
-    with tarfile.open("bomb.tar.xz", "w:xz", preset=1) as tar:
-        for number in range(20):
-            member = tarfile.TarInfo(f"train/a/{number}.bin")
-            member.size = 100 << 20
-            tar.addfile(member, io.BufferedReader(_Zeros()))
-    assert Path("bomb.tar.xz").stat().st_size < 1 << 20
-    _refused_all(work, [["train", *IMAGES, "--data=bomb.tar.xz"]], "more than 200 times its size")
-
-
-class _Zeros(io.RawIOBase):
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        buffer[:] = bytes(len(buffer))
-        return len(buffer)
-
-
-def test_sparse_members_and_devices(work: Path) -> None:
-    kinds = {"sparse": tarfile.GNUTYPE_SPARSE, "fifo": tarfile.FIFOTYPE, "device": tarfile.CHRTYPE}
-    for name, kind in kinds.items():
-        with tarfile.open(f"{name}.tar", "w") as tar:
-            member = tarfile.TarInfo("train/a/0.png")
-            member.type = kind
-            tar.addfile(member)
-        _refused_all(work, [["train", *IMAGES, f"--data={name}.tar"]], f"{name}.tar")
-
-
-# ---- texts
-
-
-def _write_parquet(path: str, columns: dict[str, Any]) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
-    parquet.write_table(pyarrow.table(columns), path, compression="zstd")
-
-
-def test_tables_without_end(work: Path) -> None:
-    many = ",".join(f"c{i}" for i in range(100_000))
-    Path("wide.csv").write_text(f"{many}\n{many}\n")
-    Path("wide.tsv").write_text(many.replace(",", "\t") + "\n")
-    rows = ({f"{i}-{j}": 1 for j in range(500)} for i in range(10))
-    Path("wide.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    _write_parquet("wide.parquet", {f"c{i}": [1] for i in range(1001)})
-    for suffix in ("csv", "tsv", "jsonl", "parquet"):
-        train = ["train", *TEXTS, f"--data=wide.{suffix}"]
-        _refused_all(work, [train], f"wide.{suffix}", "more than 1,000 columns")
-    Path("long.txt").write_bytes(b"a" * 2_000_000)
-    Path("long.csv").write_bytes(b"text\n" + b"a" * 2_000_000)
-    for name in ("long.txt", "long.csv"):
-        _refused_all(work, [["train", *TEXTS, f"--data={name}"]], f"{name}, line", "longer than")
-
-
-def test_a_small_parquet_file_of_very_much(work: Path) -> None:
-    import pyarrow
-
-    word = pyarrow.array(["x" * 500_000])
-    rows = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 20_000, "int32"), word)
-    _write_parquet("bomb.parquet", {"text": rows})
-    nothing = pyarrow.nulls(60_000_000, pyarrow.string())
-    _write_parquet("nulls.parquet", {"text": nothing})
-    for name in ("bomb.parquet", "nulls.parquet"):
-        assert Path(name).stat().st_size < 1 << 20
-        train = ["train", *TEXTS, f"--data={name}"]
-        _refused_all(work, [train], f"{name} unpacks to more than 200 times its size")
+    refused_all(work, [["extract", "stock", "--depth=1"], ["extract", "stock", "--width=0.5"]])
 
 
 # ---- links, pipes and devices
@@ -331,7 +215,7 @@ def test_a_small_parquet_file_of_very_much(work: Path) -> None:
 @pytest.mark.parametrize("file", ["weights.safetensors", "statistics.safetensors"])
 @pytest.mark.parametrize("kind", ["pipe", "loop", "passwords", "zeros", "folder"])
 def test_tensors_that_are_no_file(home: Path, file: str, kind: str) -> None:
-    _replace(RUN / file, kind)
+    replace_by(RUN / file, kind)
     for name in ("eval", "extract"):
         refused(command(name, RUN), 2, file)
 
@@ -339,43 +223,9 @@ def test_tensors_that_are_no_file(home: Path, file: str, kind: str) -> None:
 @pytest.mark.parametrize("file", ["run.json", "frontier.json", "spec.toml"])
 @pytest.mark.parametrize("kind", ["pipe", "loop", "passwords", "zeros", "folder"])
 def test_texts_of_a_run_that_are_no_file(home: Path, file: str, kind: str) -> None:
-    _replace(RUN / file, kind)
+    replace_by(RUN / file, kind)
     for name in ("info", "eval", "frontier"):
         refused(command(name, RUN), 2, str(RUN))
-
-
-def _replace(path: Path, kind: str) -> None:
-    path.unlink()
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    else:
-        target = {"loop": path.name, "passwords": "/etc/passwd", "zeros": "/dev/zero"}[kind]
-        path.symlink_to(target)
-
-
-@pytest.mark.parametrize("kind", ["pipe", "loop", "passwords", "zeros"])
-def test_data_that_is_no_file(work: Path, kind: str) -> None:
-    write_tree(work / "tree", tree_files())
-    _replace(work / "tree/train/a/000.png", kind)
-    refused(command("train", *IMAGES, "--data=tree"), 2, "train/a/000.png")
-    (work / "texts").mkdir()
-    for name in ("train.tsv", "train.jsonl", "train.parquet"):
-        (work / "texts" / name).touch()
-        _replace(work / "texts" / name, kind)
-        refused(command("train", *TEXTS, "--data=texts"), 2)
-        refused(command("train", *TEXTS, f"--data=texts/{name}"), 2)
-        (work / "texts" / name).unlink()
-
-
-def test_folders_that_links_multiply(work: Path) -> None:
-    write_tree(work / "tree", tree_files())
-    deep = work / "tree/train/a"
-    for _ in range(80):
-        deep = deep / "d"
-    deep.mkdir(parents=True)
-    refused(command("train", *IMAGES, "--data=tree"), 2, "64 levels deep")
 
 
 # ---- what reaches the terminal
