@@ -39,7 +39,7 @@ from sortednet_cli.engine.passes import routes_of
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.nesting import make_rule
 from sortednet_cli.space import SearchSpace
-from sortednet_cli.spec import load_preset
+from sortednet_cli.spec import RunSpec, load_preset
 
 PLAIN = (
     "train.accumulate=1",
@@ -176,15 +176,34 @@ def summary(name: str, lr: float, runs: list[Result]) -> dict[str, Any]:
 
 
 def joined(*results: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The rules by name, of runs that differ in their seeds alone, with the scores of all seeds."""
+    """By rule its learning rate, updates, and the scores and seconds of all files.
+
+    They must differ in their seeds alone.
+    """
     found: dict[str, dict[str, Any]] = {}
     for result in results:
         for rule in result["rules"]:
-            own = found.setdefault(rule["rule"], {**rule, **{key: [] for key in SCORES}})
-            if any(own[key] != rule[key] for key in ("settings", "lr", "updates")):
+            training = [trained(result, rule), result["data"]]
+            own = found.setdefault(
+                rule["rule"],
+                {
+                    **{key: rule[key] for key in ("rule", "lr", "updates")},
+                    **{key: [] for key in (*SCORES, "train_seconds")},
+                    "training": training,
+                },
+            )
+            if own["training"] != training:
                 raise SystemExit(f"{rule['rule']} was not trained alike in all files")
-            own.update({key: own[key] + rule[key] for key in SCORES})
+            own["train_seconds"].append(rule["train_seconds"])
+            for key in SCORES:
+                own[key] += rule[key]
     return found
+
+
+def trained(result: dict[str, Any], rule: dict[str, Any]) -> RunSpec:
+    """What a rule's runs were, whatever their seed."""
+    more = (f"train.lr={rule['lr']}", f"train.updates={rule['updates']}")
+    return load_preset(result["preset"], [*result["settings"], *rule["settings"], *more])
 
 
 def table(*results: dict[str, Any]) -> str:
@@ -199,7 +218,7 @@ def table(*results: dict[str, Any]) -> str:
             cells[1:] = ["", ""]
         lines.append(
             f"| {rule['rule']} | {rule['lr']:g} | {rule['updates']} | {' | '.join(cells)}"
-            f" | {rule['train_seconds']:.0f} |"
+            f" | {statistics.median(rule['train_seconds']):.0f} |"
         )
     return "\n".join(lines)
 

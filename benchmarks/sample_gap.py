@@ -39,7 +39,12 @@ from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import load_preset
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
-BY_DEFAULT = [name for name in RULES if name.startswith("sorted")]
+BY_DEFAULT = [
+    "sorted",
+    "sorted, nested init",
+    "sorted, nested init, largest first",
+    "sorted, nested init, largest first, distilled",
+]
 
 Curve = list[tuple[float, float]]
 """Samples and the accuracy that training alone on so many gives, ascending."""

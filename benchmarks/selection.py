@@ -100,13 +100,14 @@ def table(result: dict[str, Any]) -> str:
             )
     lines.append("")
     for run in result["runs"]:
-        regrets = [
-            100 * (b["best_accuracy"] - b["picked_accuracy"]) for b in run["budgets"] if b["picked"]
-        ]
+        met = [budget for budget in run["budgets"] if budget["picked"]]
+        regrets = [100 * (b["best_accuracy"] - b["picked_accuracy"]) for b in met]
+        picks = len({budget["picked"] for budget in met})
         lines.append(
-            f"`{run['name']}`: mean regret {statistics.fmean(regrets):.2f} points, worst"
-            f" {max(regrets):.2f}; a choice takes {1e6 * run['choice_seconds']:.0f} µs, measuring"
-            f" the latency of all {run['submodels']} {run['latency_seconds']:.0f} s."
+            f"`{run['name']}`: {len(met)} budgets, {picks} different picks, mean regret"
+            f" {statistics.fmean(regrets):.2f} points, worst {max(regrets):.2f}; a choice takes"
+            f" {1e6 * run['choice_seconds']:.0f} µs, measuring the latency of all"
+            f" {run['submodels']} {run['latency_seconds']:.0f} s."
         )
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""What one checkpoint stores in place of all sub-models, and what switching between them takes.
+"""What one run stores in place of all sub-models, and what switching between them takes.
 
     python benchmarks/switching.py runs/digits-resnet runs/cifar10-resnet
 
@@ -90,7 +90,7 @@ def latency(path: Path) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """Sizes, switching times and latencies of each run."""
     lines = [
-        "| run | one checkpoint | its weights | all artifacts | of the checkpoint"
+        "| run | one run | its weights | all artifacts | of the run"
         " | switch, first time | switch again | load an artifact"
         " | latency of artifacts, of direct modules |",
         "|" + " --- |" * 9,

@@ -59,9 +59,10 @@ class Trainer:
     jobs: int = 1
 
     def folder(self, training: Training) -> Path:
-        """Its folder: trainings of one name with other specs are other trainings."""
+        """Its folder: trainings of one name with other specs or data are other trainings."""
         spec = load_preset(training.preset, list(training.settings))
-        asked = spec.model_dump_json().encode()
+        data = "" if self.data is None else self.data.name
+        asked = f"{spec.model_dump_json()}{data}".encode()
         return self.work / f"{training.name}-{hashlib.sha256(asked).hexdigest()[:8]}"
 
     def results(self, trainings: Iterable[Training]) -> list[Result]:
