@@ -90,7 +90,7 @@ def latency(path: Path) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """Sizes, switching times and latencies of each run."""
     lines = [
-        "| run | one run | its weights | all artifacts | of the run"
+        "| run | its size | its weights | all artifacts | of the run"
         " | switch, first time | switch again | load an artifact"
         " | latency of artifacts, of direct modules |",
         "|" + " --- |" * 9,
