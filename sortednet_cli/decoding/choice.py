@@ -115,7 +115,8 @@ class Sampling(Greedy):
     Args:
         temperature: divides the logits; positive.
         top_p: share of the likeliest tokens that are drawn from, in (0, 1].
-        seed: of the drawing.
+        seed: of the drawing; another text wants another one.
+        dtype: of the model, as for `Greedy`.
 
     Raises:
         RequestError: a value is out of range.
