@@ -186,17 +186,18 @@ def _best_twin(tried: list[tuple[float, Result]]) -> tuple[float, Result]:
 
 def table(result: dict[str, Any]) -> str:
     """Test figures of every sub-model, nested and alone, as Markdown, and what they come to."""
+    return f"{grid(result)}\n\n{summary(result)}"
+
+
+def summary(result: dict[str, Any]) -> str:
+    """What the ratios of all come to, and the time of both sides."""
     seconds = sum(row["alone_train_seconds"] for row in result["submodels"])
     ratios = ratios_of(result)
     worst = min(ratios) if _is_accuracy(result) else max(ratios)
-    return "\n".join(
-        [
-            grid(result),
-            "",
-            f"Ratio nested/alone: mean {statistics.fmean(ratios):.3f}, worst {worst:.3f}, largest"
-            f" {ratios[0]:.3f}. Training took {result['chosen']['train_seconds']:.0f} s nested and"
-            f" {seconds:.0f} s for the {len(ratios)} chosen twins together.",
-        ]
+    return (
+        f"Ratio nested/alone: mean {statistics.fmean(ratios):.3f}, worst {worst:.3f}, largest"
+        f" {ratios[0]:.3f}. Training took {result['chosen']['train_seconds']:.0f} s nested and"
+        f" {seconds:.0f} s for the {len(ratios)} chosen twins together."
     )
 
 
