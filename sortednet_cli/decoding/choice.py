@@ -23,7 +23,7 @@ _KEPT_PLACES = 32
 
 @dataclass(frozen=True)
 class Draft:
-    """A drafted token, and the share that its exit gives it."""
+    """A drafted token, and its share of the softmax over its exit's scores."""
 
     token: int
     confidence: float
@@ -76,16 +76,12 @@ class Greedy:
         """Scores [rows, V] of logits [rows, V], the first row's token for `place`."""
         return logits
 
-    def confidence(self, logits: Tensor, token: int) -> float:
-        """The probability of a token by logits [V]."""
-        return float(logits.softmax(-1)[token])
-
     def pick(self, logits: Tensor, place: int) -> int:
         return int(self.scores(logits[None], place).argmax())
 
     def draft(self, logits: Tensor, place: int) -> Draft:
-        token = self.pick(logits, place)
-        return Draft(token, self.confidence(logits, token))
+        share, token = self.scores(logits[None], place)[0].softmax(-1).max(-1)
+        return Draft(int(token), float(share))
 
     def verify(self, drafts: Sequence[Draft], logits: Tensor, place: int) -> Verdict:
         values, indices = self.scores(logits, place).topk(2)
@@ -144,9 +140,6 @@ class Sampling(Greedy):
         return scaled + torch.stack(
             [self._noise_of(place + row, scaled.shape[-1]) for row in range(len(scaled))]
         )
-
-    def confidence(self, logits: Tensor, token: int) -> float:
-        return float(self.probabilities(logits)[token])
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """What tokens are drawn from, [..., V] on the CPU."""
