@@ -77,6 +77,21 @@ def test_json_and_statistics(run: Path) -> None:
     assert document["statistics"]["drafted"] >= document["statistics"]["accepted"]
 
 
+def test_transformers_continues_a_prompt_as_it_was_trained(run: Path) -> None:
+    """The artifact's own tokenizer puts before a prompt what a training text begins with."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = command("extract", "--quiet").out.strip()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokens = tokenizer("The with", return_tensors="pt", return_token_type_ids=False)
+    found = model.generate(**tokens, max_new_tokens=12, do_sample=False)[0]
+    text = tokenizer.decode(found[tokens["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert (
+        command("generate", folder, "--prompt=The with", "--max-new-tokens=12").out == f"{text}\n"
+    )
+
+
 def test_drawing_repeats_by_its_seed(run: Path) -> None:
     def drawn(seed: int, mode: str = "greedy", *more: str) -> str:
         start = ("generate", "--prompt=a", f"--seed={seed}", "--temperature=2", f"--mode={mode}")

@@ -27,7 +27,8 @@ def train_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """Train a byte-level BPE: the same texts give the same tokenizer, every text comes back.
 
-    Tasks that read both ways get `<|cls|> text <|sep|>`; the others no tokens around a text.
+    Tasks that read both ways get `<|cls|> text <|sep|>`, the others `<|begin|> text`, as they are
+    trained: stock code then reads a prompt likewise.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -45,7 +46,9 @@ def train_tokenizer(
     )
     tokenizer.train_from_iterator(texts, trainer=trainer)
     if bidirectional:
-        _surround(tokenizer)
+        _surround(tokenizer, _MASKED_ROLES["cls_token"], _MASKED_ROLES["sep_token"])
+    else:
+        _surround(tokenizer, _CAUSAL_ROLES["bos_token"])
     made: PreTrainedTokenizerBase = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         model_max_length=max_length,
@@ -129,12 +132,12 @@ def surrounding(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int
     return encoding.ids[: inner[0]], encoding.ids[inner[-1] + 1 :]
 
 
-def _surround(tokenizer: Tokenizer) -> None:
+def _surround(tokenizer: Tokenizer, before: str, after: str = "") -> None:
     from tokenizers import processors
 
-    cls, sep = _MASKED_ROLES["cls_token"], _MASKED_ROLES["sep_token"]
+    end = f" {after}" if after else ""
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{cls} $A {sep}",
-        pair=f"{cls} $A {sep} $B {sep}",
-        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
+        single=f"{before} $A{end}",
+        pair=f"{before} $A{end} $B{end}",
+        special_tokens=[(t, tokenizer.token_to_id(t)) for t in (before, after) if t],
     )
