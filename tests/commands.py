@@ -74,6 +74,17 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
     )
 
 
+def waiting(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
+    """A Python process that runs code, which may read and print lines."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+
+
 def listing(folder: Path) -> dict[str, str]:
     """Everything under a folder, hidden files too, with a digest of each file."""
     return {

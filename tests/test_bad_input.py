@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.commands import TINY, command, environment, listing, refused
+from tests.commands import TINY, command, listing, refused, waiting
 from tests.data.made import tree_files, write_tree
 from tests.sealing import reseal
 
@@ -325,13 +323,7 @@ def test_two_commands_write_one_run(home: Path) -> None:
         "import sys; from pathlib import Path; from sortednet_cli.storage.run import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"
     )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", script, str(RUN)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
+    holder = waiting(script, RUN)
     with holder:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
         before = listing(home)

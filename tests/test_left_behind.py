@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from sortednet_cli.spec import load_preset
 from sortednet_cli.storage.checkpoint import load_checkpoint
 from sortednet_cli.storage.files import new_folder, write_text
 from sortednet_cli.storage.run import RunFolder
-from tests.commands import command, environment, listing
+from tests.commands import command, listing, waiting
 from tests.disks import strays
 from tests.fixtures.make import SETTINGS
 
@@ -102,13 +100,7 @@ def test_what_the_dead_left_is_removed_and_nothing_else(work: Path) -> None:
     for name in others:
         (work / name).write_text("a stranger's")
     (work / ".link.1-0a1b2c3d.sortednet-tmp").symlink_to(work / others[0])
-    living = subprocess.Popen(
-        [sys.executable, "-c", LEAVE],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
+    living = waiting(LEAVE)
     with living:
         assert living.stdout is not None and living.stdout.readline() == "begun\n"
         assert len(strays(work)) == 3

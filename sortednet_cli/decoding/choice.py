@@ -152,7 +152,7 @@ class Sampling(Greedy):
             ordered, order = scaled.softmax(-1).sort(-1, descending=True)
             # A token stays while those before it hold less than top_p: one always does.
             outside = ordered.cumsum(-1) - ordered >= self._top_p
-            scaled = scaled.masked_fill(outside.gather(-1, order.argsort(-1)), -torch.inf)
+            scaled = scaled.masked_fill(outside.scatter(-1, order, outside), -torch.inf)
         return scaled
 
     def _noise_of(self, place: int, count: int) -> Tensor:
