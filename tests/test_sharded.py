@@ -175,6 +175,20 @@ def test_a_checkpoint_of_two_goes_on_under_one_plain_and_three_sharded(
     _same_files(run / state, alone.path / state)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_stop_that_one_process_hears_alone_stops_all(rank: int, tmp_path: Path) -> None:
+    """The others are in a pass by then, and must not wait there for the one that has left."""
+    run = tmp_path / "run"
+    spec = _settings(tmp_path, updates=100000, checkpoint_minutes=1e-4)
+    job = _job(2, "train", "--config", spec, "--out", run)
+    _wait_for_checkpoint(run, updates=2)
+    os.kill(_processes(job.pid)[rank], signal.SIGINT)
+    done = _done(job)
+    assert done.code != 0
+    assert _messages(done) == 1, done
+    assert f"stopped after update {_counters(run)['update']}; go on with" in done.err
+
+
 def test_a_lost_process_leaves_the_last_checkpoint_and_says_so(tmp_path: Path) -> None:
     """What the others hold is a part of the weights: they cannot save it."""
     run = tmp_path / "run"
