@@ -74,6 +74,20 @@ def test_a_teacher_s_passes_are_part_of_a_rule_s_cost() -> None:
     assert taught - plain == pytest.approx(alone / 3 / 2 * 48 / 49, rel=0.01)
 
 
+def test_a_split_keeps_the_ends_of_the_preset_s_space() -> None:
+    space_of = _script("splits")["space_of"]
+    for split in ("20x8", "32x5", "40x4"):
+        spec = load_preset("digits-resnet", space_of("digits-resnet", split))
+        widths, depths = spec.space["width"], spec.space["depth"]
+        assert (len(set(widths)), len(set(depths))) == tuple(map(int, split.split("x")))
+        assert (max(widths), min(depths), max(depths)) == (1, 1, 8)
+        assert all(width * 64 == int(width * 64) for width in widths)
+    own = load_preset("digits-resnet", [])
+    assert load_preset("digits-resnet", space_of("digits-resnet", "20x8")).space == own.space
+    with pytest.raises(SystemExit, match="9 different"):
+        space_of("digits-resnet", "20x9")
+
+
 def test_the_largest_stays_alone_where_the_choice_of_rate_thins_the_space() -> None:
     script = _script("nested_160")
     chosen: list[Any] = []
