@@ -2,10 +2,10 @@
 
     python benchmarks/splits.py digits-resnet --split 20x8 --split 40x4 --split 32x5
 
-`--split 20x8` trains the preset with twenty widths and eight depths: both evenly spread, and as
-many as the preset's own ends leave room for (a width is a whole number of channels of the widest
-stage). All else is the preset's. Splits hold other sub-models, so they are compared twice: over all
-that each holds, and over those that every one of them holds.
+`--split 20x8` trains the preset with twenty widths and eight depths, both spread evenly from the
+preset's least to its greatest; a width is a whole number of channels of the widest stage, and where
+there are too few of those, it begins below the least. All else is the preset's. Splits hold other
+sub-models, so they are compared twice: over all that each holds, and over those that all hold.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def space_of(preset: str, split: str) -> list[str]:
 
 
 def spread(values: Any, count: int, unit: int) -> list[int]:
-    """So many whole numbers, evenly from the least of some values to the greatest, in units."""
+    """So many whole numbers, evenly from the least of some values to the greatest, times `unit`."""
     least, greatest = (round(end * unit) for end in (min(values), max(values)))
     if count > greatest - least + 1:
         least = greatest - count + 1
