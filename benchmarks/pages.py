@@ -39,7 +39,10 @@ def main() -> None:
     differ = []
     for page in PAGES:
         old = page.read_text(encoding="utf-8")
-        new = filled(old)
+        try:
+            new = filled(old)
+        except ValueError as error:
+            sys.exit(f"error: {page.relative_to(ROOT)}: {error}")
         if new != old:
             differ.append(page)
             if not options.check:
@@ -50,8 +53,17 @@ def main() -> None:
 
 
 def filled(page: str) -> str:
-    """A page's text with every table as its script makes it."""
-    return PLACE.sub(lambda m: f"{m[1]}{_table(m[2], m[3] or 'table', m[4].split())}\n{m[5]}", page)
+    """A page's text with every table as its script makes it.
+
+    Raises:
+        ValueError: a mark is not whole, and its table would be left as it is.
+    """
+    new, whole = PLACE.subn(
+        lambda m: f"{m[1]}{_table(m[2], m[3] or 'table', m[4].split())}\n{m[5]}", page
+    )
+    if (marks := page.count("<!-- table:")) != whole:
+        raise ValueError(f"{marks} tables begin, {whole} are whole")
+    return new
 
 
 def _table(script: str, function: str, names: list[str]) -> str:

@@ -11,6 +11,7 @@ sub-models, so they are compared twice: over all that each holds, and over those
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rules import mean_and_spread
 from trainings import Result, Training, add_options, score, trainer_of
 
 from sortednet_cli import presets
+from sortednet_cli.errors import RequestError
 from sortednet_cli.spec import load_preset
 
 
@@ -59,14 +61,22 @@ def main() -> None:
 
 
 def space_of(preset: str, split: str) -> list[str]:
-    """The settings of a search space of so many widths and depths, the preset's ends kept."""
+    """The settings of a search space of so many widths and depths, the preset's ends kept.
+
+    Raises:
+        RequestError: the preset has no widths of whole channels, or too few for the split.
+    """
     spec = load_preset(preset, [])
+    if not {"width", "depth"} <= spec.space.keys() or "channels" not in spec.model.config:
+        raise RequestError(f"{preset} has no widths in channels by depths to split")
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", split)
+    if found is None:
+        raise RequestError(f"--split {split}: expected WIDTHSxDEPTHS, as in 20x8")
     widest = max(spec.model.config["channels"])
-    widths, depths = (int(count) for count in split.split("x"))
-    channels = spread(spec.space["width"], widths, widest)
+    channels = spread(spec.space["width"], int(found[1]), widest)
     return [
         f"space.width={[count / widest for count in channels]}",
-        f"space.depth={spread(spec.space['depth'], depths, 1)}",
+        f"space.depth={spread(spec.space['depth'], int(found[2]), 1)}",
     ]
 
 
@@ -76,7 +86,7 @@ def spread(values: Any, count: int, unit: int) -> list[int]:
     if count > greatest - least + 1:
         least = greatest - count + 1
     if least < 1:
-        raise SystemExit(f"there are no {count} different values up to {greatest}")
+        raise RequestError(f"--split: there are no {count} different values up to {greatest}")
     step = (greatest - least) / max(1, count - 1)
     return [round(greatest - step * place) for place in reversed(range(count))]
 

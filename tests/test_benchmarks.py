@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sortednet_cli.errors import RequestError
 from sortednet_cli.spec import load_preset
 from tests.commands import TINY
 from tests.sealing import unfinished
@@ -84,8 +85,15 @@ def test_a_split_keeps_the_ends_of_the_preset_s_space() -> None:
         assert all(width * 64 == int(width * 64) for width in widths)
     own = load_preset("digits-resnet", [])
     assert load_preset("digits-resnet", space_of("digits-resnet", "20x8")).space == own.space
-    with pytest.raises(SystemExit, match="9 different"):
-        space_of("digits-resnet", "20x9")
+    for preset, split, why in (
+        ("digits-resnet", "20x9", "9 different"),
+        ("digits-resnet", "20by8", "expected WIDTHSxDEPTHS"),
+        ("digits-resnet", "0x8", "expected WIDTHSxDEPTHS"),
+        ("cifar10-cpreresnet20", "2x2", "no widths in channels by depths"),
+        ("cifar10-mobilenetv2", "2x2", "no widths in channels by depths"),
+    ):
+        with pytest.raises(RequestError, match=why):
+            space_of(preset, split)
 
 
 def test_the_largest_stays_alone_where_the_choice_of_rate_thins_the_space() -> None:

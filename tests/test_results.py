@@ -27,6 +27,16 @@ def test_every_table_is_what_its_script_makes_of_its_results() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_mark_that_is_not_whole_is_told() -> None:
+    """Its table would never be made again, and nobody would see it."""
+    filled = runpy.run_path(str(ROOT / "benchmarks" / "pages.py"))["filled"]
+    begin, end = "<!-- table: rules.py rules_cifar10_resnet.json -->\n", "<!-- end -->\n"
+    assert "| sorted |" in filled(begin + end)
+    for page in (begin, f"{begin}<!-- end\n-->\n", begin + begin + end):
+        with pytest.raises(ValueError, match="tables begin"):
+            filled(page)
+
+
 def test_every_result_is_shown() -> None:
     """No file of results lies about that no page reads."""
     pages = "".join(

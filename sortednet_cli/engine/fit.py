@@ -189,7 +189,7 @@ class Fit:
             WorkError: training diverged, or the run's folder cannot be written.
         """
         with deterministic(self.spec.train.deterministic):
-            yield from self._events(lambda: stopped() or self.processes.abandoned)
+            yield from self._events(lambda: self._stops(stopped()))
 
     def _events(self, stopped: Callable[[], bool]) -> Iterator[Event]:
         quiet_first_backward()
@@ -226,6 +226,14 @@ class Fit:
         if saved is None:
             return trainer, Position(), 0.0
         return trainer, Position(saved.update, saved.batches), saved.seconds
+
+    def _stops(self, asked: bool) -> bool:
+        """Whether the training is to end, asked by this process or because nobody waits for it."""
+        stop = asked or self.processes.abandoned
+        if self._sharded:
+            # All are in the same pass: one that left it would leave the others waiting there.
+            (stop,) = self.processes.any(stop)
+        return stop
 
     @property
     def _sharded(self) -> bool:
@@ -333,10 +341,7 @@ class Fit:
         cut = False
 
         def between() -> None:
-            stop = stopped()
-            if self._sharded:  # all are in the same pass, and leave it together
-                (stop,) = self.processes.any(stop)
-            if stop:
+            if stopped():
                 raise _Cut
 
         try:
