@@ -81,7 +81,8 @@ def run(arguments: Sequence[str]) -> int:
         if _tells():
             shown = io.StringIO()
             error.show(shown)
-            sys.stderr.write(plain(shown.getvalue()))
+            # Newer typer names a kind of error that says nothing to a user.
+            sys.stderr.write(plain(shown.getvalue()).replace(" Value error,", ""))
         return 2
     except SortednetError as error:
         if _tells() if error.told_here is None else error.told_here:
