@@ -36,7 +36,7 @@ from trainings import (
 )
 
 from sortednet_cli import presets
-from sortednet_cli.engine.costs import draws_of
+from sortednet_cli.engine.costs import draws_of, phases_of
 from sortednet_cli.nesting import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import load_preset
@@ -128,13 +128,12 @@ def shares_of(preset: str, settings: list[str]) -> dict[str, float]:
     """By sub-model: which share of the micro-batches trains it."""
     spec = load_preset(preset, settings)
     space = SearchSpace.of(spec.space)
-    draws = draws_of(make_rule(spec.train, space), space)
-    drawn = [submodel.name for draw in draws for submodel in draw]
-    alone = spec.train.largest_first
-    return {
-        s.name: (1 - alone) * drawn.count(s.name) / len(draws) + alone * (s == space.largest)
-        for s in space.submodels
-    }
+    shares = dict.fromkeys((s.name for s in space.submodels), 0.0)
+    for share, rule in phases_of(make_rule(spec.train, space)):
+        draws = draws_of(rule)
+        for submodel in itertools.chain(*draws):
+            shares[submodel.name] += share / len(draws)
+    return shares
 
 
 def compare(

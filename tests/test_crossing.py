@@ -1,4 +1,4 @@
-"""Nested first weights: the first channels of a wide network are the narrow one."""
+"""Nested first weights: wide networks begin as the narrow one, and deep ones as the shallow one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sortednet_cli.nesting import NestedNetwork, zero_crossing_weights
-from sortednet_cli.nesting.crossing import crossing_weights
+from sortednet_cli.nesting import (
+    NestedNetwork,
+    begin_as_identity,
+    crossing_weights,
+    init_network,
+    zero_crossing_weights,
+)
+from sortednet_cli.nesting.identity import branch_ends
+from sortednet_cli.space import SearchSpace
+from sortednet_cli.spec import ModelSpec
 from tests.commands import TINY, command
 from tests.pico import PICOS
 
@@ -24,6 +32,15 @@ LAST_STATES = {
 }
 """Families whose channels are all cut by width, and the last layer whose outputs are: in
 MobileNetV2 the one below the 1280 channels that every width has."""
+
+LAST_BLOCKS = {
+    "preact_basic": "norm",
+    "preact_bottleneck": "norm",
+    "preact_group": "norm",
+    "mobilenet_v2": "features.-2",
+    "resnet50": "layer4",
+}
+"""Families of which every depth keeps all stages, and the last layer below the head."""
 
 
 def _states(network: NestedNetwork, layer: str, images: Tensor, **axes: Any) -> Tensor:
@@ -60,6 +77,33 @@ def test_all_widths_begin_with_the_same_features(name: str) -> None:
                 assert near == agree
 
 
+@pytest.mark.parametrize("name", LAST_BLOCKS)
+def test_all_depths_begin_with_the_same_features(name: str) -> None:
+    """In training mode, at every width; with stock first weights they differ."""
+    pico = PICOS[name]
+    identity, stock = pico.network(), pico.network()
+    begin_as_identity(identity)
+    axes = dict(pico.search_space.axes)
+    images = pico.images(8)
+    for network, agree in ((identity, True), (stock, False)):
+        for width in axes["width"]:
+            shallow, *others = (
+                _states(network, LAST_BLOCKS[name], images, width=width, depth=depth)
+                for depth in axes["depth"]
+            )
+            assert [torch.equal(deep, shallow) for deep in others] == [agree] * len(others)
+
+
+def test_blocks_that_cannot_be_identity_and_those_of_every_sub_model_keep_their_weights() -> None:
+    """Here a prefix leaves out the first block of the second stage, which changes the shape."""
+    pico = PICOS["preact_prefix_instance"]
+    network = pico.network()
+    assert set(branch_ends(network)) == {"stages.0.1", "stages.1.1"}
+    whole = SearchSpace.of({**pico.space, "depth": [4]})
+    alone = NestedNetwork(network.family, whole, init_network(network.family, 0))
+    assert branch_ends(alone) == {}
+
+
 @pytest.mark.parametrize("name", PICOS)
 def test_every_output_keeps_an_input(name: str) -> None:
     network = PICOS[name].network()
@@ -71,7 +115,7 @@ def test_every_output_keeps_an_input(name: str) -> None:
 def test_a_training_begins_with_them_only_if_asked(tmp_path: Path) -> None:
     settings = [*TINY, "--set=train.lr=1e-9", "--set=space.width=[0.5, 1.0]"]
     shares = {}
-    for init in ("stock", "nested"):
+    for init in ("stock", "nested", "nested-identity"):
         run = tmp_path / init
         done = command("train", *settings, f"--set=model.init={init}", "--out", str(run))
         assert done.code == 0, done.err
@@ -83,6 +127,7 @@ def test_a_training_begins_with_them_only_if_asked(tmp_path: Path) -> None:
         }
     assert max(shares["stock"].values()) < 0.01
     assert shares["nested"]["stem.weight"] < 0.01
+    assert shares["nested-identity"]["stages.0.1.conv2.weight"] == 1
     inner = [share for name, share in shares["nested"].items() if name != "stem.weight"]
     assert min(inner) == pytest.approx(0.25, abs=0.01)  # half of the outputs, half of the inputs
 
@@ -96,3 +141,9 @@ def test_not_for_norms_over_all_channels(tmp_path: Path) -> None:
     )
     assert done.code == 2
     assert "init 'nested' is for image networks" in done.err
+
+
+def test_not_for_blocks_that_nobody_describes() -> None:
+    model = {**PICOS["custom"].model, "init": "nested-identity"}
+    with pytest.raises(ValueError, match="which blocks of a custom model add to their input"):
+        ModelSpec.model_validate(model)

@@ -111,6 +111,15 @@ def test_compute_by_hand(rule: str, forward: float, teacher: float) -> None:
     half = train.model_copy(update={"largest_first": 0.5, "distill": False})
     mixed = costs.compute_of(half, make_rule(half, space), space, routes)
     assert mixed.forward == pytest.approx((found.forward + 12 * 41) / 2, abs=1)
+    # Of the training's half depth 1 for a sixth, then 1 and 3, then all of them.
+    opening = half.model_copy(update={"largest_first": 0.0, "smallest_first": 0.5})
+    first, second, _ = (
+        make_rule(half.model_copy(update={"largest_first": 0.0}), s) for _, s in space.openings()
+    )
+    parts = [costs.compute_of(half, r, space, routes).forward for r in (first, second)]
+    opened = costs.compute_of(opening, make_rule(opening, space), space, routes).forward
+    assert parts[0] == 12 * 11
+    assert opened == pytest.approx((parts[0] + parts[1] + 4 * found.forward) / 6, abs=1)
     scored = costs.evaluation_of(space, routes, True, True)
     assert (scored.passes, scored.shared, scored.alone) == (1, 43, 83)
     assert (scored.largest, scored.recalibration) == (41, 40)

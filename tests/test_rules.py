@@ -126,8 +126,45 @@ def test_the_largest_alone_comes_first() -> None:
         assert rule.draw(Random(i)) == after.draw(Random(i))
 
 
-def test_a_beginning_with_the_largest_leads_to_another_rule() -> None:
-    with pytest.raises(ValueError, match="another rule than 'single'"):
-        _spec(rule="single", largest_first=0.5)
-    with pytest.raises(ValueError, match="largest_first"):
-        _spec(rule="sorted", largest_first=1.0)
+def test_the_space_opens_from_its_smallest() -> None:
+    """Three widths and depths over the first half: a third of it for each."""
+    rule = make_rule(_spec(rule="sorted", draws=3, smallest_first=0.5), SPACE)
+    after = make_rule(_spec(rule="sorted", draws=3), SPACE)
+    for third in range(3):
+        seen = set()
+        for i in range(60):
+            shares = rule.draw(Random(i), progress=(third + i / 60) / 6)
+            assert len(shares) == min(3, (third + 1) ** 2)
+            assert sum(weight for _, weight in shares) == pytest.approx(1)
+            seen |= {submodel for submodel, _ in shares}
+        assert seen == set(SPACE.nested_in(SPACE.submodels[4 * third]).submodels)
+    for i in range(20):
+        assert rule.draw(Random(i), progress=0.5) == after.draw(Random(i))
+        assert rule.draw(Random(i)) == after.draw(Random(i))
+
+
+def test_all_depths_that_are_open_have_the_first_weights() -> None:
+    spec = _spec(rule="sum", depth_weights=[1, 3, 2], smallest_first=0.9)
+    shares = make_rule(spec, SPACE).draw(Random(0), progress=0.4)
+    assert [(s.axes["depth"], weight) for s, weight in shares] == [(3, 0.75), (2, 0.25)]
+
+
+@pytest.mark.parametrize("rule", ["sorted", "sandwich", "sum", "sandwich-sum"])
+def test_every_rule_begins_with_the_smallest(rule: str) -> None:
+    beginning = make_rule(_spec(rule=rule, smallest_first=0.5), SPACE)
+    assert beginning.draw(Random(0), progress=0.0) == [(SPACE.smallest, 1.0)]
+
+
+@pytest.mark.parametrize("beginning", ["largest_first", "smallest_first"])
+def test_a_beginning_leads_to_another_rule(beginning: str) -> None:
+    with pytest.raises(ValueError, match=f"{beginning} leads to another rule than 'single'"):
+        _spec(rule="single", **{beginning: 0.5})
+    with pytest.raises(ValueError, match=beginning):
+        _spec(rule="sorted", **{beginning: 1.0})
+
+
+def test_one_beginning_at_most_and_a_teacher_that_is_trained() -> None:
+    with pytest.raises(ValueError, match="one of"):
+        _spec(rule="sorted", largest_first=0.5, smallest_first=0.5)
+    with pytest.raises(ValueError, match="leaves to the end"):
+        _spec(rule="sandwich", distill=True, smallest_first=0.5)

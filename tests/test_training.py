@@ -17,7 +17,14 @@ from sortednet_cli.engine.source import load_run
 from sortednet_cli.engine.train import Position, Trainer, total_updates
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.families import open_family, root_of
-from sortednet_cli.nesting import NestedNetwork, init_network, make_rule, recalibrate
+from sortednet_cli.nesting import (
+    NestedNetwork,
+    crossing_weights,
+    init_network,
+    make_rule,
+    recalibrate,
+    spread,
+)
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import ImageDataSpec, RunSpec, TrainSpec, load_preset
 from sortednet_cli.tasks import Classification
@@ -106,6 +113,33 @@ def test_rows_outside_the_slice_only_decay_without_momentum() -> None:
         outside[piece.index] = False
         shrink = 1 - 0.1 * 0.1 if parameter.ndim >= 2 else 1.0
         torch.testing.assert_close(parameter[outside], shrink * old[outside])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop"])
+def test_crossing_weights_go_their_part_of_the_way(optimizer: str) -> None:
+    """The step of any optimizer, its decay too; a part of 0 leaves them where they are."""
+    pico = PICOS["preact_basic"]
+    moved = {}
+    for part in (1.0, 0.25, 0.0):
+        spec = TrainSpec.model_validate(
+            {"updates": 1, "optimizer": optimizer, "crossing_lr": part, "weight_decay": 0.1}
+        )
+        network = pico.network()
+        begin = {name: p.detach().clone() for name, p in network.parameters.items()}
+        for name, gradient in network.gradients.items():
+            seed = torch.Generator().manual_seed(len(name))
+            gradient.copy_(torch.randn(gradient.shape, generator=seed))
+        RootOptimizer(network, spec).step(network.parameters, lr=0.1)
+        moved[part] = {name: p.detach() - begin[name] for name, p in network.parameters.items()}
+    masks = crossing_weights(network)
+    assert len(masks) > 4
+    for name, whole in moved[1.0].items():
+        crossing = torch.zeros_like(whole, dtype=torch.bool)
+        if name in masks:
+            crossing |= spread(masks[name], whole)
+        for part in (0.25, 0.0):
+            assert torch.equal(moved[part][name][~crossing], whole[~crossing])
+            torch.testing.assert_close(moved[part][name][crossing], part * whole[crossing])
 
 
 def test_an_update_is_the_mean_gradient_of_its_micro_batches(digits: Images) -> None:

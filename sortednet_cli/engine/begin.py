@@ -14,7 +14,12 @@ from sortednet_cli.families import (
     load_checkpoint_tensors,
     reorder_by_importance,
 )
-from sortednet_cli.nesting import NestedNetwork, init_network, zero_crossing_weights
+from sortednet_cli.nesting import (
+    NestedNetwork,
+    begin_as_identity,
+    init_network,
+    zero_crossing_weights,
+)
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
@@ -48,8 +53,10 @@ def begin_whole(
         optimizer.load_state(saved.optimizer)
     elif spec.model.pretrained is not None:
         _start_from(spec, family, network.module)
-    elif spec.model.init == "nested":
+    elif spec.model.init != "stock":
         zero_crossing_weights(network)
+        if spec.model.init == "nested-identity":
+            begin_as_identity(network)
     processes.same_start([p.detach() for p in network.parameters.values()])
     return network, optimizer, saved
 

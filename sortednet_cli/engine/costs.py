@@ -7,12 +7,12 @@ header or a message's envelope adds is left out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from random import Random
 
 from sortednet_cli.engine.passes import Route, rest_of, shared_macs
 from sortednet_cli.nesting import Rule
-from sortednet_cli.nesting.rules import EveryDepth, LargestFirst, Single, Sorted
+from sortednet_cli.nesting.rules import EveryDepth, Phases, Single, Sorted
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import TrainSpec
 
@@ -198,15 +198,19 @@ def _sent(size: int, processes: int) -> int:
     return size * (processes - 1) // processes
 
 
-def draws_of(rule: Rule, space: SearchSpace) -> list[list[SubModel]]:
+def phases_of(rule: Rule) -> list[tuple[float, Rule]]:
+    """Which share of a training each of its rules has."""
+    return rule.shares() if isinstance(rule, Phases) else [(1.0, rule)]
+
+
+def draws_of(rule: Rule) -> list[list[SubModel]]:
     """Draws of one micro-batch, all equally likely: all there are, or `DRAWS` of them.
 
-    Of a training that begins with the largest alone: what comes after it.
+    Args:
+        rule: one that is the same throughout.
     """
-    if isinstance(rule, LargestFirst):
-        return draws_of(rule.then, space)
     if isinstance(rule, Sorted) and rule.count == 1:
-        return [[submodel] for submodel in space.submodels]
+        return [[submodel] for submodel in rule.space.submodels]
     certain = isinstance(rule, Single) or (isinstance(rule, EveryDepth) and rule.outer is None)
     return [
         [submodel for submodel, _ in rule.draw(Random(number))]
@@ -221,21 +225,16 @@ def compute_of(
 
     A teacher that the rule has not drawn takes one more forward pass.
     """
-    if isinstance(rule, LargestFirst):
-        first, then = (compute_of(train, r, space, routes) for r in (rule.largest, rule.then))
-        return Compute(
-            *(
-                round(rule.share * one + (1 - rule.share) * other)
-                for one, other in zip(astuple(first), astuple(then), strict=True)
-            )
-        )
-    draws, samples = draws_of(rule, space), train.accumulate * train.batch_size
-    forward = sum(shared_macs([routes[submodel] for submodel in draw]) for draw in draws)
-    teacher = 0
-    if train.distill:
-        without = sum(draw[0] != space.largest for draw in draws)
-        teacher = without * shared_macs([routes[space.largest]])
-    return Compute(samples * forward // len(draws), samples * teacher // len(draws))
+    forward = teacher = 0.0
+    for share, part in phases_of(rule):
+        draws = draws_of(part)
+        runs = sum(shared_macs([routes[submodel] for submodel in draw]) for draw in draws)
+        forward += share * runs / len(draws)
+        if train.distill:
+            without = sum(draw[0] != space.largest for draw in draws)
+            teacher += share * without / len(draws) * shared_macs([routes[space.largest]])
+    samples = train.accumulate * train.batch_size
+    return Compute(round(samples * forward), round(samples * teacher))
 
 
 def evaluation_of(

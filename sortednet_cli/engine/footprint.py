@@ -25,7 +25,7 @@ from sortednet_cli.engine.source import task_of
 from sortednet_cli.engine.train import Trainer
 from sortednet_cli.families import Family
 from sortednet_cli.nesting import NestedNetwork, Share, make_rule
-from sortednet_cli.nesting.rules import EveryDepth, LargestFirst, Sandwich, Single, Sorted
+from sortednet_cli.nesting.rules import EveryDepth, Phases, Sandwich, Single, Sorted
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import TrainSpec
 from sortednet_cli.tasks import LanguageModelling, Task
@@ -110,8 +110,8 @@ def largest_draw(spec: TrainSpec, space: SearchSpace) -> list[Share]:
     depths of it as can be drawn.
     """
     rule = make_rule(spec, space)
-    if isinstance(rule, LargestFirst):
-        rule = rule.then
+    if isinstance(rule, Phases):
+        rule = rule.last
     largest = space.largest
     chosen = [largest]
     if isinstance(rule, EveryDepth):

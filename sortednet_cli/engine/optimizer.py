@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError
-from sortednet_cli.nesting import NestedNetwork
+from sortednet_cli.nesting import NestedNetwork, crossing_weights, spread
 from sortednet_cli.spec import TrainSpec
 
 
@@ -22,6 +22,8 @@ class RootOptimizer:
       no change of momentum.
     - A touched tensor is stepped whole. Rows outside every slice have zero gradient; decay
       and momentum act on them as on any parameter whose gradient is zero.
+    - Weights that lead from channels of wider sub-models alone into channels of narrower ones go
+      `train.crossing_lr` of the way that the step, decay included, would take them.
     - `train.decay = "weights"` decays tensors of two or more dimensions (not norms and
       biases), `"all"` decays everything.
     """
@@ -40,6 +42,9 @@ class RootOptimizer:
             {"params": plain, "weight_decay": 0.0},
         ]
         self.optimizer = _make(spec, [group for group in groups if group["params"]])
+        # A sharded network has depths alone, so that no weight crosses.
+        whole = spec.crossing_lr == 1 or network.sharded
+        self.paces = {} if whole else self._crossing_paces()
 
     def step(self, touched: Collection[str], lr: float) -> None:
         """Take one step on the `touched` parameters at learning rate `lr`."""
@@ -48,7 +53,23 @@ class RootOptimizer:
             nn.utils.clip_grad_norm_(self.parameters.values(), self.spec.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        before = {
+            name: self.parameters[name].detach().clone() for name in self.paces if name in touched
+        }
         self.optimizer.step()
+        for name, old in before.items():
+            weight = self.parameters[name].detach()
+            weight.copy_(torch.lerp(old, weight, self.paces[name]))
+
+    def _crossing_paces(self) -> dict[str, Tensor]:
+        """Which part of its step each weight takes: [out, in, 1, ...] by parameter.
+
+        A step is cut, not a gradient: AdamW and RMSprop would scale a gradient back.
+        """
+        return {
+            name: spread(torch.where(mask, self.spec.crossing_lr, 1.0), self.parameters[name])
+            for name, mask in crossing_weights(self.network).items()
+        }
 
     def state(self) -> dict[str, Tensor]:
         """Optimizer state as `parameter/key` tensors."""

@@ -106,6 +106,13 @@ class Family(ABC):
         """List the parts of a sub-model's module that its pass runs whole: they can be compiled."""
         return [module]
 
+    def branch_end(self, block: nn.Module) -> Tensor | None:
+        """Give the weight of a residual block that, at zero, makes it pass its input through.
+
+        None for a block that does more than add to its input.
+        """
+        return None
+
     def stored_config(self, config: Config) -> Config:
         """Return what an artifact's `config.json` holds."""
         return config

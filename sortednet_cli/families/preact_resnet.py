@@ -198,6 +198,11 @@ class PreActResNetFamily(StagedFamily):
         paths = ("stem", *self._blocks(submodel), "norm")
         return [Step(path, (module.get_submodule(path),)) for path in paths]
 
+    def branch_end(self, block: nn.Module) -> Tensor | None:
+        if not isinstance(block, BasicBlock | BottleneckBlock) or block.shortcut is not None:
+            return None
+        return (block.conv2 if isinstance(block, BasicBlock) else block.conv3).weight
+
     def tail(self, module: nn.Module, states: Tensor) -> Tensor:
         return cast(PreActResNet, module).classify(states)
 

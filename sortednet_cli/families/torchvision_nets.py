@@ -77,6 +77,11 @@ class MobileNetV2Family(StagedFamily):
         paths = list(self.module_map(submodel).items())[:-1]
         return [Step(str(root), (module.get_submodule(path),)) for path, root in paths]
 
+    def branch_end(self, block: Any) -> Tensor | None:
+        if not getattr(block, "use_res_connect", False):
+            return None
+        return cast(Tensor, block.conv[-1].weight)
+
     def tail(self, module: Any, states: Tensor) -> Tensor:
         pooled = F.adaptive_avg_pool2d(states, (1, 1)).flatten(1)
         return cast(Tensor, module.classifier(pooled))
@@ -126,6 +131,12 @@ class ResNetFamily(StagedFamily):
         stem = Step("stem", (module.conv1, module.bn1, module.relu, module.maxpool))
         paths = self._blocks(submodel)
         return [stem, *(Step(path, (module.get_submodule(path),)) for path in paths)]
+
+    def branch_end(self, block: Any) -> Tensor | None:
+        # Each block ends in a ReLU, which passes what the block before it has made positive.
+        if not hasattr(block, "bn3") or block.downsample is not None:
+            return None
+        return cast(Tensor, block.bn3.weight)
 
     def tail(self, module: Any, states: Tensor) -> Tensor:
         return cast(Tensor, module.fc(module.avgpool(states).flatten(1)))

@@ -2,7 +2,8 @@
 
 from sortednet_cli.nesting.compiled import compiling
 from sortednet_cli.nesting.cost import SubModelCost, cost_of
-from sortednet_cli.nesting.crossing import zero_crossing_weights
+from sortednet_cli.nesting.crossing import crossing_weights, spread, zero_crossing_weights
+from sortednet_cli.nesting.identity import begin_as_identity
 from sortednet_cli.nesting.network import NestedNetwork, init_network, quiet_first_backward
 from sortednet_cli.nesting.plan import (
     LeadingSlice,
@@ -22,10 +23,12 @@ __all__ = [
     "Share",
     "SlicePlan",
     "SubModelCost",
+    "begin_as_identity",
     "build_skeleton",
     "check_space",
     "compiling",
     "cost_of",
+    "crossing_weights",
     "has_statistics",
     "init_network",
     "make_rule",
@@ -34,6 +37,7 @@ __all__ = [
     "plan_from_root",
     "quiet_first_backward",
     "recalibrate",
+    "spread",
     "stored_tensors",
     "zero_crossing_weights",
 ]

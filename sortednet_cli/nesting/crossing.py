@@ -35,10 +35,14 @@ def crossing_weights(network: NestedNetwork) -> dict[str, Tensor]:
     return masks
 
 
+def spread(mask: Tensor, weight: Tensor) -> Tensor:
+    """Give a mask [out, in] the device and dimensions of its weight: [out, in, 1, ...]."""
+    return mask.reshape(*mask.shape, *[1] * (weight.dim() - 2)).to(weight.device)
+
+
 @torch.no_grad()
 def zero_crossing_weights(network: NestedNetwork) -> None:
     """Let all widths begin with the same features; training moves the weights from zero."""
     for name, mask in crossing_weights(network).items():
         weight = network.parameters[name]
-        spread = mask.reshape(*mask.shape, *[1] * (weight.dim() - 2)).to(weight.device)
-        weight.masked_fill_(spread, 0.0)
+        weight.masked_fill_(spread(mask, weight), 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
@@ -86,54 +87,79 @@ class Single:
 
 
 @dataclass(frozen=True)
-class LargestFirst:
-    """The largest alone for the first `share` of a training, then another rule.
+class Phases:
+    """One rule after another over a training.
 
-    The order of progressive shrinking (Once-for-all, arXiv 1908.09791).
+    `phases` are pairs of the share of the training after which a rule begins, and the rule; the
+    first begins at 0.
     """
 
-    largest: Single
-    then: Rule
-    share: float
+    phases: tuple[tuple[float, Rule], ...]
 
     def draw(self, random: Random, progress: float = 1.0) -> list[Share]:
-        now = self.largest if progress < self.share else self.then
-        return now.draw(random, progress)
+        begun = bisect_right([start for start, _ in self.phases], progress)
+        return self.phases[begun - 1][1].draw(random)
+
+    @property
+    def last(self) -> Rule:
+        return self.phases[-1][1]
+
+    def shares(self) -> list[tuple[float, Rule]]:
+        """Which share of the training each rule has."""
+        ends = [start for start, _ in self.phases[1:]] + [1.0]
+        return [(end - start, rule) for (start, rule), end in zip(self.phases, ends, strict=True)]
 
 
 def make_rule(spec: TrainSpec, space: SearchSpace) -> Rule:
-    """Make the rule that a spec names; RequestError if the search space does not allow it."""
-    rule = _named_rule(spec, space)
-    if not spec.largest_first:
-        return rule
-    return LargestFirst(Single(space.largest), rule, spec.largest_first)
+    """Make the rule that a spec names; RequestError if the search space does not allow it.
+
+    `largest_first` trains the largest alone before it, in the order of progressive shrinking
+    (Once-for-all, arXiv 1908.09791). `smallest_first` applies it to a search space that opens
+    from its smallest sub-model, axis by axis as in progressive growing (arXiv 1710.10196).
+    """
+    _check(spec, space)
+    whole = _named_rule(spec, space)
+    if spec.largest_first:
+        return Phases(((0.0, Single(space.largest)), (spec.largest_first, whole)))
+    if spec.smallest_first:
+        opening = [
+            (start * spec.smallest_first, _named_rule(spec, opened))
+            for start, opened in space.openings()
+        ]
+        return Phases((*opening, (spec.smallest_first, whole)))
+    return whole
+
+
+def _check(spec: TrainSpec, space: SearchSpace) -> None:
+    if spec.draws > len(space):
+        raise RequestError(
+            f"train.draws = {spec.draws}: the search space has {len(space)} sub-models"
+        )
+    if spec.rule not in ("sum", "sandwich-sum"):
+        return
+    depths = dict(space.axes).get("depth")
+    if depths is None:
+        raise RequestError(f"train.rule: the rule '{spec.rule}' needs a depth axis in [space]")
+    if spec.depth_weights is not None and len(spec.depth_weights) != len(depths):
+        raise RequestError(
+            f"train.depth_weights: {len(spec.depth_weights)} weights for {len(depths)} depths"
+        )
 
 
 def _named_rule(spec: TrainSpec, space: SearchSpace) -> Rule:
+    """The rule over a search space: the spec's, or the smallest part of it."""
     if spec.rule == "sorted":
-        if spec.draws > len(space):
-            raise RequestError(
-                f"train.draws = {spec.draws}: the search space has {len(space)} sub-models"
-            )
-        return Sorted(space, spec.draws)
+        return Sorted(space, min(spec.draws, len(space)))
     if spec.rule == "sandwich":
         return Sandwich(space, spec.num_random)
     if spec.rule == "single":
         return Single(space.named(spec.submodel) if spec.submodel else space.largest)
-    return _every_depth(spec, space)
-
-
-def _every_depth(spec: TrainSpec, space: SearchSpace) -> EveryDepth:
     axes = dict(space.axes)
-    depths = axes.pop("depth", None)
-    if depths is None:
-        raise RequestError(f"train.rule: the rule '{spec.rule}' needs a depth axis in [space]")
-    weights = spec.depth_weights or (1.0,) * len(depths)
-    if len(weights) != len(depths):
-        raise RequestError(f"train.depth_weights: {len(weights)} weights for {len(depths)} depths")
+    depths = axes.pop("depth")
+    weights = (spec.depth_weights or (1.0,) * len(depths))[: len(depths)]
     rest = SearchSpace.of(axes)
     outer = Sandwich(rest, spec.num_random) if spec.rule == "sandwich-sum" else Sorted(rest)
-    return EveryDepth(outer if axes else None, depths, tuple(weights))
+    return EveryDepth(outer if axes else None, depths, weights)
 
 
 def _equal(submodels: list[SubModel]) -> list[Share]:

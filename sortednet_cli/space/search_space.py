@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
 from sortednet_cli.errors import RequestError, listed
@@ -83,6 +84,24 @@ class SearchSpace:
                 (axis, tuple(v for v in values if v <= bounds[axis])) for axis, values in self.axes
             )
         )
+
+    def openings(self) -> list[tuple[float, SearchSpace]]:
+        """Open the search space from its smallest sub-model, every axis at an even pace.
+
+        Returns:
+            Pairs of the share of the way after which a part is open, and that part: the first,
+            at 0, has the smallest value of each axis, and an axis of n values takes the next
+            after 1/n, 2/n, ...
+        """
+        sizes = {len(values) for _, values in self.axes}
+        starts = sorted({Fraction(k, size) for size in sizes for k in range(size)})
+        return [
+            (
+                float(start),
+                SearchSpace(tuple((axis, v[: int(start * len(v)) + 1]) for axis, v in self.axes)),
+            )
+            for start in starts
+        ]
 
     def as_lists(self) -> dict[str, list[int | float]]:
         return {axis: list(values) for axis, values in self.axes}

@@ -68,7 +68,7 @@ class ModelSpec(SpecModel):
     family: Annotated[str, BeforeValidator(_known_family)]
     config: dict[str, Any] = Field(default_factory=dict)
     depth_order: Literal["prefix", "balanced", "late-first"] | None = None
-    init: Literal["stock", "nested"] = "stock"
+    init: Literal["stock", "nested", "nested-identity"] = "stock"
     pretrained: str | None = None
     reorder: Literal["importance", "none"] = "none"
     factory: str | None = None
@@ -79,10 +79,15 @@ class ModelSpec(SpecModel):
     def _custom_is_declared(self) -> Self:
         if self.reorder != "none" and self.pretrained is None:
             raise ValueError("reorder orders pretrained weights: it needs pretrained")
-        if self.init == "nested" and FAMILIES[self.family].inputs == "text":
+        if self.init != "stock" and FAMILIES[self.family].inputs == "text":
             raise ValueError(
-                f"init 'nested' is for image networks: the norms of {self.family} average over all"
-                " channels, so that no first weights give all widths the same features"
+                f"init {self.init!r} is for image networks: the norms of {self.family} average"
+                " over all channels, so that no first weights give all widths the same features"
+            )
+        if self.init == "nested-identity" and self.family == "custom":
+            raise ValueError(
+                "init 'nested-identity' is not told which blocks of a custom model add to their"
+                " input: take 'nested'"
             )
         if self.pretrained is not None and FAMILIES[self.family].inputs != "text":
             raise ValueError(f"pretrained: {self.family} starts from fresh weights alone")
@@ -115,6 +120,7 @@ class TrainSpec(SpecModel):
     depth_weights: tuple[PositiveFloat, ...] | None = None
     distill: bool = False
     largest_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    smallest_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
     updates: PositiveInt | None = None
     epochs: PositiveFloat | None = None
     batch_size: PositiveInt = 128
@@ -124,6 +130,7 @@ class TrainSpec(SpecModel):
     seed: Annotated[int, Field(ge=0)] = 0
     optimizer: Literal["sgd", "adamw", "rmsprop"] = "sgd"
     lr: Annotated[float, Field(gt=0, lt=_FLOAT32_MAX)] = 0.1
+    crossing_lr: Annotated[float, Field(ge=0, le=1)] = 1.0
     momentum: Fraction = 0.9
     clip: PositiveFloat | None = None
     weight_decay: Annotated[float, Field(ge=0, lt=_FLOAT32_MAX)] = 5e-4
@@ -166,8 +173,16 @@ class TrainSpec(SpecModel):
             raise ValueError("give exactly one of train.updates and train.epochs")
         if self.rule == "single" and self.distill:
             raise ValueError("train.distill has no teacher under the rule 'single'")
-        if self.rule == "single" and self.largest_first:
-            raise ValueError("train.largest_first leads to another rule than 'single'")
+        for beginning in ("largest_first", "smallest_first"):
+            if self.rule == "single" and getattr(self, beginning):
+                raise ValueError(f"train.{beginning} leads to another rule than 'single'")
+        if self.largest_first and self.smallest_first:
+            raise ValueError("give one of train.largest_first and train.smallest_first")
+        if self.smallest_first and self.distill:
+            raise ValueError(
+                "train.distill learns from the largest sub-model, which train.smallest_first"
+                " leaves to the end"
+            )
         if self.submodel is not None and self.rule != "single":
             raise ValueError("train.submodel belongs to the rule 'single'")
         if self.rule != "sorted" and self.draws > 1:
