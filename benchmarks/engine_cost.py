@@ -108,6 +108,7 @@ def measure(case: Case, repeats: int, device: str, precision: str) -> dict[str, 
             f"train.rule={rule}",
             "train.distill=false",
             "train.largest_first=0",
+            "train.smallest_first=0",
             "train.accumulate=1",
             f"train.precision={precision}",
         ]

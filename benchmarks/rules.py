@@ -46,19 +46,39 @@ PLAIN = (
     "train.draws=1",
     "train.distill=false",
     "train.largest_first=0",
+    "train.smallest_first=0",
+    "train.crossing_lr=1",
     "model.init=stock",
 )
 SORTED = (*PLAIN, "train.rule=sorted")
 NESTED = (*SORTED, "model.init=nested")
 LARGEST_FIRST = (*NESTED, "train.largest_first=0.5")
+IDENTITY = (*SORTED, "model.init=nested-identity")
+SLOW = ("train.crossing_lr=0.3",)
+SMALLEST_FIRST = ("train.smallest_first=0.5",)
+SMALL_TO_LARGE = (*IDENTITY, *SLOW, *SMALLEST_FIRST)
 RULES: dict[str, tuple[str, ...]] = {
     "single": ("train.accumulate=1", *ALONE),
+    "single, identity init": ("train.accumulate=1", *ALONE, "model.init=nested-identity"),
     "sorted": SORTED,
     "sorted, nested init": NESTED,
     "sorted, nested init, largest first": LARGEST_FIRST,
     "sorted, nested init, largest first, distilled": (*LARGEST_FIRST, "train.distill=true"),
     "sorted, nested init, 3 draws": (*NESTED, "train.draws=3"),
     "sorted, nested init, largest first, 3 draws": (*LARGEST_FIRST, "train.draws=3"),
+    "sorted, nested init, slow crossing": (*NESTED, *SLOW),
+    "sorted, nested init, slow crossing, smallest first": (*NESTED, *SLOW, *SMALLEST_FIRST),
+    "sorted, identity init": IDENTITY,
+    "sorted, identity init, slow crossing": (*IDENTITY, *SLOW),
+    "sorted, identity init, slow crossing, smallest first": SMALL_TO_LARGE,
+    "sorted, identity init, slow crossing, smallest first, longer": (
+        *SMALL_TO_LARGE,
+        "train.smallest_first=0.9",
+    ),
+    "sorted, identity init, slow crossing, smallest first, 3 draws": (
+        *SMALL_TO_LARGE,
+        "train.draws=3",
+    ),
     "sandwich": (*PLAIN, "train.rule=sandwich"),
     "sandwich, distilled": (*PLAIN, "train.rule=sandwich", "train.distill=true"),
     "sum": (*PLAIN, "train.rule=sum"),
@@ -126,7 +146,7 @@ def fitting(preset: str) -> list[str]:
 
 def choice(name: str) -> Any:
     """What chooses a rule's learning rate: validation accuracy."""
-    if name == "single":
+    if name.startswith("single"):
         return lambda result: score(largest(result), "validation")
     return lambda result: mean_score(result, "validation")
 
@@ -214,7 +234,7 @@ def table(*results: dict[str, Any]) -> str:
     ]
     for rule in joined(*results).values():
         cells = [mean_and_spread(rule[key]) for key in SCORES]
-        if rule["rule"] == "single":
+        if rule["rule"].startswith("single"):
             cells[1:] = ["", ""]
         lines.append(
             f"| {rule['rule']} | {rule['lr']:g} | {rule['updates']} | {' | '.join(cells)}"

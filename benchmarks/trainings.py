@@ -27,6 +27,8 @@ ALONE = (
     "train.rule=single",
     "train.distill=false",
     "train.largest_first=0",
+    "train.smallest_first=0",
+    "train.crossing_lr=1",
     "train.draws=1",
     "model.init=stock",
 )

@@ -53,6 +53,13 @@ def test_a_share_is_how_often_a_rule_trains_a_sub_model() -> None:
     found = shares_of("cifar10-cpreresnet20", ["train.rule=sandwich", "train.num_random=1"])
     assert found["w1"] == found["w0.25"] == 1
     assert found["w0.5"] + found["w0.75"] == pytest.approx(1)
+    found = shares_of("cifar10-cpreresnet20", ["train.largest_first=0.5"])
+    assert list(found.values()) == pytest.approx([1 / 8, 1 / 8, 1 / 8, 5 / 8])
+    # An eighth of the training each: one width, two, three, all four; then half with all four.
+    found = shares_of("cifar10-cpreresnet20", ["train.smallest_first=0.5"])
+    opening = [(1 + 1 / 2 + 1 / 3 + 1 / 4) / 8, (1 / 2 + 1 / 3 + 1 / 4) / 8]
+    assert [found["w0.25"], found["w0.5"]] == pytest.approx([share + 1 / 8 for share in opening])
+    assert found["w1"] == pytest.approx(1 / 32 + 1 / 8)
 
 
 def test_a_gap_is_told_within_what_was_measured() -> None:
