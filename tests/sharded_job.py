@@ -65,6 +65,7 @@ CASES = {
         *("data.text=text", "data.label=label"),
     ),
     "taught": ("train.distill=true", "train.optimizer=rmsprop"),
+    "opening": ("train.smallest_first=0.7", "train.weight_decay=0.1"),
     "pretrained": ("model.pretrained={folder}/stock",),
 }
 """Changes of the spec above by name."""

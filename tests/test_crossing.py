@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sortednet_cli.errors import RequestError
 from sortednet_cli.nesting import (
     NestedNetwork,
     begin_as_identity,
@@ -19,9 +20,9 @@ from sortednet_cli.nesting import (
 )
 from sortednet_cli.nesting.identity import branch_ends
 from sortednet_cli.space import SearchSpace
-from sortednet_cli.spec import ModelSpec
+from sortednet_cli.spec import ModelSpec, load_preset
 from tests.commands import TINY, command
-from tests.pico import PICOS
+from tests.pico import PICOS, Pico
 
 LAST_STATES = {
     "preact_basic": "norm",
@@ -141,6 +142,34 @@ def test_not_for_norms_over_all_channels(tmp_path: Path) -> None:
     )
     assert done.code == 2
     assert "init 'nested' is for image networks" in done.err
+
+
+def test_slow_crossing_weights_are_for_image_networks() -> None:
+    with pytest.raises(RequestError, match=r"train\.crossing_lr is for image networks"):
+        load_preset("pydoc-llama", ["train.crossing_lr=0.5"])
+
+
+class Tied(nn.Module):
+    """Two square layers of one weight, and a square buffer."""
+
+    def __init__(self, hidden: int, num_classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Linear(3 * 8 * 8, hidden)
+        self.one, self.two = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+        self.two.weight = self.one.weight
+        self.register_buffer("scale", torch.ones(hidden, hidden))
+        self.head = nn.Linear(hidden, num_classes)
+
+
+def test_tied_weights_cross_once_and_buffers_never() -> None:
+    model = {
+        "family": "custom",
+        "factory": "tests.test_crossing:Tied",
+        "config": {"hidden": 8, "num_classes": 5},
+        "axes": {"width": {"scales": ["hidden"]}},
+    }
+    network = Pico(model, {"width": [0.5, 1.0]}, image_size=8).network()
+    assert set(crossing_weights(network)) == {"one.weight"}
 
 
 def test_not_for_blocks_that_nobody_describes() -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from sortednet_cli.data import Images, open_images
 from sortednet_cli.engine.fit import Event, Finished, Fit, Interrupted
 from sortednet_cli.engine.optimizer import RootOptimizer, learning_rate
+from sortednet_cli.engine.passes import rest_of
 from sortednet_cli.engine.source import load_run
 from sortednet_cli.engine.train import Position, Trainer, total_updates
 from sortednet_cli.errors import RequestError, WorkError
@@ -115,31 +117,67 @@ def test_rows_outside_the_slice_only_decay_without_momentum() -> None:
         torch.testing.assert_close(parameter[outside], shrink * old[outside])
 
 
+def _stepped(network: NestedNetwork, spec: TrainSpec, opened: SubModel | None) -> dict[str, Tensor]:
+    """What one step at gradients of the whole root moves each parameter by."""
+    begin = {name: p.detach().clone() for name, p in network.parameters.items()}
+    for name, gradient in network.gradients.items():
+        seed = torch.Generator().manual_seed(len(name))
+        gradient.copy_(torch.randn(gradient.shape, generator=seed))
+    RootOptimizer(network, spec).step(network.parameters, lr=0.1, opened=opened)
+    return {name: p.detach() - begin[name] for name, p in network.parameters.items()}
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop"])
-def test_crossing_weights_go_their_part_of_the_way(optimizer: str) -> None:
-    """The step of any optimizer, its decay too; a part of 0 leaves them where they are."""
-    pico = PICOS["preact_basic"]
+@pytest.mark.parametrize("name", ["preact_basic", "mobilenet_v2", "custom"])
+def test_crossing_weights_have_their_part_of_the_learning_rate(name: str, optimizer: str) -> None:
+    """Of any optimizer's step, decay included; at 0 they stay where they are."""
     moved = {}
     for part in (1.0, 0.25, 0.0):
         spec = TrainSpec.model_validate(
             {"updates": 1, "optimizer": optimizer, "crossing_lr": part, "weight_decay": 0.1}
         )
-        network = pico.network()
-        begin = {name: p.detach().clone() for name, p in network.parameters.items()}
-        for name, gradient in network.gradients.items():
-            seed = torch.Generator().manual_seed(len(name))
-            gradient.copy_(torch.randn(gradient.shape, generator=seed))
-        RootOptimizer(network, spec).step(network.parameters, lr=0.1)
-        moved[part] = {name: p.detach() - begin[name] for name, p in network.parameters.items()}
+        network = PICOS[name].network()
+        moved[part] = _stepped(network, spec, None)
     masks = crossing_weights(network)
-    assert len(masks) > 4
-    for name, whole in moved[1.0].items():
+    assert masks
+    for key, whole in moved[1.0].items():
         crossing = torch.zeros_like(whole, dtype=torch.bool)
-        if name in masks:
-            crossing |= spread(masks[name], whole)
+        if key in masks:
+            crossing |= spread(masks[key], whole)
         for part in (0.25, 0.0):
-            assert torch.equal(moved[part][name][~crossing], whole[~crossing])
-            torch.testing.assert_close(moved[part][name][crossing], part * whole[crossing])
+            assert torch.equal(moved[part][key][~crossing], whole[~crossing])
+            torch.testing.assert_close(moved[part][key][crossing], part * whole[crossing])
+
+
+def test_crossing_weights_of_any_precision() -> None:
+    pico = PICOS["custom"]
+    family = pico.family()
+    module = init_network(family, 0).double()
+    network = NestedNetwork(family, pico.search_space, module)
+    network.enable_training()
+    spec = TrainSpec.model_validate({"updates": 1, "crossing_lr": 0.25})
+    assert all(float(moved.abs().max()) > 0 for moved in _stepped(network, spec, None).values())
+
+
+@pytest.mark.parametrize("part", [1.0, 0.5])
+def test_a_step_ends_where_the_open_space_does(pico: Pico, part: float) -> None:
+    """No decay beyond it, in any family; within it the step is the ordinary one."""
+    fields = {"updates": 1, "weight_decay": 0.1, "decay": "all", "crossing_lr": part}
+    spec = TrainSpec.model_validate(fields)
+    whole = _stepped(pico.network(), spec, None)
+    network = pico.network()
+    parts = [part.largest for _, part in network.space.openings()]
+    opened = [s for s in parts if rest_of(s) != rest_of(network.space.largest)][-1]
+    found = _stepped(network, spec, opened)
+    closed = 0
+    for piece in network.plan(opened).slices.values():
+        if piece.source in found:
+            outside = torch.ones_like(whole[piece.source], dtype=torch.bool)
+            outside[piece.index] = False
+            assert not found[piece.source][outside].any()
+            assert torch.equal(found[piece.source][~outside], whole[piece.source][~outside])
+            closed += int(outside.sum())
+    assert closed
 
 
 def test_an_update_is_the_mean_gradient_of_its_micro_batches(digits: Images) -> None:
@@ -206,6 +244,30 @@ def test_a_training_begins_with_the_largest_alone(digits: Images) -> None:
     assert any(submodels != (largest,) for submodels in later)
     resumed = list(trainer.updates(Position(2, 2), lambda: False))
     assert [update.submodels for update in resumed] == [u.submodels for u in updates[2:]]
+
+
+def test_what_is_not_open_yet_keeps_its_first_weights(digits: Images) -> None:
+    """Two widths and three depths in four of five updates."""
+    spec = _tiny("train.updates=5", "train.smallest_first=0.8", "train.weight_decay=0.1",
+                 "space.width=[0.5, 1.0]", "space.depth=[1, 2, 3]")  # fmt: skip
+    trainer = _trainer(spec, digits)
+    network = trainer.network
+    begin = {name: p.detach().clone() for name, p in network.parameters.items()}
+    smallest = network.plan(network.space.smallest)
+    for update in trainer.updates(Position(), lambda: False):
+        if update.position.update == 1:
+            assert update.submodels == (network.space.smallest,)
+            for piece in smallest.slices.values():
+                if piece.source in begin:
+                    same = network.parameters[piece.source].detach() == begin[piece.source]
+                    assert not same[piece.index].all()
+                    same[piece.index] = True
+                    assert same.all()
+    assert any(
+        (network.parameters[piece.source].detach() != begin[piece.source])[-1].any()
+        for piece in smallest.slices.values()
+        if piece.source in begin and piece.shape[0] < len(begin[piece.source])
+    )
 
 
 def test_learning_rate_schedules() -> None:

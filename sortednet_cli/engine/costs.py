@@ -50,7 +50,7 @@ class Memory:
         optimizer: its state.
         gathered: layers and the root group that sharding puts together to run them.
         unsummed: gradients that wait to be summed into shards.
-        micro_batch: everything that a micro-batch adds.
+        micro_batch: everything that a micro-batch adds, or the step after it if that is more.
     """
 
     weights: int
@@ -149,6 +149,11 @@ def optimizer_bytes(train: TrainSpec, weights: int) -> int:
     return kept[train.optimizer] * weights
 
 
+def step_bytes(train: TrainSpec, weights: int) -> int:
+    """Copies of what a step moves only in part: at most all weights."""
+    return weights if train.smallest_first or train.crossing_lr < 1 else 0
+
+
 def replicated(weights: int, gradient: int, optimizer: int, micro_batch: int) -> Memory:
     """Every device holds everything."""
     return Memory(weights, gradient, optimizer, 0, 0, micro_batch)
@@ -200,7 +205,7 @@ def _sent(size: int, processes: int) -> int:
 
 def phases_of(rule: Rule) -> list[tuple[float, Rule]]:
     """Which share of a training each of its rules has."""
-    return rule.shares() if isinstance(rule, Phases) else [(1.0, rule)]
+    return rule.lengths() if isinstance(rule, Phases) else [(1.0, rule)]
 
 
 def draws_of(rule: Rule) -> list[list[SubModel]]:

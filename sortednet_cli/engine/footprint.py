@@ -111,7 +111,7 @@ def largest_draw(spec: TrainSpec, space: SearchSpace) -> list[Share]:
     """
     rule = make_rule(spec, space)
     if isinstance(rule, Phases):
-        rule = rule.last
+        rule = rule.phases[-1].rule
     largest = space.largest
     chosen = [largest]
     if isinstance(rule, EveryDepth):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError
 from sortednet_cli.nesting import NestedNetwork, crossing_weights, spread
+from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
 
 
@@ -22,8 +23,9 @@ class RootOptimizer:
       no change of momentum.
     - A touched tensor is stepped whole. Rows outside every slice have zero gradient; decay
       and momentum act on them as on any parameter whose gradient is zero.
-    - Weights that lead from channels of wider sub-models alone into channels of narrower ones go
-      `train.crossing_lr` of the way that the step, decay included, would take them.
+    - What lies beyond the largest sub-model that is open so far (`train.smallest_first`) is left
+      alone: decay would wear down weights that have not begun to learn.
+    - Crossing weights have `train.crossing_lr` of the learning rate.
     - `train.decay = "weights"` decays tensors of two or more dimensions (not norms and
       biases), `"all"` decays everything.
     """
@@ -42,34 +44,52 @@ class RootOptimizer:
             {"params": plain, "weight_decay": 0.0},
         ]
         self.optimizer = _make(spec, [group for group in groups if group["params"]])
-        # A sharded network has depths alone, so that no weight crosses.
-        whole = spec.crossing_lr == 1 or network.sharded
-        self.paces = {} if whole else self._crossing_paces()
+        self.crossing = {} if spec.crossing_lr == 1 else crossing_weights(network)
+        self.opened = network.space.largest
+        self.paces = self._paces()
 
-    def step(self, touched: Collection[str], lr: float) -> None:
-        """Take one step on the `touched` parameters at learning rate `lr`."""
+    def step(self, touched: Collection[str], lr: float, opened: SubModel | None = None) -> None:
+        """Take one step on the `touched` parameters at learning rate `lr`.
+
+        Args:
+            opened: holds every sub-model that has been trained so far; default the largest.
+        """
         self.network.expose_gradients(touched)
         if self.spec.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters.values(), self.spec.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        if self.opened != (opened or self.network.space.largest):
+            self.opened = opened or self.network.space.largest
+            self.paces = self._paces()
         before = {
             name: self.parameters[name].detach().clone() for name in self.paces if name in touched
         }
         self.optimizer.step()
         for name, old in before.items():
             weight = self.parameters[name].detach()
-            weight.copy_(torch.lerp(old, weight, self.paces[name]))
+            weight.copy_(old.lerp_(weight, self.paces[name]))
 
-    def _crossing_paces(self) -> dict[str, Tensor]:
-        """Which part of its step each weight takes: [out, in, 1, ...] by parameter.
+    def _paces(self) -> dict[str, Tensor]:
+        """Which part of its step each weight takes, by parameter: those with whole steps have none.
 
-        A step is cut, not a gradient: AdamW and RMSprop would scale a gradient back.
+        The step is cut, not the gradient: AdamW and RMSprop would scale a gradient back.
         """
-        return {
-            name: spread(torch.where(mask, self.spec.crossing_lr, 1.0), self.parameters[name])
-            for name, mask in crossing_weights(self.network).items()
-        }
+        shapes = {p.source: p.shape for p in self.network.plan(self.opened).slices.values()}
+        paces = {}
+        for name, weight in self.parameters.items():
+            pace = torch.ones([1] * weight.dim())
+            if name in self.crossing:
+                pace = spread(torch.where(self.crossing[name], self.spec.crossing_lr, 1.0), weight)
+            for dim, (kept, size) in enumerate(
+                zip(shapes.get(name, ()), weight.shape, strict=False)
+            ):
+                if kept < size:
+                    inside = torch.arange(size) < kept
+                    pace = pace * inside.view(-1, *[1] * (weight.dim() - dim - 1))
+            if pace.min() < 1:
+                paces[name] = pace.to(weight)
+        return paces
 
     def state(self) -> dict[str, Tensor]:
         """Optimizer state as `parameter/key` tensors."""

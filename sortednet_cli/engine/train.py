@@ -16,7 +16,7 @@ from sortednet_cli.engine.optimizer import RootOptimizer, learning_rate
 from sortednet_cli.engine.processes import ALONE, Processes
 from sortednet_cli.engine.trouble import LossWatch, Part, enough_memory, pass_of
 from sortednet_cli.families import Inputs, SharedPass
-from sortednet_cli.nesting import NestedNetwork, Rule, Share, compiling
+from sortednet_cli.nesting import NestedNetwork, Phases, Rule, Share, compiling
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
@@ -137,7 +137,8 @@ class Trainer:
             self.watch.note(done.update, loss, parts)
             lr = learning_rate(self.spec, index + offset, total + offset)
             drawn = self._drawn(index, progress)
-            self._step(drawn, lr, loss)
+            opened = self.rule.at(progress).opened if isinstance(self.rule, Phases) else None
+            self._step(drawn, lr, loss, opened)
             yield Update(done, loss, lr, drawn, save)
 
     def _draw(self, index: int, micro: int, rank: int, progress: float = 1.0) -> list[Share]:
@@ -265,7 +266,9 @@ class Trainer:
 
         return self.network.run(forward)
 
-    def _step(self, drawn: Sequence[SubModel], lr: float, loss: Tensor) -> None:
+    def _step(
+        self, drawn: Sequence[SubModel], lr: float, loss: Tensor, opened: SubModel | None
+    ) -> None:
         """Step, unless the loss is no number."""
         if loss.device.type == "cpu":
             self.watch.check()
@@ -278,7 +281,7 @@ class Trainer:
         for submodel in drawn:
             touched |= self.network.plan(submodel).sources
         with enough_memory("the optimizer's state", SMALLER):
-            self.optimizer.step(touched, lr)
+            self.optimizer.step(touched, lr, opened)
 
     @contextmanager
     def _may_fail(self, group: Sequence[SubModel], num_samples: int) -> Iterator[None]:

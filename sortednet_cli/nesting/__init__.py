@@ -12,13 +12,14 @@ from sortednet_cli.nesting.plan import (
     plan_between,
     plan_from_root,
 )
-from sortednet_cli.nesting.rules import Rule, Share, make_rule
+from sortednet_cli.nesting.rules import Phases, Rule, Share, make_rule
 from sortednet_cli.nesting.skeleton import build_skeleton, named_tensors, stored_tensors
 from sortednet_cli.nesting.statistics import has_statistics, recalibrate
 
 __all__ = [
     "LeadingSlice",
     "NestedNetwork",
+    "Phases",
     "Rule",
     "Share",
     "SlicePlan",

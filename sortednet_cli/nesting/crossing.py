@@ -22,7 +22,8 @@ def crossing_weights(network: NestedNetwork) -> dict[str, Tensor]:
     sizes: dict[str, set[tuple[int, int]]] = {}
     for submodel in network.space.submodels:
         for piece in network.plan(submodel).slices.values():
-            if len(piece.shape) > 1:
+            # A tied tensor has two names, of which one is a parameter's.
+            if len(piece.shape) > 1 and piece.source in network.parameters:
                 sizes.setdefault(piece.source, set()).add((piece.shape[0], piece.shape[1]))
     masks = {}
     for name, found in sizes.items():
@@ -36,8 +37,8 @@ def crossing_weights(network: NestedNetwork) -> dict[str, Tensor]:
 
 
 def spread(mask: Tensor, weight: Tensor) -> Tensor:
-    """Give a mask [out, in] the device and dimensions of its weight: [out, in, 1, ...]."""
-    return mask.reshape(*mask.shape, *[1] * (weight.dim() - 2)).to(weight.device)
+    """Give a mask [out, in] the dimensions of its weight: [out, in, 1, ...]."""
+    return mask.reshape(*mask.shape, *[1] * (weight.dim() - 2))
 
 
 @torch.no_grad()
@@ -45,4 +46,4 @@ def zero_crossing_weights(network: NestedNetwork) -> None:
     """Let all widths begin with the same features; training moves the weights from zero."""
     for name, mask in crossing_weights(network).items():
         weight = network.parameters[name]
-        weight.masked_fill_(spread(mask, weight), 0.0)
+        weight.masked_fill_(spread(mask, weight).to(weight.device), 0.0)

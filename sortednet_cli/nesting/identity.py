@@ -13,9 +13,9 @@ from sortednet_cli.nesting.network import NestedNetwork
 
 
 def branch_ends(network: NestedNetwork) -> dict[str, Tensor]:
-    """Find, by path of the root block, what its branch is multiplied with last.
+    """Find the last weight of each such block's branch, by the block's path in the root.
 
-    Blocks of every sub-model have none: there is nothing that they would be added to.
+    Blocks that do more than add to their input have none.
     """
     family, module = network.family, network.module
     kept = [{p for p in family.module_map(s).values() if p} for s in network.space.submodels]

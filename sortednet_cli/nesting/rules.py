@@ -87,27 +87,37 @@ class Single:
 
 
 @dataclass(frozen=True)
-class Phases:
-    """One rule after another over a training.
+class Phase:
+    """A part of a training.
 
-    `phases` are pairs of the share of the training after which a rule begins, and the rule; the
-    first begins at 0.
+    Attributes:
+        start: the share of the training after which it begins.
+        rule: what it draws from.
+        opened: holds every sub-model that it or a phase before it draws.
     """
 
-    phases: tuple[tuple[float, Rule], ...]
+    start: float
+    rule: Rule
+    opened: SubModel
+
+
+@dataclass(frozen=True)
+class Phases:
+    """One rule after another over a training; the first begins at 0."""
+
+    phases: tuple[Phase, ...]
+
+    def at(self, progress: float) -> Phase:
+        begun = bisect_right([phase.start for phase in self.phases], progress)
+        return self.phases[begun - 1]
 
     def draw(self, random: Random, progress: float = 1.0) -> list[Share]:
-        begun = bisect_right([start for start, _ in self.phases], progress)
-        return self.phases[begun - 1][1].draw(random)
+        return self.at(progress).rule.draw(random)
 
-    @property
-    def last(self) -> Rule:
-        return self.phases[-1][1]
-
-    def shares(self) -> list[tuple[float, Rule]]:
+    def lengths(self) -> list[tuple[float, Rule]]:
         """Which share of the training each rule has."""
-        ends = [start for start, _ in self.phases[1:]] + [1.0]
-        return [(end - start, rule) for (start, rule), end in zip(self.phases, ends, strict=True)]
+        ends = [phase.start for phase in self.phases[1:]] + [1.0]
+        return [(end - p.start, p.rule) for p, end in zip(self.phases, ends, strict=True)]
 
 
 def make_rule(spec: TrainSpec, space: SearchSpace) -> Rule:
@@ -115,18 +125,20 @@ def make_rule(spec: TrainSpec, space: SearchSpace) -> Rule:
 
     `largest_first` trains the largest alone before it, in the order of progressive shrinking
     (Once-for-all, arXiv 1908.09791). `smallest_first` applies it to a search space that opens
-    from its smallest sub-model, axis by axis as in progressive growing (arXiv 1710.10196).
+    from its smallest sub-model (as networks grow in arXiv 1710.10196).
     """
     _check(spec, space)
     whole = _named_rule(spec, space)
     if spec.largest_first:
-        return Phases(((0.0, Single(space.largest)), (spec.largest_first, whole)))
+        first = Phase(0.0, Single(space.largest), space.largest)
+        return Phases((first, Phase(spec.largest_first, whole, space.largest)))
     if spec.smallest_first:
-        opening = [
-            (start * spec.smallest_first, _named_rule(spec, opened))
-            for start, opened in space.openings()
-        ]
-        return Phases((*opening, (spec.smallest_first, whole)))
+        return Phases(
+            tuple(
+                Phase(start * spec.smallest_first, _named_rule(spec, part), part.largest)
+                for start, part in space.openings()
+            )
+        )
     return whole
 
 

@@ -214,6 +214,15 @@ class RunSpec(SpecModel):
         return self
 
     @model_validator(mode="after")
+    def _crossing_weights_lead_between_features(self) -> Self:
+        if self.train.crossing_lr < 1 and FAMILIES[self.model.family].inputs == "text":
+            raise ValueError(
+                f"train.crossing_lr is for image networks: the norms of {self.model.family} average"
+                " over all channels, so that slow weights keep no width's features the same"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _shards_are_of_layers(self) -> Self:
         if not self.train.shard:
             return self
