@@ -78,6 +78,8 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
         *case.overrides,
         "train.rule=sorted",
         "train.distill=false",
+        "train.largest_first=0",
+        "train.smallest_first=0",
         "train.accumulate=1",
         f"train.batch_size={case.batch_size}",
         f"train.precision={options.precision}",

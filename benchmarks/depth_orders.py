@@ -27,6 +27,8 @@ SETTINGS = (
     "train.rule=sandwich-sum",
     "train.num_random=1",
     "train.distill=false",
+    "train.smallest_first=0",
+    "train.crossing_lr=1",
     "space.width=[0.25, 0.5, 1.0]",
 )
 

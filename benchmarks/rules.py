@@ -39,7 +39,7 @@ from sortednet_cli.engine.passes import routes_of
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.nesting import make_rule
 from sortednet_cli.space import SearchSpace
-from sortednet_cli.spec import RunSpec, load_preset
+from sortednet_cli.spec import load_preset
 
 PLAIN = (
     "train.accumulate=1",
@@ -220,10 +220,15 @@ def joined(*results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def trained(result: dict[str, Any], rule: dict[str, Any]) -> RunSpec:
-    """What a rule's runs were, whatever their seed."""
-    more = (f"train.lr={rule['lr']}", f"train.updates={rule['updates']}")
-    return load_preset(result["preset"], [*result["settings"], *rule["settings"], *more])
+def trained(result: dict[str, Any], rule: dict[str, Any]) -> dict[str, str]:
+    """What set a rule's runs apart from `PLAIN` ones, whatever their seed.
+
+    By the words of the file alone: a preset may have changed since.
+    """
+    more = (f"preset={result['preset']}", f"train.lr={rule['lr']}", f"updates={rule['updates']}")
+    plain = dict(setting.split("=", 1) for setting in PLAIN)
+    named = dict(s.split("=", 1) for s in (*more, *result["settings"], *rule["settings"]))
+    return {key: value for key, value in named.items() if plain.get(key) != value}
 
 
 def table(*results: dict[str, Any]) -> str:
