@@ -175,13 +175,15 @@ class TrainSpec(SpecModel):
             raise ValueError("train.distill has no teacher under the rule 'single'")
         for beginning in ("largest_first", "smallest_first"):
             if self.rule == "single" and getattr(self, beginning):
-                raise ValueError(f"train.{beginning} leads to another rule than 'single'")
+                raise ValueError(
+                    f"train.{beginning} leads to another rule than 'single': set it to 0"
+                )
         if self.largest_first and self.smallest_first:
             raise ValueError("give one of train.largest_first and train.smallest_first")
         if self.smallest_first and self.distill:
             raise ValueError(
                 "train.distill learns from the largest sub-model, which train.smallest_first"
-                " leaves to the end"
+                " leaves to the end: set that to 0"
             )
         if self.submodel is not None and self.rule != "single":
             raise ValueError("train.submodel belongs to the rule 'single'")
