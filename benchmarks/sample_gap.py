@@ -7,14 +7,16 @@ trains the largest sub-model alone, and the smallest alone, on an eighth, a quar
 `--samples` samples, each with a whole learning rate schedule of its own. Then every rule trains the
 nested network on all of them. A rule's gap is how many of those samples it took for each one that
 brings the same sub-model alone to the same test accuracy (between the measured numbers of samples:
-linear in their logarithm). Nothing is said beyond the measured range. Beside it the rule's
-forward and backward multiply-adds, as a share of those of the largest alone on as many samples.
+linear in their logarithm); `--alone` takes these from an earlier result. Nothing is said beyond the
+measured range. Beside it the rule's forward and backward multiply-adds, as a share of those of the
+largest alone on as many samples.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import math
 import statistics
 from pathlib import Path
@@ -68,23 +70,27 @@ def main() -> None:
         only = tuple(f"space.{axis}=[{value}]" for axis, value in submodel.axes.items())
         return training(f"{which} alone", (*RULES["single"], *only), share, seed)
 
-    pairs = [(which, share) for which in ("largest", "smallest") for share in SHARES]
-    alone = trainer.results(lone(*pair, seed) for seed in options.seeds for pair in pairs)
+    def measured() -> dict[str, list[Curve]]:
+        pairs = [(which, share) for which in ("largest", "smallest") for share in SHARES]
+        alone = trainer.results(lone(*pair, seed) for seed in options.seeds for pair in pairs)
+        found = [*zip(pairs * len(options.seeds), alone, strict=True)]
+        return {
+            which: [
+                [samples_and_accuracy(run, batch) for (own, _), run in of_seed if own == which]
+                for of_seed in by_seed(found, options)
+            ]
+            for which in ("largest", "smallest")
+        }
+
+    curves = measured() if options.alone is None else earlier(options)
     nested = trainer.results(
         training(name, RULES[name], 1.0, seed) for seed in options.seeds for name in options.rules
     )
-    curves = {
-        which: [
-            [samples_and_accuracy(run, batch) for (own, _), run in of_seed if own == which]
-            for of_seed in by_seed([*zip(pairs * len(options.seeds), alone, strict=True)], options)
-        ]
-        for which in ("largest", "smallest")
-    }
     of_rules = [*zip(options.rules * len(options.seeds), nested, strict=True)]
     whole = cost_per_sample(options.preset, (*options.set, *RULES["single"]))
     result = {
         "preset": options.preset,
-        "data": alone[0]["data"],
+        "data": nested[0]["data"],
         "samples": batch * nested[0]["updates"],
         "seeds": options.seeds,
         "lr": options.lr,
@@ -112,10 +118,23 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--lr", type=float, default=0.1, help="of every training")
     parser.add_argument("--rules", nargs="+", choices=RULES, default=BY_DEFAULT)
+    parser.add_argument("--alone", type=Path, help="an earlier result that has the lone networks")
     parser.add_argument("--set", action="append", default=[], help="a setting of every training")
     parser.add_argument("--out", type=Path)
     add_options(parser)
     return parser.parse_args()
+
+
+def earlier(options: argparse.Namespace) -> dict[str, list[Curve]]:
+    """The curves of an earlier result, which must be of the same trainings."""
+    result = json.loads(options.alone.read_text(encoding="utf-8"))
+    asked = {"preset": options.preset, "samples": options.samples, "seeds": options.seeds}
+    asked |= {"lr": options.lr, "settings": options.set}
+    differ = [key for key, value in asked.items() if result[key] != value]
+    if differ:
+        raise SystemExit(f"error: {options.alone}: other {' and '.join(differ)} than asked for")
+    curves: dict[str, list[Curve]] = result["alone"]
+    return curves
 
 
 def by_seed(found: list[Any], options: argparse.Namespace) -> list[list[Any]]:
