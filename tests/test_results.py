@@ -124,7 +124,7 @@ def test_the_claim_on_digits() -> None:
 
 
 def test_the_claim_on_mobilenets() -> None:
-    """160 of torchvision's, the smallest with a fifth of the work: all at 98% of the largest alone."""
+    """160, the smallest with a fifth of the work: all at 98% or more of the largest alone."""
     file = ROOT / "benchmarks" / "results" / "cifar10_mobilenetv2_160.json"
     result = json.loads(file.read_text(encoding="utf-8"))
     assert result["submodels"] == 160
