@@ -159,7 +159,7 @@ def _check(spec: TrainSpec, space: SearchSpace) -> None:
 
 
 def _named_rule(spec: TrainSpec, space: SearchSpace) -> Rule:
-    """The rule over a search space: the spec's, or the smallest part of it."""
+    """The rule over the spec's search space or a part of it."""
     if spec.rule == "sorted":
         return Sorted(space, min(spec.draws, len(space)))
     if spec.rule == "sandwich":
