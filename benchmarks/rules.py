@@ -53,10 +53,7 @@ PLAIN = (
 SORTED = (*PLAIN, "train.rule=sorted")
 NESTED = (*SORTED, "model.init=nested")
 LARGEST_FIRST = (*NESTED, "train.largest_first=0.5")
-IDENTITY = (*SORTED, "model.init=nested-identity")
-SLOW = ("train.crossing_lr=0.3",)
-SMALLEST_FIRST = ("train.smallest_first=0.5",)
-SMALL_TO_LARGE = (*IDENTITY, *SLOW, *SMALLEST_FIRST)
+ALIKE = (*SORTED, "model.init=nested-identity", "train.crossing_lr=0.3")
 RULES: dict[str, tuple[str, ...]] = {
     "single": ("train.accumulate=1", *ALONE),
     "single, identity init": ("train.accumulate=1", *ALONE, "model.init=nested-identity"),
@@ -66,19 +63,8 @@ RULES: dict[str, tuple[str, ...]] = {
     "sorted, nested init, largest first, distilled": (*LARGEST_FIRST, "train.distill=true"),
     "sorted, nested init, 3 draws": (*NESTED, "train.draws=3"),
     "sorted, nested init, largest first, 3 draws": (*LARGEST_FIRST, "train.draws=3"),
-    "sorted, nested init, slow crossing": (*NESTED, *SLOW),
-    "sorted, nested init, slow crossing, smallest first": (*NESTED, *SLOW, *SMALLEST_FIRST),
-    "sorted, identity init": IDENTITY,
-    "sorted, identity init, slow crossing": (*IDENTITY, *SLOW),
-    "sorted, identity init, slow crossing, smallest first": SMALL_TO_LARGE,
-    "sorted, identity init, slow crossing, smallest first, longer": (
-        *SMALL_TO_LARGE,
-        "train.smallest_first=0.9",
-    ),
-    "sorted, identity init, slow crossing, smallest first, 3 draws": (
-        *SMALL_TO_LARGE,
-        "train.draws=3",
-    ),
+    "sorted, identity init, slow crossing": ALIKE,
+    "sorted, identity init, slow crossing, smallest first": (*ALIKE, "train.smallest_first=0.5"),
     "sandwich": (*PLAIN, "train.rule=sandwich"),
     "sandwich, distilled": (*PLAIN, "train.rule=sandwich", "train.distill=true"),
     "sum": (*PLAIN, "train.rule=sum"),

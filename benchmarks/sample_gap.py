@@ -37,6 +37,7 @@ from trainings import (
 )
 
 from sortednet_cli import presets
+from sortednet_cli.errors import RequestError
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import load_preset
 
@@ -126,14 +127,17 @@ def arguments() -> argparse.Namespace:
 
 
 def earlier(options: argparse.Namespace) -> dict[str, list[Curve]]:
-    """The curves of an earlier result, which must be of the same trainings."""
-    result = json.loads(options.alone.read_text(encoding="utf-8"))
+    """The curves of an earlier result; RequestError if it is of other trainings, or none at all."""
+    try:
+        result = json.loads(options.alone.read_text(encoding="utf-8"))
+        curves: dict[str, list[Curve]] = result["alone"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"--alone {options.alone}: no result of this benchmark") from error
     asked = {"preset": options.preset, "samples": options.samples, "seeds": options.seeds}
     asked |= {"lr": options.lr, "settings": options.set}
     differ = [key for key, value in asked.items() if result[key] != value]
     if differ:
-        raise SystemExit(f"error: {options.alone}: other {' and '.join(differ)} than asked for")
-    curves: dict[str, list[Curve]] = result["alone"]
+        raise RequestError(f"--alone {options.alone}: made with other {' and '.join(differ)}")
     return curves
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,22 @@ def test_a_gap_is_told_within_what_was_measured() -> None:
     assert samples_for(0.7, curve) == pytest.approx(400)
     assert samples_for(0.39, curve) is None
     assert samples_for(0.71, curve) is None
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("nowhere.json", "no result of this benchmark"),
+        ("README.md", "no result of this benchmark"),
+        ("benchmarks/results/rules_cifar10_resnet.json", "no result of this benchmark"),
+        ("benchmarks/results/sample_gap_cifar10_resnet_draws.json", "other samples and settings"),
+    ],
+)
+def test_curves_of_other_trainings_are_refused(file: str, said: str) -> None:
+    asked = {"preset": "cifar10-resnet", "samples": 240_000, "seeds": [0], "lr": 0.1, "set": []}
+    options = Namespace(alone=FOLDER.parent / file, **asked)
+    with pytest.raises(RequestError, match=said):
+        _script("sample_gap")["earlier"](options)
 
 
 def test_a_teacher_s_passes_are_part_of_a_rule_s_cost() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,19 @@ def _states(network: NestedNetwork, layer: str, images: Tensor, **axes: Any) -> 
     return kept[0]
 
 
+def _begun(pico: Pico, begin: Callable[[NestedNetwork], None]) -> list[tuple[NestedNetwork, bool]]:
+    """A network with such first weights, whose sub-models agree, and a stock one, whose do not."""
+    begun = pico.network()
+    begin(begun)
+    return [(begun, True), (pico.network(), False)]
+
+
 @pytest.mark.parametrize("name", LAST_STATES)
 def test_all_widths_begin_with_the_same_features(name: str) -> None:
     """In training mode, at every depth; with stock first weights they differ."""
     pico = PICOS[name]
-    nested, stock = pico.network(), pico.network()
-    zero_crossing_weights(nested)
     axes = dict(pico.search_space.axes)
-    for network, agree in ((nested, True), (stock, False)):
+    for network, agree in _begun(pico, zero_crossing_weights):
         for depth in axes["depth"]:
             images = pico.images(8)
             layer = LAST_STATES[name]
@@ -82,11 +88,8 @@ def test_all_widths_begin_with_the_same_features(name: str) -> None:
 def test_all_depths_begin_with_the_same_features(name: str) -> None:
     """In training mode, at every width; with stock first weights they differ."""
     pico = PICOS[name]
-    identity, stock = pico.network(), pico.network()
-    begin_as_identity(identity)
-    axes = dict(pico.search_space.axes)
-    images = pico.images(8)
-    for network, agree in ((identity, True), (stock, False)):
+    axes, images = dict(pico.search_space.axes), pico.images(8)
+    for network, agree in _begun(pico, begin_as_identity):
         for width in axes["width"]:
             shallow, *others = (
                 _states(network, LAST_BLOCKS[name], images, width=width, depth=depth)

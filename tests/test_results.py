@@ -107,34 +107,25 @@ def test_the_claims_on_speed() -> None:
     assert big["plan_seconds"] < 5
 
 
-def test_the_claim_on_digits() -> None:
-    """160 sub-models, all at 97% or more of the largest alone, in no more time than it took."""
-    file = ROOT / "benchmarks" / "results" / "digits_resnet_160.json"
+@pytest.mark.parametrize(
+    ("name", "num_seeds", "macs", "worst"),
+    [("digits_resnet_160", 3, 0.1, 0.97), ("cifar10_mobilenetv2_160", 1, 0.2, 0.98)],
+)
+def test_the_claim_on_160(name: str, num_seeds: int, macs: float, worst: float) -> None:
+    """All at so much of the largest alone, and 98.5% on average; the smallest cost little."""
+    file = ROOT / "benchmarks" / "results" / f"{name}.json"
     result = json.loads(file.read_text(encoding="utf-8"))
     assert result["submodels"] == 160
-    assert len(result["seeds"]) == 3
-    assert result["macs_smallest"] < 0.1 * result["macs_largest"]
+    assert len(result["seeds"]) == num_seeds
+    assert result["macs_smallest"] < macs * result["macs_largest"]
     for run, seed in zip(result["nested"]["runs"], result["seeds"], strict=True):
         scores = [row["metrics"]["test"]["accuracy"] for row in run["rows"]]
         assert len({json.dumps(row["axes"]) for row in run["rows"]}) == 160
-        assert seed["worst"] == min(scores) >= 0.97 * seed["alone"]
+        assert seed["worst"] == min(scores) >= worst * seed["alone"]
         assert seed["mean"] == pytest.approx(sum(scores) / 160)
         assert seed["mean"] >= 0.985 * seed["alone"]
-        assert seed["train_seconds"] <= seed["alone_train_seconds"]
-
-
-def test_the_claim_on_mobilenets() -> None:
-    """160, the smallest with a fifth of the work: all at 98% or more of the largest alone."""
-    file = ROOT / "benchmarks" / "results" / "cifar10_mobilenetv2_160.json"
-    result = json.loads(file.read_text(encoding="utf-8"))
-    assert result["submodels"] == 160
-    assert result["macs_smallest"] < 0.2 * result["macs_largest"]
-    for run, seed in zip(result["nested"]["runs"], result["seeds"], strict=True):
-        scores = [row["metrics"]["test"]["accuracy"] for row in run["rows"]]
-        assert len({json.dumps(row["axes"]) for row in run["rows"]}) == 160
-        assert seed["worst"] == min(scores) >= 0.98 * seed["alone"]
-        assert seed["mean"] == pytest.approx(sum(scores) / 160)
-        assert seed["mean"] >= 0.985 * seed["alone"]
+        if name == "digits_resnet_160":  # the other took 3% longer, as its page says
+            assert seed["train_seconds"] <= seed["alone_train_seconds"]
 
 
 def test_the_claim_on_rules(monkeypatch: pytest.MonkeyPatch) -> None:

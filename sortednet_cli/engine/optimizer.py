@@ -59,8 +59,9 @@ class RootOptimizer:
             nn.utils.clip_grad_norm_(self.parameters.values(), self.spec.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        if self.opened != (opened or self.network.space.largest):
-            self.opened = opened or self.network.space.largest
+        opened = opened or self.network.space.largest
+        if self.opened != opened:
+            self.opened = opened
             self.paces = self._paces()
         before = {
             name: self.parameters[name].detach().clone() for name in self.paces if name in touched
@@ -75,6 +76,8 @@ class RootOptimizer:
 
         The step is cut, not the gradient: AdamW and RMSprop would scale a gradient back.
         """
+        if not self.crossing and self.opened == self.network.space.largest:
+            return {}
         shapes = {p.source: p.shape for p in self.network.plan(self.opened).slices.values()}
         paces = {}
         for name, weight in self.parameters.items():
