@@ -14,7 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from harness import RESULTS, write
-from trainings import Training, add_options, read_run, trainer_of
+from rules import PLAIN, cost_per_sample
+from trainings import (
+    ALONE,
+    Training,
+    add_options,
+    largest,
+    mean_score,
+    read_run,
+    score,
+    smallest,
+    trainer_of,
+)
+
+PRESET = "cifar10-resnet"
+WORDS = {"distill": "distilled", "smallest_first": "smallest first"}
+COSTS = ("distill", "num_random", "smallest_first")
+"""What sets these trainings apart, and which of it changes an update's multiply-adds."""
 
 
 def main() -> None:
@@ -27,7 +43,7 @@ def main() -> None:
     run = options.run
     if run is None:
         trainer = trainer_of(options)
-        training = Training("cifar10-resnet", "cifar10-resnet", tuple(options.set))
+        training = Training(PRESET, PRESET, tuple(options.set))
         trainer.results([training])
         run = trainer.folder(training)
     spec = tomllib.loads((run / "spec.toml").read_text(encoding="utf-8"))
@@ -49,6 +65,29 @@ def table(result: dict[str, Any]) -> str:
         macs = [cells[width, d]["macs"] / 1e6 for d in (depths[0], depths[-1])]
         shown = " | ".join(f"{score:.1f}" for score in scores)
         lines.append(f"| {width:g} | {shown} | {macs[0]:.2f} to {macs[1]:.2f} |")
+    return "\n".join(lines)
+
+
+def compared(*results: dict[str, Any]) -> str:
+    """Of several trainings their work, in epochs of the largest alone, and what it came to."""
+    lines = [
+        "| rule | first weights | epochs | work | largest | mean of all | smallest | seconds |",
+        "|" + " --- |" * 8,
+    ]
+    for result in results:
+        train = result["train"]
+        named = [f"train.{key}={str(train.get(key, 0)).lower()}" for key in COSTS]
+        settings = (*PLAIN, f"train.rule={train['rule']}", *named)
+        work = train["epochs"] * cost_per_sample(PRESET, settings) / cost_per_sample(PRESET, ALONE)
+        words = [train["rule"], *(word for key, word in WORDS.items() if train.get(key))]
+        if train.get("crossing_lr", 1) < 1:
+            words.append("slow crossing")
+        scores = [score(largest(result), "test"), mean_score(result, "test")]
+        scores.append(score(smallest(result), "test"))
+        cells = [", ".join(words), result["init"], f"{train['epochs']:g}", f"{work:.1f}"]
+        cells += [f"{100 * value:.1f}" for value in scores]
+        cells.append(f"{result['train_seconds']:,.0f}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

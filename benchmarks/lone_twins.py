@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,27 @@ def grid(result: dict[str, Any]) -> str:
             shown = f"{100 * value:.1f}" if accurate else f"{value:.2f}"
             line += f" {shown} | {row['share']['updates']} |"
         lines.append(line)
+    return "\n".join(lines)
+
+
+def tried(result: dict[str, Any]) -> str:
+    """Mean validation accuracy of all sub-models, by the variant's own settings and its rate."""
+    found: dict[str, dict[float, float]] = {}
+    for one in result["nested_tried"]:
+        settings = dict(setting.split("=", 1) for setting in one["settings"])
+        lr = float(settings.pop("train.lr", one.get("lr", 0)))
+        found.setdefault(json.dumps(settings), {})[lr] = 100 * one["mean_validation_score"]
+    variants = {text: set(json.loads(text).items()) for text in found}
+    common = set.intersection(*variants.values())
+    rates = sorted({lr for scores in found.values() for lr in scores})
+    lines = [
+        "| settings | " + " | ".join(f"lr {lr:g}" for lr in rates) + " |",
+        "|" + " --- |" * (len(rates) + 1),
+    ]
+    for text, scores in found.items():
+        own = [f"`{k}={v}`" for k, v in json.loads(text).items() if (k, v) not in common]
+        cells = [f"{scores[lr]:.1f}" for lr in rates]
+        lines.append(f"| {' | '.join([', '.join(own), *cells])} |")
     return "\n".join(lines)
 
 

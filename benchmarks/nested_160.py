@@ -171,6 +171,18 @@ def short_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def wall_times(result: dict[str, Any]) -> str:
+    """Seconds of the updates, and of a whole run with the statistics and scores of its end."""
+    lines = [
+        "| seed | updates: alone | nested | with statistics and scores: alone | nested |",
+        "|" + " --- |" * 5,
+    ]
+    for side in zip(result["alone"]["runs"], result["nested"]["runs"], strict=True):
+        cells = [f"{run[key]:,.0f} s" for key in ("train_seconds", "wall_seconds") for run in side]
+        lines.append(f"| {side[1]['seed']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def width_table(result: dict[str, Any]) -> str:
     """Of each width, over all depths and seeds: accuracies in percent of the largest alone."""
     shares: dict[float, list[float]] = {}

@@ -64,17 +64,24 @@ def main() -> None:
     print(table(result))
 
 
-def table(result: dict[str, Any]) -> str:
-    """Test accuracy in percent: a row for each width in both orders, a column for each depth."""
-    axes = result["axes"]
+def table(*results: dict[str, Any]) -> str:
+    """Test accuracy in percent: a row for each width in both orders, a column for each depth.
+
+    The mean over the seeds of all files, which must differ in their seeds alone.
+    """
+    axes = results[0]["axes"]
+    alike = [{key: r[key] for key in ("preset", "settings", "data", "axes")} for r in results]
+    seeds = [seed for result in results for seed in result["seeds"]]
+    if any(own != alike[0] for own in alike) or len(set(seeds)) < len(seeds):
+        raise SystemExit("the files must differ in their seeds alone")
     widths = sorted({point["width"] for point in axes.values()})
     depths = sorted({point["depth"] for point in axes.values()})
     heads = " | ".join(f"depth {depth}" for depth in depths)
     lines = [f"| width | units | {heads} | mean |", "|" + " --- |" * (len(depths) + 3)]
     for width in widths:
-        for order, scores in result["orders"].items():
+        for order in ORDERS:
             means = [
-                100 * statistics.fmean(scores[name])
+                100 * statistics.fmean(s for r in results for s in r["orders"][order][name])
                 for depth in depths
                 for name, point in axes.items()
                 if point == {"width": width, "depth": depth}

@@ -100,12 +100,13 @@ class Trainer:
 
 
 def read_run(run: Path) -> Result:
-    """What is kept of a finished run."""
+    """What is kept of a finished run; wall time holds its scoring, and pauses before a resume."""
     manifest = json.loads((run / "run.json").read_text(encoding="utf-8"))
     rows = json.loads((run / "frontier.json").read_text(encoding="utf-8"))["submodels"]
     return {
         "updates": _updates(run),
         "train_seconds": manifest["train_seconds"],
+        "wall_seconds": manifest["finished"] - manifest["created"],
         "versions": manifest["versions"],
         "data": manifest["data"]["source"],
         "rows": [
