@@ -55,6 +55,26 @@ def test_the_two_commands_are_make_targets() -> None:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
 
 
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = {ROOT / "README.md", *DOCS, ROOT / "CHANGELOG.md"}
+    texts = {page: page.read_text(encoding="utf-8") for page in pages}
+    lost = []
+    for page, text in texts.items():
+        for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+            name, _, anchor = link.partition("#")
+            target = (page.parent / name).resolve() if name else page
+            if not target.exists() or (anchor and anchor not in _anchors(texts[target])):
+                lost.append(f"{page.name}: {link}")
+    assert not lost
+
+
+def _anchors(text: str) -> set[str]:
+    """What a page's headings are called in links, as GitHub makes them."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", prose, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_the_table_of_presets_is_complete() -> None:
     assert sorted(re.findall(r"^\| `([\w-]+)` \|", README, flags=re.MULTILINE)) == presets.names()
 
