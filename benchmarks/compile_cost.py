@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch._inductor.config
 from engine_cost import Batches
-from harness import device_suffix, network_of, random_part, ratio, settle, write
+from harness import PLAIN, device_suffix, network_of, random_part, ratio, settle, write
 from torch._dynamo.utils import counters
 
 from sortednet_cli.engine.optimizer import RootOptimizer
@@ -76,11 +76,8 @@ def table(result: dict[str, Any]) -> str:
 def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     overrides = [
         *case.overrides,
+        *PLAIN,
         "train.rule=sorted",
-        "train.distill=false",
-        "train.largest_first=0",
-        "train.smallest_first=0",
-        "train.accumulate=1",
         f"train.batch_size={case.batch_size}",
         f"train.precision={options.precision}",
     ]

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from harness import RandomPart, device_suffix, network_of, random_part, ratio, settle, write
+from harness import PLAIN, RandomPart, device_suffix, network_of, random_part, ratio, settle, write
 from torch import nn
 
 from sortednet_cli.engine.optimizer import RootOptimizer, place
@@ -105,11 +105,8 @@ def measure(case: Case, repeats: int, device: str, precision: str) -> dict[str, 
         rule = "sorted" if kind == "sorted" else "single"
         overrides = [
             *case.overrides,
+            *PLAIN,
             f"train.rule={rule}",
-            "train.distill=false",
-            "train.largest_first=0",
-            "train.smallest_first=0",
-            "train.accumulate=1",
             f"train.precision={precision}",
         ]
         if device == "cpu" and case.batch_size is not None:

@@ -29,6 +29,14 @@ from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec, load_preset
 
 RESULTS = Path(__file__).parent / "results"
+PLAIN = (
+    "train.draws=1",
+    "train.distill=false",
+    "train.largest_first=0",
+    "train.smallest_first=0",
+    "train.accumulate=1",
+)
+"""A preset's settings for a benchmark that sets a rule of its own."""
 
 Work = Callable[[], object]
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from engine_cost import CASES, Case
-from harness import in_turn, network_of, random_part, ratio, write
+from harness import PLAIN, in_turn, network_of, random_part, ratio, write
 from torch import nn
 
 from sortednet_cli.engine.optimizer import RootOptimizer, place
@@ -62,7 +62,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def measure(case: Case, repeats: int) -> dict[str, Any]:
-    overrides = [*case.overrides, "train.precision=fp32", "train.rule=sorted"]
+    overrides = [*case.overrides, *PLAIN, "train.precision=fp32", "train.rule=sorted"]
     if case.batch_size is not None:
         overrides.append(f"train.batch_size={case.batch_size}")
     spec, inputs, network = network_of(case.preset, overrides)

@@ -59,7 +59,7 @@ class Case:
 
 CASES = [
     Case("cPreResNet20, batch of 128", "cifar10-cpreresnet20",
-         ("train.rule=single", "train.distill=false", "train.precision=fp32")),
+         ("train.rule=single", "train.smallest_first=0", "train.precision=fp32")),
     Case("LLaMA of gsm8k-llama, 8 exits, batch of 4", "gsm8k-llama",
          ("train.rule=sum", "train.batch_size=4", "train.precision=fp32")),
     Case("the same in bfloat16", "gsm8k-llama",

@@ -197,6 +197,7 @@ WRONG_REQUESTS = {
     "preset": (["presets", "show", "digit-resnet"], ["did you mean digits-resnet?"]),
     "preset-unnamed": (["presets", "show"], ["needs a name"]),
     "preset-extra": (["presets", "list", "digits-resnet"], ["presets show digits-resnet"]),
+    "info-spec": (["info", "--plan", str(RUN / "spec.toml")], ["spec.toml", "--config"]),
     "info-missing": (["info", "nowhere"], ["nowhere", "no such folder"]),
     "info-other": (["info", "."], ["neither a run nor an artifact"]),
     "info-axes": (["info", RUN, "--width=1"], ["--plan"]),

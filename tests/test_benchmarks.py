@@ -49,18 +49,32 @@ def test_twins_are_spread_from_the_largest_to_the_smallest() -> None:
 
 def test_a_share_is_how_often_a_rule_trains_a_sub_model() -> None:
     shares_of = _script("lone_twins")["shares_of"]
-    found = shares_of("cifar10-cpreresnet20", ["train.rule=sorted"])
+    plain = "train.smallest_first=0"
+    found = shares_of("cifar10-cpreresnet20", ["train.rule=sorted", plain])
     assert set(found.values()) == {0.25}
-    found = shares_of("cifar10-cpreresnet20", ["train.rule=sandwich", "train.num_random=1"])
+    found = shares_of("cifar10-cpreresnet20", ["train.rule=sandwich", "train.num_random=1", plain])
     assert found["w1"] == found["w0.25"] == 1
     assert found["w0.5"] + found["w0.75"] == pytest.approx(1)
-    found = shares_of("cifar10-cpreresnet20", ["train.largest_first=0.5"])
+    found = shares_of("cifar10-cpreresnet20", ["train.largest_first=0.5", plain])
     assert list(found.values()) == pytest.approx([1 / 8, 1 / 8, 1 / 8, 5 / 8])
     # An eighth of the training each: one width, two, three, all four; then half with all four.
     found = shares_of("cifar10-cpreresnet20", ["train.smallest_first=0.5"])
     opening = [(1 + 1 / 2 + 1 / 3 + 1 / 4) / 8, (1 / 2 + 1 / 3 + 1 / 4) / 8]
     assert [found["w0.25"], found["w0.5"]] == pytest.approx([share + 1 / 8 for share in opening])
     assert found["w1"] == pytest.approx(1 / 32 + 1 / 8)
+
+
+@pytest.mark.parametrize("name", ["engine_cost", "compile_cost", "narrow_models", "plan_memory"])
+def test_speed_benchmarks_can_load_their_presets(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a preset trains by, a benchmark that sets a rule of its own gets it."""
+    monkeypatch.syspath_prepend(FOLDER)
+    script = _script(name)
+    for case in script["CASES"]:
+        for rule in ("sorted", "single"):
+            ruled = [*script["PLAIN"], f"train.rule={rule}"] if "PLAIN" in script else []
+            assert load_preset(case.preset, [*case.overrides, *ruled])
 
 
 def test_a_gap_is_told_within_what_was_measured() -> None:

@@ -6,11 +6,13 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from sortednet_cli import presets
+from sortednet_cli.spec import TrainSpec
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -73,6 +75,17 @@ def _anchors(text: str) -> set[str]:
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", prose, flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_table_of_training_keys_is_complete() -> None:
+    """Every key with its default, as TOML writes it."""
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    shown: dict[str, object] = {}
+    for keys, default in re.findall(r"^\| (`.+`) \| (.+?) \| ", page.split("## Keys of")[1], re.M):
+        value = None if default == "none" else tomllib.loads(f"x = {default.strip('`')}")["x"]
+        shown |= dict.fromkeys(re.findall(r"`(\w+)`", keys), value)
+    fields = {name: field.default for name, field in TrainSpec.model_fields.items()}
+    assert shown == {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
 
 def test_the_table_of_presets_is_complete() -> None:

@@ -107,6 +107,6 @@ def draw_cells(
             color = "black" if is_light else "white"
             panel.text(j, i, label(value), ha="center", va="center", fontsize=7.5, color=color)
     panel.set_xticks(range(len(depths)), [f"{d:g}" for d in depths])
-    panel.set_yticks(range(len(widths)), [f"{w:.4g}" for w in widths])
+    panel.set_yticks(range(len(widths)), [f"{w:g}" for w in widths])
     panel.set_xlabel("depth, blocks")
     panel.set_ylabel("width")

@@ -172,7 +172,9 @@ class TrainSpec(SpecModel):
         if (self.updates is None) == (self.epochs is None):
             raise ValueError("give exactly one of train.updates and train.epochs")
         if self.rule == "single" and self.distill:
-            raise ValueError("train.distill has no teacher under the rule 'single'")
+            raise ValueError(
+                "train.distill has no teacher under the rule 'single': set it to false"
+            )
         for beginning in ("largest_first", "smallest_first"):
             if self.rule == "single" and getattr(self, beginning):
                 raise ValueError(

@@ -102,6 +102,8 @@ class RunFolder:
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Open an existing run; RequestError if the folder is none."""
+        if path.is_file():
+            raise RequestError(f"{path} is a file, and a run is a folder; a spec goes to --config")
         if not path.is_dir():
             raise RequestError(f"no run at {path}: there is no such folder")
         if not (path / "run.json").is_file():
