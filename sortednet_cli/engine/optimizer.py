@@ -46,7 +46,7 @@ class RootOptimizer:
         self.optimizer = _make(spec, [group for group in groups if group["params"]])
         self.crossing = {} if spec.crossing_lr == 1 else crossing_weights(network)
         self.opened = network.space.largest
-        self.paces = self._paces()
+        self.brakes = self._brakes()
 
     def step(self, touched: Collection[str], lr: float, opened: SubModel | None = None) -> None:
         """Take one step on the `touched` parameters at learning rate `lr`.
@@ -62,24 +62,23 @@ class RootOptimizer:
         opened = opened or self.network.space.largest
         if self.opened != opened:
             self.opened = opened
-            self.paces = self._paces()
+            self.brakes = self._brakes()
         before = {
-            name: self.parameters[name].detach().clone() for name in self.paces if name in touched
+            name: self.parameters[name].detach().clone() for name in self.brakes if name in touched
         }
         self.optimizer.step()
         for name, old in before.items():
-            weight = self.parameters[name].detach()
-            weight.copy_(old.lerp_(weight, self.paces[name]))
+            self.parameters[name].detach().lerp_(old, self.brakes[name])
 
-    def _paces(self) -> dict[str, Tensor]:
-        """Which part of its step each weight takes, by parameter: those with whole steps have none.
+    def _brakes(self) -> dict[str, Tensor]:
+        """Which part of its step each weight gives back, by parameter; whole steps have none.
 
         The step is cut, not the gradient: AdamW and RMSprop would scale a gradient back.
         """
         if not self.crossing and self.opened == self.network.space.largest:
             return {}
         shapes = {p.source: p.shape for p in self.network.plan(self.opened).slices.values()}
-        paces = {}
+        brakes = {}
         for name, weight in self.parameters.items():
             pace = torch.ones([1] * weight.dim())
             if name in self.crossing:
@@ -91,8 +90,8 @@ class RootOptimizer:
                     inside = torch.arange(size) < kept
                     pace = pace * inside.view(-1, *[1] * (weight.dim() - dim - 1))
             if pace.min() < 1:
-                paces[name] = pace.to(weight)
-        return paces
+                brakes[name] = (1 - pace).to(weight)
+        return brakes
 
     def state(self) -> dict[str, Tensor]:
         """Optimizer state as `parameter/key` tensors."""
