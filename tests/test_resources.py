@@ -182,6 +182,18 @@ def test_optimizer_state_is_what_the_optimizer_keeps(optimizer: str, momentum: f
     assert costs.optimizer_bytes(spec.train, weights) == found
 
 
+@pytest.mark.parametrize("setting", ["train.crossing_lr=0.3", "train.smallest_first=0.5"])
+def test_what_an_optimizer_holds_for_steps_in_part_is_planned(setting: str) -> None:
+    spec = load_preset("digits-resnet", [setting, "model.config.channels=[8]"])
+    network = _network(spec)
+    network.enable_training()
+    optimizer = RootOptimizer(network, spec.train)
+    optimizer.step(network.plan(network.space.smallest).sources, 0.1, network.space.smallest)
+    held = sum(t.nbytes for kind in (optimizer.brakes, optimizer.kept) for t in kind.values())
+    weights = sum(parameter.nbytes for parameter in network.parameters.values())
+    assert 0 < held <= costs.brake_bytes(spec.train, weights)
+
+
 def test_live_bytes_by_hand() -> None:
     """Two layers: what is alive after each operation is known."""
     first, second = nn.Linear(8, 16, bias=False), nn.Linear(16, 4, bias=False)

@@ -149,9 +149,9 @@ def optimizer_bytes(train: TrainSpec, weights: int) -> int:
     return kept[train.optimizer] * weights
 
 
-def step_bytes(train: TrainSpec, weights: int) -> int:
-    """Copies of what a step moves only in part: at most all weights."""
-    return weights if train.smallest_first or train.crossing_lr < 1 else 0
+def brake_bytes(train: TrainSpec, weights: int) -> int:
+    """What the optimizer holds for weights that it moves in part: at most two copies of all."""
+    return 2 * weights if train.smallest_first or train.crossing_lr < 1 else 0
 
 
 def replicated(weights: int, gradient: int, optimizer: int, micro_batch: int) -> Memory:

@@ -72,8 +72,8 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
     footprint = footprint_of(family, space, train, inputs)
     routes = routes_of(family, space, inputs)
     optimizer = costs.optimizer_bytes(train, groups.whole)
-    peak = max(footprint.peak, costs.step_bytes(train, groups.whole))
-    held = costs.replicated(groups.whole, footprint.gradient, optimizer, peak)
+    state = optimizer + costs.brake_bytes(train, groups.whole)
+    held = costs.replicated(groups.whole, footprint.gradient, state, footprint.peak)
     memory = {"replicated": held}
     wire = {"replicated": costs.replicated_wire(footprint.gradient, processes)}
     depths_alone = isinstance(family, TransformerFamily) and set(space.as_lists()) == {"depth"}
