@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import RESULTS, write
-from rules import PLAIN, cost_per_sample
+from rules import STOCK, cost_per_sample
 from trainings import (
     ALONE,
     Training,
@@ -77,7 +77,7 @@ def compared(*results: dict[str, Any]) -> str:
     for result in results:
         train = result["train"]
         named = [f"train.{key}={str(train.get(key, 0)).lower()}" for key in COSTS]
-        settings = (*PLAIN, f"train.rule={train['rule']}", *named)
+        settings = (*STOCK, f"train.rule={train['rule']}", *named)
         work = train["epochs"] * cost_per_sample(PRESET, settings) / cost_per_sample(PRESET, ALONE)
         words = [train["rule"], *(word for key, word in WORDS.items() if train.get(key))]
         if train.get("crossing_lr", 1) < 1:

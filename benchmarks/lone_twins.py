@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -227,20 +226,19 @@ def grid(result: dict[str, Any]) -> str:
 
 def tried(result: dict[str, Any]) -> str:
     """Mean validation accuracy of all sub-models, by the variant's own settings and its rate."""
-    found: dict[str, dict[float, float]] = {}
+    found: dict[tuple[tuple[str, str], ...], dict[float, float]] = {}
     for one in result["nested_tried"]:
         settings = dict(setting.split("=", 1) for setting in one["settings"])
         lr = float(settings.pop("train.lr", one.get("lr", 0)))
-        found.setdefault(json.dumps(settings), {})[lr] = 100 * one["mean_validation_score"]
-    variants = {text: set(json.loads(text).items()) for text in found}
-    common = set.intersection(*variants.values())
+        found.setdefault(tuple(settings.items()), {})[lr] = 100 * one["mean_validation_score"]
+    common = set.intersection(*map(set, found))
     rates = sorted({lr for scores in found.values() for lr in scores})
     lines = [
         "| settings | " + " | ".join(f"lr {lr:g}" for lr in rates) + " |",
         "|" + " --- |" * (len(rates) + 1),
     ]
-    for text, scores in found.items():
-        own = [f"`{k}={v}`" for k, v in json.loads(text).items() if (k, v) not in common]
+    for settled, scores in found.items():
+        own = [f"`{key}={value}`" for key, value in settled if (key, value) not in common]
         cells = [f"{scores[lr]:.1f}" for lr in rates]
         lines.append(f"| {' | '.join([', '.join(own), *cells])} |")
     return "\n".join(lines)

@@ -19,7 +19,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from harness import RESULTS, tell, write
+from harness import PLAIN, RESULTS, tell, write
 from trainings import (
     ALONE,
     Result,
@@ -41,16 +41,8 @@ from sortednet_cli.nesting import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import load_preset
 
-PLAIN = (
-    "train.accumulate=1",
-    "train.draws=1",
-    "train.distill=false",
-    "train.largest_first=0",
-    "train.smallest_first=0",
-    "train.crossing_lr=1",
-    "model.init=stock",
-)
-SORTED = (*PLAIN, "train.rule=sorted")
+STOCK = (*PLAIN, "train.crossing_lr=1", "model.init=stock")
+SORTED = (*STOCK, "train.rule=sorted")
 NESTED = (*SORTED, "model.init=nested")
 LARGEST_FIRST = (*NESTED, "train.largest_first=0.5")
 ALIKE = (*SORTED, "model.init=nested-identity", "train.crossing_lr=0.3")
@@ -65,10 +57,10 @@ RULES: dict[str, tuple[str, ...]] = {
     "sorted, nested init, largest first, 3 draws": (*LARGEST_FIRST, "train.draws=3"),
     "sorted, identity init, slow crossing": ALIKE,
     "sorted, identity init, slow crossing, smallest first": (*ALIKE, "train.smallest_first=0.5"),
-    "sandwich": (*PLAIN, "train.rule=sandwich"),
-    "sandwich, distilled": (*PLAIN, "train.rule=sandwich", "train.distill=true"),
-    "sum": (*PLAIN, "train.rule=sum"),
-    "sandwich-sum": (*PLAIN, "train.rule=sandwich-sum", "train.num_random=1"),
+    "sandwich": (*STOCK, "train.rule=sandwich"),
+    "sandwich, distilled": (*STOCK, "train.rule=sandwich", "train.distill=true"),
+    "sum": (*STOCK, "train.rule=sum"),
+    "sandwich-sum": (*STOCK, "train.rule=sandwich-sum", "train.num_random=1"),
 }
 """What stands for each rule; those with `sum` need a depth axis."""
 
@@ -207,12 +199,12 @@ def joined(*results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def trained(result: dict[str, Any], rule: dict[str, Any]) -> dict[str, str]:
-    """What set a rule's runs apart from `PLAIN` ones, whatever their seed.
+    """What set a rule's runs apart from `STOCK` ones, whatever their seed.
 
     By the words of the file alone: a preset may have changed since.
     """
     more = (f"preset={result['preset']}", f"train.lr={rule['lr']}", f"updates={rule['updates']}")
-    plain = dict(setting.split("=", 1) for setting in PLAIN)
+    plain = dict(setting.split("=", 1) for setting in STOCK)
     named = dict(s.split("=", 1) for s in (*more, *result["settings"], *rule["settings"]))
     return {key: value for key, value in named.items() if plain.get(key) != value}
 

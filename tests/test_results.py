@@ -129,22 +129,27 @@ def test_the_claim_on_160(name: str, num_seeds: int, macs: float, worst: float) 
             assert seed["train_seconds"] <= seed["alone_train_seconds"]
 
 
-def rules_of(*names: str) -> dict[str, Any]:
-    """Scores of every rule over the seeds of all files, which make one table of a page."""
+def rules_of(samples: int, *names: str) -> dict[str, Any]:
+    """Scores of every rule over the seeds of all files, each with the work of so many samples."""
     joined = runpy.run_path(str(ROOT / "benchmarks" / "rules.py"))["joined"]
     results = ROOT / "benchmarks" / "results"
     found = [json.loads((results / f"{n}.json").read_text(encoding="utf-8")) for n in names]
+    assert {result["samples"] for result in found} == {samples}
     return dict(joined(*found))
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["rules_cifar10_cpreresnet20", "rules_cifar10_cpreresnet20_instance", "rules_cifar10_resnet"],
+    ("name", "samples"),
+    [
+        ("rules_cifar10_cpreresnet20", 47_500),
+        ("rules_cifar10_cpreresnet20_instance", 47_500),
+        ("rules_cifar10_resnet", 30_000),
+    ],
 )
-def test_the_claim_on_rules(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_claim_on_rules(name: str, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """For the same multiply-adds nested first weights and one sub-model at a time gain most."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    rules = rules_of(name, f"{name}_seed2")
+    rules = rules_of(samples, name, f"{name}_seed2")
     best = rules.pop("sorted, nested init")
     assert len(best["mean"]) == 3
     for key in ("largest", "mean"):
@@ -153,15 +158,24 @@ def test_the_claim_on_rules(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
                 assert statistics.fmean(best[key]) > statistics.fmean(rule[key])
 
 
-@pytest.mark.parametrize("preset", ["cifar10_cpreresnet20", "cifar10_resnet"])
+@pytest.mark.parametrize(
+    ("preset", "samples", "every_seed"),
+    [("cifar10_cpreresnet20", 47_500, False), ("cifar10_resnet", 30_000, True)],
+)
 def test_the_claim_on_sub_models_that_stay_alike(
-    preset: str, monkeypatch: pytest.MonkeyPatch
+    preset: str, samples: int, every_seed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Opened from the smallest, they do better than the rest for the same multiply-adds."""
+    """Opened from the smallest, they do better than the rest for the same multiply-adds.
+
+    On average over the seeds, and 49 of them in their worst seed than the rest in its best.
+    """
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    rules = rules_of(f"rules_{preset}", f"rules_{preset}_seed2") | rules_of(f"rules_{preset}_alike")
+    name = f"rules_{preset}"
+    rules = rules_of(samples, name, f"{name}_seed2") | rules_of(samples, f"{name}_alike")
     best = rules.pop("sorted, identity init, slow crossing, smallest first")
     assert len(best["largest"]) == 3
     for rule in rules.values():
         for key in ("largest", "mean", "smallest"):
             assert statistics.fmean(best[key]) > statistics.fmean(rule[key]), rule["rule"]
+            if every_seed:
+                assert min(best[key]) > max(rule[key]), rule["rule"]

@@ -46,7 +46,7 @@ class RootOptimizer:
         self.optimizer = _make(spec, [group for group in groups if group["params"]])
         self.crossing = {} if spec.crossing_lr == 1 else crossing_weights(network)
         self.opened = network.space.largest
-        self._brake()
+        self._set_brakes()
 
     def step(self, touched: Collection[str], lr: float, opened: SubModel | None = None) -> None:
         """Take one step on the `touched` parameters at learning rate `lr`.
@@ -62,7 +62,7 @@ class RootOptimizer:
         opened = opened or self.network.space.largest
         if self.opened != opened:
             self.opened = opened
-            self._brake()
+            self._set_brakes()
         braked = [name for name in self.brakes if name in touched]
         for name in braked:
             self.kept[name].copy_(self.parameters[name].detach())
@@ -70,7 +70,7 @@ class RootOptimizer:
         for name in braked:
             self.parameters[name].detach().lerp_(self.kept[name], self.brakes[name])
 
-    def _brake(self) -> None:
+    def _set_brakes(self) -> None:
         self.brakes = self._brakes()
         # Held from step to step: fresh memory of this size costs several times the arithmetic.
         self.kept = {name: torch.empty_like(self.parameters[name]) for name in self.brakes}
