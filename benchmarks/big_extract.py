@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import write
+from harness import positive, write
 
 from sortednet_cli.engine.opening import open_source
 from sortednet_cli.families import complete_config
@@ -56,7 +56,7 @@ WIDTH, DEPTH = 0.5, 14
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True, help="needs 17 GB of room")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=positive, default=3)
     options = parser.parse_args()
     checkpoint, out = options.folder / "checkpoint", options.folder / "cut"
     if not (checkpoint / "config.json").is_file():

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import in_turn, ratio, write
+from harness import in_turn, positive, ratio, write
 
 from sortednet_cli.storage.checks import FileCheck
 from sortednet_cli.storage.tensors import read_tensors, write_tensors
@@ -27,7 +27,7 @@ NUM_BYTES = 1 << 30
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, help="where there is room for a gibibyte")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=positive, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:

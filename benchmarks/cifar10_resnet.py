@@ -13,7 +13,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from harness import RESULTS, write
+from harness import RESULTS, tell, write
 from rules import STOCK, cost_per_sample
 from trainings import (
     ALONE,
@@ -26,6 +26,8 @@ from trainings import (
     smallest,
     trainer_of,
 )
+
+from sortednet_cli import load_run
 
 PRESET = "cifar10-resnet"
 WORDS = {"distill": "distilled", "smallest_first": "smallest first"}
@@ -46,6 +48,7 @@ def main() -> None:
         training = Training(PRESET, PRESET, tuple(options.set))
         trainer.results([training])
         run = trainer.folder(training)
+    run = load_run(run).path  # one message, unless it is a finished one
     spec = tomllib.loads((run / "spec.toml").read_text(encoding="utf-8"))
     result = {"train": spec["train"], "init": spec["model"]["init"], **read_run(run)}
     write(options.out.stem, result, options.out)
@@ -92,4 +95,4 @@ def compared(*results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    tell(main)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch._inductor.config
 from engine_cost import Batches
-from harness import PLAIN, device_suffix, network_of, random_part, ratio, settle, write
+from harness import PLAIN, device_suffix, network_of, positive, random_part, ratio, settle, write
 from torch._dynamo.utils import counters
 
 from sortednet_cli.engine.optimizer import RootOptimizer
@@ -47,7 +47,7 @@ CASES = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=16, help="updates that are compared")
+    parser.add_argument("--repeats", type=positive, default=16, help="updates that are compared")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     options = parser.parse_args()

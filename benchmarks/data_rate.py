@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from engine_cost import Batches, native_step
-from harness import Work, in_turn, network_of, random_part, write
+from harness import Work, in_turn, network_of, positive, random_part, write
 
 from sortednet_cli.data.augment import Augmentation
 from sortednet_cli.data.format import ImageFormat
@@ -30,7 +30,7 @@ NUM_IMAGES, BATCH, BATCHES = 45_000, 128, 8
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=positive, default=7)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     quiet_first_backward()

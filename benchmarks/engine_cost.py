@@ -28,7 +28,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from harness import PLAIN, RandomPart, device_suffix, network_of, random_part, ratio, settle, write
+from harness import (
+    PLAIN,
+    RandomPart,
+    device_suffix,
+    network_of,
+    positive,
+    random_part,
+    ratio,
+    settle,
+    write,
+)
 from torch import nn
 
 from sortednet_cli.engine.optimizer import RootOptimizer, place
@@ -71,7 +81,7 @@ CASES = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5, help="passes over the updates")
+    parser.add_argument("--repeats", type=positive, default=5, help="passes over the updates")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     options = parser.parse_args()

@@ -92,6 +92,14 @@ def tell(main: Callable[[], None]) -> None:
         sys.exit(error.exit_code)
 
 
+def positive(text: str) -> int:
+    """A number of repeats and the like, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"at least 1, not {value}")
+    return value
+
+
 def over_runs(
     name: str,
     about: str,

@@ -22,7 +22,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from harness import RESULTS, tell, write
+from harness import RESULTS, positive, tell, write
 from trainings import (
     ALONE,
     Result,
@@ -72,7 +72,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--variant", action="append", help="settings of the nested side alone, by spaces; repeat"
     )
-    parser.add_argument("--count", type=int, help="twins; default: one for each sub-model")
+    parser.add_argument("--count", type=positive, help="twins; default: one for each sub-model")
     parser.add_argument("--share", action="store_true", help="twins on their share of the samples")
     parser.add_argument("--out", type=Path)
     add_options(parser)

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from engine_cost import CASES, Case
-from harness import PLAIN, in_turn, network_of, random_part, ratio, write
+from harness import PLAIN, in_turn, network_of, positive, random_part, ratio, write
 from torch import nn
 
 from sortednet_cli.engine.optimizer import RootOptimizer, place
@@ -36,7 +36,7 @@ from sortednet_cli.spec import TrainSpec
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=positive, default=7)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     quiet_first_backward()

@@ -31,7 +31,7 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 from engine_cost import Batches
-from harness import network_of, random_part, write
+from harness import network_of, positive, random_part, write
 from soft_cost import ALLOCATORS, memory_mib
 from torch import Tensor
 
@@ -72,7 +72,7 @@ CASES = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--updates", type=int, default=2)
+    parser.add_argument("--updates", type=positive, default=2)
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from harness import in_turn, write
+from harness import in_turn, positive, write
 from torch import Tensor
 from torch.optim.adamw import adamw
 
@@ -25,7 +25,7 @@ CHUNK = 1024
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=positive, default=15)
     options = parser.parse_args()
     torch.set_num_threads(1)
     result = {"seconds": measure(options.repeats)}
