@@ -123,7 +123,10 @@ def _stepped(network: NestedNetwork, spec: TrainSpec, opened: SubModel | None) -
     for name, gradient in network.gradients.items():
         seed = torch.Generator().manual_seed(len(name))
         gradient.copy_(torch.randn(gradient.shape, generator=seed))
-    RootOptimizer(network, spec).step(network.parameters, lr=0.1, opened=opened)
+    stepper = RootOptimizer(network, spec)
+    if opened is not None:
+        stepper.open(opened, opened)
+    stepper.step(network.parameters, lr=0.1)
     return {name: p.detach() - begin[name] for name, p in network.parameters.items()}
 
 
@@ -181,7 +184,8 @@ def test_a_step_ends_where_the_open_space_does(pico: Pico, part: float) -> None:
 
 
 def test_an_update_is_the_mean_gradient_of_its_micro_batches(digits: Images) -> None:
-    spec = _tiny("train.accumulate=2", "train.rule=sandwich", "train.num_random=1")
+    spec = _tiny("train.accumulate=2", "train.rule=sandwich", "train.num_random=1",
+                 "train.loss=mean")  # fmt: skip
     trainer = _trainer(spec, digits)
     twin = copy.deepcopy(trainer.network.module)
     next(trainer.updates(Position(), lambda: False))
@@ -218,9 +222,9 @@ def test_distillation_teaches_all_but_the_largest(rule: str, digits: Images) -> 
     seen = []
     original = Classification.loss
 
-    def spy(self, logits, labels, teacher=None):  # type: ignore[no-untyped-def]
+    def spy(self, logits, labels, teacher=None, share=1.0):  # type: ignore[no-untyped-def]
         seen.append(teacher)
-        return original(self, logits, labels, teacher)
+        return original(self, logits, labels, teacher, share)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Classification, "loss", spy)
@@ -300,7 +304,8 @@ def test_recalibration_is_the_mean_over_batches_and_changes_one_submodel_only() 
     network = pico.network(training=False)
     small, large = network.space.smallest, network.space.largest
     other = {n: b.clone() for n, b in network.at(large).named_buffers()}
-    batches = [pico.images() * scale for scale in (1.0, 2.0, 3.0)]
+    # A small last batch weighs as much as its samples.
+    batches = [pico.images() * scale for scale in (1.0, 2.0)] + [pico.images(2) * 30.0]
     module = network.at(small)
     found = recalibrate(network.family, [small], network.at, batches)[small]
     assert not module.training
@@ -312,8 +317,10 @@ def test_recalibration_is_the_mean_over_batches_and_changes_one_submodel_only() 
         for batch in batches:
             module(batch)
     handle.remove()
-    mean = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
-    torch.testing.assert_close(found[first], mean)
+    torch.testing.assert_close(found[first], torch.cat(seen).mean((0, 2, 3)))
+    spread_out = [len(x) / 10 * x.var((0, 2, 3)) for x in seen]
+    variance = first.replace("running_mean", "running_var")
+    torch.testing.assert_close(found[variance], torch.stack(spread_out).sum(0))
     assert all(torch.equal(b, other[n]) for n, b in network.at(large).named_buffers())
 
 

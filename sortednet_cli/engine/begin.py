@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from sortednet_cli.engine.kernels import keeps_channels_last
 from sortednet_cli.engine.optimizer import RootOptimizer, place
+from sortednet_cli.engine.precision import in_bf16
 from sortednet_cli.engine.processes import Processes
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import (
@@ -43,7 +45,10 @@ def begin_whole(
     train, space = spec.train, SearchSpace.of(spec.space)
     module = init_network(family, stream_seed(train.seed, "init"))
     saved = load_checkpoint(run, sum(t.nbytes for t in module.state_dict().values()))
-    placed = place(module, device, train.channels_last)
+    channels_last = train.channels_last and keeps_channels_last(
+        family, space, device, in_bf16(train.precision, device)
+    )
+    placed = place(module, device, channels_last)
     network = NestedNetwork(family, space, placed, compiles=train.compile)
     network.enable_training()
     optimizer = RootOptimizer(network, train)

@@ -72,8 +72,13 @@ def calibration_batches(
     device: torch.device,
     between: Callable[[], None] = _go_on,
 ) -> Iterator[Inputs]:
-    """Training samples without augmentation, the same ones every time."""
-    for inputs, _ in data.train.batches(task.eval_batch, device, limit=num_samples):
+    """Training samples without augmentation, the same ones every time.
+
+    No batch has one sample alone: it may have no variance that could be measured.
+    """
+    total = min(num_samples, len(data.train))
+    size = next((size for size in range(task.eval_batch, 1, -1) if total % size != 1), 1)
+    for inputs, _ in data.train.batches(size, device, limit=num_samples):
         between()
         yield inputs
 

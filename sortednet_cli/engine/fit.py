@@ -16,8 +16,15 @@ from sortednet_cli.engine.deterministic import deterministic
 from sortednet_cli.engine.evaluate import ensure_statistics, score
 from sortednet_cli.engine.gather import flat_statistics, gather_rows, gather_statistics
 from sortednet_cli.engine.machine import versions
+from sortednet_cli.engine.precision import warn_of_emulation
 from sortednet_cli.engine.processes import ALONE, PeerLost, Processes, lost_peers
-from sortednet_cli.engine.request import absolute, check_amount, check_submodel
+from sortednet_cli.engine.request import (
+    absolute,
+    check_amount,
+    check_batch,
+    check_submodel,
+    with_precision,
+)
 from sortednet_cli.engine.scalars import scalars
 from sortednet_cli.engine.source import (
     open_root,
@@ -143,6 +150,8 @@ class Fit:
         check_submodel(spec.train, space)
         make_rule(spec.train, space)
         check_amount(data, spec.train, processes)
+        check_batch(family, data.format, spec.train)
+        spec = absolute(with_precision(spec, device))
         manifest = {
             "created": time.time(),
             "name": spec.name,
@@ -153,7 +162,7 @@ class Fit:
         while True:
             place = free_name(path) if or_next else path
             try:
-                run = RunFolder.create(place, absolute(spec), manifest, save)
+                run = RunFolder.create(place, spec, manifest, save)
             except Taken:
                 if not or_next:
                     raise
@@ -194,6 +203,7 @@ class Fit:
     def _events(self, stopped: Callable[[], bool]) -> Iterator[Event]:
         quiet_first_backward()
         if self.processes.leads:
+            warn_of_emulation(self.spec.train.precision, self.device)
             # It was unfinished when it was opened; another process may have held it since.
             self.run.require_unfinished()
         with enough_memory("the root network and its gradient", SMALLER):

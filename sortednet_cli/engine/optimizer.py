@@ -13,6 +13,10 @@ from sortednet_cli.nesting import NestedNetwork, crossing_weights, spread
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
 
+_MOMENTA = ("momentum_buffer", "exp_avg")
+_MEAN_SQUARES = ("exp_avg_sq", "square_avg")
+"""Names of torch's optimizers for their state."""
+
 
 class RootOptimizer:
     """Steps the root's parameters that an update touched, and no others.
@@ -24,7 +28,9 @@ class RootOptimizer:
     - A touched tensor is stepped whole. Rows outside every slice have zero gradient; decay
       and momentum act on them as on any parameter whose gradient is zero.
     - What lies beyond the largest sub-model that is open so far (`train.smallest_first`) is left
-      alone: decay would wear down weights that have not begun to learn.
+      alone: decay would wear down weights that have not begun to learn. When it opens, it has no
+      momentum, and the mean square gradient of the weights that were open in its tensor: a first
+      step is then no larger than theirs.
     - Crossing weights have `train.crossing_lr` of the learning rate.
     - `train.decay = "weights"` decays tensors of two or more dimensions (not norms and
       biases), `"all"` decays everything.
@@ -43,26 +49,41 @@ class RootOptimizer:
             {"params": decayed, "weight_decay": spec.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
-        self.optimizer = _make(spec, [group for group in groups if group["params"]])
+        self.optimizer = _make(
+            spec, [group for group in groups if group["params"]], fused=not network.sharded
+        )
+        self.skips_on_device = network.device.type != "cpu" and self.optimizer.defaults["fused"]
+        if spec.optimizer == "sgd" and spec.momentum and not network.sharded:
+            # The fused kernel wants momentum for all of its tensors or for none of them.
+            for parameter in self.parameters.values():
+                self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self.crossing = {} if spec.crossing_lr == 1 else crossing_weights(network)
         self.opened = network.space.largest
         self._set_brakes()
 
-    def step(self, touched: Collection[str], lr: float, opened: SubModel | None = None) -> None:
+    def open(self, opened: SubModel, before: SubModel) -> None:
+        """Say which sub-model holds all that is open for the next step, and for the one before."""
+        if opened != before:
+            self._begin(self._shapes(opened), self._shapes(before))
+        if opened != self.opened:
+            self.opened = opened
+            self._set_brakes()
+
+    def step(self, touched: Collection[str], lr: float, skip: Tensor | None = None) -> None:
         """Take one step on the `touched` parameters at learning rate `lr`.
 
         Args:
-            opened: holds every sub-model that has been trained so far; default the largest.
+            skip: a truth on the device; where it holds, nothing changes. Read only if
+                `skips_on_device`, and there without waiting for the device.
         """
         self.network.expose_gradients(touched)
         if self.spec.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters.values(), self.spec.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        opened = opened or self.network.space.largest
-        if self.opened != opened:
-            self.opened = opened
-            self._set_brakes()
+        if self.skips_on_device and skip is not None:
+            # What a gradient scaler tells a fused kernel: leave weights, state and step count.
+            self.optimizer.found_inf = skip.float()  # type: ignore[attr-defined]
         braked = [name for name in self.brakes if name in touched]
         for name in braked:
             self.kept[name].copy_(self.parameters[name].detach())
@@ -82,21 +103,38 @@ class RootOptimizer:
         """
         if not self.crossing and self.opened == self.network.space.largest:
             return {}
-        shapes = {p.source: p.shape for p in self.network.plan(self.opened).slices.values()}
+        shapes = self._shapes(self.opened)
         brakes = {}
         for name, weight in self.parameters.items():
             pace = torch.ones([1] * weight.dim())
             if name in self.crossing:
                 pace = spread(torch.where(self.crossing[name], self.spec.crossing_lr, 1.0), weight)
-            for dim, (kept, size) in enumerate(
-                zip(shapes.get(name, ()), weight.shape, strict=False)
-            ):
-                if kept < size:
-                    inside = torch.arange(size) < kept
-                    pace = pace * inside.view(-1, *[1] * (weight.dim() - dim - 1))
+            if name in shapes and shapes[name] != weight.shape:
+                pace = pace * _inside(shapes[name], weight.shape)
             if pace.min() < 1:
                 brakes[name] = (1 - pace).to(weight)
         return brakes
+
+    def _shapes(self, submodel: SubModel) -> dict[str, tuple[int, ...]]:
+        """The leading slice that a sub-model has of each root tensor that it has."""
+        return {p.source: p.shape for p in self.network.plan(submodel).slices.values()}
+
+    @torch.no_grad()
+    def _begin(
+        self, opened: Mapping[str, tuple[int, ...]], before: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        """Give weights that open the state of new ones; they have collected decay, or nothing."""
+        for name, old in before.items():
+            parameter = self.parameters.get(name)
+            if parameter is None or opened[name] == old:
+                continue
+            new = _inside(opened[name], parameter.shape) & ~_inside(old, parameter.shape)
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if key in _MEAN_SQUARES:
+                    known = value[tuple(slice(size) for size in old)].mean()
+                    value.masked_fill_(new.to(value.device), known)
+                elif key in _MOMENTA and value is not None:
+                    value.masked_fill_(new.to(value.device), 0)
 
     def state(self) -> dict[str, Tensor]:
         """Optimizer state as `parameter/key` tensors."""
@@ -138,14 +176,24 @@ def learning_rate(spec: TrainSpec, update: int, total: int) -> float:
     return spec.lr
 
 
-def _make(spec: TrainSpec, groups: list[dict[str, object]]) -> torch.optim.Optimizer:
-    # Fused: one kernel reads and writes each weight once. SGD's wants momentum for all or none
-    # of its tensors, which a first step on some of them breaks; RMSprop has none.
+def _inside(kept: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    """Which elements of a tensor of `shape` lie in its leading slice `kept`, as a mask."""
+    mask = torch.zeros(shape, dtype=torch.bool)
+    mask[tuple(slice(size) for size in kept)] = True
+    return mask
+
+
+def _make(spec: TrainSpec, groups: list[dict[str, object]], fused: bool) -> torch.optim.Optimizer:
+    # Fused: one kernel reads and writes each weight once. RMSprop has none, and SGD's does not
+    # take tensors in parts.
     if spec.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=spec.lr, fused=True)
+    momentum = spec.momentum
     if spec.optimizer == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=spec.lr, alpha=0.9, momentum=spec.momentum)
-    return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.momentum > 0)
+        return torch.optim.RMSprop(groups, lr=spec.lr, alpha=0.9, momentum=momentum)
+    return torch.optim.SGD(
+        groups, lr=spec.lr, momentum=momentum, nesterov=momentum > 0, fused=fused
+    )
 
 
 def place(module: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:

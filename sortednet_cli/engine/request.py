@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sortednet_cli.data import Dataset
+import torch
+
+from sortednet_cli.data import Dataset, InputFormat
+from sortednet_cli.engine.precision import in_bf16
 from sortednet_cli.engine.processes import Processes
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, reason_of
+from sortednet_cli.families import Family
+from sortednet_cli.nesting import build_skeleton
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec, TrainSpec
 
@@ -30,6 +35,31 @@ def check_amount(data: Dataset, train: TrainSpec, processes: Processes) -> None:
             f" the training part has {batches} of train.batch_size = {train.batch_size}:"
             " lower either"
         )
+
+
+def check_batch(family: Family, inputs: InputFormat, train: TrainSpec) -> None:
+    """RequestError if a batch of one is too few for a normalisation layer.
+
+    It is where a layer sees one value of each channel, which has no variance.
+    """
+    if train.batch_size > 1:
+        return
+    module = build_skeleton(family, family.root.config).train()
+    try:
+        with torch.device("meta"), torch.no_grad():
+            family.forward(module, inputs.random_inputs(1))
+    except ValueError as error:
+        raise RequestError(
+            "train.batch_size = 1: BatchNorm needs more than one value of a channel"
+            f" ({reason_of(error)}): raise it"
+        ) from error
+
+
+def with_precision(spec: RunSpec, device: torch.device) -> RunSpec:
+    """Store what `auto` means here, so that a run goes on in the precision that it began in."""
+    precision = "bf16" if in_bf16(spec.train.precision, device) else "fp32"
+    train = spec.train.model_copy(update={"precision": precision})
+    return spec.model_copy(update={"train": train})
 
 
 def check_submodel(train: TrainSpec, space: SearchSpace) -> None:

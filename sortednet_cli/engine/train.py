@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from random import Random
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from sortednet_cli.data import Batch, Dataset
 from sortednet_cli.engine.chunks import chunks
 from sortednet_cli.engine.optimizer import RootOptimizer, learning_rate
+from sortednet_cli.engine.precision import in_bf16, seed_generators
 from sortednet_cli.engine.processes import ALONE, Processes
 from sortednet_cli.engine.trouble import LossWatch, Part, enough_memory, pass_of
 from sortednet_cli.families import Inputs, SharedPass
@@ -126,7 +128,10 @@ class Trainer:
                 if not cut:
                     first = done.batches + micro * self.processes.count
                     shares = self._draw(index, micro, self.processes.rank, progress)
-                    self._seed_dropout(index, micro)
+                    rank = self.processes.rank
+                    stream = micro * self.processes.count + rank
+                    seed = stream_seed(self.spec.seed, "dropout", index, stream)
+                    seed_generators(self.network.device, seed)
                     number = first + self.processes.rank
                     parts += self._micro_batch(number, next(batches), shares)
             stop, save = self.processes.any(cut, due())
@@ -137,8 +142,10 @@ class Trainer:
             self.watch.note(done.update, loss, parts)
             lr = learning_rate(self.spec, index + offset, total + offset)
             drawn = self._drawn(index, progress)
-            opened = self.rule.at(progress).opened if isinstance(self.rule, Phases) else None
-            self._step(drawn, lr, loss, opened)
+            if isinstance(self.rule, Phases):
+                before = max(0, index + offset - 1) / (total + offset)
+                self.optimizer.open(self.rule.at(progress).opened, self.rule.at(before).opened)
+            self._step(drawn, lr, loss)
             yield Update(done, loss, lr, drawn, save)
 
     def _draw(self, index: int, micro: int, rank: int, progress: float = 1.0) -> list[Share]:
@@ -160,10 +167,6 @@ class Trainer:
         ]
         return tuple(dict.fromkeys(found))
 
-    def _seed_dropout(self, index: int, micro: int) -> None:
-        number = micro * self.processes.count + self.processes.rank
-        torch.manual_seed(stream_seed(self.spec.seed, "dropout", index, number))
-
     def _exchange(self, parts: list[Part]) -> Tensor:
         """Sum gradients over all processes, and return the loss of all of them."""
         loss = torch.stack([part.loss for part in parts]).sum()
@@ -176,7 +179,9 @@ class Trainer:
     def _micro_batch(self, number: int, batch: Batch, shares: list[Share]) -> list[Part]:
         """Add the gradients of one micro-batch; return its losses."""
         inputs, targets = batch
-        weights = {submodel: weight / self.batches_each for submodel, weight in shares}
+        # The weights of a draw sum to one; a sum of losses gives each loss a weight of one.
+        scale = (len(shares) if self.spec.sums_losses else 1) / self.batches_each
+        weights = {submodel: weight * scale for submodel, weight in shares}
         largest = self.network.space.largest
         teacher: list[Tensor] = []
         if self.spec.distill and shares[0][0] != largest:
@@ -198,59 +203,71 @@ class Trainer:
     ) -> list[Tensor]:
         """Train what one pass serves, the deepest sub-model first; return the weighted losses.
 
-        States are cut off from the graph, each collects the gradients of its logits a chunk at
-        a time, and one backward pass takes them all through the body. `teacher` holds the
-        teacher's logits by chunk, and is filled where the teacher itself is trained.
+        States are cut off from the graph a chunk of rows at a time, each chunk collects the
+        gradient of its logits, and one backward pass takes them all through the body. `teacher`
+        holds the teacher's logits by chunk, and is filled where the teacher itself is trained.
         """
         inputs, targets = batch
         shared = self.network.shared_pass(group, training=True)
         self.network.check_sharing(group[0])
         states: list[Tensor] = []
-        leaves: list[Tensor] = []
+        gradients: list[Tensor] = []
         losses = [torch.zeros((), device=self.network.device) for _ in group]
 
         def forward() -> list[Tensor]:
+            # One context for body and tails: a weight is cast once, not for each chunk and exit.
             with self._autocast():
                 exits = shared.states(inputs)
-            picked = [self.task.scored(found, targets) for found in exits]
-            states.extend(state for state, _ in picked)
-            leaves.extend(state.detach().requires_grad_() for state in states)
-            self._tails(shared, group, leaves, picked[0][1], weights, teacher, losses)
+                picked = [self.task.scored(found, targets) for found in exits]
+                states.extend(state for state, _ in picked)
+                wanted = picked[0][1]
+                gradients.extend(
+                    self._tails(shared, group, states, wanted, weights, teacher, losses)
+                )
             return exits
 
         self.network.run(forward)
-        torch.autograd.backward(states, [leaf.grad for leaf in leaves])
+        torch.autograd.backward(states, gradients)
         return losses
 
     def _tails(
         self,
         shared: SharedPass,
         group: list[SubModel],
-        leaves: list[Tensor],
+        states: list[Tensor],
         wanted: Tensor,
         weights: Mapping[SubModel, float],
         teacher: list[Tensor],
         losses: list[Tensor],
-    ) -> None:
-        """Add the exits' losses and the gradients of `leaves`, a chunk of logits at a time."""
+    ) -> list[Tensor]:
+        """Add the exits' losses, a chunk of logits at a time; return the gradients of `states`."""
+        pieces: list[list[Tensor]] = [[] for _ in group]
+
+        def logits_of(number: int, rows: slice) -> Tensor:
+            pieces[number].append(states[number].detach()[rows].requires_grad_())
+            return shared.logits(number, pieces[number][-1]).float()
+
         for chunk, rows in enumerate(chunks(len(wanted), self.task.num_outputs)):
-            for number, (submodel, leaf) in enumerate(zip(group, leaves, strict=True)):
-                with self._autocast():
-                    logits = shared.logits(number, leaf[rows]).float()
-                # The teacher itself learns from the labels, all others from the teacher.
+            for number, submodel in enumerate(group):
+                logits = logits_of(number, rows)
+                # The teacher itself learns from the labels alone.
                 is_teacher = submodel == self.network.space.largest
                 learns_from = None if is_teacher or not teacher else teacher[chunk]
-                loss = self.task.loss(logits, wanted[rows], learns_from)
+                loss = self.task.loss(logits, wanted[rows], learns_from, self.spec.teacher_share)
                 share = loss * (weights[submodel] * (rows.stop - rows.start) / len(wanted))
-                share.backward()
+                self._backward(share)
                 losses[number] += share.detach()
                 if self.spec.distill and is_teacher:
                     teacher.append(logits.detach())
         if not len(wanted):  # gradients of zero, so that all processes have the same to sum
-            for number, leaf in enumerate(leaves):
-                with self._autocast():
-                    nothing = shared.logits(number, leaf).sum()
-                torch.autograd.backward(nothing)
+            for number in range(len(group)):
+                self._backward(logits_of(number, slice(0, 0)).sum())
+        return [_joined([cast(Tensor, p.grad) for p in own]) for own in pieces]
+
+    def _backward(self, loss: Tensor) -> None:
+        """Run backward as torch asks for it, outside of autocast, while its casts are kept."""
+        with torch.autocast(self.network.device.type, enabled=False):
+            loss.backward()  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def _teach(self, largest: SubModel, inputs: Inputs, targets: Tensor) -> list[Tensor]:
@@ -266,22 +283,18 @@ class Trainer:
 
         return self.network.run(forward)
 
-    def _step(
-        self, drawn: Sequence[SubModel], lr: float, loss: Tensor, opened: SubModel | None
-    ) -> None:
+    def _step(self, drawn: Sequence[SubModel], lr: float, loss: Tensor) -> None:
         """Step, unless the loss is no number."""
-        if loss.device.type == "cpu":
+        skip = ~torch.isfinite(loss)
+        if not self.optimizer.skips_on_device:
             self.watch.check()
-            if not bool(torch.isfinite(loss)):
+            if bool(skip):
                 return
-        else:  # without waiting for the device: a step without gradients
-            for gradient in self.network.own_gradients:
-                gradient.masked_fill_(~torch.isfinite(loss), 0)
         touched: set[str] = set()
         for submodel in drawn:
             touched |= self.network.plan(submodel).sources
         with enough_memory("the optimizer's state", SMALLER):
-            self.optimizer.step(touched, lr, opened)
+            self.optimizer.step(touched, lr, skip)
 
     @contextmanager
     def _may_fail(self, group: Sequence[SubModel], num_samples: int) -> Iterator[None]:
@@ -291,13 +304,17 @@ class Trainer:
             yield
 
     def _autocast(self) -> torch.autocast:
-        kind = self.network.device.type
-        enabled = self.spec.precision == "bf16" or (
-            self.spec.precision == "auto" and kind == "cuda"
-        )
         # What a cast remembers is as large as the weights: not where they do not fit.
-        remembers = not self.network.sharded
-        return torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled, cache_enabled=remembers)
+        return torch.autocast(
+            self.network.device.type,
+            dtype=torch.bfloat16,
+            enabled=in_bf16(self.spec.precision, self.network.device),
+            cache_enabled=not self.network.sharded,
+        )
+
+
+def _joined(gradients: list[Tensor]) -> Tensor:
+    return gradients[0] if len(gradients) == 1 else torch.cat(gradients)
 
 
 def total_updates(spec: TrainSpec, batches_per_epoch: int, processes: int = 1) -> int:

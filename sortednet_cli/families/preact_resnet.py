@@ -43,6 +43,23 @@ NORMS: dict[str, MakeNorm] = {
 }
 
 
+class Projection(nn.Conv2d):
+    """A shortcut where stride or channels change: a 1x1 convolution of every `step`-th pixel.
+
+    The function is that of a 1x1 convolution with a stride. It is written so because oneDNN's
+    weight gradient of the latter writes past its workspace when channels are few and lie last
+    (uxlfoundation/oneDNN, issue 6035).
+    """
+
+    def __init__(self, num_in: int, num_out: int, step: int) -> None:
+        super().__init__(num_in, num_out, 1, bias=False)
+        self.step = step
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C', H / step, W / step]."""
+        return super().forward(x[:, :, :: self.step, :: self.step])
+
+
 class BasicBlock(nn.Module):
     """norm, relu, conv 3x3, norm, relu, conv 3x3, added to the input.
 
@@ -154,7 +171,7 @@ class PreActResNet(nn.Module):
 def _shortcut(num_in: int, num_out: int, stride: int) -> nn.Module | None:
     if stride == 1 and num_in == num_out:
         return None
-    return nn.Conv2d(num_in, num_out, 1, stride, bias=False)
+    return Projection(num_in, num_out, stride)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -143,7 +143,7 @@ class NestedNetwork:
     def standalone(self, submodel: SubModel) -> nn.Module:
         """Return a contiguous copy of a sub-model that shares nothing, in eval mode."""
         views = self.at(submodel)
-        copy = self.family.build(self.family.shrink(submodel))
+        copy = fresh_module(self.family, submodel)
         copy.load_state_dict({n: t.contiguous() for n, t in views.state_dict().items()})
         return copy.to(self.device).eval()
 
@@ -232,7 +232,7 @@ class NestedNetwork:
         if any(buffer.is_meta for buffer in module.buffers()):
             like = self.module
             if not self.family.shares_buffers:
-                like = self.family.build(self.family.shrink(submodel))
+                like = fresh_module(self.family, submodel)
             real = dict(like.named_buffers())
             for name, buffer in list(module.named_buffers()):
                 if buffer.is_meta:
@@ -244,11 +244,17 @@ def _depth(submodel: SubModel) -> float:
     return submodel.axes.get("depth", 0)
 
 
+def fresh_module(family: Family, submodel: SubModel, seed: int = 0) -> nn.Module:
+    """Build a sub-model with fresh weights; torch's random stream goes on as if nobody had."""
+    config = family.shrink(submodel) if submodel.axes else family.root.config
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return family.build(config)
+
+
 def init_network(family: Family, seed: int) -> nn.Module:
     """Build the root network with fresh weights, a function of the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = family.build(family.root.config)
+    module = fresh_module(family, SubModel(()), seed)
     if not list(module.parameters()):
         raise RequestError(f"{family.loader} has no parameters to train")
     return module

@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from sortednet_cli.families import TransformerFamily
-from sortednet_cli.nesting.network import NestedNetwork, owner_of
+from sortednet_cli.nesting.network import NestedNetwork, fresh_module, owner_of
 from sortednet_cli.nesting.skeleton import build_skeleton, stored_tensors
 from sortednet_cli.space import SearchSpace, SubModel
 
@@ -152,9 +152,7 @@ def _fill_buffers(family: TransformerFamily, space: SearchSpace, module: nn.Modu
     """Give buffers that no file holds their values: they are the same in every sub-model."""
     missing = [name for name, buffer in module.named_buffers() if buffer.is_meta]
     if missing:
-        with torch.random.fork_rng(devices=[]):
-            smallest = family.build(family.shrink(space.smallest))
-        real = dict(smallest.named_buffers())
+        real = dict(fresh_module(family, space.smallest).named_buffers())
         for name in missing:
             owner, leaf = owner_of(module, name)
             setattr(owner, leaf, real[name])

@@ -27,7 +27,7 @@ def recalibrate(
     """Set running statistics to the mean over `batches`, sub-models of one group together.
 
     Running averages kept during training mix statistics of older weights. Here each
-    normalisation layer starts afresh and averages its batches with equal weight, while
+    normalisation layer starts afresh and averages its batches by their number of samples, while
     everything else (dropout) behaves as in evaluation.
 
     Args:
@@ -49,20 +49,28 @@ def recalibrate(
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None
     # While all statistics are fresh, they part no two sub-models that share a block.
     shared = family.shared_pass(group, modules.__getitem__)
     for layer in layers:
         layer.train()
+    done = 0
     for inputs in batches:
+        count = _num_samples(inputs)
+        done += count
+        for layer in layers:
+            layer.momentum = count / done
         shared.states(inputs)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
         layer.eval()
-    for done, follower in shared.followers():
-        for source, target in zip(done.buffers(), follower.buffers(), strict=True):
+    for ran, follower in shared.followers():
+        for source, target in zip(ran.buffers(), follower.buffers(), strict=True):
             target.copy_(source)
     return {submodel: _statistics(module) for submodel, module in modules.items()}
+
+
+def _num_samples(inputs: Inputs) -> int:
+    return len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
 
 
 def _statistics(module: nn.Module) -> dict[str, Tensor]:

@@ -118,7 +118,9 @@ class TrainSpec(SpecModel):
     draws: PositiveInt = 1
     num_random: Annotated[int, Field(ge=0)] = 2
     depth_weights: tuple[PositiveFloat, ...] | None = None
+    loss: Literal["mean", "sum"] | None = None
     distill: bool = False
+    teacher_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     largest_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
     smallest_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
     updates: PositiveInt | None = None
@@ -150,6 +152,11 @@ class TrainSpec(SpecModel):
     deterministic: bool = False
     tensorboard: bool = False
 
+    @property
+    def sums_losses(self) -> bool:
+        """Whether the losses of a micro-batch are summed: as US-Nets do, the others average."""
+        return self.loss == "sum" or (self.loss is None and self.rule == "sandwich")
+
     @model_validator(mode="before")
     @classmethod
     def _shards_train_alike(cls, table: Any) -> Any:
@@ -171,6 +178,8 @@ class TrainSpec(SpecModel):
             )
         if (self.updates is None) == (self.epochs is None):
             raise ValueError("give exactly one of train.updates and train.epochs")
+        if self.teacher_share < 1 and not self.distill:
+            raise ValueError("train.teacher_share belongs to train.distill: set that to true")
         if self.rule == "single" and self.distill:
             raise ValueError(
                 "train.distill has no teacher under the rule 'single': set it to false"

@@ -42,11 +42,20 @@ class Task(ABC):
             States [N, C] that the tail makes logits of, and their targets [N].
         """
 
-    def loss(self, logits: Tensor, targets: Tensor, teacher: Tensor | None = None) -> Tensor:
-        """Mean cross-entropy of logits [N, K] against targets [N], or a teacher's logits."""
-        if teacher is not None:
-            return F.cross_entropy(logits, teacher.softmax(1))
-        return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+    def loss(
+        self, logits: Tensor, targets: Tensor, teacher: Tensor | None = None, share: float = 1.0
+    ) -> Tensor:
+        """Mean cross-entropy of logits [N, K] against targets [N].
+
+        Args:
+            teacher: logits [N, K] whose softmax is a second target (arXiv 1503.02531).
+            share: the teacher's part of the loss; the labels have the rest.
+        """
+        taught = None if teacher is None else F.cross_entropy(logits, teacher.softmax(1))
+        if taught is not None and share == 1:
+            return taught
+        labelled = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        return labelled if taught is None else share * taught + (1 - share) * labelled
 
     @abstractmethod
     def tally(self, logits: Tensor, targets: Tensor) -> Any:

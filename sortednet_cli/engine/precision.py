@@ -1,0 +1,53 @@
+"""In which precision a network trains, and the random numbers of its device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from sortednet_cli.logs import logger
+
+_ISA_LIMIT = "ONEDNN_MAX_CPU_ISA"
+_ISA_WITH_BF16 = ("BF16", "FP16", "AMX", "AVX10", "ALL", "DEFAULT")
+
+
+def in_bf16(precision: str, device: torch.device) -> bool:
+    """Whether passes run under bfloat16 autocast; `auto` takes it where the device has it."""
+    return precision == "bf16" or (precision == "auto" and has_bf16(device))
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 in units of its own, and does not emulate it."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return device.type == "xpu"
+    limit = os.environ.get(_ISA_LIMIT, "").upper()
+    if limit and not any(word in limit for word in _ISA_WITH_BF16):
+        return False
+    # torch learned to tell after 2.11; before, nothing is known.
+    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def warn_of_emulation(precision: str, device: torch.device) -> None:
+    """Say so where `bf16` was asked for and the device would emulate it."""
+    if precision == "bf16" and not has_bf16(device):
+        logger.warning(
+            "train.precision = bf16: this %s has no units for bfloat16 and emulates it, slower than"
+            " fp32: train.precision=auto takes what it has",
+            "processor" if device.type == "cpu" else "device",
+        )
+
+
+def seed_generators(device: torch.device, seed: int) -> None:
+    """Seed what dropout on `device` draws from, as `torch.manual_seed` does.
+
+    That also looks for every other kind of device, which costs more than a small pass.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
