@@ -46,6 +46,7 @@ SORTED = (*STOCK, "train.rule=sorted")
 NESTED = (*SORTED, "model.init=nested")
 LARGEST_FIRST = (*NESTED, "train.largest_first=0.5")
 ALIKE = (*SORTED, "model.init=nested-identity", "train.crossing_lr=0.3")
+SANDWICH = (*STOCK, "train.rule=sandwich", "train.loss=mean")
 RULES: dict[str, tuple[str, ...]] = {
     "single": ("train.accumulate=1", *ALONE),
     "single, identity init": ("train.accumulate=1", *ALONE, "model.init=nested-identity"),
@@ -57,8 +58,10 @@ RULES: dict[str, tuple[str, ...]] = {
     "sorted, nested init, largest first, 3 draws": (*LARGEST_FIRST, "train.draws=3"),
     "sorted, identity init, slow crossing": ALIKE,
     "sorted, identity init, slow crossing, smallest first": (*ALIKE, "train.smallest_first=0.5"),
-    "sandwich": (*STOCK, "train.rule=sandwich"),
-    "sandwich, distilled": (*STOCK, "train.rule=sandwich", "train.distill=true"),
+    "sandwich": SANDWICH,
+    "sandwich, distilled": (*SANDWICH, "train.distill=true"),
+    "sandwich, summed": (*SANDWICH, "train.loss=sum"),
+    "sandwich, summed, distilled": (*SANDWICH, "train.loss=sum", "train.distill=true"),
     "sum": (*STOCK, "train.rule=sum"),
     "sandwich-sum": (*STOCK, "train.rule=sandwich-sum", "train.num_random=1"),
 }
