@@ -167,14 +167,6 @@ def _check(spec: RunSpec, precision: str) -> None:
         assert found[worst] < TOLERANCE[precision], (submodel.name, worst, found[worst])
 
 
-@pytest.fixture(autouse=True)
-def _two_threads() -> Iterator[None]:
-    """Kernels divide their workspace among threads."""
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(1)
-
-
 def _cases() -> Iterator[Any]:
     """Each preset in its real form, each kind of small one once, in what it trains in."""
     picos = set()
