@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sortednet_cli.engine.evaluate import calibration_batches
-from sortednet_cli.engine.fit import Fit
+from sortednet_cli.engine.fit import Fit, Interrupted
 from sortednet_cli.engine.optimizer import RootOptimizer
 from sortednet_cli.engine.precision import has_bf16, in_bf16, seed_generators, warn_of_emulation
 from sortednet_cli.engine.train import Trainer
@@ -266,3 +266,32 @@ def test_a_batch_of_one_that_has_no_variance_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     spec = load_preset("digits-resnet", [*overrides, "model.config.norm=group"])
     assert list(Fit.create(tmp_path / "run", spec, CPU).events())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_training_that_stops_where_weights_open_resumes_to_the_same_bytes(
+    optimizer: str, tmp_path: Path
+) -> None:
+    """Two widths open after two of four updates; a checkpoint of then knows what opens next."""
+    spec = load_preset(
+        "digits-resnet",
+        [
+            "train.updates=4",
+            "train.smallest_first=0.99",
+            f"train.optimizer={optimizer}",
+            "train.batch_size=16",
+            "train.recalibrate_samples=16",
+            "model.config.channels=[4]",
+            "space.width=[0.5,1.0]",
+            "space.depth=[8]",
+        ],
+    )
+    straight = Fit.create(tmp_path / "straight", spec, CPU)
+    list(straight.events())
+    for count in (1, 2, 3):
+        broken = Fit.create(tmp_path / f"stopped-{count}", spec, CPU)
+        calls = iter(range(100))
+        with pytest.raises(Interrupted):
+            list(broken.events(lambda calls=calls, count=count: next(calls) >= count))  # type: ignore[misc]
+        list(Fit.reopen(broken.run, CPU, ()).events())
+        assert broken.run.weights.read_bytes() == straight.run.weights.read_bytes(), count
