@@ -188,7 +188,10 @@ def test_what_an_optimizer_holds_for_steps_in_part_is_planned(setting: str) -> N
     network = _network(spec)
     network.enable_training()
     optimizer = RootOptimizer(network, spec.train)
-    optimizer.step(network.plan(network.space.smallest).sources, 0.1, network.space.smallest)
+    smallest = network.space.smallest
+    if spec.train.smallest_first:
+        optimizer.open(smallest, smallest)
+    optimizer.step(network.plan(smallest).sources, 0.1)
     held = sum(t.nbytes for kind in (optimizer.brakes, optimizer.kept) for t in kind.values())
     weights = sum(parameter.nbytes for parameter in network.parameters.values())
     assert 0 < held <= costs.brake_bytes(spec.train, weights)
