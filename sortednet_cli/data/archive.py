@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
-from sortednet_cli.data.tree import EXPECTED, is_hidden, is_image
+from sortednet_cli.data.tree import EXPECTED, Listing
 from sortednet_cli.errors import RequestError
 
 MAX_MEMBERS = 5_000_000
@@ -22,6 +22,13 @@ MAX_MEMBER = 256 * 2**20
 # Images hardly get smaller once more: an archive that grows like this is there to fill a machine.
 MAX_GROWTH = 200
 FREE_GROWTH = 2**30
+# What is taken for a tar more often than others, by how it begins.
+_OTHER_ARCHIVES = {
+    b"PK\x03\x04": "a zip",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!": "a rar archive",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd",
+}
 _COMPRESSIONS: dict[bytes, Callable[[IO[bytes]], object]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
@@ -47,10 +54,10 @@ class _BoundedFile:
         return self._file.tell()
 
 
-def read_images(path: Path, folders: set[str]) -> Iterator[tuple[str, bytes]]:
+def read_images(path: Path, listing: Listing) -> Iterator[tuple[str, bytes]]:
     """Yield (path inside the tree, bytes) of each image in a tar, in the tar's order.
 
-    Folders met are added to `folders`. Raises RequestError for a file that is no readable
+    All that is met goes into `listing`. Raises RequestError for a file that is no readable
     tar and, naming the member, for one with a member that no data set needs: an absolute
     name or one with `..`, a link, a device, a name met twice, or sizes beyond the bounds.
     """
@@ -72,15 +79,14 @@ def read_images(path: Path, folders: set[str]) -> Iterator[tuple[str, bytes]]:
                 )
             # tarfile keeps every member it has met; nothing here looks back.
             tar.members.clear()  # type: ignore[attr-defined]
-            if not name or is_hidden(name):
-                continue
-            if member.isdir():
-                folders.add(name)
-            elif is_image(name):
+            if name and member.isdir():
+                if listing.shows(name):
+                    listing.folders.add(name)
+            elif name and listing.takes_image(name):
                 if name in seen:
                     raise RequestError(f"{path.name}: the member {name} stands twice")
                 seen.add(name)
-                folders.update(_parents(name))
+                listing.folders.update(_parents(name))
                 yield name, cast(IO[bytes], tar.extractfile(member)).read()
         _check_end(tar)
 
@@ -91,6 +97,8 @@ def _tar(path: Path) -> Iterator[tarfile.TarFile]:
         with path.open("rb") as raw:
             start = raw.read(6)
             raw.seek(0)
+            if other := next((o for m, o in _OTHER_ARCHIVES.items() if start.startswith(m)), None):
+                raise tarfile.ReadError(f"it is {other}: unpack it into a folder")
             opener = next(
                 (o for magic, o in _COMPRESSIONS.items() if start.startswith(magic)), None
             )

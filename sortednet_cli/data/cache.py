@@ -20,15 +20,20 @@ from sortednet_cli.logs import logger
 from sortednet_cli.storage.tensors import write_tensors
 
 VARIABLE = "SORTEDNET_CACHE"
-_VERSION = 1
+_VERSION = 2
+"""Raised when the same files decode to other pixels."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A data set as it came: images uint8 [N, C, H, W] and labels int64 [N] of each part."""
+    """A data set as it came: images uint8 [N, C, H, W] and labels int64 [N] of each part.
+
+    `notes` are what there is to say of it, a line each.
+    """
 
     classes: tuple[str, ...]
     parts: Mapping[PartName, tuple[Tensor, Tensor]]
+    notes: tuple[str, ...] = ()
 
 
 def cache_folder() -> Path:
@@ -74,6 +79,7 @@ def _load(path: Path) -> Decoded:
             for part in PARTS
             if f"{part}.images" in tensors
         },
+        tuple(json.loads(metadata["notes"])),
     )
 
 
@@ -82,7 +88,11 @@ def _store(path: Path, decoded: Decoded) -> None:
     for part, (images, labels) in decoded.parts.items():
         tensors[f"{part}.images"] = images
         tensors[f"{part}.labels"] = labels
-    metadata = {"classes": json.dumps(decoded.classes), "crc32": str(_checksum(tensors))}
+    metadata = {
+        "classes": json.dumps(decoded.classes),
+        "notes": json.dumps(decoded.notes),
+        "crc32": str(_checksum(tensors)),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_tensors(path, tensors, metadata)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,14 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sortednet_cli.data.pillow import open_image
+from sortednet_cli.data.remarks import Remarks
 from sortednet_cli.errors import RequestError
 
 Pixels = NDArray[np.uint8]
-# Of a file's header, before anything is decoded: 64 million pixels are 200 MB of RGB.
-MAX_PIXELS = 64_000_000
-# Told as an error of the file; pillow's own bound lies above this one.
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-_DEEP_MODES = frozenset(("I", "F", "I;16", "I;16L", "I;16B", "I;16N"))
 _WINDOW = 8
 _CHUNK = 128
 
@@ -42,9 +37,9 @@ class Decoder:
     size: int
     resize: bool
 
-    def __call__(self, data: bytes, name: str) -> Pixels:
+    def __call__(self, data: bytes, name: str, remarks: Remarks) -> Pixels:
         """Decode one file into uint8 [C, size, size]; RequestError names a bad one."""
-        image = open_image(data, name, self.channels)
+        image = open_image(data, name, self.channels, remarks)
         if image.size != (self.size, self.size):
             if not self.resize:
                 raise RequestError(
@@ -53,43 +48,6 @@ class Decoder:
                 )
             image = resize_and_crop(image, self.size, self.size)
         return to_pixels(image)
-
-
-def open_image(data: bytes, name: str, channels: int) -> Any:
-    """Decode a file into a PIL image in mode L or RGB, or raise RequestError naming it."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            check_pixels(image, name)
-            return image.convert("L" if channels == 1 else "RGB")
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise _too_large(name) from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError) as error:
-        raise RequestError(f"{name} is not an image that can be read: {error}") from error
-
-
-def image_size(data: bytes, name: str) -> tuple[int, int]:
-    """Read width and height in pixels from an image file's header."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return int(image.width), int(image.height)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise _too_large(name) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise RequestError(f"{name} is not an image that can be read: {error}") from error
-
-
-def check_pixels(image: Any, name: str) -> None:
-    """Refuse an image that is too large or has more than 8 bits a channel."""
-    if image.width * image.height > MAX_PIXELS:
-        raise _too_large(name)
-    if image.mode in _DEEP_MODES:
-        raise RequestError(
-            f"{name} has more than 8 bits a channel, which would be cut off: convert it first"
-        )
-
-
-def _too_large(name: str) -> RequestError:
-    return RequestError(f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels")
 
 
 def resize_and_crop(image: Any, shorter: int, size: int) -> Any:
@@ -111,14 +69,15 @@ def to_pixels(image: Any) -> Pixels:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def square_size(width: int, height: int, name: str) -> int:
-    """Return the side of a square image; RequestError if it is none."""
+def square_size(data: bytes, name: str) -> int:
+    """Return the side in pixels of a square image; RequestError if it is none."""
+    width, height = open_image(data, name, 3, []).size
     if width != height:
         raise RequestError(
             f"images are not square: {name} is {width}x{height}; set data.image_size to"
             " resize and crop all"
         )
-    return width
+    return int(width)
 
 
 def in_threads(work: Callable[[list[Item]], Result], items: Iterable[Item]) -> Iterator[Result]:

@@ -15,8 +15,10 @@ from torch import Tensor
 from sortednet_cli.bounded import read_bounded
 from sortednet_cli.data.archive import MAX_MEMBER, read_images
 from sortednet_cli.data.cache import Decoded, cached
-from sortednet_cli.data.decode import Decoder, Pixels, image_size, in_threads, square_size
-from sortednet_cli.data.tree import Layout, Sample, lay_out, list_folder
+from sortednet_cli.data.decode import Decoder, Pixels, in_threads, square_size
+from sortednet_cli.data.layout import Layout, Sample, lay_out
+from sortednet_cli.data.remarks import Remarks, summed_up, tell
+from sortednet_cli.data.tree import Listing, list_folder
 from sortednet_cli.errors import RequestError
 from sortednet_cli.logs import logger
 
@@ -36,7 +38,7 @@ class FileOptions:
     def decoder(self, first: NamedBytes) -> Decoder:
         """Fix the size, by the first image if it is not given."""
         name, data = first
-        size = self.size or square_size(*image_size(data, name), name)
+        size = self.size or square_size(data, name)
         return Decoder(self.channels, size, self.resize)
 
     def check_memory(self, count: int, size: int, where: str, instead: str) -> None:
@@ -64,8 +66,9 @@ class FolderTree:
     @classmethod
     def open(cls, root: Path) -> FolderTree:
         """List a folder; RequestError if it is no image data set."""
-        images, folders = list_folder(root)
-        return cls(root, lay_out(images, folders, str(root)))
+        layout = lay_out(list_folder(root), str(root))
+        tell(root, layout.notes)
+        return cls(root, layout)
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -83,35 +86,46 @@ class FolderTree:
 
     def decode(self, options: FileOptions) -> Decoded:
         """Decode all images, or take them from the cache."""
-        return cached(f"{self._digest()} {options.key}", lambda: self._decode(options))
+        decoded = cached(f"{self._digest()} {options.key}", lambda: self._decode(options))
+        tell(self.root, decoded.notes)
+        return decoded
 
     def _decode(self, options: FileOptions) -> Decoded:
         decoder = options.decoder(self.first())
         logger.info("decoding %d images of %s", len(self.samples), self.root)
 
-        def work(names: list[str]) -> Pixels:
-            return np.stack([decoder(self.read(name), name) for name in names])
+        def work(names: list[str]) -> tuple[Pixels, Remarks]:
+            own: Remarks = []
+            return np.stack([decoder(self.read(name), name, own) for name in names]), own
 
         parts = {}
+        remarks: Remarks = []
         for part, samples in self.layout.parts.items():
             shape = (len(samples), decoder.channels, decoder.size, decoder.size)
             pixels = np.empty(shape, np.uint8)
             start = 0
-            for chunk in in_threads(work, (sample.name for sample in samples)):
+            for chunk, own in in_threads(work, (sample.name for sample in samples)):
                 pixels[start : start + len(chunk)] = chunk
                 start += len(chunk)
+                remarks += own
             parts[part] = (torch.from_numpy(pixels), _labels(samples))
-        return Decoded(self.layout.classes, parts)
+        return Decoded(self.layout.classes, parts, summed_up(remarks))
 
     def _digest(self) -> str:
-        """Digest names, sizes and times of change of all images."""
-        digest = hashlib.sha256()
-        for name in sorted(sample.name for sample in self.samples):
-            try:
-                stat = (self.root / name).stat()
-            except OSError as error:
-                raise RequestError(f"{name} cannot be read: {error.strerror}") from error
-            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        """Digest the bytes of all images, with their names, parts and classes.
+
+        Reading costs a small part of what decoding does. Sizes and times of change would cost
+        less, but files out of a reproducible archive have the same ones and other pixels.
+        """
+
+        def work(names: list[str]) -> list[bytes]:
+            return [hashlib.sha256(self.read(name)).digest() for name in names]
+
+        digest = hashlib.sha256(repr(self.layout.classes).encode())
+        for part, samples in self.layout.parts.items():
+            contents = chain.from_iterable(in_threads(work, (sample.name for sample in samples)))
+            for sample, content in zip(samples, contents, strict=True):
+                digest.update(repr((part, sample.label, sample.name, content)).encode())
         return f"folder {digest.hexdigest()}"
 
 
@@ -127,32 +141,39 @@ def decode_tar(path: Path, options: FileOptions) -> Decoded:
     """Decode all images of a tar, or take them from the cache."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return cached(f"tar {digest} {options.key}", lambda: _decode_tar(path, options))
+    decoded = cached(f"tar {digest} {options.key}", lambda: _decode_tar(path, options))
+    tell(path, decoded.notes)
+    return decoded
 
 
 def _decode_tar(path: Path, options: FileOptions) -> Decoded:
     logger.info("decoding the images of %s", path)
-    folders: set[str] = set()
-    members = read_images(path, folders)
+    listing = Listing()
+    members = read_images(path, listing)
     first = next(members, None)
     if first is None:
-        lay_out([], folders, str(path))
+        lay_out(listing, str(path))
     assert first is not None
     decoder = options.decoder(first)
-    names: list[str] = []
 
     def listed() -> Iterator[NamedBytes]:
         for name, data in chain([first], members):
-            names.append(name)
-            options.check_memory(len(names), decoder.size, str(path), "unpack it into a folder")
+            count = len(listing.images)
+            options.check_memory(count, decoder.size, str(path), "unpack it into a folder")
             yield name, data
 
-    def work(files: list[NamedBytes]) -> list[Pixels]:
-        return [decoder(data, name) for name, data in files]
+    def work(files: list[NamedBytes]) -> tuple[list[Pixels], Remarks]:
+        own: Remarks = []
+        return [decoder(data, name, own) for name, data in files], own
 
-    pixels = list(chain.from_iterable(in_threads(work, listed())))
-    layout = lay_out(names, folders, str(path))
-    found = dict(zip(names, pixels, strict=True))
+    pixels: list[Pixels] = []
+    remarks: Remarks = []
+    for chunk, own in in_threads(work, listed()):
+        pixels += chunk
+        remarks += own
+    found = dict(zip(listing.images, pixels, strict=True))
+    layout = lay_out(listing, str(path))
+    used = {sample.name for samples in layout.parts.values() for sample in samples}
     return Decoded(
         layout.classes,
         {
@@ -162,6 +183,7 @@ def _decode_tar(path: Path, options: FileOptions) -> Decoded:
             )
             for part, samples in layout.parts.items()
         },
+        layout.notes + summed_up([remark for remark in remarks if remark[1] in used]),
     )
 
 

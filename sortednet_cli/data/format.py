@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
+from sortednet_cli.data.names import composed
 from sortednet_cli.errors import RequestError, listed
 
 
@@ -83,7 +84,7 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
 
 
 def check_same(found: ImageFormat, known: ImageFormat) -> None:
-    """Raise RequestError unless the data fit a model that was made for `known`."""
+    """Raise RequestError unless the pixels fit a model that was made for `known`."""
     if found.channels != known.channels:
         raise RequestError(
             f"the images of {found.source} have {found.channels} channels,"
@@ -94,23 +95,23 @@ def check_same(found: ImageFormat, known: ImageFormat) -> None:
             f"the images of {found.source} are {found.image_size} pixels wide, the model was"
             f" made for {known.image_size}: set data.image_size = {known.image_size}"
         )
-    if found.classes != known.classes:
-        raise RequestError(_differing_classes(found, known))
 
 
-def _differing_classes(found: ImageFormat, known: ImageFormat) -> str:
-    start = f"the classes of {found.source} are not those the model was made for ({known.source})"
-    only_found = [name for name in found.classes if name not in known.classes]
-    only_known = [name for name in known.classes if name not in found.classes]
-    if not only_found and not only_known:
-        return (
-            f"{start}: the same names in another order,"
-            f" {shortened(found.classes)} against {shortened(known.classes)}"
+def class_numbers(found: ImageFormat, known: ImageFormat) -> Tensor:
+    """Number the classes of data as the model does, by name: int64 [classes of the data].
+
+    Data may lack some classes of the model. Raises RequestError for one that the model lacks.
+    """
+    numbers = {composed(name): number for number, name in enumerate(known.classes)}
+    names = [composed(name) for name in found.classes]
+    if unknown := [name for name in names if name not in numbers]:
+        only_known = [name for name in numbers if name not in names]
+        raise RequestError(
+            f"the classes of {found.source} are not those the model was made for"
+            f" ({known.source}): only in the data: {shortened(unknown)};"
+            f" only in the model: {shortened(only_known)}"
         )
-    return (
-        f"{start}: only in the data: {shortened(only_found)};"
-        f" only in the model: {shortened(only_known)}"
-    )
+    return torch.tensor([numbers[name] for name in names], dtype=torch.int64)
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -14,10 +14,17 @@ from sortednet_cli.data.augment import Augmentation
 from sortednet_cli.data.cache import Decoded
 from sortednet_cli.data.decode import Decoder, in_threads
 from sortednet_cli.data.files import FolderTree
-from sortednet_cli.data.format import ImageFormat, channel_statistics, check_same
+from sortednet_cli.data.format import (
+    ImageFormat,
+    channel_statistics,
+    check_same,
+    class_numbers,
+    shortened,
+)
 from sortednet_cli.data.inputs import Part
 from sortednet_cli.data.memory import MemoryPart, MemoryTrainingPart
 from sortednet_cli.data.order import EpochOrder
+from sortednet_cli.data.remarks import Remarks, Told, tell
 from sortednet_cli.data.sources import StreamedFolder, locate
 from sortednet_cli.data.split import PartName, split_parts
 from sortednet_cli.data.stream import FileReader, StreamPart, StreamTrainingPart
@@ -88,11 +95,11 @@ class Images:
 def open_images(spec: ImageDataSpec, *, known: ImageFormat | None = None) -> Images:
     """Open the images that a spec names; `known` is the format a model was made for.
 
-    With `known`, its mean and deviation are used, and classes, channels and size must be
-    the same. Raises RequestError for data that are not as the spec or `known` says, and
-    WorkError if a download fails.
+    With `known`, its mean, deviation and numbers of classes are used; channels and size must be
+    the same, and classes among its own. Raises RequestError for data that are not as the spec or
+    `known` says, and WorkError if a download fails.
     """
-    name, located = locate(spec)
+    name, located = locate(spec, with_all_classes=known is None)
     if isinstance(located, StreamedFolder):
         return _streamed(name, located, spec, known)
     return _in_memory(name, located, spec, known)
@@ -101,13 +108,15 @@ def open_images(spec: ImageDataSpec, *, known: ImageFormat | None = None) -> Ima
 def _in_memory(
     name: str, decoded: Decoded, spec: ImageDataSpec, known: ImageFormat | None
 ) -> Images:
+    shape = decoded.parts["train"][0].shape
+    image_format, numbers = _format(name, decoded.classes, shape[1], shape[2], known)
     labels = {part: labels.numpy() for part, (_, labels) in decoded.parts.items()}
     tensors: dict[PartName, tuple[Tensor, Tensor]] = {}
     for part, (found, indices) in split_parts(labels, spec, decoded.classes).items():
         chosen = torch.from_numpy(indices)
-        tensors[part] = tuple(t.index_select(0, chosen) for t in decoded.parts[found])  # type: ignore[assignment]
+        images, own = (tensor.index_select(0, chosen) for tensor in decoded.parts[found])
+        tensors[part] = images, numbers[own]
     train = tensors["train"][0]
-    image_format = _format(name, decoded.classes, train.shape[1], train.shape[2], known)
     if known is None:
         mean, std = channel_statistics(train)
         image_format = dataclasses.replace(image_format, mean=mean, std=std)
@@ -128,46 +137,63 @@ def _streamed(
         part: np.array([sample.label for sample in samples], dtype=np.int64)
         for part, samples in layout.parts.items()
     }
-    reader = FileReader(tree.root, decoder, _augmentation(spec))
+    reader, told = FileReader(tree.root, decoder, _augmentation(spec)), Told(tree.root)
     split = split_parts(found_labels, spec, layout.classes)
     names = {
         part: [layout.parts[found][index].name for index in indices]
         for part, (found, indices) in split.items()
     }
-    labels = {part: found_labels[found][indices] for part, (found, indices) in split.items()}
-    image_format = _format(name, layout.classes, decoder.channels, decoder.size, known)
+    image_format, numbers = _format(name, layout.classes, decoder.channels, decoder.size, known)
+    labels = {
+        part: numbers.numpy()[found_labels[found][indices]]
+        for part, (found, indices) in split.items()
+    }
     if known is None:
-        mean, std = _sampled_statistics(tree, decoder, names["train"])
+        mean, std = _sampled_statistics(tree, decoder, names["train"], told)
         image_format = dataclasses.replace(image_format, mean=mean, std=std)
-    workers = spec.workers
+    rest = (reader, image_format, spec.workers, told)
     return Images(
         image_format,
-        StreamTrainingPart(names["train"], labels["train"], reader, image_format, workers),
-        StreamPart(names["validation"], labels["validation"], reader, image_format, workers),
-        StreamPart(names["test"], labels["test"], reader, image_format, workers),
+        StreamTrainingPart(names["train"], labels["train"], *rest),
+        StreamPart(names["validation"], labels["validation"], *rest),
+        StreamPart(names["test"], labels["test"], *rest),
     )
 
 
 def _format(
     name: str, classes: tuple[str, ...], channels: int, size: int, known: ImageFormat | None
-) -> ImageFormat:
-    """State the format of the data, with the statistics of `known` or none yet."""
-    mean, std = (known.mean, known.std) if known else ((), ())
-    found = ImageFormat(channels, size, len(classes), classes, mean, std, name)
-    if known is not None:
-        check_same(found, known)
-    return found
+) -> tuple[ImageFormat, Tensor]:
+    """State the format of the data, and the number in it of each class of theirs, int64.
+
+    It is `known` but for the name, or has no statistics yet.
+    """
+    found = ImageFormat(channels, size, len(classes), classes, (), (), name)
+    if known is None:
+        return found, torch.arange(len(classes))
+    check_same(found, known)
+    numbers = class_numbers(found, known)
+    lacking = sorted(set(range(known.num_classes)) - set(numbers.tolist()))
+    if lacking:
+        names = shortened([known.classes[number] for number in lacking])
+        tell(name, [f"no images of {len(lacking)} of {known.num_classes} classes: {names}"])
+    return dataclasses.replace(known, source=name), numbers
 
 
 def _sampled_statistics(
-    tree: FolderTree, decoder: Decoder, names: list[str]
+    tree: FolderTree, decoder: Decoder, names: list[str], told: Told
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Measure the first samples of the training part: all of it may be millions of files."""
 
-    def work(chunk: list[str]) -> Tensor:
-        return torch.from_numpy(np.stack([decoder(tree.read(name), name) for name in chunk]))
+    def work(chunk: list[str]) -> tuple[Tensor, Remarks]:
+        own: Remarks = []
+        pixels = np.stack([decoder(tree.read(name), name, own) for name in chunk])
+        return torch.from_numpy(pixels), own
 
-    return channel_statistics(torch.cat(list(in_threads(work, names[:STATISTICS_SAMPLES]))))
+    chunks = []
+    for pixels, remarks in in_threads(work, names[:STATISTICS_SAMPLES]):
+        chunks.append(pixels)
+        told.tell_new(remarks)
+    return channel_statistics(torch.cat(chunks))
 
 
 def _augmentation(spec: ImageDataSpec) -> Augmentation:

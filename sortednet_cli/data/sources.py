@@ -30,10 +30,11 @@ class StreamedFolder:
 Located = Decoded | StreamedFolder
 
 
-def locate(spec: ImageDataSpec) -> tuple[str, Located]:
+def locate(spec: ImageDataSpec, *, with_all_classes: bool) -> tuple[str, Located]:
     """Return the name of the data and the data, decoded or to be streamed.
 
-    Raises RequestError, saying what was expected, if the path holds something else.
+    Data that a model is to be made for must come `with_all_classes`. Raises RequestError, saying
+    what was expected, if the path holds something else.
     """
     if spec.path is None:
         return spec.source, _built_in_or_downloaded(spec)
@@ -48,10 +49,14 @@ def locate(spec: ImageDataSpec) -> tuple[str, Located]:
         if (arrays := _read_arrays(path, spec.source)) is not None:
             decoded, own_name = arrays
             return own_name or name, _sized(decoded, spec)
-        return name, _checked(_open_folder(path, spec), spec, name)
-    if path.is_file():
-        return name, _checked(_open_tar(path, spec), spec, name)
-    raise RequestError(f"data.path: {path} does not exist: {EXPECTED}, or a tar of them")
+        located = _open_folder(path, spec)
+    elif path.is_file():
+        located = _open_tar(path, spec)
+    else:
+        raise RequestError(f"data.path: {path} does not exist: {EXPECTED}, or a tar of them")
+    if with_all_classes:
+        _check_classes(located, spec, name)
+    return name, located
 
 
 def _built_in_or_downloaded(spec: ImageDataSpec) -> Decoded:
@@ -123,8 +128,8 @@ def _open_folder(path: Path, spec: ImageDataSpec) -> Located:
     return tree.decode(options)
 
 
-def _checked(located: Located, spec: ImageDataSpec, name: str) -> Located:
-    """Hold files under a published data set's name to its number of classes."""
+def _check_classes(located: Located, spec: ImageDataSpec, name: str) -> None:
+    """Hold files to two classes, or to as many as the published data set of their name has."""
     classes = located.classes if isinstance(located, Decoded) else located.tree.layout.classes
     expected = SOURCES[spec.source].num_classes
     if expected is not None and len(classes) != expected:
@@ -132,4 +137,5 @@ def _checked(located: Located, spec: ImageDataSpec, name: str) -> Located:
             f"{spec.source} has {expected} classes, {name} has {len(classes)}"
             f' ({shortened(classes)}): set data.source = "image-folder" for other images'
         )
-    return located
+    if len(classes) < 2:
+        raise RequestError(f"{name} has one class only, {shortened(classes)}: {EXPECTED}")

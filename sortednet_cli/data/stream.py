@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,12 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sortednet_cli.data.augment import Augmentation, draw_boxes, normalise, random_flip
-from sortednet_cli.data.decode import Decoder, open_image, resize_and_crop, to_pixels
+from sortednet_cli.data.decode import Decoder, resize_and_crop, to_pixels
 from sortednet_cli.data.files import read_file
 from sortednet_cli.data.format import ImageFormat, scale_and_shift
 from sortednet_cli.data.order import EpochOrder
+from sortednet_cli.data.pillow import open_image
+from sortednet_cli.data.remarks import Remarks, Told
 from sortednet_cli.errors import RequestError
 from sortednet_cli.seeds import stream_seed
 
@@ -42,15 +45,15 @@ class FileReader:
     decoder: Decoder
     augmentation: Augmentation
 
-    def read(self, name: str, seed: int | None) -> Tensor:
+    def read(self, name: str, seed: int | None, remarks: Remarks) -> Tensor:
         """Read a file of the tree; RequestError names one that cannot be read."""
         data, decoder = read_file(self.root, name), self.decoder
         if self.augmentation.kind != "resized-crop":
-            plain = torch.from_numpy(decoder(data, name).copy())
+            plain = torch.from_numpy(decoder(data, name, remarks).copy())
             if seed is None:
                 return plain
             return self.augmentation(plain[None], Generator().manual_seed(seed))[0]
-        image = open_image(data, name, decoder.channels)
+        image = open_image(data, name, decoder.channels, remarks)
         if seed is None:
             shorter = round(decoder.size / EVAL_CROP)
             image = resize_and_crop(image, shorter, decoder.size)
@@ -63,7 +66,10 @@ class FileReader:
         return random_flip(pixels[None], generator)[0] if self.augmentation.flip else pixels
 
 
-class _Files(Dataset[tuple[Tensor, int]]):
+Read = tuple[Tensor, int, Remarks]
+
+
+class _Files(Dataset[Read]):
     """Samples by key. A bad file is returned as its error: raised, it would lose its message."""
 
     def __init__(self, names: Iterable[str], labels: NDArray[np.int64], reader: FileReader) -> None:
@@ -72,21 +78,23 @@ class _Files(Dataset[tuple[Tensor, int]]):
         self.labels = labels
         self.reader = reader
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, int] | str:  # type: ignore[override]
+    def __getitem__(self, key: Key) -> Read | str:  # type: ignore[override]
         index, seed = key
         name = os.fsdecode(bytes(self.names[index]))
         try:
-            return self.reader.read(name, seed), int(self.labels[index])
+            remarks: Remarks = []
+            return self.reader.read(name, seed, remarks), int(self.labels[index]), remarks
         except RequestError as error:
             return str(error)
 
 
-def _collate(samples: list[tuple[Tensor, int] | str]) -> Batch | str:
+def _collate(samples: list[Read | str]) -> tuple[Tensor, Tensor, Remarks] | str:
     for sample in samples:
         if isinstance(sample, str):
             return sample
-    pixels, labels = zip(*(s for s in samples if not isinstance(s, str)), strict=True)
-    return torch.stack(pixels), torch.tensor(labels, dtype=torch.int64)
+    pixels, labels, remarks = zip(*(s for s in samples if not isinstance(s, str)), strict=True)
+    told = list(chain.from_iterable(remarks))
+    return torch.stack(pixels), torch.tensor(labels, dtype=torch.int64), told
 
 
 def _start_worker(_: int) -> None:
@@ -107,9 +115,11 @@ class StreamPart:
         reader: FileReader,
         image_format: ImageFormat,
         workers: int,
+        told: Told,
     ) -> None:
         self._files = _Files(names, labels, reader)
         self._workers = min(workers, os.cpu_count() or 1)
+        self._told = told
         self._scale, self._shift = scale_and_shift(image_format)
 
     def __len__(self) -> int:
@@ -148,7 +158,8 @@ class StreamPart:
         for batch in loader:
             if isinstance(batch, str):
                 raise RequestError(batch)
-            pixels, labels = batch
+            pixels, labels, remarks = batch
+            self._told.tell_new(remarks)
             images = normalise(pixels.to(device, non_blocking=True), scale, shift)
             yield images, labels.to(device, non_blocking=True)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sortednet_cli.data import Images, decode, open_images
+from sortednet_cli.data import Images, decode, open_images, pillow
 from sortednet_cli.data.memory import MemoryPart
 from sortednet_cli.errors import RequestError
 from sortednet_cli.spec import ImageDataSpec
@@ -97,7 +97,8 @@ def test_hidden_and_foreign_files_are_passed_over(
         assert equal(plain, opened(write_tree(tmp_path / "tree", {**files, **extra})))
         assert equal(plain, opened(write_tar(tmp_path / "tree.tar", {**files, **extra})))
     assert [record.getMessage().split(": ", 1)[1] for record in caplog.records] == [
-        "ignored beside train: extra"
+        "left out, no images by suffix: 1 .md; hidden: .git",
+        "left out, 1 image beside train, test: extra",
     ] * 2
 
 
@@ -166,11 +167,11 @@ def too_large(files: dict[str, bytes]) -> None:
 
 BAD_TREES = [
     (without_train, "has test but no train folder"),
-    (no_images, "holds no images: expected train/CLASS/"),
+    (no_images, r"holds no images \(left out, .*1 .txt\): expected train/CLASS/"),
     (loose_image, "train/loose.png lies in no class folder"),
-    (other_test_class, "only in train: none; only in test: d"),
+    (other_test_class, "only in test: d; train has a, b, c"),
     (one_class, "one class only, a"),
-    (two_validations, "two validation folders: val, valid"),
+    (two_validations, "2 validation folders: val, valid"),
     (other_size, r"differ in size: train/b/003.png is 6x9, others are 8x8; set data.image_size"),
     (not_square, r"not square: (train|test)/a/000.png is 6x9; set data.image_size"),
     (cut_short, "train/b/003.png is not an image that can be read"),
@@ -189,7 +190,7 @@ def test_bad_trees(
     spoil: Callable[[dict[str, bytes]], None],
     message: str,
 ) -> None:
-    monkeypatch.setattr(decode, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(pillow, "MAX_PIXELS", 1000)
     files = tree_files()
     spoil(files)
     with pytest.raises(RequestError, match=message):
