@@ -165,9 +165,7 @@ def _part(level: _Level, where: str) -> _Part:
         if len(names) < 2:
             raise RequestError(f"{where}: {path} lies in no class folder: {EXPECTED}")
     if alike := look_alikes(level.folders):
-        raise RequestError(
-            f"{where}: the class folders {_told_apart(alike)} look alike: rename one"
-        )
+        raise RequestError(f"{where}: class folders look alike: {_told_apart(alike)}; rename one")
     return _Part(
         [(composed(names[0]), path) for names, path in level.images],
         [composed(folder) for folder in level.folders if folder not in level.full],

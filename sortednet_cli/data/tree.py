@@ -54,7 +54,8 @@ class Listing:
     @property
     def left_out(self) -> str:
         """What is not looked at, for a message; empty if there is nothing."""
-        kinds = [f"{count:,} {suffix}" for suffix, count in self.others.most_common()]
+        counts = sorted((-count, suffix) for suffix, count in self.others.items())
+        kinds = [f"{-count:,} {suffix}" for count, suffix in counts]
         by_suffix = f"no images by suffix: {shortened(kinds)}" if kinds else ""
         hidden = f"hidden: {shortened(sorted(self.hidden))}" if self.hidden else ""
         return "; ".join(filter(None, (by_suffix, hidden)))
