@@ -100,7 +100,7 @@ def lay_out(listing: Listing, where: str) -> Layout:
     _check_empty(found, where, listing)
     classes = tuple(sorted(found["train"].classes))
     notes = [f"left out, {listing.left_out}"] if listing.left_out else []
-    notes += _beside(level, folders) + _lacking(found, where)
+    notes += _beside(level, folders) + _lacking(found, folders, where)
     numbers = {name: number for number, name in enumerate(classes)}
     parts = {
         part: tuple(Sample(path, numbers[name]) for name, path in own.samples)
@@ -164,6 +164,11 @@ def _part(level: _Level, where: str) -> _Part:
     for names, path in level.images:
         if len(names) < 2:
             raise RequestError(f"{where}: {path} lies in no class folder: {EXPECTED}")
+    for folder in level.folders:
+        if any("\udc80" <= char <= "\udcff" for char in folder):  # how bytes of no text come in
+            raise RequestError(
+                f"{where}: the class folder {folder!a} has no name in UTF-8: rename it"
+            )
     if alike := look_alikes(level.folders):
         raise RequestError(f"{where}: class folders look alike: {_told_apart(alike)}; rename one")
     return _Part(
@@ -194,7 +199,9 @@ def _beside(level: _Level, folders: Mapping[PartName, str]) -> list[str]:
     ]
 
 
-def _lacking(found: Mapping[PartName, _Part], where: str) -> list[str]:
+def _lacking(
+    found: Mapping[PartName, _Part], folders: Mapping[PartName, str], where: str
+) -> list[str]:
     """Say which classes of train other parts lack; RequestError for one that train lacks."""
     classes = found["train"].classes
     notes = []
@@ -203,12 +210,12 @@ def _lacking(found: Mapping[PartName, _Part], where: str) -> list[str]:
             alike = look_alikes(classes | own.classes)
             hint = f" ({_told_apart(alike)} look alike: rename one)" if alike else ""
             raise RequestError(
-                f"{where}: train and {part} have different classes: only in {part}:"
-                f" {shortened(unknown)}{hint}; train has {shortened(sorted(classes))}"
+                f"{where}: {folders[part]} has classes that {folders['train']} lacks:"
+                f" {shortened(unknown)}{hint}; its classes are {shortened(sorted(classes))}"
             )
         if lacking := sorted(classes - own.classes):
             notes.append(
-                f"{part} has no images of {len(lacking)} of {len(classes)} classes:"
+                f"{folders[part]} has no images of {len(lacking)} of {len(classes)} classes:"
                 f" {shortened(lacking)}"
             )
     return notes

@@ -169,7 +169,7 @@ BAD_TREES = [
     (without_train, "has test but no train folder"),
     (no_images, r"holds no images \(left out, .*1 .txt\): expected train/CLASS/"),
     (loose_image, "train/loose.png lies in no class folder"),
-    (other_test_class, "only in test: d; train has a, b, c"),
+    (other_test_class, "test has classes that train lacks: d; its classes are a, b, c"),
     (one_class, "one class only, a"),
     (two_validations, "2 validation folders: val, valid"),
     (other_size, r"differ in size: train/b/003.png is 6x9, others are 8x8; set data.image_size"),
