@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from sortednet_cli.errors import listed
 from sortednet_cli.spec.fields import MAX_IMAGE_SIZE, MAX_LENGTH, Share, SpecModel
+from sortednet_cli.spec.template import check_template
 from sortednet_cli.spec.vocabulary import SOURCES, TEXT_SOURCES
 
 
@@ -40,19 +41,24 @@ class ImageDataSpec(DataSpec):
     workers: Annotated[int, Field(ge=0, le=256)] = 2
 
 
+ColumnText = Annotated[str, AfterValidator(check_template)]
+"""The name of a column, or a template over several: `"{instruction}\\n{input}"`."""
+
+
 class TextDataSpec(DataSpec):
     """Texts: whole ones, labelled ones, or questions with answers.
 
-    `text`, `pair`, `label`, `question` and `answer` name columns. `max_length` counts the
-    tokens of a sequence, `vocab_size` those of a tokenizer that is trained on the texts,
-    `mask` is the share of tokens that masked language modelling hides.
+    `label` names a column; `text`, `pair`, `question` and `answer` name one each, or are
+    templates over several. `max_length` counts the tokens of a sequence, `vocab_size` those of
+    a tokenizer that is trained on the texts, `mask` is the share of tokens that masked language
+    modelling hides.
     """
 
-    text: str = "text"
-    pair: str | None = None
+    text: ColumnText = "text"
+    pair: ColumnText | None = None
     label: str = "label"
-    question: str = "question"
-    answer: str = "answer"
+    question: ColumnText = "question"
+    answer: ColumnText = "answer"
     max_length: Annotated[int, Field(ge=8, le=MAX_LENGTH)] = 128
     vocab_size: Annotated[int, Field(ge=300, le=1 << 24)] = 4096
     mask: Share = 0.15

@@ -50,14 +50,19 @@ class TextClassification(Classification):
         return states[:, 0], targets
 
     def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
-        """Accuracy, mean loss, F1 (of class 1, or the mean over more than two), and Matthews."""
+        """Accuracy, mean loss, F1, and Matthews' correlation.
+
+        F1 is that of class 1 where the task has two classes, else the mean over the classes that
+        a sample has or was given. Matthews' is 0 where all samples have and were given one class.
+        """
         from sklearn.metrics import f1_score, matthews_corrcoef
 
         found = torch.cat([tally[0] for tally in tallies]).cpu().numpy()
         true = torch.cat([tally[1] for tally in tallies]).cpu().numpy()
-        average = "binary" if max(found.max(), true.max()) <= 1 else "macro"
+        average = "binary" if self.num_outputs == 2 else "macro"
+        one_class = bool((found == true[0]).all() and (true == true[0]).all())
         return {
             **super().metrics(tallies, num_bytes),
             "f1": float(f1_score(true, found, average=average, zero_division=0)),
-            "matthews": float(matthews_corrcoef(true, found)),
+            "matthews": 0.0 if one_class else float(matthews_corrcoef(true, found)),
         }

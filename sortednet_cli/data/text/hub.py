@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from sortednet_cli.data.format import shortened
+from sortednet_cli.data.part_names import part_named
 from sortednet_cli.data.split import PartName
 from sortednet_cli.data.text.table import Table
-from sortednet_cli.errors import RequestError, WorkError, listed
+from sortednet_cli.errors import RequestError, WorkError, listed, reason_of
 from sortednet_cli.logs import logger
 
-_SPLITS: dict[str, PartName] = {
-    "train": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "dev": "validation",
-    "test": "test",
-}
 
-
-def read_hub(path: str, label: str | None) -> dict[PartName, Table]:
-    """Read the splits of `name` or `name:config`, less held-out ones without their labels.
-
-    The labels are those of the column `label`, -1 where a benchmark keeps them to itself.
+def read_hub(path: str) -> dict[PartName, Table]:
+    """Read the splits of `name` or `name:config` that are parts; further ones are told.
 
     Raises RequestError if `datasets` is not installed or there is no train split, and
     WorkError if the data cannot be fetched.
@@ -36,26 +28,23 @@ def read_hub(path: str, label: str | None) -> dict[PartName, Table]:
     try:
         found = datasets.load_dataset(name, config or None)
     except Exception as error:  # a download, a builder or a server can fail in any way
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WorkError(f"the data set {path} could not be fetched: {reason}") from error
-    tables: dict[PartName, Table] = {}
-    for split, rows in found.items():
-        if split in _SPLITS:
-            table = _table(f"{path} {split}", rows)
-            if split != "train" and _unlabelled(table, label):
-                logger.warning("%s is left out: its labels are not public", table.where)
-            else:
-                tables.setdefault(_SPLITS[split], table)
-    if "train" not in tables:
+        raise WorkError(f"the data set {path} could not be fetched: {reason_of(error)}") from error
+    splits: dict[PartName, str] = {}
+    for split in found:
+        if part := part_named(split):
+            splits.setdefault(part, split)
+    if "train" not in splits:
         raise RequestError(f"{path} has no train split, only {listed(found)}")
-    return tables
+    if left := [split for split in found if split not in splits.values()]:
+        logger.warning("%s: splits not read: %s", path, shortened(left))
+    return {part: _table(f"{path} {split}", found[split]) for part, split in splits.items()}
 
 
 def _table(where: str, rows: Any) -> Table:
     columns = {name: list(rows[name]) for name in rows.column_names}
-    return Table(where, columns, range(1, len(rows) + 1), "row")
-
-
-def _unlabelled(table: Table, label: str | None) -> bool:
-    values = table.columns.get(label, []) if label is not None else []
-    return bool(values) and all(value == -1 for value in values)
+    names = {
+        column: tuple(feature.names)
+        for column, feature in rows.features.items()
+        if getattr(feature, "names", None)
+    }
+    return Table(where, columns, range(1, len(rows) + 1), "row", class_names=names)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sortednet_cli.data.format import shortened
 from sortednet_cli.data.split import PARTS, PartName, split_parts
-from sortednet_cli.data.text.table import Table, classes_of
+from sortednet_cli.data.text.labels import check_known, classes_of, read_labels
+from sortednet_cli.data.text.table import Table
 from sortednet_cli.errors import RequestError
+from sortednet_cli.logs import logger
 from sortednet_cli.spec import TextDataSpec
 
 FEW_DOCUMENTS = 20
-_MOST_CLASSES = 20
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,18 @@ def read_records(
 ) -> tuple[dict[PartName, Records], tuple[str, ...]]:
     """Take the columns that the task needs; return the found parts and the classes.
 
-    Classes are those of the training table, or `known_classes`. Raises RequestError for a
-    column that is not there, a value that is not text, and a label that is no class.
+    Classes are those of the training table, or `known_classes`. Rows without a text, a question
+    or an answer are left out, and told; a row to classify must have a text. Raises RequestError
+    for a column that is not there, a value that is not text, and a label that is no class.
     """
     if task == "classification":
         return _classified(tables, spec, known_classes)
     if task == "answers":
-        return {
-            part: Records(table.texts(spec.question), table.texts(spec.answer))
-            for part, table in tables.items()
-        }, ()
-    return {part: Records(table.texts(spec.text)) for part, table in tables.items()}, ()
+        return {part: _answered(table, spec) for part, table in tables.items()}, ()
+    return {
+        part: _with_text(table, Records(table.texts(spec.text, "text")), "text")
+        for part, table in tables.items()
+    }, ()
 
 
 def cut_parts(
@@ -89,27 +90,62 @@ def cut_parts(
     return {part: found[source].take(indices) for part, (source, indices) in split.items()}
 
 
+def _answered(table: Table, spec: TextDataSpec) -> Records:
+    questions = table.texts(spec.question, "question")
+    answers = table.texts(spec.answer, "answer")
+    return _with_text(table, Records(questions, answers), "question or answer")
+
+
+def _with_text(table: Table, records: Records, what: str) -> Records:
+    """Leave out the rows in which a text is empty."""
+    columns = [records.texts, *([records.seconds] if records.seconds is not None else [])]
+    empty = [not all(map(str.strip, row)) for row in zip(*columns, strict=True)]
+    if count := sum(empty):
+        logger.warning(
+            "%s: %s of %s rows are left out, the first %s: their %s is empty",
+            table.where,
+            f"{count:,}",
+            f"{len(empty):,}",
+            table.place(empty.index(True)),
+            what,
+        )
+        return records.take(np.flatnonzero(np.logical_not(empty)))
+    return records
+
+
 def _classified(
     tables: Mapping[PartName, Table], spec: TextDataSpec, known_classes: tuple[str, ...] | None
 ) -> tuple[dict[PartName, Records], tuple[str, ...]]:
-    labels = {part: table.labels(spec.label) for part, table in tables.items()}
-    classes = known_classes or classes_of(labels["train"])
+    train = read_labels(tables["train"], spec.label, known_classes)
+    classes = known_classes or classes_of(tables["train"], spec.label, train)
     numbers = {name: number for number, name in enumerate(classes)}
     owner = "the model" if known_classes else "the training part"
     records: dict[PartName, Records] = {}
     for part, table in tables.items():
-        for row, label in enumerate(labels[part]):
-            if label not in numbers:
-                raise RequestError(
-                    f"{table.place(row)}: {spec.label} = {label!r} is none of the classes of"
-                    f" {owner}: {shortened(classes, _MOST_CLASSES)}"
-                )
+        labels = train if part == "train" else read_labels(table, spec.label, classes)
+        check_known(table, spec.label, labels, classes, owner)
         records[part] = Records(
-            table.texts(spec.text),
-            table.texts(spec.pair) if spec.pair else None,
-            np.array([numbers[label] for label in labels[part]], dtype=np.int64),
+            table.texts(spec.text, "text"),
+            table.texts(spec.pair, "pair") if spec.pair else None,
+            np.array([numbers[label] for label in labels], dtype=np.int64),
         )
+        _check_texts(table, records[part])
     return records, classes
+
+
+def _check_texts(table: Table, records: Records) -> None:
+    """Refuse rows to classify that have no text: leaving any out would change the score."""
+    seconds = records.seconds or [""] * len(records)
+    empty = [
+        row
+        for row, pair in enumerate(zip(records.texts, seconds, strict=True))
+        if not any(map(str.strip, pair))
+    ]
+    if empty:
+        raise RequestError(
+            f"{table.place(empty[0])}: the text is empty, as in {len(empty):,} of {len(table):,}"
+            " rows: take them out"
+        )
 
 
 def _cut_by_characters(

@@ -1,0 +1,114 @@
+"""Tables of JSON objects: one a line, or all in one array."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sortednet_cli.data.format import shortened
+from sortednet_cli.data.text.raw import check_lines, read_characters, read_lines
+from sortednet_cli.data.text.table import Table, check_columns
+from sortednet_cli.errors import RequestError
+
+
+class _RepeatedKey(ValueError):
+    """An object with two values for one key, of which `json` would drop the first."""
+
+
+def read_json_lines(path: Path, where: str) -> Table:
+    """Read a file with a JSON object a line."""
+    return _from_lines(read_lines(path, where), where)
+
+
+def read_json(path: Path, where: str) -> Table:
+    """Read an array of JSON objects; hubs call files with an object a line so, too."""
+    text = read_characters(path, where)
+    if not text.strip():
+        raise RequestError(f"{where} is empty")
+    try:
+        whole = _parsed(text)
+    except json.JSONDecodeError as error:
+        first, _, rest = text.strip().partition("\n")
+        if first.startswith("{") and rest and _is_json(first):
+            lines = text.split("\n")
+            check_lines(lines, where, "a document of that length belongs into a file of its own")
+            return _from_lines(lines, where)
+        raise RequestError(f"{where}, line {error.lineno}: not valid JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{where}: not valid JSON: {_reason(error)}") from error
+    if not isinstance(whole, list):
+        raise RequestError(f"{where} {_advice(whole)}")
+    return _table(where, enumerate(whole, 1), "row")
+
+
+def _from_lines(lines: Sequence[str], where: str) -> Table:
+    def rows() -> Iterator[tuple[int, Any]]:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    yield number, _parsed(line)
+                except (ValueError, RecursionError) as error:
+                    raise RequestError(
+                        f"{where}, line {number}: not valid JSON: {_reason(error)}"
+                    ) from error
+
+    return _table(where, rows(), "line")
+
+
+def _table(where: str, rows: Iterable[tuple[int, Any]], unit: str) -> Table:
+    columns: dict[str, list[Any]] = {}
+    numbers: list[int] = []
+    for number, row in rows:
+        if not isinstance(row, dict):
+            raise RequestError(f"{where}, {unit} {number}: not a JSON object")
+        check_columns(f"{where}, {unit} {number}", len(columns.keys() | row.keys()))
+        for key in row:
+            columns.setdefault(key, [None] * len(numbers))
+        for key, values in columns.items():
+            values.append(row.get(key))
+        numbers.append(number)
+    return Table(where, columns, numbers, unit)
+
+
+def _parsed(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise _RepeatedKey(f"an object has a key twice, one of {shortened(list(row))}")
+    return row
+
+
+def _is_json(line: str) -> bool:
+    try:
+        return isinstance(_parsed(line), dict)
+    except _RepeatedKey:
+        return True
+    except (ValueError, RecursionError):
+        return False
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case json.JSONDecodeError():
+            return f"{error.msg} at character {error.colno}"
+        case _RepeatedKey():
+            return str(error)
+        case RecursionError():
+            return "nested too deep"
+    return "a number of too many digits"
+
+
+def _advice(whole: Any) -> str:
+    """What is wrong with JSON that is no array, and what to do."""
+    items = whole.items() if isinstance(whole, dict) else ()
+    if arrays := [key for key, value in items if isinstance(value, list)]:
+        return (
+            f"is one object, not an array of rows: save what is under {shortened(arrays)} as a"
+            " file of its own"
+        )
+    return "is no array of objects: write [{...}, {...}], or an object a line (.jsonl)"

@@ -1,0 +1,39 @@
+"""Scores of texts that are classified, where a part lacks a class."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sortednet_cli.tasks.classification import TextClassification
+
+
+def scores(num_classes: int, true: list[int], found: list[int]) -> dict[str, float]:
+    task = TextClassification(num_classes)
+    logits = torch.nn.functional.one_hot(torch.tensor(found), num_classes).float()
+    tallies = [
+        task.tally(logits[:1], torch.tensor(true[:1])),
+        task.tally(logits[1:], torch.tensor(true[1:])),
+    ]
+    return task.metrics(tallies, 0)
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "true", "found", "f1", "matthews"),
+    [
+        (2, [1, 1, 0, 0], [1, 0, 0, 0], 2 / 3, 1 / 3**0.5),
+        (2, [1, 1], [1, 1], 1.0, 0.0),
+        (2, [0, 0], [0, 0], 0.0, 0.0),
+        (2, [0, 0], [0, 1], 0.0, 0.0),
+        # The mean over the classes there are, not class 1 alone because class 2 is nowhere.
+        (3, [0, 1, 0, 1], [0, 1, 1, 1], (2 / 3 + 4 / 5) / 2, 1 / 3**0.5),
+        (3, [2, 2], [2, 2], 1.0, 0.0),
+        (3, [0, 0], [2, 2], 0.0, 0.0),
+    ],
+)
+def test_scores_of_parts_that_lack_a_class(
+    num_classes: int, true: list[int], found: list[int], f1: float, matthews: float
+) -> None:
+    made = scores(num_classes, true, found)
+    assert made["f1"] == pytest.approx(f1) and made["matthews"] == pytest.approx(matthews)
+    assert made["accuracy"] == sum(a == b for a, b in zip(true, found, strict=True)) / len(true)
