@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from sortednet_cli.data.format import shortened
@@ -13,6 +15,7 @@ from sortednet_cli.data.split import PARTS, PartName
 from sortednet_cli.data.text.files import KINDS, is_table, read_file, read_plain, split_name
 from sortednet_cli.data.text.shards import in_order, split_of
 from sortednet_cli.data.text.table import Table, joined
+from sortednet_cli.data.tree import MAX_FILES, MAX_LEVELS
 from sortednet_cli.errors import RequestError
 from sortednet_cli.logs import logger
 
@@ -20,15 +23,14 @@ EXPECTED = (
     f"expected a file ({KINDS}), a folder with train.*, val.* and test.* of these kinds, the"
     " snapshot of a hub's data set, or a folder of plain texts"
 )
-_MOST_LEVELS = 64
-"""Folders inside one another: links may make a few folders look like very many."""
 _DEEPEST = 2
 """Folders around a data set inside of what a hub gives: `data/CONFIGURATION/`."""
-_ABOUT = ("readme", "license", "licence", "copying", "notice")
+_ABOUT = re.compile(r"(readme|licen[sc]e|copying|notice)(?![a-z])", re.IGNORECASE)
 """Texts about a data set: where there are tables, or nothing else, they are not trained on."""
 _FACTS = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
 _PAGES = (".md", ".rst")
 """A page called training.md is a page about training, not a part."""
+_CODE = (".py", ".sh", ".ipynb", ".toml", ".yaml", ".yml", ".log")
 _MOST_SHOWN = 8
 
 
@@ -39,7 +41,7 @@ def read_folder(folder: Path, name: str) -> dict[PartName, Table]:
     there is nothing to train on, or more than one thing, and where a file is wrong.
     """
     try:
-        files = list(_files(folder, "", frozenset()))
+        files = _files(folder)
         parts = _parts(files, folder)
         if parts:
             tables = {part: _read(folder, found) for part, found in parts.items()}
@@ -61,21 +63,33 @@ def _read(folder: Path, files: Sequence[str]) -> Table:
     return joined(where, [read_file(folder / file, file) for file in files])
 
 
-def _files(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[str]:
-    """Yield the paths of all files inside a folder that are not hidden, in order of name."""
-    if len(above) > _MOST_LEVELS:
-        raise RequestError(f"{folder}: folders lie more than {_MOST_LEVELS} levels deep")
+def _files(folder: Path) -> list[str]:
+    """List the paths of all files inside a folder that are not hidden, in order of name."""
+    entries = list(islice(_entries(folder, "", frozenset()), MAX_FILES))
+    if len(entries) == MAX_FILES:
+        raise RequestError(f"{folder} holds more than {MAX_FILES:,} files and folders")
+    files = [entry for entry in entries if not entry.endswith("/")]
+    for entry in entries:
+        is_part = entry.endswith("/") and part_named(entry[:-1]) is not None
+        if is_part and not any(file.startswith(entry) for file in files):
+            raise RequestError(f"{folder / entry} is empty")
+    return files
+
+
+def _entries(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[str]:
+    """Yield the paths of files and folders, these with a `/` at the end. Links are followed."""
+    if len(above) > MAX_LEVELS:
+        raise RequestError(f"{folder}: folders lie more than {MAX_LEVELS} levels deep")
     above |= {os.path.realpath(folder)}
     for entry in sorted(folder.iterdir()):
+        name = prefix + entry.name
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
         if not entry.is_dir():
-            yield prefix + entry.name
+            yield name
         elif os.path.realpath(entry) not in above:
-            inner = list(_files(entry, f"{prefix}{entry.name}/", above))
-            if not inner and not prefix and part_named(entry.name):
-                raise RequestError(f"{entry} is empty")
-            yield from inner
+            yield f"{name}/"
+            yield from _entries(entry, f"{name}/", above)
 
 
 def _parts(files: Sequence[str], folder: Path) -> dict[PartName, list[str]]:
@@ -127,10 +141,10 @@ def _splits(place: str, files: Sequence[str]) -> dict[str, list[list[str]]]:
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for file in files:
         head, slash, _ = file.removeprefix(place).partition("/")
-        stem, kind = split_name(head) or (PurePosixPath(head).stem, "")
+        stem, kind = split_name(head) or (PurePosixPath(head).stem, PurePosixPath(head).suffix)
         if slash:
             groups[head, slash].append(file)
-        elif kind not in _PAGES:
+        elif kind not in (*_PAGES, *_CODE):
             groups[split_of(stem), kind].append(file)
     splits: dict[str, list[list[str]]] = defaultdict(list)
     for (split, kind), names in groups.items():
@@ -179,7 +193,7 @@ def _is_plain(file: str) -> bool:
 
 
 def _is_about(file: str) -> bool:
-    return _stem(file).lower() in _ABOUT
+    return _ABOUT.match(_stem(file)) is not None
 
 
 def _is_data(file: str) -> bool:

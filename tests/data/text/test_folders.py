@@ -59,7 +59,7 @@ def test_names_of_parts_are_those_of_images_too() -> None:
 
 def test_what_is_not_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     others = dict.fromkeys(["extra.csv", "notes.txt", "old/train.jsonl.gz"], "x")
-    quiet = dict.fromkeys(["README.md", "LICENSE.txt", "fetch.py", ".cache/x.csv"], "x")
+    quiet = dict.fromkeys(["README.md", "LICENSE.txt", "test.py", ".cache/x.csv"], "x")
     files = {"train.csv": table("a"), **others, **quiet, "dataset_infos.json": "{}"}
     assert found(tmp_path, files) == {"train": ["a"]}
     assert caplog.messages == ["set: not read: extra.csv, notes.txt, old/train.jsonl.gz"]
@@ -97,7 +97,13 @@ def test_snapshots_of_a_hub(
     files: dict[str, str],
     parts: dict[str, list[str]],
 ) -> None:
-    around = {"README.md": CARD, ".gitattributes": "x", ".cache/huggingface/a.csv": "x"}
+    around = {
+        "README.md": CARD,
+        "README_zh.md": CARD,
+        "train.py": "x",
+        ".gitattributes": "x",
+        ".cache/huggingface/a.csv": "x",
+    }
     assert found(tmp_path, {**files, **around}) == parts
     assert not caplog.messages
 
