@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from sortednet_cli.families import Family, open_family, root_of
 from sortednet_cli.nesting import SubModelCost, check_space, cost_of, plan_from_root
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec, TextDataSpec, load_preset
+from sortednet_cli.spec.template import parse_template
 
 PICO_CONFIG = {
     "preact_resnet": ["model.config.channels=[4,4,4]", "model.config.stem_channels=4"],
@@ -153,11 +155,11 @@ def test_pico_form_of_a_text_preset_trains_two_steps(name: str, tmp_path: Path) 
     original = load_preset(name)
     assert isinstance(original.data, TextDataSpec)
     columns = original.data
-    row = "\t".join(("some words of {0}", "{1}", "what is {0}?", "it is {0}"))
-    table = ["\t".join((columns.text, columns.label, columns.question, columns.answer))]
-    table += [row.format(i, i % 2) for i in range(80)]
-    file = tmp_path / "table.tsv"
-    file.write_text("\n".join(table) + "\n")
+    asked = [parse_template(text).columns for text in (columns.question, columns.answer)]
+    names = [columns.text, *asked[0], *asked[1]]
+    rows = [{columns.label: i % 2, **{name: f"{name} {i}" for name in names}} for i in range(80)]
+    file = tmp_path / "table.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     space = {axis: "[0.5,1.0]" if axis == "width" else "[1,2]" for axis in original.space}
     overrides = [f"space.{axis}={values}" for axis, values in space.items()]
     overrides += ["train.updates=2", "train.batch_size=4", "train.accumulate=1"]
