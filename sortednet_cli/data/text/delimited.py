@@ -34,8 +34,8 @@ def read_tsv(path: Path, where: str) -> Table:
 
     Most data sets have no quoting: a quote is a quote. pandas, the csv module and spreadsheets put
     a field into quotes if it holds a tab, a quote or a line end. A file that they wrote is told by
-    this: they would write its rows again just as they are. RequestError if it has other rows
-    without quoting, and no fewer fields in any.
+    this: they would write its rows again just as they are. RequestError if it can be read without
+    quoting too, and has another number of rows then.
     """
     lines = read_lines(path, where)
     numbered = enumerate(_without_returns(lines), 1)
