@@ -16,7 +16,7 @@ SPACE = SearchSpace.of({"width": [0.25, 0.5, 1.0], "depth": [2, 3, 4]})
 
 
 def _spec(**fields: object) -> TrainSpec:
-    return TrainSpec.model_validate({"updates": 1, **fields})
+    return TrainSpec.model_validate({"updates": 1, "precision": "fp32", **fields})
 
 
 def test_sorted_is_uniform_over_the_space() -> None:
