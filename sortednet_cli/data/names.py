@@ -6,21 +6,12 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from sortednet_cli.data.part_names import PART_NAMES
 from sortednet_cli.data.split import PartName
 
 _PART_WORDS: dict[str, PartName] = {
-    "train": "train",
-    "training": "train",
-    "trainset": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "valset": "validation",
-    "dev": "validation",
-    "devset": "validation",
-    "test": "test",
-    "testing": "test",
-    "testset": "test",
+    **PART_NAMES,
+    **{f"{name}set": part for name, part in PART_NAMES.items()},
 }
 _FILLERS = frozenset(
     ("set", "data", "dataset", "split", "part", "folder", "image", "images", "img", "imgs")
