@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from sortednet_cli.data.text.tokenizer import load_tokenizer, num_tokens
+from sortednet_cli.data.text.tokenizer import load_tokenizer, num_tokens, surrounding
 from sortednet_cli.decoding import (
     Completion,
     Decoder,
@@ -21,7 +21,8 @@ from sortednet_cli.decoding import (
 )
 from sortednet_cli.decoding.text import TextStream
 from sortednet_cli.engine.source import Source, make_decoder, require_causal
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.logs import logger
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.calibration import read_calibration
@@ -58,8 +59,8 @@ class Answer:
 class Generator:
     """Continues texts with one sub-model.
 
-    Prompts get the start token where the run's texts have one, and a line's end after a
-    question where the run answers questions.
+    Prompts begin with what the tokenizer itself puts before a text, and end with a line's end
+    where the run answers questions.
     """
 
     source: Source
@@ -76,6 +77,10 @@ class Generator:
                 f"the tokenizer in {self.source.tokenizer} has {found:,} tokens, the model"
                 f" {self._form.vocab_size:,}"
             )
+        self._start, behind = surrounding(self._tokenizer)
+        if behind:
+            tokens = listed(self._tokenizer.convert_ids_to_tokens(behind))
+            logger.info("left out of prompts, which are to go on: %s behind a text", tokens)
         self.decoder: Decoder = make_decoder(
             self.source, self.submodel, self.device, self.precision
         )
@@ -92,9 +97,8 @@ class Generator:
                 if form.task == "answers" and not prompt.endswith("\n"):
                     text += "\n"
                 ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-                start = [] if form.bos_id is None else [form.bos_id]
-                self.decoder.check_prompt([*start, *ids])
-                encoded.append([*start, *ids])
+                self.decoder.check_prompt([*self._start, *ids])
+                encoded.append([*self._start, *ids])
             except RequestError as error:
                 where = f"prompt {number}: " if len(prompts) > 1 else ""
                 raise RequestError(f"{where}{error}") from error

@@ -17,10 +17,11 @@ from sortednet_cli.engine.card import model_card
 from sortednet_cli.engine.evaluate import ensure_statistics
 from sortednet_cli.engine.export import Exporter
 from sortednet_cli.engine.machine import versions
-from sortednet_cli.engine.source import LoadedRun, Source, root_fields
+from sortednet_cli.engine.source import CAUSAL, LoadedRun, Source, root_fields
 from sortednet_cli.engine.table import Row
 from sortednet_cli.errors import WorkError
 from sortednet_cli.families import Inputs, TransformerFamily
+from sortednet_cli.families.stock_configs import GENERATION, of_depth
 from sortednet_cli.nesting import NestedNetwork, SlicePlan, build_skeleton, stored_tensors
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
@@ -28,11 +29,12 @@ from sortednet_cli.storage.artifact import MANIFEST, ArtifactFolder, copy_tokeni
 from sortednet_cli.storage.calibration import FILE as CALIBRATION
 from sortednet_cli.storage.calibration import copy_calibration
 from sortednet_cli.storage.checks import checks_of, files_under, write_sealed
-from sortednet_cli.storage.files import new_folder, write_json, write_text
+from sortednet_cli.storage.files import new_folder, read_json, write_json, write_text
 from sortednet_cli.storage.manifest import FORMAT
 from sortednet_cli.storage.tensors import (
     TensorEntry,
     TensorFiles,
+    equal_blocks,
     open_tensors,
     read_tensors,
     write_shards,
@@ -109,7 +111,7 @@ def extract(
         ensure_statistics(network, [submodel], data, source.task, num_samples=2048)
     row = source.rows.get(submodel) or source.row(submodel, {})
     source.verify_weights()
-    with new_folder(out) as staging, open_tensors(*source.weight_files) as weights:
+    with new_folder(out) as staging, source.open_weights() as weights:
         folder = ArtifactFolder(staging)
         _write_config(source, submodel, plan, weights, staging)
         files = write_shards(
@@ -142,16 +144,24 @@ def _write_config(
     config = source.family.shrink(submodel)
     stored = source.family.stored_config(config)
     sources = plan.sources & weights.names  # a tied tensor is stored by one of its names
-    types = {weights.dtype(name) for name in sources}
-    if isinstance(source.family, TransformerFamily) and types != {torch.float32}:
-        widest = max(types, key=lambda dtype: dtype.itemsize)
-        stored = {**stored, "dtype": str(widest).removeprefix("torch.")}
+    if isinstance(source.family, TransformerFamily):
+        dtype = _dtype(source, {weights.dtype(name) for name in sources})
+        stored = {**stored, "dtype": dtype}
     write_json(folder / "config.json", stored)
     if source.format.kind == "text":
         copy_tokenizer(source.tokenizer, folder)
         copy_calibration(source.path, folder, submodel)
-    for name, extra in source.family.extra_files(config).items():
-        write_json(folder / name, extra)
+    if source.format.task in CAUSAL:
+        generation = of_depth(source.generation, config["num_hidden_layers"])
+        write_json(folder / GENERATION, generation)
+
+
+def _dtype(source: Source, types: Collection[torch.dtype]) -> str:
+    """Type that the stock loader takes the weights in: as for the source, or their widest."""
+    file = source.path / "config.json"
+    told = read_json(file) if file.is_file() else {}
+    widest = max(types, key=lambda dtype: dtype.itemsize)
+    return told.get("dtype") or told.get("torch_dtype") or str(widest).removeprefix("torch.")
 
 
 def _statistics(
@@ -196,22 +206,8 @@ def _check_tensors(plan: SlicePlan, files: Collection[Path], weights: TensorFile
             found = written.blocks(name, piece.shape)
             # Blocks are cut by the rows of a file: each side is read at the other's pace.
             expected = weights.blocks(piece.source, piece.shape)
-            if not _equal(found, expected):
+            if not equal_blocks(found, expected):
                 raise WorkError(f"verification failed: {name} differs from {piece}")
-
-
-def _equal(one: Iterator[Tensor], other: Iterator[Tensor]) -> bool:
-    """Compare tensors that come in pieces of different lengths."""
-    left, right = next(one, None), next(other, None)
-    while left is not None and right is not None:
-        if not left.ndim:
-            return torch.equal(left, right)
-        rows = min(len(left), len(right))
-        if not torch.equal(left[:rows], right[:rows]):
-            return False
-        left = left[rows:] if rows < len(left) else next(one, None)
-        right = right[rows:] if rows < len(right) else next(other, None)
-    return left is None and right is None
 
 
 def _check_names(source: Source, submodel: SubModel, files: Collection[Path]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from pathlib import Path
 
 import torch
 
-from sortednet_cli.data import Dataset, Texts, open_data
+from sortednet_cli.data import Dataset, TextFormat, Texts, open_data
 from sortednet_cli.engine.begin import begin_sharded, begin_whole
 from sortednet_cli.engine.deterministic import deterministic
 from sortednet_cli.engine.evaluate import ensure_statistics, score
@@ -27,6 +28,7 @@ from sortednet_cli.engine.request import (
 )
 from sortednet_cli.engine.scalars import scalars
 from sortednet_cli.engine.source import (
+    CAUSAL,
     open_root,
     read_family,
     read_format,
@@ -37,10 +39,8 @@ from sortednet_cli.engine.table import Row
 from sortednet_cli.engine.train import SMALLER, Position, Trainer, Update
 from sortednet_cli.engine.trouble import check_weights, enough_memory
 from sortednet_cli.errors import RequestError, SortednetError
-from sortednet_cli.families import (
-    Family,
-    root_of,
-)
+from sortednet_cli.families import Config, Family, Root, root_of
+from sortednet_cli.families.stock_configs import GENERATION, generation_config, with_end
 from sortednet_cli.nesting import (
     check_space,
     cost_of,
@@ -67,6 +67,20 @@ class Interrupted(SortednetError):
 
 class _Cut(Exception):
     """Scoring is to end in the middle."""
+
+
+def _generation(form: TextFormat, root: Root, pretrained: Path | None) -> Config | None:
+    """What a causal model will generate by: as its pretrained one, and ending as its texts do."""
+    if form.task not in CAUSAL:
+        return None
+    known = generation_config(pretrained, root.config)
+    return with_end(known, form.eos_id)
+
+
+def _save_language(texts: Texts, generation: Config | None, folder: Path) -> None:
+    texts.tokenizer.save_pretrained(folder)
+    if generation is not None:
+        write_json(folder / GENERATION, generation)
 
 
 @dataclass(frozen=True)
@@ -158,7 +172,9 @@ class Fit:
             "versions": versions(),
             **root_fields(family, data.format),
         }
-        save = data.tokenizer.save_pretrained if isinstance(data, Texts) else None
+        save = None
+        if isinstance(data, Texts):
+            save = partial(_save_language, data, _generation(data.format, root, folder))
         while True:
             place = free_name(path) if or_next else path
             try:

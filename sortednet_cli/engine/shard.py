@@ -19,7 +19,7 @@ from sortednet_cli.engine.optimizer import RootOptimizer
 from sortednet_cli.engine.processes import Processes, lost_peers
 from sortednet_cli.engine.train import Position, Trainer, Update
 from sortednet_cli.errors import RequestError
-from sortednet_cli.families import TransformerFamily, matched_names
+from sortednet_cli.families import TransformerFamily, starting_names
 from sortednet_cli.nesting import NestedNetwork, build_skeleton, init_network
 from sortednet_cli.nesting.sharded import ShardedNetwork, own_part, own_rows, whole
 from sortednet_cli.seeds import stream_seed
@@ -89,7 +89,7 @@ def open_shards(
     else:
         with open_tensors(*open_pretrained(name).files) as files:
             found = {n: tuple(files.slices(n).get_shape()) for n in files.names}
-            names = matched_names(family, skeleton, found, name)
+            names = starting_names(family, skeleton, found, files.read, name)
             network = (
                 _in_parts(family, space, skeleton, device, processes)
                 if shapes.keys() <= names.keys()

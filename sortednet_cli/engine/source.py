@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from sortednet_cli.engine.optimizer import place
 from sortednet_cli.engine.table import Metrics, Row
 from sortednet_cli.errors import RequestError, listed, reason_of
 from sortednet_cli.families import REFUSALS, Config, Family, Root, open_family
+from sortednet_cli.families.stock_configs import end_tokens, generation_config
 from sortednet_cli.nesting import (
     NestedNetwork,
     SlicePlan,
@@ -80,9 +82,15 @@ class Source(ABC):
     def weight_files(self) -> tuple[Path, ...]:
         """The safetensors files that hold the weights together."""
 
+    @contextmanager
+    def open_weights(self) -> Iterator[TensorFiles]:
+        """Open `weight_files`, their tensors by the names that `plan` gives them."""
+        with open_tensors(*self.weight_files) as files:
+            yield files
+
     @abstractmethod
     def plan(self, submodel: SubModel) -> SlicePlan:
-        """Plan a sub-model as slices of the tensors in `weight_files`."""
+        """Plan a sub-model as slices of the tensors of `open_weights`."""
 
     @abstractmethod
     def network(self, device: torch.device | str = "cpu") -> NestedNetwork:
@@ -101,6 +109,11 @@ class Source(ABC):
     @abstractmethod
     def tokenizer(self) -> Path:
         """The folder with its tokenizer, where its inputs are texts."""
+
+    @property
+    def generation(self) -> Config:
+        """What a causal model generates by, as `generation_config.json` says it."""
+        return generation_config(self.tokenizer, self.family.root.config)
 
     def row(self, submodel: SubModel, metrics: Mapping[str, Metrics]) -> Row:
         """A row with new metrics; its costs are taken from the table or counted."""
@@ -251,14 +264,13 @@ def make_decoder(
     source: Source, submodel: SubModel, device: torch.device | str = "cpu", precision: str = "fp32"
 ) -> Decoder:
     """Make a decoder of a sub-model, its weights in `fp32` or `bf16`."""
-    form = require_causal(source)
+    require_causal(source)
     module = source.network(device).at(submodel).eval()
     if precision == "bf16":
         for parameter in module.parameters():  # buffers stay: rotations are made in float32
             parameter.data = parameter.data.to(torch.bfloat16)
     depths = dict(source.space.axes).get("depth", ())
-    end = [] if form.eos_id is None else [form.eos_id]
-    return Decoder(module, [int(depth) for depth in depths], end)
+    return Decoder(module, [int(depth) for depth in depths], end_tokens(source.generation))
 
 
 def require_causal(source: Source) -> TextFormat:

@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sortednet_cli.data import TextFormat
-from sortednet_cli.engine.source import Source, check_weights, load_weights, open_root
+from sortednet_cli.engine.source import Source, open_root
 from sortednet_cli.errors import RequestError, listed, reason_of
-from sortednet_cli.families import REFUSALS, Root, complete_config, family_of
+from sortednet_cli.families import (
+    REFUSALS,
+    Config,
+    Family,
+    Root,
+    TransformerFamily,
+    complete_config,
+    family_of,
+    matched_names,
+)
+from sortednet_cli.families.stock_configs import class_names, standard_config
 from sortednet_cli.families.transformer_nets import ARCHITECTURES, class_of
-from sortednet_cli.nesting import NestedNetwork, SlicePlan, init_network, plan_from_root
+from sortednet_cli.logs import logger
+from sortednet_cli.nesting import (
+    NestedNetwork,
+    SlicePlan,
+    build_skeleton,
+    init_network,
+    plan_from_root,
+)
 from sortednet_cli.space import MAX_SUBMODELS, SearchSpace, SubModel
 from sortednet_cli.spec import TextDataSpec
 from sortednet_cli.storage.pretrained import open_pretrained
+from sortednet_cli.storage.tensors import TensorFiles, equal_blocks, open_tensors
 
 MOST_TOKENS = 2048
 """Length of a sequence at most, for costs and checks: positions reach further in many."""
@@ -35,9 +55,14 @@ class StockCheckpoint(Source):
     """A folder as `save_pretrained` writes it; it was not trained to be cut.
 
     Its search space is every depth and every legal width.
+
+    Attributes:
+        files: hold the weights.
+        names: the stored name of each tensor of the root network.
     """
 
     files: tuple[Path, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def weight_files(self) -> tuple[Path, ...]:
@@ -47,13 +72,19 @@ class StockCheckpoint(Source):
     def tokenizer(self) -> Path:
         return self.path
 
+    @contextmanager
+    def open_weights(self) -> Iterator[TensorFiles]:
+        with super().open_weights() as files:
+            yield files.renamed(self.names)
+
     def plan(self, submodel: SubModel) -> SlicePlan:
         return plan_from_root(self.family, submodel)
 
     def network(self, device: torch.device | str = "cpu") -> NestedNetwork:
-        check_weights(self.family, self.family.root.config, self.files)
         module = init_network(self.family, seed=0)
-        load_weights(module, self.files)
+        with self.open_weights() as files:
+            stored = {name: files.read(name) for name, _ in module.named_parameters()}
+        module.load_state_dict(stored, strict=False)
         return NestedNetwork(self.family, self.space, module.eval().to(device))
 
 
@@ -70,50 +101,97 @@ def load_stock(path: Path) -> StockCheckpoint:
         RequestError: its class is none that can be cut, or its files are damaged.
     """
     pretrained = open_pretrained(str(path))
-    stock = pretrained.config
-    name = class_of(stock)
+    stock, where = pretrained.config, f"{path}: config.json"
+    name, model_type = class_of(stock), stock.get("model_type")
     task = next((task for end, task in _TASKS.items() if name.endswith(end)), None)
-    family = family_of(stock.get("model_type"))
+    family = family_of(model_type)
     if task is None or family is None:
         raise RequestError(
-            f"{path}: config.json: {name or 'no class'} of model_type"
-            f" {stock.get('model_type')!r} cannot be cut; {listed(ARCHITECTURES)} can"
+            f"{where}: {name or 'no class'} of model_type {model_type!r} cannot be cut;"
+            f" {listed(ARCHITECTURES)} can"
         )
-    inputs = _format(path, stock, task)
-    config = complete_config(family, task, {}, inputs.facts(), stock)
-    root = Root(family, config, "prefix")
+    read = standard_config(str(model_type), stock, where)
+    classes: tuple[str, ...] = ()
+    if task == "classification":
+        named = stock.get("id2label") or read["id2label"]
+        classes = class_names(named, stock.get("label2id"), where)
+    inputs = _format(path, family, task, read, classes)
+    root = Root(family, complete_config(family, task, {}, inputs.facts(), read), "prefix")
+    opened, names = _fitted(path, root, inputs, pretrained.files)
     return StockCheckpoint(
         path=path,
         name=path.resolve().name,
-        family=open_root(root, (), inputs, where=f"{path}: config.json"),
-        space=_every_point(config),
+        family=opened,
+        space=_every_point(root.config),
         format=inputs,
         data=TextDataSpec(source="text", max_length=max(8, inputs.max_length)),
         rows={},
         files=pretrained.files,
+        names=names,
     )
 
 
-def _format(path: Path, stock: dict[str, Any], task: str) -> TextFormat:
+def _fitted(
+    path: Path, root: Root, inputs: TextFormat, paths: tuple[Path, ...]
+) -> tuple[Family, dict[str, str]]:
+    """Open the root network, and find the stored name of each of its tensors.
+
+    Tensors that the configuration ties but the files hold with different values stay apart, as
+    transformers leaves them.
+    """
+    family = open_root(root, (), inputs, where=f"{path}: config.json")
+    assert isinstance(family, TransformerFamily)
+    skeleton = build_skeleton(family, root.config)
+    with open_tensors(*paths) as files:
+        shapes = {name: tuple(files.slices(name).get_shape()) for name in files.names}
+        found = matched_names(family, skeleton, shapes, str(path))
+        if found.fresh:
+            raise RequestError(
+                f"{path} does not fit {family.loader}: missing {listed(found.fresh)}"
+            )
+        apart = [pair for pair in found.twice if not _are_equal(files, found.names, shapes, pair)]
+    if apart:
+        logger.info("%s: not tied, for they differ: %s and %s", path, *apart[0])
+        config = {**root.config, "tie_word_embeddings": False}
+        family = open_root(replace(root, config=config), (), inputs, where=str(path))
+    return family, found.names
+
+
+def _are_equal(
+    files: TensorFiles,
+    names: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
+    pair: tuple[str, str],
+) -> bool:
+    one, other = (names[name] for name in pair)
+    return files.dtype(one) == files.dtype(other) and equal_blocks(
+        files.blocks(one, shapes[one]), files.blocks(other, shapes[other])
+    )
+
+
+def _format(
+    path: Path, family: str, task: str, read: Config, classes: tuple[str, ...]
+) -> TextFormat:
     try:
-        return _read_format(path, stock, task)
+        return _read_format(path, family, task, read, classes)
     except REFUSALS as error:
         raise RequestError(f"{path}: config.json is damaged: {reason_of(error)}") from error
 
 
-def _read_format(path: Path, stock: dict[str, Any], task: str) -> TextFormat:
-    positions = int(stock.get("max_position_embeddings", MOST_TOKENS))
-    vocab = int(stock["vocab_size"])
-    labels = stock.get("id2label") or {"0": "0", "1": "1"}
-    classes = tuple(map(str, labels.values())) if task == "classification" else ()
-    pad, bos, eos = (stock.get(f"{role}_token_id") for role in ("pad", "bos", "eos"))
-    # RoBERTa's positions begin after the padding's number.
-    length = min(MOST_TOKENS, positions - (pad or 0) - 1 if task != "causal-lm" else positions)
+def _read_format(
+    path: Path, family: str, task: str, read: Config, classes: tuple[str, ...]
+) -> TextFormat:
+    pad, bos, eos = (read.get(f"{role}_token_id") for role in ("pad", "bos", "eos"))
     eos = eos[0] if isinstance(eos, list) else eos
     if not all(number is None or isinstance(number, int) for number in (pad, bos, eos)):
         raise TypeError("pad_token_id, bos_token_id and eos_token_id are numbers of tokens")
     # Some configurations say -1 where there is no such token.
     pad, bos, eos = (None if number is None or number < 0 else number for number in (pad, bos, eos))
+    positions = int(read["max_position_embeddings"])
+    if family == "roberta":
+        positions -= (pad or 0) + 1  # they begin after the padding's number
+    length = min(MOST_TOKENS, positions)
+    vocab = int(read["vocab_size"])
     return TextFormat(task, vocab, length, classes, pad or 0, bos, eos, path.resolve().name)
 
 

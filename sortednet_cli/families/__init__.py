@@ -15,7 +15,11 @@ from sortednet_cli.families.base import (
 )
 from sortednet_cli.families.custom import CustomFamily
 from sortednet_cli.families.preact_resnet import PreActResNetFamily
-from sortednet_cli.families.pretrained import load_checkpoint_tensors, matched_names
+from sortednet_cli.families.pretrained import (
+    load_checkpoint_tensors,
+    matched_names,
+    starting_names,
+)
 from sortednet_cli.families.reorder import reorder_by_importance
 from sortednet_cli.families.shared import Inputs, SharedPass
 from sortednet_cli.families.torchvision_nets import MobileNetV2Family, ResNetFamily
@@ -39,6 +43,7 @@ __all__ = [
     "open_family",
     "reorder_by_importance",
     "root_of",
+    "starting_names",
 ]
 
 

@@ -117,10 +117,6 @@ class Family(ABC):
         """Return what an artifact's `config.json` holds."""
         return config
 
-    def extra_files(self, config: Config) -> dict[str, Config]:
-        """Return further JSON files, by name, that the stock loader likes to find."""
-        return {}
-
     def load(self, folder: Path, config: Config, tensors: Mapping[str, Tensor]) -> nn.Module:
         """Load an artifact's module as its users do.
 

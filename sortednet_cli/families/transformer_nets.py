@@ -7,9 +7,9 @@ shared norm and head, is an exit.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,10 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from sortednet_cli.errors import RequestError, WorkError, listed, reason_of
-from sortednet_cli.families.base import REFUSALS, Config, Family, Root, check_blocks
+from sortednet_cli.errors import RequestError, WorkError, listed
+from sortednet_cli.families.base import Config, Family, Root, check_blocks
 from sortednet_cli.families.shared import Inputs, SharedPass, Tail
+from sortednet_cli.families.stock_configs import known_entries, plain, refusals_of, standard_config
 from sortednet_cli.space import SubModel, kept_blocks
 
 _AXIS_KEYS = {
@@ -30,7 +31,6 @@ _AXIS_KEYS = {
 }
 """Entries of a stock config that an axis scales; those a config has not are passed over."""
 
-_NOT_OF_THE_MODEL = ("transformers_version", "_name_or_path", "output_attentions", "dtype")
 _MOST_LISTED = 16
 
 
@@ -154,8 +154,7 @@ def complete_config(
     Args:
         config: the spec's entries, which override all others.
         facts: vocab_size, max_length, classes, pad_id, bos_id and eos_id of the texts.
-        stock: the configuration of a pretrained model; entries that the installed class has
-            no longer are left out.
+        stock: the configuration of a pretrained model, as `standard_config` reads it.
 
     Returns:
         The whole configuration as plain JSON values.
@@ -178,7 +177,9 @@ def complete_config(
         **{f"{name}_token_id": facts[f"{name}_id"] for name in ("pad", "bos", "eos")},
     }
     chosen = {key: value for key, value in config.items() if key != "model_type"}
-    given = {**defaults, **_known(model_type, stock), **chosen}
+    read = standard_config(model_type, stock, "model.pretrained: config.json") if stock else {}
+    given = {**defaults, **read, **chosen}
+    given.pop("model_type", None)
     given["architectures"] = [types[model_type] + _HEADS[task]]
     if facts["classes"]:
         given["id2label"] = {str(i): name for i, name in enumerate(facts["classes"])}
@@ -193,31 +194,12 @@ def complete_config(
 
 
 def _stock_config(model_type: str, given: Config) -> Config:
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
-    try:
-        if unknown := sorted(set(given) - set(_known(model_type, given))):
+    with refusals_of(model_type, "model.config"):
+        if unknown := sorted(set(given) - set(known_entries(model_type, given))):
             raise RequestError(f"model.config: {model_type} has no {listed(unknown)}")
-        full = AutoConfig.for_model(model_type, **given).to_dict()
-    except (*REFUSALS, StrictDataclassError) as error:
-        # A strict class says which field it was first, and what is wrong with it last.
-        reason = reason_of(ValueError((str(error).splitlines() or [""])[-1]))
-        raise RequestError(f"model.config: {model_type} refused it: {reason}") from error
-    kept = {key: value for key, value in full.items() if key not in _NOT_OF_THE_MODEL}
-    return cast(Config, json.loads(json.dumps(kept)))
-
-
-def _known(model_type: str, given: Mapping[str, Any]) -> Config:
-    """Keep the entries that the stock class has and that are the model's own."""
-    from transformers import AutoConfig
-
-    names = set(AutoConfig.for_model(model_type).to_dict()) | {"head_dim"}
-    return {
-        key: value
-        for key, value in given.items()
-        if key in names and key not in (*_NOT_OF_THE_MODEL, "model_type")
-    }
+        return plain(AutoConfig.for_model(model_type, **given))
 
 
 def _check_entries(root: Root) -> None:
@@ -226,7 +208,7 @@ def _check_entries(root: Root) -> None:
     model_type, types = config.get("model_type"), _MODEL_TYPES[root.family]
     if model_type not in types:
         raise RequestError(f"model_type: {root.family} takes {listed(types)}, not {model_type!r}")
-    if unknown := sorted(set(config) - set(_known(model_type, config)) - {"model_type"}):
+    if unknown := sorted(set(config) - set(known_entries(model_type, config)) - {"model_type"}):
         raise RequestError(f"the configuration of {model_type} has no {listed(unknown)}")
 
 
@@ -305,7 +287,9 @@ class TransformerFamily(Family):
         return {path: path for path in (*self.architecture.others, *layers)}
 
     def forward(self, module: nn.Module, inputs: Inputs) -> Tensor:
-        return cast(Tensor, module(**cast(Mapping[str, Tensor], inputs)).logits)
+        with self._frequencies_at_rest(module):
+            found = module(**cast(Mapping[str, Tensor], inputs), return_dict=True)
+        return cast(Tensor, found.logits)
 
     def shared_pass(
         self, submodels: Sequence[SubModel], at: Callable[[SubModel], nn.Module]
@@ -316,27 +300,35 @@ class TransformerFamily(Family):
     def compiled_parts(self, submodel: SubModel, module: nn.Module) -> list[nn.Module]:
         return list(cast(nn.ModuleList, module.get_submodule(self.architecture.layers)))
 
-    def extra_files(self, config: Config) -> dict[str, Config]:
-        """Causal models get a generation config: `generate` then knows where a text ends."""
-        if self.architecture is not _DECODER:
-            return {}
-        from transformers import AutoConfig, GenerationConfig
-
-        stock = GenerationConfig.from_model_config(AutoConfig.for_model(**config))
-        return {"generation_config.json": json.loads(stock.to_json_string())}
-
     def load(self, folder: Path, config: Config, tensors: Mapping[str, Tensor]) -> nn.Module:
         import transformers
 
         transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         stock = getattr(transformers, self.architecture.loader)
         module, found = stock.from_pretrained(
-            folder, output_loading_info=True, local_files_only=True, trust_remote_code=False
+            folder,
+            dtype="float32",
+            output_loading_info=True,
+            local_files_only=True,
+            trust_remote_code=False,
         )
         wrong = {kind: sorted(map(str, names)) for kind, names in found.items() if names}
         if wrong:
             raise WorkError(f"verification failed: {self.loader} reports {wrong}")
         return cast(nn.Module, module)
+
+    @contextmanager
+    def _frequencies_at_rest(self, module: nn.Module) -> Iterator[None]:
+        """On the meta device no length can be compared: rotary frequencies do not follow it."""
+        rotary = getattr(module.get_submodule(self.architecture.base), "rotary_emb", None)
+        if rotary is None or not rotary.inv_freq.is_meta:
+            yield
+            return
+        kind, rotary.rope_type = rotary.rope_type, "default"
+        try:
+            yield
+        finally:
+            rotary.rope_type = kind
 
     def _depth(self, submodel: SubModel) -> int:
         depth = int(submodel.axes.get("depth", self.num_layers))

@@ -178,18 +178,24 @@ class TensorSlices(Protocol):
 class TensorFiles:
     """Open safetensors files that hold tensors together; values are read when asked for."""
 
-    def __init__(self, handles: Mapping[Path, Any]) -> None:
+    def __init__(self, handles: Mapping[Path, Any], names: Mapping[str, str] | None = None) -> None:
+        """Take open files; `names` are what tensors are asked for by, each with its stored name."""
         self._handles = handles
         self._paths = {
             name: path
             for path, handle in handles.items()
             for name in handle.keys()  # noqa: SIM118 (a handle cannot be iterated)
         }
-        self.names = frozenset(self._paths)
+        self._stored = {name: name for name in self._paths} if names is None else names
+        self.names = frozenset(self._stored)
+
+    def renamed(self, names: Mapping[str, str]) -> TensorFiles:
+        """The same files, with tensors by other names: `names` maps each to the stored one."""
+        return TensorFiles(self._handles, names)
 
     def slices(self, name: str) -> TensorSlices:
         """Return a tensor to read parts of; RequestError if no file has one of that name."""
-        result: TensorSlices = self._handles[self._path(name)].get_slice(name)
+        result: TensorSlices = self._handles[self._path(name)].get_slice(self._stored[name])
         return result
 
     def dtype(self, name: str) -> torch.dtype:
@@ -210,7 +216,7 @@ class TensorFiles:
         stored = self.slices(name)
         if index:
             return stored[index]
-        whole: Tensor = self._handles[self._path(name)].get_tensor(name)
+        whole: Tensor = self._handles[self._path(name)].get_tensor(self._stored[name])
         return whole
 
     def blocks(self, name: str, shape: tuple[int, ...]) -> Iterator[Tensor]:
@@ -230,17 +236,17 @@ class TensorFiles:
         for start in range(0, rows, step):
             with _opened(path) as handle:
                 if not shape:
-                    yield handle.get_tensor(name)
+                    yield handle.get_tensor(self._stored[name])
                 else:
                     piece = slice(start, min(start + step, rows))
-                    yield handle.get_slice(name)[(piece, *rest)].clone()
+                    yield handle.get_slice(self._stored[name])[(piece, *rest)].clone()
 
     def _path(self, name: str) -> Path:
-        if name not in self._paths:
+        if name not in self._stored:
             folder = ", ".join(path.name for path in self._handles)
             where = next(iter(self._handles)).parent
             raise RequestError(f"{where} does not belong here: {folder} holds no tensor {name!r}")
-        return self._paths[name]
+        return self._paths[self._stored[name]]
 
 
 @contextmanager
@@ -255,6 +261,20 @@ def open_tensors(*paths: Path) -> Iterator[TensorFiles]:
         for path in paths:
             handles[path] = stack.enter_context(_opened(path))
         yield TensorFiles(handles)
+
+
+def equal_blocks(one: Iterator[Tensor], other: Iterator[Tensor]) -> bool:
+    """Compare tensors that come in pieces of different lengths."""
+    left, right = next(one, None), next(other, None)
+    while left is not None and right is not None:
+        if not left.ndim:
+            return torch.equal(left, right)
+        rows = min(len(left), len(right))
+        if not torch.equal(left[:rows], right[:rows]):
+            return False
+        left = left[rows:] if rows < len(left) else next(one, None)
+        right = right[rows:] if rows < len(right) else next(other, None)
+    return left is None and right is None
 
 
 def _opened(path: Path) -> Any:

@@ -16,9 +16,10 @@ from sortednet_cli.errors import RequestError
 class TextFormat:
     """The texts a model was made for; `dataclasses.asdict` gives its JSON.
 
-    `vocab_size` is the length of the tokenizer, so every id is below it; `max_length` counts
-    the tokens of a sequence. `classes` is empty unless texts are classified. `source` names
-    the data (`sst2`, `pydoc`, a file's or folder's own name), never where it lies.
+    `vocab_size` is the length of the tokenizer, so every id is below it, or the rows of a stock
+    model's embedding, of which some may be spare; `max_length` counts the tokens of a sequence.
+    `classes` is empty unless texts are classified. `source` names the data (`sst2`, `pydoc`, a
+    file's or folder's own name), never where it lies.
     """
 
     task: str
@@ -71,7 +72,7 @@ def check_same(found: TextFormat, known: TextFormat) -> None:
         raise RequestError(
             f"the texts of {found.source} are for {found.task}, the model was made for {known.task}"
         )
-    if found.vocab_size != known.vocab_size:
+    if found.vocab_size > known.vocab_size:
         raise RequestError(
             f"the tokenizer has {found.vocab_size:,} tokens, the model was made for"
             f" {known.vocab_size:,}: use the tokenizer that was saved with the model"

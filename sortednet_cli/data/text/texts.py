@@ -21,6 +21,7 @@ from sortednet_cli.data.text.tokenizer import (
     check_roles,
     load_tokenizer,
     num_tokens,
+    start_token,
     train_tokenizer,
 )
 from sortednet_cli.errors import RequestError
@@ -111,7 +112,7 @@ def open_texts(
         max_length=spec.max_length,
         classes=classes,
         pad_id=check_roles(opened, task),
-        bos_id=opened.bos_token_id,
+        bos_id=start_token(opened, task),
         eos_id=opened.eos_token_id,
         source=name,
     )

@@ -129,7 +129,24 @@ def surrounding(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int
     """Return the special tokens that the tokenizer puts before and after a text."""
     encoding = tokenizer.backend_tokenizer.encode("a")
     inner = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
+    if not inner:
+        raise RequestError("the tokenizer makes no token of the letter a")
     return encoding.ids[: inner[0]], encoding.ids[inner[-1] + 1 :]
+
+
+def start_token(tokenizer: PreTrainedTokenizerBase, task: str) -> int | None:
+    """The token that a text to be continued begins with: what the tokenizer puts there, if any.
+
+    Raises:
+        RequestError: the tokenizer puts several there.
+    """
+    if task in BIDIRECTIONAL:
+        return None if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)
+    before, _ = surrounding(tokenizer)
+    if len(before) > 1:
+        tokens = ", ".join(tokenizer.convert_ids_to_tokens(before))
+        raise RequestError(f"{task} takes one token before a text; the tokenizer puts {tokens}")
+    return before[0] if before else None
 
 
 def _surround(tokenizer: Tokenizer, before: str, after: str = "") -> None:
