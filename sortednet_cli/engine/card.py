@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from pathlib import Path
 
 from sortednet_cli.engine.source import Source
 from sortednet_cli.engine.table import Row
 from sortednet_cli.space import format_count
+from sortednet_cli.storage.artifact import has_tokenizer
 
 _OTHER_FORMATS = {
     "model.onnx": "has the input `inputs`, the output `logits` and a free batch size.",
@@ -14,15 +15,16 @@ _OTHER_FORMATS = {
 }
 
 
-def model_card(source: Source, row: Row, num_checked: int, files: Collection[str]) -> str:
-    """Write the card as Markdown; `files` are the names that the folder holds."""
+def model_card(source: Source, row: Row, num_checked: int, folder: Path) -> str:
+    """Write the card of an artifact as Markdown; `folder` holds its files."""
+    files = {file.name for file in folder.iterdir()}
     others = "".join(f"`{name}` {use}\n" for name, use in _OTHER_FORMATS.items() if name in files)
     inputs = source.format
     test = row.metrics.get("test", {})
     scores = ", ".join(f"{name} {value:.4g}" for name, value in test.items()) or "not measured"
-    has_tokenizer = any(name.startswith("tokenizer") for name in files)
-    lines = "\n".join(inputs.card_lines(has_tokenizer))
-    code = source.family.card + (source.family.tokenizer_card if has_tokenizer else "")
+    tokenized = has_tokenizer(folder)
+    lines = "\n".join(inputs.card_lines(tokenized))
+    code = source.family.card + (source.family.tokenizer_card if tokenized else "")
     checked = "Every tensor was compared with what it was cut from."
     if num_checked:
         checked = (

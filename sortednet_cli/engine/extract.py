@@ -129,7 +129,7 @@ def extract(
                     exporter(loaded, inputs, logits, staging)
         else:
             _check_names(source, submodel, files)
-        card = model_card(source, row, verified.samples, [file.name for file in staging.iterdir()])
+        card = model_card(source, row, verified.samples, staging)
         write_text(staging / "README.md", card)
         listed = {"files": checks_of(staging, files_under(staging, [CALIBRATION]), files)}
         manifest = _manifest(source, submodel, row, plan, verified)

@@ -14,14 +14,29 @@ from sortednet_cli.storage.shards import sharded_files
 
 MANIFEST = "sortednet.json"
 
-_TOKENIZER_FILES = (
+VOCABULARIES = (
+    "tokenizer.json",
+    "tokenizer.model*",
+    "vocab.*",
+    "spiece.model",
+    "sentencepiece*.model",
+    "tiktoken.model",
+    "*.tiktoken",
+    "tekken.json",
+)
+"""Files that a tokenizer can be made of, under the names that transformers looks for."""
+
+TOKENIZER_FILES = (
+    *VOCABULARIES,
     "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.*",
     "merges.txt",
+    "bpe.codes",
     "chat_template*",
+    "additional_chat_templates/*.jinja",
 )
+"""Those, and what belongs to them."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,13 @@ class ArtifactFolder:
 
 def copy_tokenizer(source: Path, target: Path) -> None:
     """Copy a tokenizer's files, and nothing else, from a run's tokenizer or an artifact."""
-    for pattern in _TOKENIZER_FILES:
+    for pattern in TOKENIZER_FILES:
         for file in filter(Path.is_file, source.glob(pattern)):
-            shutil.copyfile(file, target / file.name)
+            place = target / file.relative_to(source)
+            place.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, place)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds what a tokenizer can be made of."""
+    return any(file.is_file() for pattern in VOCABULARIES for file in folder.glob(pattern))

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from sortednet_cli.errors import RequestError, WorkError
+from sortednet_cli.storage.artifact import TOKENIZER_FILES
 from sortednet_cli.storage.files import read_json
 from sortednet_cli.storage.shards import sharded_files
 from sortednet_cli.storage.tensors import read_tensors
@@ -18,7 +19,7 @@ from sortednet_cli.storage.tensors import read_tensors
 _PACKAGE = "package:"
 _WEIGHTS = "model.safetensors"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_WANTED = ["*.json", "*.safetensors", *TOKENIZER_FILES]
 
 
 @dataclass(frozen=True)

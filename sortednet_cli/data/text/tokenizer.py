@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sortednet_cli.bounded import MAX_TOKENIZER, check_regular
 from sortednet_cli.errors import RequestError, reason_of
+from sortednet_cli.storage.artifact import VOCABULARIES, has_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 BIDIRECTIONAL = ("classification", "masked-lm")
 _STREAMS = (1, 2)
-_FILES = ("tokenizer.json", "tokenizer_config.json")
 _CAUSAL_ROLES = {"bos_token": "<|begin|>", "eos_token": "<|end|>", "pad_token": "<|pad|>"}
 _MASKED_ROLES = {"mask_token": "<|mask|>", "cls_token": "<|cls|>", "sep_token": "<|sep|>"}
 
@@ -62,8 +62,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Open the tokenizer saved in `folder`; RequestError if it holds none."""
     from transformers import AutoTokenizer
 
-    if not any((folder / name).is_file() for name in _FILES):
-        raise RequestError(f"{folder} holds no tokenizer: expected {' or '.join(_FILES)}")
+    if not has_tokenizer(folder):
+        raise RequestError(f"{folder} holds no tokenizer: expected {', '.join(VOCABULARIES)}")
     try:
         for file in folder.glob("*.json"):
             check_regular(file, MAX_TOKENIZER)

@@ -1,0 +1,204 @@
+"""What a stock library loads is the same function here: checkpoints in the forms that hubs hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sortednet_cli.engine.extract import extract
+from sortednet_cli.engine.stock import load_stock
+from sortednet_cli.space import SubModel
+
+_SIZES = {
+    "vocab_size": 40,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 66,
+}
+_DECODER = {**_SIZES, "num_key_value_heads": 2}
+_CLASSIFIER = {**_SIZES, "num_labels": 3}
+CLASSES: dict[str, dict[str, Any]] = {
+    "LlamaForCausalLM": _DECODER,
+    "Qwen2ForCausalLM": {**_DECODER, "use_sliding_window": True, "sliding_window": 8,
+                         "max_window_layers": 1},
+    "MistralForCausalLM": {**_DECODER, "sliding_window": 8},
+    "BertForSequenceClassification": _CLASSIFIER,
+    "BertForMaskedLM": _SIZES,
+    "RobertaForSequenceClassification": _CLASSIFIER,
+    "RobertaForMaskedLM": _SIZES,
+}  # fmt: skip
+
+HEADS = {
+    "LlamaForCausalLM": ("model.embed_tokens.weight", "lm_head.weight"),
+    "Qwen2ForCausalLM": ("model.embed_tokens.weight", "lm_head.weight"),
+    "MistralForCausalLM": ("model.embed_tokens.weight", "lm_head.weight"),
+    "BertForMaskedLM": (
+        "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.weight",
+    ),
+    "RobertaForMaskedLM": (
+        "roberta.embeddings.word_embeddings.weight",
+        "lm_head.decoder.weight",
+    ),
+}
+"""Tensors that can be tied."""
+
+Tensors = dict[str, Tensor]
+Config = dict[str, Any]
+
+
+def _is_decoder(config: Config) -> bool:
+    return "rope_parameters" in config
+
+
+def _prefix(config: Config) -> str:
+    return "model." if _is_decoder(config) else f"{config['model_type']}."
+
+
+def _as_saved(config: Config, tensors: Tensors) -> tuple[Config, Tensors]:
+    return config, tensors
+
+
+def _of_old(config: Config, tensors: Tensors) -> tuple[Config, Tensors]:
+    """Written by transformers 4 or before: old entries and names, and tensors nobody reads now."""
+    spare = {
+        f"{_prefix(config)}embeddings.position_ids": torch.arange(66)[None],
+        f"{_prefix(config)}pooler.dense.weight": torch.ones(32, 32),
+        "cls.seq_relationship.weight": torch.ones(2, 32),
+    }
+    if _is_decoder(config):
+        name = "model.layers.{}.self_attn.rotary_emb.inv_freq"
+        spare = {name.format(i): torch.ones(4) for i in range(2)}
+        config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
+        config["rope_scaling"] = {"type": "linear", "factor": 3.0}
+        config.pop("layer_types", None)
+    config |= {"transformers_version": "4.43.1", "position_embedding_type": "absolute"}
+    config["torch_dtype"] = config.pop("dtype")
+    for part, old in (("weight", "gamma"), ("bias", "beta")):
+        names = {name: name.replace(f"LayerNorm.{part}", f"LayerNorm.{old}") for name in tensors}
+        tensors = {names[name]: tensor for name, tensor in tensors.items()}
+    return config, {**spare, **tensors}
+
+
+def _of_the_base(config: Config, tensors: Tensors) -> tuple[Config, Tensors]:
+    """The base model's own names; a decoder then has no head but its embedding.
+
+    Values are of one type, and are to be loaded in another.
+    """
+    if _is_decoder(config):
+        config["tie_word_embeddings"] = True
+        tensors.pop("lm_head.weight", None)
+    config["dtype"] = "float16"
+    prefix = _prefix(config)
+    return config, {name.removeprefix(prefix): t.bfloat16() for name, t in tensors.items()}
+
+
+def _tied_by_the_other_name(config: Config, tensors: Tensors) -> tuple[Config, Tensors]:
+    embedding, head = HEADS[config["architectures"][0]]
+    config["tie_word_embeddings"] = True
+    tensors[head] = tensors.pop(embedding)
+    return config, tensors
+
+
+def _tied_but_different(config: Config, tensors: Tensors) -> tuple[Config, Tensors]:
+    """The configuration ties what the files hold twice: transformers leaves the two apart."""
+    embedding, head = HEADS[config["architectures"][0]]
+    config["tie_word_embeddings"] = True
+    tensors[head] = tensors[embedding].flip(0)
+    return config, tensors
+
+
+EVERY = {"as saved": _as_saved, "of old": _of_old, "of the base": _of_the_base}
+OF_TIED = {
+    "tied by the other name": _tied_by_the_other_name,
+    "tied but different": _tied_but_different,
+}
+CASES = [(name, form) for form in EVERY for name in CLASSES]
+CASES += [(name, form) for form in OF_TIED for name in HEADS]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives a checkpoint of a class as the installed version saves it; not to be changed."""
+    folder = tmp_path_factory.mktemp("stock")
+
+    @cache
+    def made(name: str) -> Path:
+        torch.manual_seed(0)
+        kind = getattr(transformers, name)
+        model = kind(kind.config_class(**CLASSES[name]))
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=0.3)
+        model.save_pretrained(folder / name)
+        return folder / name
+
+    return made
+
+
+def _write(folder: Path, config: Config, tensors: Tensors, *, sharded: bool) -> None:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    if not sharded:
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+        return
+    places = {name: f"model-{i % 2 + 1:05}-of-00002.safetensors" for i, name in enumerate(tensors)}
+    for file in set(places.values()):
+        part = {name: tensor for name, tensor in tensors.items() if places[name] == file}
+        save_file(part, folder / file, {"format": "pt"})
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def _loaded(name: str, folder: Path, **options: Any) -> Any:
+    kind = getattr(transformers, f"AutoModelFor{name.partition('For')[2]}")
+    return kind.from_pretrained(folder, **options)
+
+
+def _logits(module: nn.Module) -> Tensor:
+    ids = torch.randint(2, 40, (2, 24), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        found: Tensor = module.eval()(input_ids=ids).logits
+    return found
+
+
+@pytest.mark.parametrize(("name", "form"), CASES)
+def test_a_checkpoint_gives_the_stock_logits(
+    saved: Callable[[str], Path], tmp_path: Path, name: str, form: str
+) -> None:
+    """In the network, and from what is cut out at full size."""
+    known, folder = saved(name), tmp_path / "stock"
+    config, tensors = {**EVERY, **OF_TIED}[form](
+        json.loads((known / "config.json").read_text()), load_file(known / "model.safetensors")
+    )
+    _write(folder, config, tensors, sharded=form == "of old")
+    stock = _loaded(name, folder)
+    source = load_stock(folder)
+    extract(source, source.space.largest, tmp_path / "whole", check_outputs=False)
+    whole = _loaded(name, tmp_path / "whole")
+    assert whole.dtype == stock.dtype
+    assert torch.equal(_logits(whole), _logits(stock))
+    if form == "of the base":  # the network has the values as they are stored
+        stock = _loaded(name, folder, dtype=torch.float32)
+    assert torch.equal(_logits(source.network().at(source.space.largest)), _logits(stock))
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_what_is_cut_smaller_loads_whole(
+    saved: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    half = SubModel.of({"width": 0.5, "depth": 1})
+    extract(load_stock(saved(name)), half, tmp_path / "half")
+    cut, told = _loaded(name, tmp_path / "half", output_loading_info=True)
+    assert not any(told.values()), told
+    assert (cut.config.hidden_size, cut.config.num_hidden_layers) == (16, 1)
