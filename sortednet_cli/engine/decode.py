@@ -22,6 +22,7 @@ from sortednet_cli.decoding import (
 from sortednet_cli.decoding.text import TextStream
 from sortednet_cli.engine.source import Source, make_decoder, require_causal
 from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.families.stock_configs import GENERATION, unheeded
 from sortednet_cli.logs import logger
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
@@ -81,6 +82,8 @@ class Generator:
         if behind:
             tokens = listed(self._tokenizer.convert_ids_to_tokens(behind))
             logger.info("left out of prompts, which are to go on: %s behind a text", tokens)
+        if others := unheeded(self.source.generation):
+            logger.info("%s: not followed here: %s", GENERATION, listed(others))
         self.decoder: Decoder = make_decoder(
             self.source, self.submodel, self.device, self.precision
         )

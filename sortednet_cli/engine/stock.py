@@ -110,11 +110,12 @@ def load_stock(path: Path) -> StockCheckpoint:
             f"{where}: {name or 'no class'} of model_type {model_type!r} cannot be cut;"
             f" {listed(ARCHITECTURES)} can"
         )
-    read = standard_config(str(model_type), stock, where)
     classes: tuple[str, ...] = ()
-    if task == "classification":
-        named = stock.get("id2label") or read["id2label"]
+    if task == "classification" and (named := stock.get("id2label")):
         classes = class_names(named, stock.get("label2id"), where)
+    read = standard_config(str(model_type), stock, where)
+    if task == "classification" and not classes:
+        classes = tuple(read["id2label"].values())
     inputs = _format(path, family, task, read, classes)
     root = Root(family, complete_config(family, task, {}, inputs.facts(), read), "prefix")
     opened, names = _fitted(path, root, inputs, pretrained.files)
@@ -146,9 +147,8 @@ def _fitted(
         shapes = {name: tuple(files.slices(name).get_shape()) for name in files.names}
         found = matched_names(family, skeleton, shapes, str(path))
         if found.fresh:
-            raise RequestError(
-                f"{path} does not fit {family.loader}: missing {listed(found.fresh)}"
-            )
+            wrong = listed(found.fresh)
+            raise RequestError(f"{path} does not fit {family.loader}: missing or misshapen {wrong}")
         apart = [pair for pair in found.twice if not _are_equal(files, found.names, shapes, pair)]
     if apart:
         logger.info("%s: not tied, for they differ: %s and %s", path, *apart[0])

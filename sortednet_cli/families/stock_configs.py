@@ -23,8 +23,18 @@ _NOT_CUT = {
 }
 """Entries of any class that change what its tensors mean."""
 
+_MOST_CLASSES = 1 << 20
+"""The stock class writes a name for each."""
+
 _COUNT_LAYERS = ("assistant_early_exit", "dola_layers")
 """Entries of a generation config that name layers."""
+
+_CHANGE_CHOICE = (
+    *("repetition_penalty", "no_repeat_ngram_size", "guidance_scale", "sequence_bias"),
+    *("suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "stop_strings"),
+    *("min_length", "min_new_tokens", "forced_bos_token_id", "forced_eos_token_id"),
+)
+"""Entries of a generation config that change even which token is the best one."""
 
 
 def standard_config(model_type: str, stock: Mapping[str, Any], where: str) -> Config:
@@ -43,6 +53,8 @@ def standard_config(model_type: str, stock: Mapping[str, Any], where: str) -> Co
     for key, reason in _NOT_CUT.items():
         if stock.get(key):
             raise RequestError(f"{where}: a model with {key} cannot be cut: {reason}")
+    if isinstance(count := stock.get("num_labels"), int) and count > _MOST_CLASSES:
+        raise RequestError(f"{where}: num_labels: more than {_MOST_CLASSES:,} classes")
     given = {key: value for key, value in stock.items() if key != "model_type"}
     with refusals_of(model_type, where):
         read = AutoConfig.for_model(model_type, **deepcopy(given))
@@ -153,6 +165,11 @@ def of_depth(generation: Config, depth: int) -> Config:
     if beyond:
         logger.info("%s: left out, of more than %d layers: %s", GENERATION, depth, listed(beyond))
     return {key: value for key, value in generation.items() if key not in beyond}
+
+
+def unheeded(generation: Mapping[str, Any]) -> list[str]:
+    """Entries that change what transformers would choose, and that no decoder here follows."""
+    return [key for key in _CHANGE_CHOICE if generation.get(key) not in (None, 0, 1, [], {})]
 
 
 def _highest(layers: object) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +77,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise
     except BaseException as error:  # whatever the files make it stumble on; panics are no Exception
         raise RequestError(
-            f"the tokenizer in {folder} cannot be read: {reason_of(error)}"
+            f"the tokenizer in {folder} cannot be read: {_unread(folder) or reason_of(error)}"
         ) from error
     if not tokenizer.is_fast:
         raise RequestError(
@@ -86,6 +87,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
+
+
+def _unread(folder: Path) -> str | None:
+    """What keeps a sentencepiece model from being read, where that is a package."""
+    is_whole = (folder / "tokenizer.json").is_file()
+    if is_whole or not any(folder.glob("*.model")) or find_spec("sentencepiece"):
+        return None
+    return "without a tokenizer.json it needs the package sentencepiece: pip install sentencepiece"
 
 
 @contextmanager
