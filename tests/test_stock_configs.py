@@ -12,6 +12,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from sortednet_cli.decoding import Decoder, Plain
 from sortednet_cli.engine.extract import extract
 from sortednet_cli.engine.source import load_artifact
 from sortednet_cli.engine.stock import load_stock
@@ -95,6 +96,18 @@ def test_rope_of_version_4_is_kept(tmp_path: Path, kind: str) -> None:
             for path in (folder, tmp_path / "cut")
         ]
         assert torch.equal(*logits)
+
+
+@pytest.mark.parametrize("length", [4, 14, 20])
+def test_longrope_turns_where_transformers_lets_it(tmp_path: Path, length: int) -> None:
+    """Frequencies change in the middle of a text, but not for what was rotated before."""
+    rope = ROPES["longrope"]
+    folder = _llama(tmp_path / "stock", rope_parameters=None, rope_theta=500.0, **rope)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    ids = torch.randint(3, 40, (1, length), generator=torch.Generator().manual_seed(5))
+    wanted = model.generate(ids, max_new_tokens=30, do_sample=False, eos_token_id=None)
+    decoder = Decoder(model.eval())
+    assert list(decoder.stream(ids[0].tolist(), Plain(), 30)) == wanted[0, length:].tolist()
 
 
 def test_entries_that_the_class_has_not_are_said(

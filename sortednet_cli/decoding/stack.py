@@ -63,7 +63,13 @@ class Stack:
         self._keys = list(like.new_zeros(shape).unbind(0))
         self._values = list(like.new_zeros(shape).unbind(0))
         self._states = like.new_zeros(capacity, like.shape[1])
-        self._rotations = _rotations(base.rotary_emb, capacity, like)
+        self._turn = _turn(config, capacity)
+        self._late = _rotations(base.rotary_emb, 0, capacity, like)
+        self._early = self._late
+        if self._turn < capacity:
+            parts = (0, self._turn), (self._turn, capacity)
+            self._early = torch.cat([_rotations(base.rotary_emb, *part, like) for part in parts])
+        self._rotations = self._early
         self._masks = {
             window: causal_mask(
                 _MASK_ROWS, capacity + _MASK_ROWS, capacity, self._groups, window, like
@@ -76,6 +82,8 @@ class Stack:
     def push(self, tokens: Sequence[int]) -> None:
         """Append positions; no layer has seen them yet."""
         last = self.length + len(tokens)
+        if not self.length:  # a prompt is rotated as a whole
+            self._rotations = self._late if last > self._turn else self._early
         if len(tokens) == 1:
             self._states[self.length] = self._embedding[tokens[0]]
         else:
@@ -129,9 +137,17 @@ class Stack:
         return self._masks[window][: rows * self._groups, shift : shift + last]
 
 
-def _rotations(rotary: Any, capacity: int, like: Tensor) -> Tensor:
+def _turn(config: Any, capacity: int) -> int:
+    """The position from which LongRoPE takes its other frequencies."""
+    rope = config.rope_parameters
+    if rope["rope_type"] != "longrope":
+        return capacity
+    return min(capacity, int(rope["original_max_position_embeddings"]))
+
+
+def _rotations(rotary: Any, first: int, last: int, like: Tensor) -> Tensor:
     """The stock module's own cosines and sines, as complex numbers [T, 1, D / 2]."""
-    places = torch.arange(capacity, device=like.device)[None]
+    places = torch.arange(first, last, device=like.device)[None]
     cosines, sines = rotary(like.new_zeros(1, dtype=torch.float32), places)
     half = cosines.shape[-1] // 2
     return torch.complex(cosines[0, :, :half], sines[0, :, :half])[:, None]
