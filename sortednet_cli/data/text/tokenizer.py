@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sortednet_cli.bounded import MAX_TOKENIZER, check_regular
 from sortednet_cli.errors import RequestError, reason_of
-from sortednet_cli.storage.artifact import VOCABULARIES, has_tokenizer
+from sortednet_cli.storage.artifact import TOKENIZER_FILES, VOCABULARIES, has_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -66,8 +66,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if not has_tokenizer(folder):
         raise RequestError(f"{folder} holds no tokenizer: expected {', '.join(VOCABULARIES)}")
     try:
-        for file in folder.glob("*.json"):
-            check_regular(file, MAX_TOKENIZER)
+        for pattern in ("*.json", *TOKENIZER_FILES):
+            for file in folder.glob(pattern):
+                if not file.is_dir():
+                    check_regular(file, MAX_TOKENIZER)
         with _silenced():
             tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
