@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import platform
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from tests.commands import TINY, command, listing, refused, start
 from tests.test_shell import document
 
 RUN = Path("runs/digits-resnet")
-LEFT = "77-0a1b2c3d" + temporary.SUFFIX
+LEFT = "77-0a1b2c3d"
 DEAD = 2**22 + 1  # above the largest process number
 
 
@@ -38,17 +40,19 @@ def _held(folder: Path, patience: float = 0.0) -> None:
 
 
 def test_a_dead_holder_is_followed_and_never_named(tmp_path: Path) -> None:
-    (tmp_path / ".lock").write_text(f"process {DEAD} on {platform.node()}\n")
+    dead = f"process {DEAD} on {platform.node()}\n"
+    (tmp_path / lock.HOLDER).write_text(dead)
     _held(tmp_path)
+    assert not (tmp_path / lock.HOLDER).exists()
     with lock.held(tmp_path):
-        (tmp_path / ".lock").write_text(f"process {DEAD} on {platform.node()}\n")
+        (tmp_path / lock.HOLDER).write_text(dead)
         with pytest.raises(RequestError, match="is being written by another process"):
             _held(tmp_path)
 
 
 def test_a_holder_on_another_machine_is_named_with_it(tmp_path: Path) -> None:
     with lock.held(tmp_path):
-        (tmp_path / ".lock").write_text("process 77 on elsewhere\n")
+        (tmp_path / lock.HOLDER).write_text("process 77 on elsewhere\n")
         with pytest.raises(RequestError, match="by process 77 on elsewhere"):
             _held(tmp_path)
 
@@ -56,16 +60,16 @@ def test_a_holder_on_another_machine_is_named_with_it(tmp_path: Path) -> None:
 def test_the_lock_of_a_folder_that_was_replaced_is_no_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, real = tmp_path / "run", lock.fcntl.flock
+    folder, real = tmp_path / "run", fcntl.flock
     folder.mkdir()
 
     def replaced(*arguments: Any) -> None:
-        monkeypatch.setattr(lock.fcntl, "flock", real)
+        monkeypatch.setattr(fcntl, "flock", real)
         shutil.rmtree(folder)
         folder.mkdir()
         real(*arguments)
 
-    monkeypatch.setattr(lock.fcntl, "flock", replaced)
+    monkeypatch.setattr(fcntl, "flock", replaced)
     with lock.held(folder), pytest.raises(RequestError, match="being written by process"):
         _held(folder)  # without a second look, the first would hold what nobody sees
     shutil.rmtree(folder)
@@ -89,10 +93,13 @@ def test_a_killed_writers_leftovers_are_removed(home: Path) -> None:
     expected = listing(RUN)
     manifest = (RUN / "run.json").read_text()
     (RUN / "run.json").write_text(manifest.replace('"finished",', '"training",'))
-    for folder in (f".step-9.{LEFT}", "step-2", "step-9"):
+    for folder in (f".step-9.{LEFT}{temporary.SUFFIX}", "step-2", "step-9"):
         shutil.copytree(RUN / "checkpoints" / "step-3", RUN / "checkpoints" / folder)
     for file in (f".weights.safetensors.{LEFT}", f"checkpoints/.latest.{LEFT}"):
-        (RUN / file).write_text("x")
+        (RUN / f"{file}{temporary.SUFFIX}").write_text("x")
+    for left in (f".weights.safetensors.{LEFT}", f"checkpoints/.latest.{LEFT}"):
+        (RUN / f"{left}.lock{temporary.SUFFIX}").touch()
+    (RUN / f"checkpoints/.step-9.{LEFT}.lock{temporary.SUFFIX}").touch()
     done = command("train", "--resume", RUN, "--quiet")
     assert (done.code, done.err) == (0, "")
     found = listing(RUN)
@@ -103,15 +110,17 @@ def test_a_killed_writers_leftovers_are_removed(home: Path) -> None:
 
 def _while_staging(monkeypatch: pytest.MonkeyPatch, name: Path, make: Callable[[], None]) -> None:
     """Let another command finish a folder while the first one fills its own."""
-    real, done = files._make_folder, list[Path]()
+    real, done = files.temporary, list[Path]()
 
-    def raced(staging: Path) -> None:
-        real(staging)
-        if not done and staging.name.startswith(f".{name.name}."):
-            done.append(staging)
-            make()
+    @contextmanager
+    def raced(path: Path) -> Iterator[Path]:
+        with real(path) as staging:
+            if not done and path.name == name.name:
+                done.append(staging)
+                make()
+            yield staging
 
-    monkeypatch.setattr(files, "_make_folder", raced)
+    monkeypatch.setattr(files, "temporary", raced)
 
 
 def test_two_trainings_want_the_default_name(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

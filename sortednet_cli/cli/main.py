@@ -28,7 +28,9 @@ from sortednet_cli.errors import RequestError, SortednetError, WorkError, plain
 # alone of its errors; all that a wrong command line can raise is of the class above it.
 _UsageError: Any = typer.BadParameter.__base__
 
-_STDOUT = 1
+_STDIN, _STDOUT, _STDERR = range(3)
+_CLOSED = (errno.EPIPE, errno.EINVAL) if sys.platform == "win32" else (errno.EPIPE,)
+"""What writing into a pipe fails with whose reader has gone."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 _ALONE = ("extract", "frontier", "generate")
@@ -140,7 +142,7 @@ def _tells() -> bool:
 
 def _leave_output(error: OSError) -> int:
     """End after standard output took no more; raise what has another reason."""
-    if isinstance(error, BrokenPipeError):
+    if error.filename is None and error.errno in _CLOSED:
         return _leave_pipe()
     if error.filename is not None or error.errno not in _NO_ROOM:
         raise error
@@ -175,10 +177,27 @@ class _Deaf(io.TextIOWrapper):
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
 
 
+def _open_streams() -> None:
+    """Three streams in any case: a closed one leads nowhere.
+
+    Data is UTF-8 with plain line ends on every system, and names of files keep their bytes.
+    """
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass  # or the next file to be opened would be what others write to as a stream
+    os.close(spare)
+    sys.stdin = sys.stdin or os.fdopen(_STDIN, encoding="utf-8")
+    data = sys.stdout or os.fdopen(_STDOUT, "w", encoding="utf-8")
+    if isinstance(data, io.TextIOWrapper):
+        data.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
+    sys.stdout = data
+    talk = sys.stderr.buffer if sys.stderr else os.fdopen(_STDERR, "wb")
+    encoding = sys.stderr.encoding if sys.stderr else "utf-8"
+    sys.stderr = _Deaf(talk, encoding=encoding, errors="backslashreplace", line_buffering=True)
+
+
 def main() -> None:
     stop_at_signals()
-    talk = sys.stderr.buffer if sys.stderr else os.fdopen(os.open(os.devnull, os.O_WRONLY), "wb")
-    sys.stderr = _Deaf(talk, errors="backslashreplace", line_buffering=True)
+    _open_streams()
     code = run(sys.argv[1:])
     if launch.world_size() > 1:
         # The group's threads outlive it, for torch keeps a reference once its compiler is imported.

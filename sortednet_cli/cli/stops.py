@@ -5,7 +5,11 @@ from __future__ import annotations
 import signal
 from typing import Any, NoReturn, Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+"""A closed terminal sends SIGHUP; a closed console of Windows, and Ctrl+Break there, SIGBREAK."""
+
+SIGNALS = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
+"""Those that the system has."""
 
 _seen: list[int] = []
 
@@ -31,8 +35,11 @@ def _stop(number: int, frame: object) -> NoReturn:
 
 def _heeded() -> list[signal.Signals]:
     """All of them, but what `nohup` has told this process to ignore."""
-    hung_up = signal.getsignal(signal.SIGHUP)
-    return [s for s in SIGNALS if s != signal.SIGHUP or hung_up is not signal.SIG_IGN]
+    return [
+        number
+        for number in SIGNALS
+        if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN
+    ]
 
 
 class StopRequest:

@@ -63,6 +63,7 @@ def train(
             raise RequestError(f"{run}: a run is named with --out, or with --resume to go on")
         spec = options.read_spec(preset, config, overrides or [], data)
         _check_free(out)
+        _place_of(spec, out)  # a name that is none is told before torch is imported
     from sortednet_cli.engine.fit import Fit, open_fit
     from sortednet_cli.engine.machine import choose_device
     from sortednet_cli.engine.processes import joined
@@ -100,9 +101,9 @@ def _check_free(out: Path | None) -> None:
 
 
 def _place_of(spec: RunSpec, out: Path | None) -> Path:
-    from sortednet_cli.storage.run import RUNS
+    from sortednet_cli.storage.run import default_place
 
-    return out or RUNS / spec.name
+    return out or default_place(spec.name)
 
 
 def _begun(spec: RunSpec, out: Path | None) -> RunFolder | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sortednet_cli.data import Dataset
 from sortednet_cli.engine.card import model_card
@@ -122,11 +122,7 @@ def extract(
         _check_tensors(plan, files, weights)
         verified = Verification(True, None, 0)
         if network is not None and check_outputs:
-            loaded, inputs, logits, verified = _check_outputs(source, network, submodel, folder)
-            if exporter is not None:
-                assert isinstance(inputs, Tensor)
-                with _one_thread():
-                    exporter(loaded, inputs, logits, staging)
+            verified = _check_outputs(source, network, submodel, folder, exporter)
         else:
             _check_names(source, submodel, files)
         card = model_card(source, row, verified.samples, staging)
@@ -221,9 +217,16 @@ def _check_names(source: Source, submodel: SubModel, files: Collection[Path]) ->
 
 
 def _check_outputs(
-    source: Source, network: NestedNetwork, submodel: SubModel, folder: ArtifactFolder
-) -> tuple[nn.Module, Inputs, Tensor, Verification]:
-    """Load the artifact back as a user would, and run it beside what it was cut from."""
+    source: Source,
+    network: NestedNetwork,
+    submodel: SubModel,
+    folder: ArtifactFolder,
+    exporter: Exporter | None,
+) -> Verification:
+    """Load the artifact back as a user would, and run it beside what it was cut from.
+
+    What was loaded maps the artifact's files, and ends here: Windows renames no folder of theirs.
+    """
     stored = read_tensors(*folder.weight_files)
     loaded = source.family.load(folder.path, source.family.shrink(submodel), stored).eval()
     loaded.float()
@@ -239,7 +242,11 @@ def _check_outputs(
         raise WorkError(f"verification failed: outputs differ from the views by {difference:g}")
     named = inputs if isinstance(inputs, dict) else {"inputs": inputs}
     write_tensors(folder.check, {**named, "logits": logits})
-    return loaded, inputs, logits, Verification(True, difference, len(logits))
+    if exporter is not None:
+        assert isinstance(inputs, Tensor)
+        with _one_thread():
+            exporter(loaded, inputs, logits, folder.path)
+    return Verification(True, difference, len(logits))
 
 
 def check_inputs(source: Source) -> Inputs:

@@ -154,10 +154,13 @@ class RootOptimizer:
                     "optimizer.safetensors of the checkpoint does not belong here:"
                     f" {path!r} fits no parameter"
                 )
-            own = value.to(parameter.device)
+            # Copies: what was read keeps its file mapped, whose room is then not free once it is
+            # removed, and which Windows does not remove.
             if value.ndim:
                 # Files know no memory format, and a fused kernel pairs elements as they lie.
-                own = torch.empty_like(parameter, dtype=value.dtype).copy_(own)
+                own = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            else:
+                own = value.to(parameter.device, copy=True)
             self.optimizer.state[parameter][key] = own.detach()
 
 

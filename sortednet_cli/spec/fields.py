@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PureWindowsPath
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -16,8 +17,10 @@ MAX_LENGTH = 1 << 20
 def _plain_name(name: str) -> str:
     if not name or name.startswith(".") or len(name.encode(errors="replace")) > 120:
         raise ValueError("a name has 1 to 120 bytes and begins with no dot")
-    if not name.isprintable() or "/" in name or "\\" in name:
-        raise ValueError(f"{name!r} names folders: it holds no / and nothing that cannot be seen")
+    if not name.isprintable() or PureWindowsPath(name).name != name:
+        raise ValueError(
+            f"{name!r} names folders: it holds no /, no drive and nothing that cannot be seen"
+        )
     return name
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +19,13 @@ from sortednet_cli.storage.temporary import temporary
 
 _NO_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 """Reasons for which a folder of that name can never be: the name was wrong, not the moment."""
+
+_WINDOWS = sys.platform == "win32"
+"""There a file that someone has open, or has mapped into memory, keeps its name and its place; and
+folders cannot be opened, so that nothing waits for their names to be on disk."""
+
+_PATIENCE_SECONDS = 5.0
+_PAUSE_SECONDS = 0.02
 
 
 class Taken(RequestError):
@@ -29,12 +39,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         WorkError: the file cannot be written; `path` is then as it was.
     """
-    with writing(path), temporary(path, lambda place: place.touch(exist_ok=False)) as place:
-        with place.open("wb") as file:
+    with writing(path), temporary(path) as place:
+        with place.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        place.replace(path)
+        _patiently(lambda: place.replace(path))
         sync(path.parent)
 
 
@@ -102,7 +112,12 @@ def new_folder(path: Path) -> Iterator[Path]:
     _require_free(path)
     made = [folder for folder in path.parents if not folder.exists()]
     try:
-        with writing(path), temporary(path, _make_folder) as staging:
+        with writing(path), ExitStack() as stack:
+            with _possible(path):
+                with suppress(FileExistsError):
+                    path.parent.mkdir(parents=True)
+                staging = stack.enter_context(temporary(path))
+                staging.mkdir()
             with _named(staging, path):
                 yield staging
             for part in staging.rglob("*"):
@@ -129,7 +144,10 @@ def free_name(path: Path) -> Path:
 
 def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if _WINDOWS and path.is_dir():
+        return
+    # Windows syncs what may be written alone.
+    descriptor = os.open(path, os.O_RDWR if _WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -143,22 +161,42 @@ def _require_free(path: Path) -> None:
 
 def _rename(staging: Path, path: Path) -> None:
     try:
-        staging.rename(path)
+        _patiently(lambda: staging.rename(path))
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
             raise _taken(path) from error  # another process was faster
         raise
 
 
+def _patiently(rename: Callable[[], object]) -> None:
+    """Rename; on Windows once nobody has the file open any more, as readers have for a moment."""
+    try:
+        rename()
+        return
+    except PermissionError:
+        if not _WINDOWS:
+            raise
+    gc.collect()  # tensors of ours that nothing refers to any more may map it
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            rename()
+            return
+        except PermissionError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_PAUSE_SECONDS)
+
+
 def _taken(path: Path) -> Taken:
     return Taken(f"{path} exists; choose another --out or remove it")
 
 
-def _make_folder(path: Path) -> None:
+@contextmanager
+def _possible(path: Path) -> Iterator[None]:
+    """RequestError if no folder can ever have that name."""
     try:
-        with suppress(FileExistsError):
-            path.parent.mkdir(parents=True)
-        path.mkdir()
+        yield
     except OSError as error:
         if error.errno not in _NO_PLACE:
             raise

@@ -11,6 +11,7 @@ from sortednet_cli.storage.artifact import MANIFEST, ArtifactFolder
 from sortednet_cli.storage.calibration import FILE as CALIBRATION
 from sortednet_cli.storage.calibration import check_calibration
 from sortednet_cli.storage.checks import Checks, files_under
+from sortednet_cli.storage.lock import HOLDER, LOCK
 from sortednet_cli.storage.run import RunFolder
 
 
@@ -45,7 +46,7 @@ def inspect(path: Path) -> Inspection:
     if problems:
         raise RequestError("; ".join(problems))
     known = set(found.files)
-    for file in files_under(path, [".lock", "tensorboard"]):
+    for file in files_under(path, [LOCK, HOLDER, "tensorboard"]):
         if file not in known:
             found.unexpected.append(file.relative_to(path).as_posix())
     found.num_bytes = sum(file.stat().st_size for file in found.files)

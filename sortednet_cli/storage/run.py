@@ -33,6 +33,14 @@ from sortednet_cli.storage.temporary import sweep
 
 RUNS = Path("runs")
 
+_NO_NAME = re.compile(
+    r"""(con|prn|aux|nul|(com|lpt)[0-9\u00b9\u00b2\u00b3])\ *(\..*)? # devices of Windows
+    | .*[<>:"|?*].*
+    | .*[.\ ]""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""Names that Windows gives to no folder; Linux and macOS refuse fewer."""
+
 _LONGEST_NAME = 100
 """Bytes of the pointer to a checkpoint."""
 
@@ -178,7 +186,7 @@ class RunFolder:
     def log(self, entry: Mapping[str, Any]) -> None:
         """Append one line to the metrics."""
         try:
-            with self.metrics.open("a", encoding="utf-8") as file:
+            with self.metrics.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(json.dumps(entry) + "\n")
         except OSError as error:
             raise WorkError(f"cannot write {self.metrics}: {error.strerror or error}") from error
@@ -233,6 +241,21 @@ class RunFolder:
         """Hold the run for writing; RequestError tells who holds it otherwise."""
         with held(self.path):
             yield
+
+
+def default_place(name: str) -> Path:
+    """Where a run of that name lies, unless the user says where.
+
+    Raises:
+        RequestError: there is a system that has no folders of that name.
+    """
+    if _NO_NAME.fullmatch(name):
+        raise RequestError(
+            f"name: {name!r} cannot name a folder on every system: it holds none of"
+            ' < > : " | ? *, ends with no dot or space, and is no device of Windows (CON, NUL,'
+            " COM1, ...); give --out, or --set name=NAME"
+        )
+    return RUNS / name
 
 
 def newest_run(*, finished: bool) -> RunFolder:

@@ -2,89 +2,91 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import BaseFileLock
+
+from sortednet_cli.storage.lock import try_lock
+
 SUFFIX = ".sortednet-tmp"
-_NAME = re.compile(r"\..*\.\d+-[0-9a-f]{8}" + re.escape(SUFFIX), re.DOTALL)
+_LOCK_SUFFIX = f".lock{SUFFIX}"
+_LOCK_NAME = re.compile(r"\..*\.\d+-[0-9a-f]{8}" + re.escape(_LOCK_SUFFIX), re.DOTALL)
 
 
 @contextmanager
-def temporary(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
-    """Make a file or folder beside `path` that is locked until it has its real name.
+def temporary(path: Path) -> Iterator[Path]:
+    """Give a name beside `path` for a file or folder that is to be `path` once it is whole.
 
     What is left at the end under the temporary name is removed, and before it whatever dead
-    processes have left in the folder.
+    processes have left in the folder. A locked file beside it says that its owner lives: locking
+    the thing itself would keep it from being renamed on Windows.
 
-    Args:
-        make: makes the file or folder; raises OSError if it cannot.
+    Raises:
+        OSError: nothing can be made there.
     """
     sweep(path.parent)
-    held = None
-    while held is None:
-        # The process is for people to read: its number says nothing in another container.
-        name = f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
-        place = path.with_name(name)
-        make(place)
-        try:
-            held = _hold(place)
-        except OSError:
-            _remove(place)
-            raise
+    place, lock = _claim(path)
     try:
         yield place
     finally:
         _remove(place)
-        os.close(held)
+        if lock is not None:
+            _give_up(lock, _lock_of(place))
 
 
 def sweep(folder: Path) -> None:
     """Remove what processes have left in `folder` that died while they wrote.
 
-    It is ours by its name, and nobody's if its lock is free: the kernel gives up a lock with its
+    It is ours by its name, and nobody's if its lock is free: the system gives up a lock with its
     process, whatever a process of that number may be in another container. Where the file
-    system knows no locks nothing is removed.
+    system has no locks nothing is removed.
     """
     with suppress(OSError), os.scandir(folder) as entries:
-        left = [entry for entry in entries if _NAME.fullmatch(entry.name)]
-        for entry in left:
-            if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
-                _sweep_one(Path(entry.path))
+        names = [entry.name for entry in entries if _LOCK_NAME.fullmatch(entry.name)]
+        for name in names:
+            with suppress(OSError):
+                _sweep_one(folder / name)
 
 
-def _sweep_one(place: Path) -> None:
-    with suppress(OSError):
-        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW)
+def _sweep_one(lock_path: Path) -> None:
+    lock = try_lock(lock_path)
+    if lock is not None:
+        _remove(lock_path.with_name(lock_path.name.removesuffix(_LOCK_SUFFIX) + SUFFIX))
+        _give_up(lock, lock_path)
+
+
+def _claim(path: Path) -> tuple[Path, BaseFileLock | None]:
+    """A name that nobody has, and its lock; no lock where there are none: none sweeps there."""
+    while True:
+        # The process is for people to read: its number says nothing in another container.
+        name = f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+        place = path.with_name(name)
+        lock_path = _lock_of(place)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(place)
-        finally:
-            os.close(descriptor)
+            lock = try_lock(lock_path)
+        except OSError:
+            if not lock_path.exists():
+                raise
+            _remove(lock_path)
+            return place, None
+        if lock is not None:  # another process's sweep was not faster
+            return place, lock
 
 
-def _hold(place: Path) -> int | None:
-    """Lock what was just made; None if another process's sweep was faster."""
-    try:
-        descriptor = os.open(place, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except OSError:
-        pass  # No locks here: then no sweep removes it either.
-    if place.exists():
-        return descriptor
-    os.close(descriptor)
-    return None
+def _lock_of(place: Path) -> Path:
+    return place.with_name(place.name.removesuffix(SUFFIX) + _LOCK_SUFFIX)
+
+
+def _give_up(lock: BaseFileLock, path: Path) -> None:
+    """Its name is used once: whoever locks it from now on finds nothing to remove."""
+    lock.release()
+    _remove(path)
 
 
 def _remove(place: Path) -> None:
