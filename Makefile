@@ -2,20 +2,28 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+PYTEST = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses 2
 
-.PHONY: demo test bench bench-gpu torture clean
+.PHONY: demo test test-isa bench bench-gpu torture clean
 
 # Train the embedded default, score it, draw its frontier, cut one sub-model out, load it back.
 demo: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" bash benchmarks/demo.sh
 
-# Lint, types, the import contract and every test.
+# Lint, types (of each system), the import contract and every test.
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(BIN)/lint-imports
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses 2
+	$(PYTEST)
+
+# Every test again on older processors, as oneDNN is told that this one is: x86 alone.
+test-isa: $(VENV)/installed-dev
+	ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST)
+	ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST)
 
 # Every speed figure again: about an hour on one core, and 17 GB of room in BENCH.
 BENCH ?= bench

@@ -41,13 +41,21 @@ def held(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """
     lock, holder = _locked(folder, patience), folder / HOLDER
     try:
-        with suppress(OSError):  # a full disk: the lock holds without its holder's name
+        with _writing(folder):
             holder.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
         yield
     finally:
         with suppress(OSError):
             holder.unlink()
         lock.release()
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(f"cannot write into {folder}: {error.strerror or error}") from error
 
 
 def try_lock(path: Path, patience: float = 0.0, *, stand_in: bool = False) -> BaseFileLock | None:
@@ -74,12 +82,9 @@ def _locked(folder: Path, patience: float) -> BaseFileLock:
     path = folder / LOCK
     # The first look may have met a folder that was replaced meanwhile: take a second one.
     patience = max(patience, _PAUSE_SECONDS)
-    try:
-        with warnings.catch_warnings(record=True) as found:
-            warnings.simplefilter("always", UserWarning)
-            lock = try_lock(path, patience, stand_in=True)
-    except OSError as error:
-        raise WorkError(f"cannot write into {folder}: {error.strerror or error}") from error
+    with _writing(folder), warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", UserWarning)
+        lock = try_lock(path, patience, stand_in=True)
     if lock is None:
         raise RequestError(f"{folder} is being written by {_holder(folder)}")
     if any(warning.category is UserWarning for warning in found):

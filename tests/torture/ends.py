@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ TIMES = {
 }
 """Fields that are times, and the digest of the file with them: all that may differ."""
 
-_HOLDER = ".lock"
+_LOCK_FILES = re.compile(r"(.*/)?\.(lock|lock-holder|.*\.lock\.sortednet-tmp)")
+"""A kill leaves them to the next writer; the last one of a run has none."""
 
 
 def differences(found: Path, expected: Path, updates: int) -> list[str]:
@@ -21,7 +23,7 @@ def differences(found: Path, expected: Path, updates: int) -> list[str]:
     wrong = [f"{name} is there in one alone" for name in sorted(names[0] ^ names[1])]
     for name in sorted(names[0] & names[1]):
         one, other = found / name, expected / name
-        if one.is_file() and one.name != _HOLDER and _content(one) != _content(other):
+        if one.is_file() and _content(one) != _content(other):
             wrong.append(f"{name} differs")
     numbers = [json.loads(line)["update"] for line in _lines(found / "metrics.jsonl")]
     if numbers != list(range(1, updates + 1)):
@@ -31,7 +33,8 @@ def differences(found: Path, expected: Path, updates: int) -> list[str]:
 
 
 def _names(run: Path) -> set[str]:
-    return {str(path.relative_to(run)) for path in run.rglob("*")}
+    names = (path.relative_to(run).as_posix() for path in run.rglob("*"))
+    return {name for name in names if not _LOCK_FILES.fullmatch(name)}
 
 
 def _content(path: Path) -> Any:
