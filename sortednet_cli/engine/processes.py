@@ -73,7 +73,10 @@ class Processes:
 
     @property
     def abandoned(self) -> bool:
-        """Whether the launcher has died: nobody is left to start, stop or wait for the job."""
+        """Whether the launcher has died: nobody is left to start, stop or wait for the job.
+
+        Never so on Windows, where a process keeps the number of its dead parent.
+        """
         return self.launcher is not None and os.getppid() != self.launcher
 
     def sum(self, tensor: Tensor) -> None:

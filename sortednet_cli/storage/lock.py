@@ -47,7 +47,8 @@ def held(folder: Path, patience: float = 0.0) -> Iterator[None]:
     finally:
         with suppress(OSError):
             holder.unlink()
-        lock.release()
+        with suppress(OSError):
+            lock.release()
 
 
 @contextmanager

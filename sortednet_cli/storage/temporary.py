@@ -85,7 +85,8 @@ def _lock_of(place: Path) -> Path:
 
 def _give_up(lock: BaseFileLock, path: Path) -> None:
     """Its name is used once: whoever locks it from now on finds nothing to remove."""
-    lock.release()
+    with suppress(OSError):
+        lock.release()
     _remove(path)
 
 
