@@ -101,7 +101,8 @@ class FusedLayer:
         out = F.scaled_dot_product_attention(
             rows[None], keys[None], values[None], attn_mask=mask, scale=self.scale
         )
-        return out.view(self.key_heads, count, -1).transpose(0, 1).reshape(count, -1)
+        # Some kernels lay their output out by position, not by head.
+        return out.reshape(self.key_heads, count, -1).transpose(0, 1).reshape(count, -1)
 
 
 def check_layer(layer: Any) -> None:

@@ -38,6 +38,7 @@ class Pace:
         most = min(MOST_ROWS, stack.capacity - past)
         stack.push([0] * past)
         stack.advance(stack.depth)
+        stack.wait()
         layer, head = [0.0], [0.0]
         for rows in range(1, most + 1):
             tokens = [0] * rows
@@ -46,6 +47,7 @@ class Pace:
                 stack.truncate(past)
                 stack.push(tokens)
                 stack.advance(stack.depth)
+                stack.wait()
 
             def choose(rows: int = rows) -> None:
                 stack.logits(rows).topk(2).values.tolist()

@@ -14,6 +14,9 @@ from sortednet_cli.errors import RequestError
 
 _MASK_ROWS = 32
 
+_ALIGNED = 8
+"""Rows of a mask begin at multiples of so many elements, as kernels of GPUs want them."""
+
 
 class Stack:
     """A sequence of positions, each run through some first layers of the model.
@@ -70,10 +73,10 @@ class Stack:
             parts = (0, self._turn), (self._turn, capacity)
             self._early = torch.cat([_rotations(base.rotary_emb, *part, like) for part in parts])
         self._rotations = self._early
+        rows = _MASK_ROWS + _ALIGNED - 1
+        columns = -(-(capacity + rows) // _ALIGNED) * _ALIGNED
         self._masks = {
-            window: causal_mask(
-                _MASK_ROWS, capacity + _MASK_ROWS, capacity, self._groups, window, like
-            )
+            window: causal_mask(rows, columns, capacity, self._groups, window, like)
             for window in {layer.window for layer in self.layers}
         }
         self.length = 0
@@ -121,6 +124,11 @@ class Stack:
         normed = F.rms_norm(states, tuple(self._norm.shape), self._norm, self._epsilon)
         return F.linear(normed, self._head, self._head_bias).float()
 
+    def wait(self) -> None:
+        """Wait until the device has done all that it was asked to: a GPU works in its own time."""
+        if self._states.device.type != "cpu":
+            torch.accelerator.synchronize(self._states.device)
+
     def truncate(self, length: int) -> None:
         """Forget all positions from `length` on."""
         self.length = min(self.length, length)
@@ -133,8 +141,14 @@ class Stack:
             return None
         if rows > _MASK_ROWS:
             return causal_mask(rows, last, first, self._groups, window, self._states)
-        shift = self.capacity - first
-        return self._masks[window][: rows * self._groups, shift : shift + last]
+        # Every row is the one above it moved right by a column: enough rows down, the same mask
+        # begins at an aligned column.
+        right = self.capacity - first
+        down = -right % _ALIGNED
+        right += down
+        return self._masks[window][
+            down * self._groups : (down + rows) * self._groups, right : right + last
+        ]
 
 
 def _turn(config: Any, capacity: int) -> int:

@@ -1,0 +1,180 @@
+"""A GPU for tests: real CUDA tensors in host memory, each operation run by its CPU kernel there.
+
+Under `build.py`'s runtime, torch's own code allocates, copies and chooses as for a GPU, but its
+kernels do nothing. `SimulatedGpu` runs the CPU's kernel on the same memory, so that values are
+right, and refuses what a GPU refuses: operations over tensors of two devices. Attention kernels run
+both ways: torch's own checks and memory layouts, the CPU's values.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+aten = torch.ops.aten
+
+_ALLOCATES = {
+    aten.empty.memory_format,
+    aten.empty_strided.default,
+    aten.empty_like.default,
+    aten.new_empty.default,
+    aten.new_empty_strided.default,
+}
+_MAY_MIX = {aten.index.Tensor, aten.index_put_.default, aten._index_put_impl_.default}
+"""A GPU takes indices from the CPU here."""
+
+
+def on_host(tensor: Tensor) -> Tensor:
+    """The memory of a tensor of the simulated GPU, as a tensor of the CPU."""
+    storage = tensor.untyped_storage()
+    if not storage.nbytes():
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+    memory = (ctypes.c_uint8 * storage.nbytes()).from_address(storage.data_ptr())
+    whole = torch.frombuffer(memory, dtype=torch.uint8).untyped_storage()
+    empty = torch.empty(0, dtype=tensor.dtype)
+    return empty.set_(whole, tensor.storage_offset(), tensor.shape, tensor.stride())
+
+
+def on_gpu(tensor: Tensor) -> Tensor:
+    """A copy in the memory of the simulated GPU, laid out alike."""
+    made = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cuda")
+    on_host(made).copy_(tensor)
+    return made
+
+
+class SimulatedGpu(TorchDispatchMode):
+    """Runs operations on tensors of the simulated GPU while it is entered.
+
+    Attributes:
+        waits: how often the host read what the GPU had computed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = 0
+
+    def __enter__(self) -> SimulatedGpu:
+        # cuDNN and gradients of attention kernels are no part of the simulation.
+        self._settings = torch.backends.cudnn.enabled, torch.autograd.is_multithreading_enabled()
+        torch.backends.cudnn.enabled = False
+        # The mode is a thread's: backward passes are to run in this one.
+        torch._C._set_multithreading_enabled(False)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        torch.backends.cudnn.enabled = self._settings[0]
+        torch._C._set_multithreading_enabled(self._settings[1])
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled() and func._can_decompose():
+            with self:
+                return func.decompose(*args, **kwargs)
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        asked = kwargs.get("device")
+        makes = asked is not None and torch.device(asked).type == "cuda"
+        if not makes and not any(t.is_cuda for t in tensors):
+            return func(*args, **kwargs)
+        if func.is_view or func in _ALLOCATES:
+            return func(*args, **kwargs)
+        if func is aten._to_copy.default or func is aten.copy_.default:
+            return self._copy(func, args, kwargs)
+        if func is aten._fused_sdp_choice.default:
+            trained = any(t.requires_grad for t in tensors)
+            return torch.nn.attention.SDPBackend.MATH.value if trained else func(*args, **kwargs)
+        if func is aten._scaled_dot_product_efficient_attention.default:
+            return _attend(func, *args, **kwargs)
+        if asked is None:
+            _check_devices(func, args, tensors)
+        if func is aten._local_scalar_dense.default or torch.Tag.data_dependent_output in func.tags:
+            self.waits += 1
+        return _on_memory(func, args, kwargs, makes or asked is None)
+
+    def _copy(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Copy within a device or between two, and change types."""
+        if func is aten.copy_.default:
+            into, source = args[:2]
+            self.waits += source.is_cuda and not into.is_cuda
+            to, of = (on_host(t) if t.is_cuda else t for t in (into, source))
+            to.copy_(of)
+            return into
+        source, options = args[0], dict(kwargs)
+        device = torch.device(options.pop("device", None) or source.device)
+        options.pop("non_blocking", None)
+        made = func(on_host(source) if source.is_cuda else source, **options)
+        if device.type == "cuda":
+            return on_gpu(made)
+        self.waits += source.is_cuda
+        return made
+
+
+def _check_devices(func: Any, args: Any, tensors: list[Tensor]) -> None:
+    """Numbers (tensors without dimensions) may come from the CPU, and some indices."""
+    stray = [t for t in tensors if not t.is_cuda and t.dim()]
+    if func in _MAY_MIX:
+        stray = [t for t in stray if not any(t is index for index in args[1])]
+    if stray:
+        places = ", ".join(f"{tuple(t.shape)} on {t.device}" for t in tensors)
+        raise RuntimeError(f"{func}: expected all tensors to be on the same device: {places}")
+
+
+def _on_memory(func: Any, args: Any, kwargs: Any, stays: bool) -> Any:
+    """Run the CPU's kernel on the memory of the arguments."""
+    own: dict[int, Tensor] = {}
+    kept = []  # so that no identity is taken twice
+
+    def lend(tensor: Tensor) -> Tensor:
+        if tensor.is_cpu:
+            return tensor
+        if tensor.is_meta:  # a shape for `zeros_like` and its kind
+            return torch.empty_like(tensor, device="cpu")
+        lent = on_host(tensor)
+        own[id(lent)] = tensor
+        kept.append(lent)
+        return lent
+
+    args, kwargs = tree_map_only(Tensor, lend, (args, dict(kwargs)))
+    if "device" in kwargs:
+        kwargs = {**kwargs, "device": torch.device("cpu")}
+    kwargs.pop("pin_memory", None)
+    found = func(*args, **kwargs)
+
+    def give(tensor: Tensor) -> Tensor:
+        if id(tensor) in own:
+            return own[id(tensor)]
+        return on_gpu(tensor) if stays else tensor
+
+    return tree_map_only(Tensor, give, found)
+
+
+def _attend(
+    func: Callable[..., Any],
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    *others: Any,
+    **options: Any,
+) -> Any:
+    """Run torch's kernel for its checks and its layout, and fill in the CPU's values."""
+    found = func(queries, keys, values, mask, *others, **options)
+    causal = len(others) > 2 and bool(others[2]) or bool(options.get("is_causal", False))
+    arguments = [None if t is None else on_host(t) for t in (queries, keys, values, mask)]
+    outputs, _ = aten._scaled_dot_product_attention_math.default(
+        *arguments,
+        0.0,
+        causal,
+        scale=options.get("scale"),
+        enable_gqa=queries.shape[1] != keys.shape[1],
+    )
+    on_host(found[0]).copy_(outputs)
+    return found

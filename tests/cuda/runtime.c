@@ -1,0 +1,132 @@
+/* The part of the CUDA runtime that torch's host code calls, for a machine without a GPU.
+
+   Loaded before torch's own (LD_PRELOAD), it offers one device whose memory is host memory.
+   Kernels are launched and do nothing: `gpu.py` computes what they would have. */
+
+#include <cuda_runtime_api.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MEMORY (8ull << 30)
+#define DOES_NOTHING(name, ...) \
+    cudaError_t name(__VA_ARGS__) { return cudaSuccess; }
+
+static long waits;
+
+/* How often the host has waited for the device so far. */
+long num_waits(void) { return waits; }
+
+/* ---- the device */
+
+cudaError_t cudaGetDeviceCount(int *count) { return *count = 1, cudaSuccess; }
+cudaError_t cudaGetDevice(int *device) { return *device = 0, cudaSuccess; }
+cudaError_t cudaDriverGetVersion(int *version) { return *version = CUDART_VERSION, cudaSuccess; }
+cudaError_t cudaDeviceSynchronize(void) { return waits++, cudaSuccess; }
+DOES_NOTHING(cudaSetDevice, int device)
+DOES_NOTHING(cudaGetLastError, void)
+DOES_NOTHING(cudaPeekAtLastError, void)
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *found, int device) {
+    memset(found, 0, sizeof *found);
+    strcpy(found->name, "host memory");
+    found->major = 9;
+    found->totalGlobalMem = MEMORY;
+    found->multiProcessorCount = 132;
+    found->warpSize = 32;
+    found->maxThreadsPerBlock = 1024;
+    found->maxThreadsPerMultiProcessor = 2048;
+    found->sharedMemPerBlock = 49152;
+    found->sharedMemPerBlockOptin = 232448;
+    found->maxGridSize[0] = found->maxGridSize[1] = found->maxGridSize[2] = 65535;
+    found->textureAlignment = 512;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr name, int device) {
+    return *value = 0, cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char *name, int length, int device) {
+    return snprintf(name, length, "0000:00:00.0"), cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest) {
+    return *least = *greatest = 0, cudaSuccess;
+}
+
+cudaError_t cudaGetDriverEntryPointByVersion(
+    const char *name, void **found, unsigned version, unsigned long long flags,
+    enum cudaDriverEntryPointQueryResult *result) {
+    *found = NULL;
+    if (result) *result = cudaDriverEntryPointSymbolNotFound;
+    return cudaSuccess;
+}
+
+/* ---- memory */
+
+static cudaError_t allocate(void **place, size_t bytes) {
+    *place = aligned_alloc(512, (bytes + 511) / 512 * 512);
+    return *place ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaMalloc(void **place, size_t bytes) { return allocate(place, bytes); }
+cudaError_t cudaFree(void *place) { return free(place), cudaSuccess; }
+cudaError_t cudaFreeHost(void *place) { return free(place), cudaSuccess; }
+cudaError_t cudaHostAlloc(void **place, size_t bytes, unsigned flags) {
+    return allocate(place, bytes);
+}
+cudaError_t cudaMemGetInfo(size_t *unused, size_t *total) {
+    return *unused = *total = MEMORY, cudaSuccess;
+}
+cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *found, const void *place) {
+    memset(found, 0, sizeof *found);
+    found->type = cudaMemoryTypeUnregistered;
+    return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(
+    void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream) {
+    return memmove(to, from, bytes), cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void *place, int value, size_t bytes, cudaStream_t stream) {
+    return memset(place, value, bytes), cudaSuccess;
+}
+
+/* ---- streams and events: everything is done as soon as it is asked for */
+
+static long handle = 1 << 20;
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *made, unsigned flags, int priority) {
+    return *made = (cudaStream_t)(handle += 8), cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *made, unsigned flags) {
+    return *made = (cudaEvent_t)(handle += 8), cudaSuccess;
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status) {
+    return *status = cudaStreamCaptureStatusNone, cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return waits++, cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t event) { return waits++, cudaSuccess; }
+DOES_NOTHING(cudaStreamQuery, cudaStream_t stream)
+DOES_NOTHING(cudaStreamWaitEvent, cudaStream_t stream, cudaEvent_t event, unsigned flags)
+DOES_NOTHING(cudaEventDestroy, cudaEvent_t event)
+DOES_NOTHING(cudaEventQuery, cudaEvent_t event)
+DOES_NOTHING(cudaEventRecord, cudaEvent_t event, cudaStream_t stream)
+DOES_NOTHING(cudaEventRecordWithFlags, cudaEvent_t event, cudaStream_t stream, unsigned flags)
+DOES_NOTHING(cudaThreadExchangeStreamCaptureMode, enum cudaStreamCaptureMode *mode)
+
+/* ---- kernels */
+
+cudaError_t __cudaGetKernel(void **kernel, const void *function) {
+    return *kernel = (void *)function, cudaSuccess;
+}
+cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *found, const void *function) {
+    memset(found, 0, sizeof *found);
+    found->maxThreadsPerBlock = 1024;
+    found->binaryVersion = found->ptxVersion = 90;
+    return cudaSuccess;
+}
+DOES_NOTHING(cudaFuncSetAttribute, const void *f, enum cudaFuncAttribute name, int value)
+DOES_NOTHING(cudaLaunchKernel, const void *f, dim3 grid, dim3 block, void **a, size_t s, cudaStream_t q)
+DOES_NOTHING(__cudaLaunchKernel, void *f, dim3 grid, dim3 block, void **a, size_t s, cudaStream_t q)
+DOES_NOTHING(cudaLaunchKernelExC, const cudaLaunchConfig_t *how, const void *f, void **a)
