@@ -20,6 +20,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def local_world_size() -> int:
+    """How many processes of the job this machine has; 1 without a job."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def restarts() -> int:
     """How often the job was started again after a process of it had died."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))

@@ -17,6 +17,10 @@ from sortednet_cli.logs import logger
 from tests.commands import TINY, command
 from tests.pico import PICOS, Pico
 
+# Whatever this machine has: tests mean the CPU, in this process and in those they start.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ["SORTEDNET_DEVICE"] = "cpu"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest test first: of two workers, none is to wait for the other with it."""

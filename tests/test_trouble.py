@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from sortednet_cli.engine.fit import Finished, Fit, Interrupted
-from sortednet_cli.engine.trouble import enough_memory, pass_of
+from sortednet_cli.engine.memory import enough_memory
+from sortednet_cli.engine.trouble import pass_of
 from sortednet_cli.errors import WorkError
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import load_preset

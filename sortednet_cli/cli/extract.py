@@ -9,13 +9,15 @@ import typer
 
 from sortednet_cli.cli import options
 from sortednet_cli.cli.render import print_json
+from sortednet_cli.cli.timing import Conditions, time_rows
 from sortednet_cli.errors import RequestError
 from sortednet_cli.logs import logger
-from sortednet_cli.space import Budget, SubModel, format_count
+from sortednet_cli.space import Budget, format_count
 
 if TYPE_CHECKING:
     from sortednet_cli.engine.extract import Verification
     from sortednet_cli.engine.source import Source
+    from sortednet_cli.engine.table import Row
 
 
 def extract(
@@ -46,6 +48,7 @@ def extract(
     ] = "auto",
     data: options.DataOption = None,
     allow_factory: options.AllowOption = None,
+    device: options.DeviceOption = "auto",
     as_json: options.JsonOption = False,
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
@@ -63,7 +66,10 @@ def extract(
         raise RequestError(f"{out} exists; choose another --out or remove it")
     most_bytes = options.read_count("--max-shard-size", shard_size)
     source = options.find_source(path, allow_factory, axes)
-    submodel = source.space.resolve(axes) if budget is None else _fitting(source, budget)
+    chosen, conditions = None, Conditions()
+    if budget is not None:
+        chosen, conditions = _fitting(source, budget, device, quiet)
+    submodel = source.space.resolve(axes) if chosen is None else chosen.submodel
 
     from sortednet_cli.engine.export import export
     from sortednet_cli.engine.extract import extract as cut
@@ -97,12 +103,14 @@ def extract(
         _said(done.verified),
     )
     if as_json:
-        from dataclasses import asdict
+        from dataclasses import asdict, replace
 
+        row = replace(done.row, latency_ms=chosen.latency_ms if chosen else None)
         print_json(
             {
                 "path": str(done.path),
-                "submodel": done.row.record("test"),
+                "submodel": row.record("test"),
+                **({"latency": conditions} if conditions else {}),
                 "verified": asdict(done.verified),
                 "loader": done.loader,
             }
@@ -117,13 +125,11 @@ def _said(verified: Verification) -> str:
     return f"on {verified.samples} samples (largest difference {verified.max_abs_diff:.2g})"
 
 
-def _fitting(source: Source, budget: Budget) -> SubModel:
-    import torch
-
-    from sortednet_cli.engine.latency import measure_rows
+def _fitting(source: Source, budget: Budget, device: str, quiet: bool) -> tuple[Row, Conditions]:
+    """The best sub-model within a budget, and what its latency was measured under."""
     from sortednet_cli.engine.select import choose, stored_rows
 
-    rows = stored_rows(source)
+    rows, conditions = stored_rows(source), Conditions()
     if budget.cost == "latency_ms":
-        rows = list(measure_rows(source, rows, torch.device("cpu")))
-    return choose(source, rows, budget).submodel
+        rows, conditions = time_rows(source, rows, device, quiet)
+    return choose(source, rows, budget), conditions

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sortednet_cli.cli import options
-from sortednet_cli.cli.render import Talk, data_console, print_json, rows_table
+from sortednet_cli.cli.render import data_console, print_json, rows_table
+from sortednet_cli.cli.timing import Conditions, time_rows
 from sortednet_cli.errors import RequestError
 from sortednet_cli.logs import logger
 
@@ -57,33 +58,21 @@ def frontier(
 
     name: Cost = "latency_ms" if cost == "latency" else cost
     rows = stored_rows(source)
+    conditions: Conditions = {}
     if "latency_ms" in (name, budget.cost if budget else ""):
-        rows = _time(source, rows, device, quiet)
+        rows, conditions = time_rows(source, rows, device, quiet)
     found = make_frontier(source, rows, name, budget)
     if plot is not None:
         from sortednet_cli.engine.plot import draw_frontier
 
         draw_frontier(source, found, plot)
         logger.info("drew %s", plot)
-    _print(source, found, every, as_json)
+    _print(source, found, conditions, every, as_json)
 
 
-def _time(source: Source, rows: list[Row], device: str, quiet: bool) -> list[Row]:
-    from sortednet_cli.engine.latency import describe, measure_rows
-    from sortednet_cli.engine.machine import choose_device
-
-    timed = []
-    place = choose_device(device)
-    with Talk(quiet) as talk:
-        for row in measure_rows(source, rows, place):
-            timed.append(row)
-            talk.update("time", len(timed), len(rows), row.submodel.name)
-    conditions = ", ".join(f"{key} {value}" for key, value in describe(place).items())
-    logger.info("latency: median of one forward pass; %s", conditions)
-    return timed
-
-
-def _print(source: Source, found: Frontier, every: bool, as_json: bool) -> None:
+def _print(
+    source: Source, found: Frontier, conditions: Conditions, every: bool, as_json: bool
+) -> None:
     from sortednet_cli.engine.select import SELECTION_SPLIT
 
     marks = dict(zip((row.submodel for row in found.rows), found.pareto, strict=True))
@@ -97,6 +86,8 @@ def _print(source: Source, found: Frontier, every: bool, as_json: bool) -> None:
             "metric": found.metric,
             "submodels": [record(row) for row in found.rows],
         }
+        if conditions:
+            document["latency"] = conditions
         if found.chosen is not None:
             document["chosen"] = record(found.chosen)
         print_json(document)

@@ -118,6 +118,16 @@ def _within_the_system(arguments: Sequence[str]) -> object:
         return app(args=list(arguments), prog_name="sortednet", standalone_mode=False)
     except MemoryError as error:
         raise WorkError("out of memory: this process may have no more of it") from error
+    except RuntimeError as error:  # torch's, whose allocators know no MemoryError
+        if "torch" not in sys.modules:
+            raise
+        from sortednet_cli.engine.memory import lack_of_memory
+
+        if (reason := lack_of_memory(error)) is None:
+            raise
+        raise WorkError(
+            f"out of memory: {reason}; take a smaller sub-model, or a device with more"
+        ) from error
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

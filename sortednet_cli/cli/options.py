@@ -46,7 +46,14 @@ DataOption = Annotated[
     Path | None,
     typer.Option("--data", help="A data folder, or a tar of one.", show_default=False),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N.")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        envvar="SORTEDNET_DEVICE",
+        help="auto, cpu, cuda, cuda:N, mps, xpu: what it computes, or times, on.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sortednet_cli.data import Dataset
 from sortednet_cli.engine.chunks import chunks
+from sortednet_cli.engine.machine import true_fp32
 from sortednet_cli.engine.source import Source, require_causal
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.nesting import NestedNetwork
@@ -98,6 +99,7 @@ def _least_threshold(confidence: Tensor, agrees: Tensor, target: float) -> float
 
 
 @torch.no_grad()
+@true_fp32()
 def _observe(
     network: NestedNetwork, group: list[SubModel], data: Dataset, source: Source
 ) -> dict[int, Observed]:

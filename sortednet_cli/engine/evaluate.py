@@ -11,13 +11,18 @@ from torch import Tensor
 
 from sortednet_cli.data import Dataset, Part
 from sortednet_cli.engine.chunks import chunks
+from sortednet_cli.engine.machine import true_fp32
+from sortednet_cli.engine.memory import enough_memory
 from sortednet_cli.engine.processes import ALONE, Processes
 from sortednet_cli.engine.source import Source
 from sortednet_cli.engine.table import Metrics, Row
+from sortednet_cli.engine.trouble import pass_of
 from sortednet_cli.families import Inputs
 from sortednet_cli.nesting import NestedNetwork, has_statistics, recalibrate
 from sortednet_cli.space import SubModel
 from sortednet_cli.tasks import Task
+
+_ELSEWHERE = "take a device with more, or free some of this one's"
 
 
 def evaluate(
@@ -49,6 +54,7 @@ def _go_on() -> None:
     """Called between batches: to leave, raise."""
 
 
+@true_fp32()
 def ensure_statistics(
     network: NestedNetwork,
     group: Sequence[SubModel],
@@ -60,9 +66,10 @@ def ensure_statistics(
     """Measure the normalisation statistics of a group where none are stored."""
     new = [submodel for submodel in group if submodel.name not in network.statistics]
     if new and has_statistics(network.at(new[0])):
-        batches = calibration_batches(data, task, num_samples, network.device, between)
-        for submodel, found in recalibrate(network.family, new, network.at, batches).items():
-            network.statistics[submodel.name] = found
+        with enough_memory(pass_of(new, min(task.eval_batch, num_samples)), _ELSEWHERE):
+            batches = calibration_batches(data, task, num_samples, network.device, between)
+            for submodel, found in recalibrate(network.family, new, network.at, batches).items():
+                network.statistics[submodel.name] = found
 
 
 def calibration_batches(
@@ -105,6 +112,7 @@ def score(
 
 
 @torch.no_grad()
+@true_fp32()
 def score_part(
     network: NestedNetwork,
     group: Sequence[SubModel],
@@ -123,7 +131,8 @@ def score_part(
                 logits = shared.logits(number, scored[rows]).float()
                 tallies[group[number]].append(task.tally(logits, wanted[rows]))
 
-    for inputs, targets in part.batches(task.eval_batch, network.device):
-        between()
-        network.run(partial(add, inputs, targets))
+    with enough_memory(pass_of(group, min(task.eval_batch, len(part))), _ELSEWHERE):
+        for inputs, targets in part.batches(task.eval_batch, network.device):
+            between()
+            network.run(partial(add, inputs, targets))
     return {submodel: task.metrics(own, part.num_bytes) for submodel, own in tallies.items()}

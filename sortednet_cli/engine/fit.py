@@ -16,9 +16,10 @@ from sortednet_cli.engine.begin import begin_sharded, begin_whole
 from sortednet_cli.engine.deterministic import deterministic
 from sortednet_cli.engine.evaluate import ensure_statistics, score
 from sortednet_cli.engine.gather import flat_statistics, gather_rows, gather_statistics
-from sortednet_cli.engine.machine import versions
+from sortednet_cli.engine.machine import settles, true_fp32, versions
+from sortednet_cli.engine.memory import enough_memory
 from sortednet_cli.engine.precision import warn_of_emulation
-from sortednet_cli.engine.processes import ALONE, PeerLost, Processes, lost_peers
+from sortednet_cli.engine.processes import ALONE, PATIENCE, PeerLost, Processes, lost_peers
 from sortednet_cli.engine.request import (
     absolute,
     check_amount,
@@ -37,7 +38,7 @@ from sortednet_cli.engine.source import (
 )
 from sortednet_cli.engine.table import Row
 from sortednet_cli.engine.train import SMALLER, Position, Trainer, Update
-from sortednet_cli.engine.trouble import check_weights, enough_memory
+from sortednet_cli.engine.trouble import check_weights
 from sortednet_cli.errors import RequestError, SortednetError
 from sortednet_cli.families import Config, Family, Root, root_of
 from sortednet_cli.families.stock_configs import GENERATION, generation_config, with_end
@@ -213,7 +214,7 @@ class Fit:
                 has been written.
             WorkError: training diverged, or the run's folder cannot be written.
         """
-        with deterministic(self.spec.train.deterministic):
+        with deterministic(self.spec.train.deterministic), true_fp32():
             yield from self._events(lambda: self._stops(stopped()))
 
     def _events(self, stopped: Callable[[], bool]) -> Iterator[Event]:
@@ -296,7 +297,10 @@ class Fit:
             try:
                 for update in trainer.updates(start, stopped, due):
                     done = update.position
-                    if update.number % self.spec.train.log_every == 0 or update.number == total:
+                    logs = update.number % self.spec.train.log_every == 0
+                    if logs or update.save or update.number == total:
+                        self._wait_for_device(stopped)
+                    if logs or update.number == total:
                         trainer.watch.check()
                         count = update.number - start.update
                         rate = count * samples_each / (time.monotonic() - began)
@@ -307,12 +311,25 @@ class Fit:
                 if done != saved:
                     self._save(trainer, done, clock)
             except PeerLost as error:
-                if not self._sharded:
+                if not self._sharded and settles(self.device):
                     # What this process holds is whole: no update is half done.
                     self._save(trainer, done, clock)
                 raise PeerLost(f"{error}; {self._go_on()}") from error
         if done.update < total:
             raise self._interrupted(f"after update {done.update}")
+
+    def _wait_for_device(self, stopped: Callable[[], bool]) -> None:
+        """Wait until what was asked of the device is done, or this process is asked to stop.
+
+        Raises:
+            PeerLost: it was, or has waited long: a sum with a process that died never ends.
+        """
+        if self._sharded or self.processes.count == 1:
+            return
+        end = time.monotonic() + PATIENCE.total_seconds()
+        while not settles(self.device, seconds=1.0):
+            if stopped() or time.monotonic() > end:
+                raise PeerLost("the device waits for another process of this training")
 
     @property
     def _records_scalars(self) -> bool:

@@ -10,8 +10,11 @@ from dataclasses import replace
 import torch
 
 from sortednet_cli.data import InputFormat
+from sortednet_cli.engine.machine import describe_device, true_fp32
+from sortednet_cli.engine.memory import enough_memory
 from sortednet_cli.engine.source import Source
 from sortednet_cli.engine.table import Row
+from sortednet_cli.engine.trouble import pass_of
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
 
@@ -21,25 +24,31 @@ REPEATS = 25
 
 def describe(device: torch.device, batch_size: int = 1) -> dict[str, int | str]:
     """What a latency must be quoted with."""
-    return {"batch_size": batch_size, "threads": torch.get_num_threads(), "device": str(device)}
+    return {
+        "batch_size": batch_size,
+        "threads": torch.get_num_threads(),
+        "device": describe_device(device),
+    }
 
 
 @torch.no_grad()
+@true_fp32()
 def latency_ms(
     network: NestedNetwork, submodel: SubModel, inputs: InputFormat, batch_size: int = 1
 ) -> float:
     """Median milliseconds of a forward pass of the standalone sub-model, after warm-up."""
-    module = network.standalone(submodel)
-    with network.device:
-        samples = inputs.random_inputs(batch_size)
     times = []
-    for repeat in range(WARMUP + REPEATS):
-        _synchronize(network.device)
-        start = time.perf_counter()
-        network.family.forward(module, samples)
-        _synchronize(network.device)
-        if repeat >= WARMUP:
-            times.append(time.perf_counter() - start)
+    with enough_memory(pass_of([submodel], batch_size), "take a device with more"):
+        module = network.standalone(submodel)
+        with network.device:
+            samples = inputs.random_inputs(batch_size)
+        for repeat in range(WARMUP + REPEATS):
+            _synchronize(network.device)
+            start = time.perf_counter()
+            network.family.forward(module, samples)
+            _synchronize(network.device)
+            if repeat >= WARMUP:
+                times.append(time.perf_counter() - start)
     return 1e3 * statistics.median(times)
 
 
@@ -51,5 +60,5 @@ def measure_rows(source: Source, rows: Sequence[Row], device: torch.device) -> I
 
 
 def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

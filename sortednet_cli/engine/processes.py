@@ -1,8 +1,8 @@
 """The processes of one job: what they agree on, sum and gather. Knows no networks and no data.
 
 Started alone, a process is a job of one and none of this communicates. Started by `torchrun`,
-tensors on a GPU travel by NCCL, everything else by gloo. Only bytes and numbers are exchanged,
-no pickled objects.
+tensors on a GPU travel by its maker's library (NCCL, XCCL), everything else by gloo. Only bytes and
+numbers are exchanged, no pickled objects.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from sortednet_cli import launch
+from sortednet_cli.engine.memory import enough_memory, lack_of_memory
 from sortednet_cli.errors import SortednetError, WorkError
 
 Item = TypeVar("Item")
@@ -33,6 +34,8 @@ PATIENCE = timedelta(minutes=30)
 
 _GLOO = "/gloo/"
 """Stands in every error of gloo, which has no class of its own."""
+
+_APART = "the processes of this training cannot reach each other"
 
 GRACE_SECONDS = 2.0
 """How long the first process may take to tell what went wrong before another one does."""
@@ -86,7 +89,7 @@ class Processes:
             PeerLost: one of them has gone.
         """
         if self.count > 1:
-            with _lost_peers():
+            with lost_peers():
                 dist.all_reduce(tensor)
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
@@ -104,7 +107,7 @@ class Processes:
     def same_start(self, tensors: list[Tensor]) -> None:
         """Give every process the first one's values."""
         if self.count > 1:
-            with _lost_peers():
+            with lost_peers():
                 for tensor in tensors:
                     dist.broadcast(tensor, src=0)
 
@@ -112,7 +115,7 @@ class Processes:
         """Collect bytes of all processes, in their order, in every process."""
         if self.count == 1:
             return [own]
-        with _lost_peers():
+        with lost_peers():
             sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
             dist.all_gather(sizes, torch.tensor([len(own)]))
             longest = max(int(size) for size in sizes)
@@ -137,7 +140,7 @@ class Processes:
         if self.store is None:
             return work()
         if not self.leads:
-            with _lost_peers():
+            with lost_peers():
                 told = json.loads(self.store.get(key))
             if "error" in told:
                 raise Elsewhere(told["error"], told["code"])
@@ -182,41 +185,45 @@ def joined(device: torch.device) -> Iterator[Processes]:
         yield ALONE
         return
     launcher = os.getppid()
-    table, rank, count = next(rendezvous("env://", timeout=PATIENCE))
+    with lost_peers(_APART):
+        table, rank, count = next(rendezvous("env://", timeout=PATIENCE))
     # The launcher keeps one table for all attempts: addresses of dead processes are in it.
     store = PrefixStore(f"attempt-{launch.restarts()}", table)
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    own: dict[str, Any] = {"device_id": device} if device.type == "cuda" else {}
-    try:
+    own: dict[str, Any] = {}
+    if device.type != "cpu":
+        kind = dist.get_default_backend_for_device(device)
+        own = {"backend": f"cpu:gloo,{device.type}:{kind}", "device_id": device}
+        # gloo tells of a peer's death. NCCL's watchdog would end this process before it has saved.
+        os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")
+    with lost_peers(_APART):
         dist.init_process_group(
-            backend, store=store, rank=rank, world_size=count, timeout=PATIENCE, **own
+            **{"backend": "gloo", **own},
+            store=store,
+            rank=rank,
+            world_size=count,
+            timeout=PATIENCE,
         )
-    except RuntimeError as error:
-        raise PeerLost("the processes of this training cannot reach each other") from error
-    processes = Processes(rank, count, store, launcher)
+    processes, whole = Processes(rank, count, store, launcher), False
     try:
-        yield processes
+        with enough_memory("this process", "take fewer processes, or a device with more memory"):
+            yield processes
+        whole = True
     except SortednetError as error:
         error.told_here = not isinstance(error, Elsewhere) and processes.may_tell()
         raise
     finally:
-        dist.destroy_process_group()
+        # To close a GPU's communicator is to wait for its peers, who may have gone.
+        if whole or device.type == "cpu":
+            dist.destroy_process_group()
 
 
 @contextmanager
-def lost_peers() -> Iterator[None]:
+def lost_peers(told: str = "another process of this training has died") -> Iterator[None]:
     """Raise PeerLost for an error of communication, wherever it shows; any other as it is."""
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, dist.DistError) or _GLOO in str(error):
-            raise PeerLost("another process of this training has died") from error
-        raise
-
-
-@contextmanager
-def _lost_peers() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        raise PeerLost("another process of this training has died") from error
+        communicates = isinstance(error, dist.DistError) or _GLOO in str(error)
+        if not communicates or lack_of_memory(error) is not None:
+            raise
+        raise PeerLost(told) from error

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from sortednet_cli.data import Batch, Dataset
 from sortednet_cli.engine.chunks import chunks
+from sortednet_cli.engine.memory import enough_memory
 from sortednet_cli.engine.optimizer import RootOptimizer, learning_rate
 from sortednet_cli.engine.precision import in_bf16, seed_generators
 from sortednet_cli.engine.processes import ALONE, Processes
-from sortednet_cli.engine.trouble import LossWatch, Part, enough_memory, pass_of
+from sortednet_cli.engine.trouble import LossWatch, Part, pass_of
 from sortednet_cli.families import Inputs, SharedPass
 from sortednet_cli.nesting import NestedNetwork, Phases, Rule, Share, compiling
 from sortednet_cli.seeds import stream_seed

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -87,38 +86,7 @@ def check_weights(network: NestedNetwork, update: int, processes: Processes = AL
             )
 
 
-@contextmanager
-def enough_memory(user: str, advice: str) -> Iterator[None]:
-    """Tell who had too little memory, how much it wanted, and what to lower."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        reason = _lack(error)
-        if reason is None:
-            raise
-        raise WorkError(f"out of memory: {user}: {reason}; {advice}") from error
-
-
 def pass_of(group: Sequence[SubModel], num_samples: int) -> str:
     """Name the pass that serves a group, for a message."""
     others = f" (with {len(group) - 1} more depths)" if len(group) > 1 else ""
     return f"{group[0]}{others} on {num_samples} samples"
-
-
-_ONEDNN = ("could not create a primitive", "could not execute a primitive")
-
-
-def _lack(error: BaseException) -> str | None:
-    """What an allocator said, in one sentence; None if the error is another one."""
-    text = " ".join(str(error).split())
-    if isinstance(error, torch.OutOfMemoryError):
-        return text.partition(" If reserved")[0].removeprefix("CUDA out of memory. ").rstrip(".")
-    # The CPU's allocator raises a plain RuntimeError.
-    _, found, rest = text.partition("DefaultCPUAllocator: ")
-    if found:
-        return rest.partition(". Error code")[0]
-    # oneDNN keeps its reason to itself; for a network that has run on meta it can only be memory
-    # for a kernel's code or scratch.
-    if text in _ONEDNN:
-        return f"oneDNN {text}"
-    return "the allocator has no more" if isinstance(error, MemoryError) else None

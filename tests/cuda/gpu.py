@@ -9,11 +9,12 @@ both ways: torch's own checks and memory layouts, the CPU's values.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -60,21 +61,19 @@ class SimulatedGpu(TorchDispatchMode):
         self.waits = 0
 
     def __enter__(self) -> SimulatedGpu:
-        # cuDNN and gradients of attention kernels are no part of the simulation.
-        self._settings = torch.backends.cudnn.enabled, torch.autograd.is_multithreading_enabled()
-        torch.backends.cudnn.enabled = False
+        self._outside = ExitStack()
         # The mode is a thread's: backward passes are to run in this one.
-        torch._C._set_multithreading_enabled(False)
+        self._outside.enter_context(torch.autograd.set_multithreading_enabled(False))
+        # cuDNN and flash attention are no part of the simulation.
+        self._outside.enter_context(sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]))
+        self._outside.enter_context(torch.backends.cudnn.flags(enabled=False))
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        torch.backends.cudnn.enabled = self._settings[0]
-        torch._C._set_multithreading_enabled(self._settings[1])
+        self._outside.close()
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if torch.is_inference_mode_enabled() and func._can_decompose():
             with self:
@@ -88,11 +87,8 @@ class SimulatedGpu(TorchDispatchMode):
             return func(*args, **kwargs)
         if func is aten._to_copy.default or func is aten.copy_.default:
             return self._copy(func, args, kwargs)
-        if func is aten._fused_sdp_choice.default:
-            trained = any(t.requires_grad for t in tensors)
-            return torch.nn.attention.SDPBackend.MATH.value if trained else func(*args, **kwargs)
-        if func is aten._scaled_dot_product_efficient_attention.default:
-            return _attend(func, *args, **kwargs)
+        if func in _ATTEND:
+            return _ATTEND[func](func, *args, **kwargs)
         if asked is None:
             _check_devices(func, args, tensors)
         if func is aten._local_scalar_dense.default or torch.Tag.data_dependent_output in func.tags:
@@ -157,7 +153,7 @@ def _on_memory(func: Any, args: Any, kwargs: Any, stays: bool) -> Any:
 
 
 def _attend(
-    func: Callable[..., Any],
+    func: Any,
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
@@ -166,15 +162,45 @@ def _attend(
     **options: Any,
 ) -> Any:
     """Run torch's kernel for its checks and its layout, and fill in the CPU's values."""
-    found = func(queries, keys, values, mask, *others, **options)
-    causal = len(others) > 2 and bool(others[2]) or bool(options.get("is_causal", False))
-    arguments = [None if t is None else on_host(t) for t in (queries, keys, values, mask)]
-    outputs, _ = aten._scaled_dot_product_attention_math.default(
-        *arguments,
-        0.0,
-        causal,
-        scale=options.get("scale"),
-        enable_gqa=queries.shape[1] != keys.shape[1],
+    outputs, _, seed, offset = func(queries, keys, values, mask, *others, **options)
+    named = _named(func, 4, others, options)
+    groups = queries.shape[1] // keys.shape[1]
+    found, sums = aten._scaled_dot_product_flash_attention_for_cpu.default(
+        on_host(queries),
+        *(on_host(t).repeat_interleave(groups, 1) for t in (keys, values)),
+        is_causal=named["is_causal"],
+        attn_mask=None if mask is None else on_host(mask),
+        scale=named["scale"],
     )
-    on_host(found[0]).copy_(outputs)
-    return found
+    on_host(outputs).copy_(found)
+    return outputs, on_gpu(sums), seed, offset
+
+
+def _attend_back(func: Any, *arguments: Any, **options: Any) -> Any:
+    """The gradients that the CPU's attention gives."""
+    tensors, options = arguments[:7], _named(func, 0, arguments, options)
+    *given, mask, outputs, sums = (None if t is None else on_host(t) for t in tensors)
+    found = aten._scaled_dot_product_flash_attention_for_cpu_backward.default(
+        *given,
+        outputs,
+        sums,
+        0.0,
+        options["is_causal"],
+        attn_mask=mask,
+        scale=options["scale"],
+    )
+    return (*(on_gpu(gradient) for gradient in found), None)
+
+
+def _named(func: Any, first: int, values: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of an operator from number `first` on, by name."""
+    schema = func._schema.arguments
+    defaults = {argument.name: argument.default_value for argument in schema}
+    names = [argument.name for argument in schema[first:]]
+    return {**defaults, **dict(zip(names, values, strict=False)), **options}
+
+
+_ATTEND = {
+    aten._scaled_dot_product_efficient_attention.default: _attend,
+    aten._scaled_dot_product_efficient_attention_backward.default: _attend_back,
+}

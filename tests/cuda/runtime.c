@@ -13,9 +13,13 @@
     cudaError_t name(__VA_ARGS__) { return cudaSuccess; }
 
 static long waits;
+static int busy;
 
 /* How often the host has waited for the device so far. */
 long num_waits(void) { return waits; }
+
+/* Whether events, from now on, have not come about yet. */
+void set_busy(int is) { busy = is; }
 
 /* ---- the device */
 
@@ -105,12 +109,14 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *made, unsigned flags) {
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status) {
     return *status = cudaStreamCaptureStatusNone, cudaSuccess;
 }
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+    return busy ? cudaErrorNotReady : cudaSuccess;
+}
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return waits++, cudaSuccess; }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) { return waits++, cudaSuccess; }
 DOES_NOTHING(cudaStreamQuery, cudaStream_t stream)
 DOES_NOTHING(cudaStreamWaitEvent, cudaStream_t stream, cudaEvent_t event, unsigned flags)
 DOES_NOTHING(cudaEventDestroy, cudaEvent_t event)
-DOES_NOTHING(cudaEventQuery, cudaEvent_t event)
 DOES_NOTHING(cudaEventRecord, cudaEvent_t event, cudaStream_t stream)
 DOES_NOTHING(cudaEventRecordWithFlags, cudaEvent_t event, cudaStream_t stream, unsigned flags)
 DOES_NOTHING(cudaThreadExchangeStreamCaptureMode, enum cudaStreamCaptureMode *mode)

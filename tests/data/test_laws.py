@@ -198,16 +198,3 @@ def test_data_that_do_not_fit_the_model(
     spec = ImageDataSpec(source="image-folder", path=str(tmp_path / "tree"))
     with pytest.raises(RequestError, match=message):
         open_images(spec, known=known)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_batches_are_the_same_on_a_gpu(tmp_path: Path) -> None:
-    for kind in KINDS:
-        images = opened(kind, tmp_path)
-        one, other = (
-            images.training_batch(1, batch_size=8, seed=0, device=torch.device(name))
-            for name in ("cpu", "cuda")
-        )
-        assert other[0].is_cuda
-        assert torch.allclose(one[0], other[0].cpu(), atol=1e-3)
-        assert torch.equal(one[1], other[1].cpu())

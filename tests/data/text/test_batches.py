@@ -296,15 +296,3 @@ def test_segments_of_pairs_where_the_tokenizer_gives_them(tmp_path: Path) -> Non
             assert kinds.tolist() == expected
     alone = opened("classification", tmp_path, tokenizer=tmp_path / "tokenizer")
     assert "token_type_ids" not in next(alone.train.batches(4, CPU))[0]
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("task", TASKS)
-def test_batches_are_the_same_on_a_gpu(task: str, tmp_path: Path) -> None:
-    texts = opened(task, tmp_path)
-    one, other = (
-        texts.training_batch(1, batch_size=4, seed=0, device=torch.device(name))
-        for name in ("cpu", "cuda")
-    )
-    assert other[1].is_cuda
-    assert same(one, ({k: v.cpu() for k, v in other[0].items()}, other[1].cpu()))

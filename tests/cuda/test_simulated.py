@@ -1,0 +1,34 @@
+"""The CUDA side on every machine that has a compiler and a CUDA build of torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commands import environment
+from tests.cuda.build import Missing, build_runtime
+
+ON_GPU = Path(__file__).with_name("on_gpu.py")
+
+
+def test_the_cuda_side_on_a_simulated_gpu(tmp_path: Path) -> None:
+    """In a process of its own: the runtime must be there before torch is."""
+    try:
+        runtime = build_runtime(tmp_path)
+    except Missing as missing:
+        pytest.skip(f"the CUDA side was left out: {missing}")
+    variables = environment(LD_PRELOAD=str(runtime), SORTEDNET_CACHE=str(tmp_path / "cache"))
+    variables.pop("SORTEDNET_DEVICE", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", ON_GPU],
+        cwd=ON_GPU.parents[2],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
