@@ -9,7 +9,8 @@ both ways: torch's own checks and memory layouts, the CPU's values.
 from __future__ import annotations
 
 import ctypes
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -60,19 +61,6 @@ class SimulatedGpu(TorchDispatchMode):
         super().__init__()
         self.waits = 0
 
-    def __enter__(self) -> SimulatedGpu:
-        self._outside = ExitStack()
-        # The mode is a thread's: backward passes are to run in this one.
-        self._outside.enter_context(torch.autograd.set_multithreading_enabled(False))
-        # cuDNN and flash attention are no part of the simulation.
-        self._outside.enter_context(sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]))
-        self._outside.enter_context(torch.backends.cudnn.flags(enabled=False))
-        return super().__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        self._outside.close()
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if torch.is_inference_mode_enabled() and func._can_decompose():
@@ -111,6 +99,19 @@ class SimulatedGpu(TorchDispatchMode):
             return on_gpu(made)
         self.waits += source.is_cuda
         return made
+
+
+@contextmanager
+def simulated_gpu() -> Iterator[SimulatedGpu]:
+    """Run what is inside with a simulated GPU, and without what is no part of the simulation."""
+    with (
+        # The mode is a thread's: backward passes are to run in this one.
+        torch.autograd.set_multithreading_enabled(False),
+        sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]),
+        torch.backends.cudnn.flags(enabled=False),
+        SimulatedGpu() as entered,
+    ):
+        yield entered
 
 
 def _check_devices(func: Any, args: Any, tensors: list[Tensor]) -> None:

@@ -18,10 +18,11 @@ from sortednet_cli.engine.fit import Fit, Interrupted
 from sortednet_cli.engine.latency import describe
 from sortednet_cli.engine.machine import choose_device, settles
 from sortednet_cli.errors import WorkError
+from sortednet_cli.nesting import quiet_first_backward
 from sortednet_cli.spec import load_preset
 from sortednet_cli.storage.run import RunFolder
 from tests.commands import TINY, Done, command, refused
-from tests.cuda.gpu import SimulatedGpu
+from tests.cuda.gpu import SimulatedGpu, simulated_gpu
 from tests.data import test_laws as images
 from tests.data.text import test_batches as texts
 from tests.decoding.models import make, prompt
@@ -51,8 +52,9 @@ TRAININGS = {
 
 
 @pytest.fixture
-def gpu() -> Iterator[SimulatedGpu]:
-    with SimulatedGpu() as entered:
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedGpu]:
+    monkeypatch.delenv("SORTEDNET_DEVICE")
+    with simulated_gpu() as entered:
         yield entered
 
 
@@ -113,6 +115,18 @@ def test_a_training_in_bf16_ends_well_and_goes_on_where_it_was_stopped(
     assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
 
 
+def test_an_update_of_an_image_network_never_waits(gpu: SimulatedGpu, tmp_path: Path) -> None:
+    """The host may run ahead of the GPU until losses are looked at."""
+    sets = [word.removeprefix("--set=") for word in TRAININGS["images"][1:]]
+    trainer, start, _ = Fit.create(
+        tmp_path / "run", load_preset("digits-resnet", sets), GPU
+    )._prepare()
+    quiet_first_backward()
+    before = gpu.waits
+    for _ in trainer.updates(start, lambda: False):
+        assert gpu.waits == before
+
+
 def test_scores_and_latencies_of_a_run(
     runs: dict[str, Path], gpu: SimulatedGpu, tmp_path: Path
 ) -> None:
@@ -132,7 +146,10 @@ def test_scores_and_latencies_of_a_run(
     assert cut["submodel"]["latency_ms"] > 0
 
 
-def test_every_mode_of_generate(runs: dict[str, Path], gpu: SimulatedGpu) -> None:
+def test_every_mode_of_generate(
+    runs: dict[str, Path], gpu: SimulatedGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sortednet_cli.decoding.pace._REPEATS", 1)
     run = runs["language"]
     said = [
         ended(command("generate", run, "--calibrate", "--agreement=0.3", "--device", device))

@@ -21,7 +21,6 @@ def test_the_cuda_side_on_a_simulated_gpu(tmp_path: Path) -> None:
     except Missing as missing:
         pytest.skip(f"the CUDA side was left out: {missing}")
     variables = environment(LD_PRELOAD=str(runtime), SORTEDNET_CACHE=str(tmp_path / "cache"))
-    variables.pop("SORTEDNET_DEVICE", None)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", ON_GPU],
         cwd=ON_GPU.parents[2],
