@@ -56,8 +56,8 @@ def in_turn(work: Mapping[str, Work], repeats: int, warmup: int = 2) -> dict[str
 
 def settle() -> None:
     """Wait until the accelerator, if there is one, has done what it was given."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
 
 
 def device_suffix(device: str) -> str:
