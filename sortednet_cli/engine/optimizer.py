@@ -52,7 +52,9 @@ class RootOptimizer:
         self.optimizer = _make(
             spec, [group for group in groups if group["params"]], fused=not network.sharded
         )
-        self.skips_on_device = network.device.type != "cpu" and self.optimizer.defaults["fused"]
+        self.skips_on_device = network.device.type != "cpu" and bool(
+            self.optimizer.defaults.get("fused")  # RMSprop has no such kernel
+        )
         if spec.optimizer == "sgd" and spec.momentum and not network.sharded:
             # The fused kernel wants momentum for all of its tensors or for none of them.
             for parameter in self.parameters.values():

@@ -45,6 +45,7 @@ def on_host(tensor: Tensor) -> Tensor:
 
 def on_gpu(tensor: Tensor) -> Tensor:
     """A copy in the memory of the simulated GPU, laid out alike."""
+    assert tensor.dtype is not torch.float64, "a Mac's GPU has no float64"
     made = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cuda")
     on_host(made).copy_(tensor)
     return made

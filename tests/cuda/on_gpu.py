@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from sortednet_cli.errors import WorkError
 from sortednet_cli.nesting import quiet_first_backward
 from sortednet_cli.spec import load_preset
 from sortednet_cli.storage.run import RunFolder
+from sortednet_cli.tasks import Classification
 from tests.commands import TINY, Done, command, refused
 from tests.cuda.gpu import SimulatedGpu, simulated_gpu
 from tests.data import test_laws as images
@@ -127,6 +130,24 @@ def test_an_update_of_an_image_network_never_waits(gpu: SimulatedGpu, tmp_path: 
         assert gpu.waits == before
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop"])
+def test_an_update_whose_loss_is_no_number_changes_nothing(
+    optimizer: str, gpu: SimulatedGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = [word.removeprefix("--set=") for word in TINY[1:]]
+    settings = (f"train.optimizer={optimizer}", "train.max_nonfinite=9")
+    spec = load_preset("digits-resnet", [*sets, *settings])
+    trainer, start, _ = Fit.create(tmp_path / "run", spec, GPU)._prepare()
+    quiet_first_backward()
+    updates = trainer.updates(start, lambda: False)
+    next(updates)
+    before = {name: tensor.clone() for name, tensor in trainer.network.weights.items()}
+    plain = Classification.loss
+    monkeypatch.setattr(Classification, "loss", lambda *a: plain(*a) * math.nan)
+    next(updates)
+    assert all(torch.equal(trainer.network.weights[name], before[name]) for name in before)
+
+
 def test_scores_and_latencies_of_a_run(
     runs: dict[str, Path], gpu: SimulatedGpu, tmp_path: Path
 ) -> None:
@@ -227,6 +248,7 @@ def shrink() -> Iterator[Callable[[float], None]]:
     """Leaves the GPU some megabytes."""
 
     def leave(megabytes: float) -> None:
+        gc.collect()
         torch.cuda.empty_cache()
         whole = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(megabytes * 2**20 / whole)
