@@ -10,7 +10,8 @@ PYTEST = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses 
 demo: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" bash benchmarks/demo.sh
 
-# Lint, types (of each system), the import contract and every test.
+# Lint, types (of each system), the import contract and every test; the kernels once more, as a
+# processor with AVX2 alone takes them.
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -19,6 +20,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(BIN)/lint-imports
 	$(PYTEST)
+	ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) tests/test_numerics.py
 
 # Every test again on older processors, as oneDNN is told that this one is: x86 alone.
 test-isa: $(VENV)/installed-dev
