@@ -66,9 +66,9 @@ def by_statistics(source: LoadedRun, data: str | None) -> dict[str, dict[str, fl
 
     def accuracies() -> dict[str, float]:
         return {
-            submodel.name: score_part(network, [submodel], dataset.test, source.task)[submodel][
-                "accuracy"
-            ]
+            submodel.name: score_part(network, [submodel], dataset.test, source.task, BATCH)[
+                submodel
+            ]["accuracy"]
             for submodel in reversed(space.submodels)
         }
 

@@ -92,7 +92,8 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
     spec, inputs, network = network_of(case.preset, list(case.overrides))
     network.module.eval()
     task = task_of(inputs)
-    part = random_part(inputs, case.batches, case.batch_size, network.device)
+    at_once = case.batch_size
+    part = random_part(inputs, case.batches, at_once, network.device)
     groups = network.groups(network.space.submodels)
     natives = [
         native_group(network, group, batch, task, spec.train.channels_last)
@@ -103,12 +104,14 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
 
     def shared() -> None:
         results["shared"] = {
-            s.name: m for group in groups for s, m in score_part(network, group, part, task).items()
+            submodel.name: metrics
+            for group in groups
+            for submodel, metrics in score_part(network, group, part, task, at_once).items()
         }
 
     def one_by_one() -> None:
         results["one by one"] = {
-            submodel.name: score_part(network, [submodel], part, task)[submodel]
+            submodel.name: score_part(network, [submodel], part, task, at_once)[submodel]
             for submodel in network.space.submodels
         }
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
+from sortednet_cli.engine.batch_sizes import BatchSizes
 from sortednet_cli.engine.evaluate import score
 from sortednet_cli.engine.fit import Finished, Fit
 from sortednet_cli.engine.optimizer import RootOptimizer
@@ -125,11 +126,9 @@ def test_padding_never_changes_a_score(name: str, tmp_path: Path) -> None:
     outputs = 2 if pico.task == "classification" else texts.format.vocab_size
     made = make_task(pico.task, "text", outputs)
     (group, *_) = network.groups(network.space.submodels)
-    found = []
-    for size in (1, 8):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(type(made), "eval_batch", size)
-            found.append(score(network, group, texts, ["train"], made))
+    found = [
+        score(network, group, texts, ["train"], made, BatchSizes(size, size)) for size in (1, 8)
+    ]
     widths = {inputs["input_ids"].shape[1] for inputs, _ in texts.train.batches(1, CPU)}
     assert len(widths) > 1 or pico.task == "answers"
     for submodel, metrics in found[0].items():

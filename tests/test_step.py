@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sortednet_cli.engine.batch_sizes import BatchSizes
 from sortednet_cli.engine.evaluate import calibration_batches
 from sortednet_cli.engine.fit import Fit, Interrupted
 from sortednet_cli.engine.optimizer import RootOptimizer
@@ -212,7 +213,7 @@ def test_no_calibration_batch_has_one_sample_unless_there_is_but_one(count: int,
             return iter([({"size": batch_size}, None)])
 
     data: Any = type("Data", (), {"train": Counted()})
-    (found,) = calibration_batches(data, Classification(5), 2048, CPU)
+    (found,) = calibration_batches(data, BatchSizes(500, 500), 2048, CPU)
     assert found == {"size": size}
 
 

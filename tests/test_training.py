@@ -386,7 +386,7 @@ def test_a_loaded_run_gives_ready_modules(tmp_path: Path) -> None:
         with torch.no_grad():
             found = [
                 source.task.tally(module(images), labels)
-                for images, labels in fit.data.test.batches(Classification.eval_batch, CPU)
+                for images, labels in fit.data.test.batches(100, CPU)
             ]
         assert source.task.metrics(found, 0) == row.metrics["test"]
 

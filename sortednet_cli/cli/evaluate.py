@@ -35,7 +35,7 @@ def evaluate(
     axes = options.read_axes(width, depth, axis)
     if every and axes:
         raise RequestError("--all scores every sub-model: name no axis with it")
-    source = options.find_source(path, allow_factory, axes)
+    source = options.find_source(path, allow_factory, axes, lambda stored: stored.check_data(data))
     submodels = source.space.submodels if every else [source.space.resolve(axes)]
 
     from sortednet_cli.engine.evaluate import evaluate as score

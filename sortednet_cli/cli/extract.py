@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sortednet_cli.engine.extract import Verification
     from sortednet_cli.engine.source import Source
     from sortednet_cli.engine.table import Row
+    from sortednet_cli.storage.sources import StoredSource
 
 
 def extract(
@@ -62,10 +63,20 @@ def extract(
     budget = options.read_budget(max_params, max_macs, max_latency_ms)
     if axes and budget:
         raise RequestError("name the sub-model by its axes or by a budget, not both")
-    if out is not None and (out.exists() or out.is_symlink()):
-        raise RequestError(f"{out} exists; choose another --out or remove it")
+    if out is not None:
+        options.check_free(out)
     most_bytes = options.read_count("--max-shard-size", shard_size)
-    source = options.find_source(path, allow_factory, axes)
+
+    def can_be_cut(stored: StoredSource) -> None:
+        from sortednet_cli.engine.export import check_format
+
+        check_format(file_format, stored.kind)
+        if budget is not None:
+            stored.check_budget(budget)
+        if data is not None:
+            stored.check_data(data)
+
+    source = options.find_source(path, allow_factory, axes, can_be_cut)
     chosen, conditions = None, Conditions()
     if budget is not None:
         chosen, conditions = _fitting(source, budget, device, quiet)

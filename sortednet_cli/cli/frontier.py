@@ -52,7 +52,9 @@ def frontier(
         raise RequestError(f"--plot {plot}: there is no folder {plot.absolute().parent}")
     if plot is not None and plot.is_dir():
         raise RequestError(f"--plot {plot}: it is a folder")
-    source = options.find_source(path, allow_factory)
+    source = options.find_source(
+        path, allow_factory, check=lambda stored: stored.check_budget(budget)
+    )
 
     from sortednet_cli.engine.select import make_frontier, stored_rows
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sortednet_cli.engine.decode import Generator
     from sortednet_cli.engine.source import Source
     from sortednet_cli.space import SubModel
+    from sortednet_cli.storage.sources import StoredSource
 
 _AGREEMENT = 0.99
 
@@ -95,7 +96,12 @@ def generate(
         target = _AGREEMENT if agreement is None else agreement
         if not 0 < target <= 1:
             raise RequestError(f"--agreement is above 0 and at most 1, not {target:g}")
-        source = options.find_source(path, allow_factory, axes)
+
+        def can_be_measured(stored: StoredSource) -> None:
+            stored.check_causal()
+            stored.check_data(data)
+
+        source = options.find_source(path, allow_factory, axes, can_be_measured)
         _calibrate(source, source.space.resolve(axes), data, target, device, as_json)
         return
     if max_new_tokens < 1:
@@ -105,7 +111,13 @@ def generate(
     drafting = _read_draft(mode, draft_depth, draft_length)
     draw = _read_draw(temperature, top_p, seed)
     prompts = _read_prompts(prompt, prompt_file)
-    source = options.find_source(path, allow_factory, axes)
+
+    def can_continue(stored: StoredSource) -> None:
+        stored.check_causal()
+        if mode == "early-exit":
+            stored.check_calibrated(axes)
+
+    source = options.find_source(path, allow_factory, axes, can_continue)
 
     from sortednet_cli.engine.decode import Draw, Generator
     from sortednet_cli.engine.machine import choose_device
@@ -230,10 +242,8 @@ def _calibrate(
 ) -> None:
     from sortednet_cli.engine.calibrate import calibrate
     from sortednet_cli.engine.machine import choose_device
-    from sortednet_cli.engine.source import require_causal
     from sortednet_cli.storage.calibration import write_calibration
 
-    require_causal(source)
     opened = source.open_data(None if data is None else str(data))
     found = calibrate(source, submodel, opened, target, choose_device(device))
     written = write_calibration(source.path, submodel, found)

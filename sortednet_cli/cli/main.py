@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from sortednet_cli import launch
+from sortednet_cli import allocator, launch
 from sortednet_cli.cli.evaluate import evaluate
 from sortednet_cli.cli.extract import extract
 from sortednet_cli.cli.frontier import frontier
@@ -208,6 +208,7 @@ def _open_streams() -> None:
 def main() -> None:
     stop_at_signals()
     _open_streams()
+    allocator.keep_freed_memory()
     code = run(sys.argv[1:])
     if launch.world_size() > 1:
         # The group's threads outlive it, for torch keeps a reference once its compiler is imported.

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sortednet_cli import logs
+from sortednet_cli import allocator, logs
 from sortednet_cli.errors import RequestError
-from sortednet_cli.space import Budget, SearchSpace, parse_count
+from sortednet_cli.space import Budget, parse_count
 
 if TYPE_CHECKING:
     from sortednet_cli.engine.source import Source
     from sortednet_cli.spec import RunSpec
+    from sortednet_cli.storage.sources import StoredSource
 
 SourceArgument = Annotated[
     Path | None,
@@ -92,6 +93,7 @@ def set_verbosity(quiet: bool, verbose: bool) -> None:
     if quiet and verbose:
         raise RequestError("--quiet and --verbose exclude each other")
     logs.configure(-1 if quiet else 1 if verbose else 0)
+    logs.logger.debug("%s", allocator.said())
 
 
 def read_axes(
@@ -160,33 +162,36 @@ def read_spec(
 
 
 def find_source(
-    path: Path | None, allow: list[str] | None, axes: Mapping[str, int | float] | None = None
+    path: Path | None,
+    allow: list[str] | None,
+    axes: Mapping[str, int | float] | None = None,
+    check: Callable[[StoredSource], None] = lambda stored: None,
 ) -> Source:
     """Open the named run or artifact, or the newest finished run.
 
+    What can be told without torch is told before it is imported, which takes seconds.
+
     Args:
-        axes: of a sub-model that will be asked for: a wrong one is told before torch is imported.
+        axes: of a sub-model that will be asked for.
+        check: what else a command asks of it.
     """
-    path = path or newest_finished()
-    if axes and (space := _space_of(path)) is not None:
-        space.resolve(axes)
-    from sortednet_cli.engine.opening import open_source
+    from sortednet_cli.storage.sources import read_source
 
-    return open_source(path, allow or ())
+    stored = read_source(path or newest_finished())
+    stored.check_axes(axes or {})
+    check(stored)
+    stored.check_allowed(allow or ())
+
+    from sortednet_cli.engine.opening import open_stored
+
+    return open_stored(stored, allow or ())
 
 
-def _space_of(path: Path) -> SearchSpace | None:
-    """The search space of a finished run or an artifact; None for anything else."""
-    from sortednet_cli.storage.artifact import ArtifactFolder
-    from sortednet_cli.storage.run import RunFolder
+def check_free(out: Path) -> None:
+    """RequestError if no new folder can have the name."""
+    from sortednet_cli.storage.files import require_free
 
-    if ArtifactFolder.is_one(path):
-        return SearchSpace.of(ArtifactFolder.open(path).manifest().space)
-    if (path / "config.json").is_file():  # a stock checkpoint
-        return None
-    run = RunFolder.open(path)
-    run.require_finished()
-    return SearchSpace.of(run.spec().space)
+    require_free(out)
 
 
 def newest_finished() -> Path:

@@ -53,16 +53,20 @@ def train(
     Example: sortednet train --preset digits-resnet
     """
     options.set_verbosity(quiet, verbose)
+    from sortednet_cli.engine.beforehand import check_begun, check_new
+
     if resume:
         if preset or config or overrides or data or out:
             raise RequestError("--resume takes everything from the run: give it no other setting")
         spec = None
-        _unfinished(run)  # told before torch is imported, and asked again when it is opened
+        check_begun(_unfinished(run).spec())
     else:
         if run is not None:
             raise RequestError(f"{run}: a run is named with --out, or with --resume to go on")
         spec = options.read_spec(preset, config, overrides or [], data)
-        _check_free(out)
+        if out is not None and not launch.restarts():
+            options.check_free(out)
+        check_new(spec)
         _place_of(spec, out)  # a name that is none is told before torch is imported
     from sortednet_cli.engine.fit import Fit, open_fit
     from sortednet_cli.engine.machine import choose_device
@@ -93,11 +97,6 @@ def train(
         print_json({"run": str(finished.run.path), "metric": finished.metric, "submodels": records})
     else:
         typer.echo(str(finished.run.path))
-
-
-def _check_free(out: Path | None) -> None:
-    if out is not None and not launch.restarts() and (out.exists() or out.is_symlink()):
-        raise RequestError(f"{out} exists; choose another --out or remove it")
 
 
 def _place_of(spec: RunSpec, out: Path | None) -> Path:

@@ -12,10 +12,10 @@ from sortednet_cli.data.decode import Decoder
 from sortednet_cli.data.download import read_downloaded
 from sortednet_cli.data.files import MEMORY_LIMIT, FileOptions, FolderTree, decode_tar
 from sortednet_cli.data.format import shortened
-from sortednet_cli.data.paths import data_path
 from sortednet_cli.data.tree import EXPECTED
 from sortednet_cli.errors import RequestError
 from sortednet_cli.spec import ImageDataSpec
+from sortednet_cli.spec.places import find_data
 from sortednet_cli.spec.vocabulary import SOURCES
 
 
@@ -36,14 +36,9 @@ def locate(spec: ImageDataSpec, *, with_all_classes: bool) -> tuple[str, Located
     Data that a model is to be made for must come `with_all_classes`. Raises RequestError, saying
     what was expected, if the path holds something else.
     """
-    if spec.path is None:
+    path = find_data(spec)
+    if path is None:
         return spec.source, _built_in_or_downloaded(spec)
-    if spec.source == "digits":
-        raise RequestError(
-            "data.path: the digits are built in and take no path; for images of your own set"
-            ' data.source = "image-folder"'
-        )
-    path = data_path(spec.path)
     name = path.name or spec.source
     if path.is_dir():
         if (arrays := _read_arrays(path, spec.source)) is not None:
@@ -53,17 +48,13 @@ def locate(spec: ImageDataSpec, *, with_all_classes: bool) -> tuple[str, Located
     elif path.is_file():
         located = _open_tar(path, spec)
     else:
-        raise RequestError(f"data.path: {path} does not exist: {EXPECTED}, or a tar of them")
+        raise RequestError(f"data.path: {path} is no file or folder: {EXPECTED}, or a tar of them")
     if with_all_classes:
         _check_classes(located, spec, name)
     return name, located
 
 
 def _built_in_or_downloaded(spec: ImageDataSpec) -> Decoded:
-    if spec.source == "image-folder":
-        raise RequestError(
-            f'data.source = "image-folder" needs --data PATH: {EXPECTED}, or a tar of them'
-        )
     decoded = read_digits() if spec.source == "digits" else read_downloaded(spec.source)
     return _sized(decoded, spec)
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from sortednet_cli.data.format import shortened
 from sortednet_cli.data.pillow import suffixes
 from sortednet_cli.errors import RequestError
+from sortednet_cli.spec.places import IMAGES
 
-EXPECTED = "expected train/CLASS/ and test/CLASS/ folders of images, or CLASS/ folders alone"
+EXPECTED = IMAGES
 MAX_FILES = 5_000_000
 MAX_LEVELS = 64
 """Folders inside one another: links may make a few folders look like very many."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sortednet_cli.data import Dataset
+from sortednet_cli.engine.batch_sizes import BatchSizes
 from sortednet_cli.engine.chunks import chunks
 from sortednet_cli.engine.machine import true_fp32
 from sortednet_cli.engine.source import Source, require_causal
@@ -106,8 +107,8 @@ def _observe(
     """Confidence and agreement of the exits of `group`, the whole model first in it."""
     shared, task = network.shared_pass(group, training=False), source.task
     found: dict[int, list[tuple[Tensor, Tensor]]] = {int(s.axes["depth"]): [] for s in group[1:]}
-    count = 0
-    for inputs, targets in data.validation.batches(task.eval_batch, network.device):
+    count, at_once = 0, BatchSizes.of(network, source.format).scored
+    for inputs, targets in data.validation.batches(at_once, network.device):
         picked = [task.scored(states, targets)[0] for states in shared.states(inputs)]
         for rows in chunks(len(picked[0]), task.num_outputs):
             says = shared.logits(0, picked[0][rows]).argmax(-1)

@@ -26,7 +26,7 @@ from sortednet_cli.families.stock_configs import GENERATION, unheeded
 from sortednet_cli.logs import logger
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
-from sortednet_cli.storage.calibration import read_calibration
+from sortednet_cli.storage.calibration import require_calibration
 
 
 @dataclass(frozen=True)
@@ -114,12 +114,7 @@ class Generator:
         if mode == "speculative":
             return self.decoder.speculative(draft_depth, draft_length)
         if mode == "early-exit":
-            found = read_calibration(self.source.path, self.submodel)
-            if found is None:
-                raise RequestError(
-                    f"{self.source.path} holds no thresholds for {self.submodel}; run"
-                    f" `sortednet generate --calibrate {self.source.path}` first"
-                )
+            found = require_calibration(self.source.path, self.submodel)
             return EarlyExit({depth: e.threshold for depth, e in found.exits.items()})
         return Plain()
 

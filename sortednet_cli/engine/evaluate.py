@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sortednet_cli.allocator import release
 from sortednet_cli.data import Dataset, Part
+from sortednet_cli.engine.batch_sizes import BatchSizes
 from sortednet_cli.engine.chunks import chunks
 from sortednet_cli.engine.machine import true_fp32
 from sortednet_cli.engine.memory import enough_memory
@@ -40,14 +42,17 @@ def evaluate(
     Of several processes each scores its share of the groups; see `gather_rows`.
 
     A sub-model whose normalisation statistics are not stored (one cut from an artifact)
-    has them measured on training data first.
+    has them measured on training data first. Passes run in the memory format that was trained in.
     """
-    network = source.network(device)
+    network = source.network(device, channels_last=source.channels_last)
+    sizes = BatchSizes.of(network, source.format)
+    release()  # what files and first weights took
     for group in processes.share(network.groups(submodels)):
-        ensure_statistics(network, group, data, source.task, recalibrate_samples)
-        found = score(network, group, data, splits, source.task)
+        ensure_statistics(network, group, data, sizes, recalibrate_samples)
+        found = score(network, group, data, splits, source.task, sizes)
         for submodel in reversed(group):
             yield source.row(submodel, found[submodel])
+    release()
 
 
 def _go_on() -> None:
@@ -59,22 +64,22 @@ def ensure_statistics(
     network: NestedNetwork,
     group: Sequence[SubModel],
     data: Dataset,
-    task: Task,
+    sizes: BatchSizes,
     num_samples: int,
     between: Callable[[], None] = _go_on,
 ) -> None:
     """Measure the normalisation statistics of a group where none are stored."""
     new = [submodel for submodel in group if submodel.name not in network.statistics]
     if new and has_statistics(network.at(new[0])):
-        with enough_memory(pass_of(new, min(task.eval_batch, num_samples)), _ELSEWHERE):
-            batches = calibration_batches(data, task, num_samples, network.device, between)
+        with enough_memory(pass_of(new, min(sizes.measured, num_samples)), _ELSEWHERE):
+            batches = calibration_batches(data, sizes, num_samples, network.device, between)
             for submodel, found in recalibrate(network.family, new, network.at, batches).items():
                 network.statistics[submodel.name] = found
 
 
 def calibration_batches(
     data: Dataset,
-    task: Task,
+    sizes: BatchSizes,
     num_samples: int,
     device: torch.device,
     between: Callable[[], None] = _go_on,
@@ -84,7 +89,7 @@ def calibration_batches(
     No batch has one sample alone: it may have no variance that could be measured.
     """
     total = min(num_samples, len(data.train))
-    size = next((size for size in range(task.eval_batch, 1, -1) if total % size != 1), 1)
+    size = next((size for size in range(sizes.measured, 1, -1) if total % size != 1), 1)
     for inputs, _ in data.train.batches(size, device, limit=num_samples):
         between()
         yield inputs
@@ -96,6 +101,7 @@ def score(
     data: Dataset,
     splits: Sequence[str],
     task: Task,
+    sizes: BatchSizes,
     between: Callable[[], None] = _go_on,
 ) -> dict[SubModel, dict[str, Metrics]]:
     """Score a group that one pass serves on the named parts of the data."""
@@ -106,7 +112,8 @@ def score(
     }
     found: dict[SubModel, dict[str, Metrics]] = {submodel: {} for submodel in group}
     for split in splits:
-        for submodel, metrics in score_part(network, group, parts[split], task, between).items():
+        scores = score_part(network, group, parts[split], task, sizes.scored, between)
+        for submodel, metrics in scores.items():
             found[submodel][split] = metrics
     return found
 
@@ -118,6 +125,7 @@ def score_part(
     group: Sequence[SubModel],
     part: Part,
     task: Task,
+    batch_size: int,
     between: Callable[[], None] = _go_on,
 ) -> Mapping[SubModel, Metrics]:
     """Score a group that one pass serves on one part of the data."""
@@ -131,8 +139,8 @@ def score_part(
                 logits = shared.logits(number, scored[rows]).float()
                 tallies[group[number]].append(task.tally(logits, wanted[rows]))
 
-    with enough_memory(pass_of(group, min(task.eval_batch, len(part))), _ELSEWHERE):
-        for inputs, targets in part.batches(task.eval_batch, network.device):
+    with enough_memory(pass_of(group, min(batch_size, len(part))), _ELSEWHERE):
+        for inputs, targets in part.batches(batch_size, network.device):
             between()
             network.run(partial(add, inputs, targets))
     return {submodel: task.metrics(own, part.num_bytes) for submodel, own in tallies.items()}

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, TypeAlias
 
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.storage.files import write_bytes
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 ONNX_TOLERANCE = 1e-4
 
-Exporter = Callable[[nn.Module, Tensor, Tensor, Path], None]
+_ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+Exporter: TypeAlias = "Callable[[nn.Module, Tensor, Tensor, Path], None]"
 """Writes (module, inputs, its logits) into a folder; raises if the file is not the same."""
 
 
 def export(file_format: str, kind: str) -> Exporter | None:
     """Return what writes a format beside the safetensors file; None for safetensors alone.
+
+    Raises:
+        RequestError: as `check_format`.
+    """
+    check_format(file_format, kind)
+    return {"onnx": _export_onnx, "pt2": _export_pt2}.get(file_format)
+
+
+def check_format(file_format: str, kind: str) -> None:
+    """RequestError if a model cannot have this format, or a package for it is missing.
+
+    Needs no torch.
 
     Args:
         kind: of the model's inputs, `image` or `text`.
@@ -32,23 +48,15 @@ def export(file_format: str, kind: str) -> Exporter | None:
             " transformers folder, for which transformers' own exporters are made"
         )
     if file_format == "onnx":
-        _require_onnx()
-        return _export_onnx
-    return _export_pt2 if file_format == "pt2" else None
-
-
-def _require_onnx() -> None:
-    try:
-        import onnxruntime
-        import onnxscript
-    except ImportError as error:
-        raise RequestError("--format onnx needs: pip install 'sortednet-cli[onnx]'") from error
-    assert onnxruntime and onnxscript
+        missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+        if missing:
+            raise RequestError("--format onnx needs: pip install 'sortednet-cli[onnx]'")
 
 
 def _export_onnx(module: nn.Module, inputs: Tensor, logits: Tensor, folder: Path) -> None:
     """Write `model.onnx` with a free batch size, and run it in onnxruntime."""
     import onnxruntime
+    import torch
 
     file = folder / "model.onnx"
     batch = torch.export.Dim("batch", min=1)
@@ -76,6 +84,8 @@ def _export_onnx(module: nn.Module, inputs: Tensor, logits: Tensor, folder: Path
 
 def _export_pt2(module: nn.Module, inputs: Tensor, logits: Tensor, folder: Path) -> None:
     """Write `model.pt2` with a free batch size, and run the exported program."""
+    import torch
+
     shapes = ({0: torch.export.Dim("batch", min=1)},)
     program = torch.export.export(module, (inputs,), dynamic_shapes=shapes)
     content = io.BytesIO()

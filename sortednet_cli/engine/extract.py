@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from sortednet_cli.data import Dataset
+from sortednet_cli.engine.batch_sizes import BatchSizes
 from sortednet_cli.engine.card import model_card
 from sortednet_cli.engine.evaluate import ensure_statistics
 from sortednet_cli.engine.export import Exporter
 from sortednet_cli.engine.machine import versions
-from sortednet_cli.engine.source import CAUSAL, LoadedRun, Source, root_fields
+from sortednet_cli.engine.source import LoadedRun, Source, root_fields
 from sortednet_cli.engine.table import Row
 from sortednet_cli.errors import WorkError
 from sortednet_cli.families import Inputs, TransformerFamily
@@ -25,6 +26,7 @@ from sortednet_cli.families.stock_configs import GENERATION, of_depth
 from sortednet_cli.nesting import NestedNetwork, SlicePlan, build_skeleton, stored_tensors
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
+from sortednet_cli.spec.vocabulary import CAUSAL_TASKS
 from sortednet_cli.storage.artifact import MANIFEST, ArtifactFolder, copy_tokenizer
 from sortednet_cli.storage.calibration import FILE as CALIBRATION
 from sortednet_cli.storage.calibration import copy_calibration
@@ -108,7 +110,8 @@ def extract(
     # Loading the whole source is for what needs it: statistics belong to small networks.
     network = source.network() if check_outputs or plan.statistics else None
     if network is not None and data is not None:
-        ensure_statistics(network, [submodel], data, source.task, num_samples=2048)
+        sizes = BatchSizes.of(network, source.format)
+        ensure_statistics(network, [submodel], data, sizes, num_samples=2048)
     row = source.rows.get(submodel) or source.row(submodel, {})
     source.verify_weights()
     with new_folder(out) as staging, source.open_weights() as weights:
@@ -147,7 +150,7 @@ def _write_config(
     if source.format.kind == "text":
         copy_tokenizer(source.tokenizer, folder)
         copy_calibration(source.path, folder, submodel)
-    if source.format.task in CAUSAL:
+    if source.format.task in CAUSAL_TASKS:
         generation = of_depth(source.generation, config["num_hidden_layers"])
         write_json(folder / GENERATION, generation)
 

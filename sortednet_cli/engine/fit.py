@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 
+from sortednet_cli.allocator import release
 from sortednet_cli.data import Dataset, TextFormat, Texts, open_data
+from sortednet_cli.engine.batch_sizes import BatchSizes
 from sortednet_cli.engine.begin import begin_sharded, begin_whole
 from sortednet_cli.engine.deterministic import deterministic
 from sortednet_cli.engine.evaluate import ensure_statistics, score
@@ -20,16 +22,9 @@ from sortednet_cli.engine.machine import settles, true_fp32, versions
 from sortednet_cli.engine.memory import enough_memory
 from sortednet_cli.engine.precision import warn_of_emulation
 from sortednet_cli.engine.processes import ALONE, PATIENCE, PeerLost, Processes, lost_peers
-from sortednet_cli.engine.request import (
-    absolute,
-    check_amount,
-    check_batch,
-    check_submodel,
-    with_precision,
-)
+from sortednet_cli.engine.request import absolute, check_amount, check_batch, with_precision
 from sortednet_cli.engine.scalars import scalars
 from sortednet_cli.engine.source import (
-    CAUSAL,
     open_root,
     read_family,
     read_format,
@@ -50,6 +45,7 @@ from sortednet_cli.nesting import (
 )
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec
+from sortednet_cli.spec.vocabulary import CAUSAL_TASKS
 from sortednet_cli.storage.checkpoint import (
     Checkpoint,
     newest_checkpoint,
@@ -72,7 +68,7 @@ class _Cut(Exception):
 
 def _generation(form: TextFormat, root: Root, pretrained: Path | None) -> Config | None:
     """What a causal model will generate by: as its pretrained one, and ending as its texts do."""
-    if form.task not in CAUSAL:
+    if form.task not in CAUSAL_TASKS:
         return None
     known = generation_config(pretrained, root.config)
     return with_end(known, form.eos_id)
@@ -162,7 +158,6 @@ class Fit:
         family = open_root(root, allowed, data.format, where="model.config")
         space = SearchSpace.of(spec.space)
         check_space(family, space)
-        check_submodel(spec.train, space)
         make_rule(spec.train, space)
         check_amount(data, spec.train, processes)
         check_batch(family, data.format, spec.train)
@@ -229,7 +224,9 @@ class Fit:
         yield from self._train(trainer, start, clock, stopped)
         seconds = time.monotonic() - clock
         began = time.monotonic()
+        release()  # what updates used: scoring needs memory of other sizes
         rows = yield from self._score(trainer, stopped)
+        release()
         written = self._store(trainer, rows)
         if self.processes.leads:
             self.run.finish(seconds, written)
@@ -377,6 +374,7 @@ class Fit:
         """
         network, task, rows = trainer.network, trainer.task, list[Row]()
         inputs, samples = self.data.format, self.spec.train.recalibrate_samples
+        sizes = BatchSizes.of(network, inputs)
         groups = network.groups(network.space.submodels)
         if not self._sharded:
             groups = list(self.processes.share(groups))
@@ -389,9 +387,10 @@ class Fit:
 
         try:
             for group in groups:
-                ensure_statistics(network, group, self.data, task, samples, between)
+                ensure_statistics(network, group, self.data, sizes, samples, between)
                 with lost_peers():
-                    found = score(network, group, self.data, ("validation", "test"), task, between)
+                    splits = ("validation", "test")
+                    found = score(network, group, self.data, splits, task, sizes, between)
                 for submodel in reversed(group):
                     cost = cost_of(self.family, submodel, inputs.random_inputs, inputs.num_units)
                     rows.append(Row(submodel, cost.params, cost.macs, found[submodel]))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from sortednet_cli.engine.source import Source, load_artifact, load_run
-from sortednet_cli.engine.stock import is_checkpoint, load_stock
-from sortednet_cli.storage.artifact import ArtifactFolder
+from sortednet_cli.engine.source import LoadedArtifact, LoadedRun, Source
+from sortednet_cli.engine.stock import load_stock
+from sortednet_cli.storage.manifest import RunManifest
+from sortednet_cli.storage.sources import StoredSource, read_source
 
 
 def open_source(path: Path, allowed_factories: Collection[str] = ()) -> Source:
@@ -16,8 +17,12 @@ def open_source(path: Path, allowed_factories: Collection[str] = ()) -> Source:
     Raises:
         RequestError: it is none, it is unfinished or damaged, or its factory is not allowed.
     """
-    if ArtifactFolder.is_one(path):
-        return load_artifact(path, allow_factory=allowed_factories)
-    if is_checkpoint(path):
-        return load_stock(path)
-    return load_run(path, allow_factory=allowed_factories)
+    return open_stored(read_source(path), allowed_factories)
+
+
+def open_stored(stored: StoredSource, allowed_factories: Collection[str] = ()) -> Source:
+    """Open what was read already; errors as `open_source`."""
+    if stored.manifest is None:
+        return load_stock(stored.path)
+    made = LoadedRun if isinstance(stored.manifest, RunManifest) else LoadedArtifact
+    return made.of(stored, allowed_factories)

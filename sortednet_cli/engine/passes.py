@@ -9,7 +9,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from sortednet_cli.data import InputFormat
 from sortednet_cli.families import Family, StagedFamily, TransformerFamily
@@ -135,6 +134,8 @@ def _whole_route(family: Family, submodel: SubModel, inputs: InputFormat) -> Rou
 
 def _count(run: Callable[[], Tensor]) -> tuple[Tensor, int]:
     """Run something without memory; return its result and its multiply-adds."""
+    from torch.utils.flop_counter import FlopCounterMode  # brings in triton: where it is needed
+
     with FlopCounterMode(display=False) as counter, torch.no_grad(), _ON_PAPER:
         result = run()
     return result, counter.get_total_flops() // 2

@@ -12,7 +12,6 @@ from sortednet_cli.engine.processes import Processes
 from sortednet_cli.errors import RequestError, reason_of
 from sortednet_cli.families import Family
 from sortednet_cli.nesting import build_skeleton
-from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec, TrainSpec
 
 
@@ -60,15 +59,6 @@ def with_precision(spec: RunSpec, device: torch.device) -> RunSpec:
     precision = "bf16" if in_bf16(spec.train.precision, device) else "fp32"
     train = spec.train.model_copy(update={"precision": precision})
     return spec.model_copy(update={"train": train})
-
-
-def check_submodel(train: TrainSpec, space: SearchSpace) -> None:
-    """RequestError unless `train.submodel` is one of the search space."""
-    if train.submodel is not None:
-        try:
-            space.named(train.submodel)
-        except RequestError as error:
-            raise RequestError(f"train.submodel: {error}") from error
 
 
 def absolute(spec: RunSpec) -> RunSpec:

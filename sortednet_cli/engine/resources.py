@@ -13,16 +13,14 @@ from torch import nn
 
 from sortednet_cli.data import nominal_format
 from sortednet_cli.engine import costs
+from sortednet_cli.engine.beforehand import check_plan
 from sortednet_cli.engine.costs import Compute, Evaluation, Groups, Memory, Storage, Wire
 from sortednet_cli.engine.footprint import Footprint, footprint_of
 from sortednet_cli.engine.passes import routes_of, stored_bytes
-from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.families import Family, TransformerFamily, open_family, root_of
 from sortednet_cli.nesting import build_skeleton, has_statistics, make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
-
-_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
     Raises:
         RequestError: the spec leaves sizes to its data or its pretrained model, or is wrong.
     """
-    _check_sizes(spec)
+    check_plan(spec)
     inputs = nominal_format(spec)
     allowed = [spec.model.factory] if spec.model.factory else []
     family = open_family(root_of(spec.model, spec.task, inputs.facts()), allowed)
@@ -112,13 +110,3 @@ def groups_of(family: Family, root: nn.Module) -> Groups:
     blocks = root.get_submodule(family.architecture.layers).children()
     layers = tuple(sum(p.nbytes for p in block.parameters()) for block in blocks)
     return Groups(layers, whole - sum(layers))
-
-
-def _check_sizes(spec: RunSpec) -> None:
-    """A pretrained model brings its own sizes, which a plan does not read."""
-    missing = [key for key in _SIZES if key not in spec.model.config]
-    if spec.model.pretrained is not None and missing:
-        raise RequestError(
-            f"model.config: a plan reads no pretrained model: set {listed(missing)}"
-            f" as {spec.model.pretrained} has them"
-        )

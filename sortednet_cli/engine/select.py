@@ -9,6 +9,7 @@ from sortednet_cli.engine.source import Source
 from sortednet_cli.engine.table import Row, mark_frontier, score
 from sortednet_cli.errors import RequestError
 from sortednet_cli.space import Budget, Cost
+from sortednet_cli.storage.sources import require_scores
 
 SELECTION_SPLIT = "validation"
 
@@ -32,8 +33,7 @@ def stored_rows(source: Source) -> list[Row]:
         RequestError: one has no score, or there are none.
     """
     rows = source.rows.values()
-    if not rows:
-        raise RequestError(f"{source.path} has no scores: no training of this tool wrote it")
+    require_scores(source.path, rows)
     for row in rows:
         scores = row.metrics.get(SELECTION_SPLIT, {})
         if not {source.task.metric, "loss"} <= scores.keys():

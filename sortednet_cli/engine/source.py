@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from sortednet_cli.data import Dataset, ImageFormat, InputFormat, TextFormat, op
 from sortednet_cli.decoding import Decoder
 from sortednet_cli.engine.optimizer import place
 from sortednet_cli.engine.table import Metrics, Row
-from sortednet_cli.errors import RequestError, listed, reason_of
+from sortednet_cli.errors import RequestError, reason_of
 from sortednet_cli.families import REFUSALS, Config, Family, Root, open_family
 from sortednet_cli.families.stock_configs import end_tokens, generation_config
 from sortednet_cli.nesting import (
@@ -41,11 +41,15 @@ from sortednet_cli.storage.manifest import (
     StoredTextFormat,
 )
 from sortednet_cli.storage.run import RunFolder
+from sortednet_cli.storage.sources import (
+    StoredSource,
+    check_causal,
+    data_at,
+    read_artifact,
+    read_run,
+)
 from sortednet_cli.storage.tensors import TensorFiles, open_tensors, read_tensors
 from sortednet_cli.tasks import Task, make_task
-
-CAUSAL = ("causal-lm", "answers")
-"""Tasks whose models continue a text."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Source(ABC):
         data: where its data came from.
         rows: the stored table of sub-models.
         checks: checksums of its files, where it has them.
+        channels_last: whether it was trained in that memory format.
     """
 
     path: Path
@@ -71,6 +76,29 @@ class Source(ABC):
     data: AnyDataSpec
     rows: Mapping[SubModel, Row] = field(repr=False)
     checks: Checks | None = field(default=None, repr=False, compare=False)
+    channels_last: bool = False
+
+    @classmethod
+    def of(cls, stored: StoredSource, allowed: Collection[str] = ()) -> Self:
+        """Open what was read of a run or an artifact.
+
+        Raises:
+            RequestError: its network cannot be built, or its factory is not allowed.
+        """
+        manifest, space = stored.manifest, stored.space
+        assert manifest is not None and space is not None
+        rows = [Row.read(row) for row in stored.rows]
+        return cls(
+            path=stored.path,
+            name=stored.name,
+            family=read_family(manifest, stored.path, allowed),
+            space=space,
+            format=read_format(manifest.data),
+            data=stored.data,
+            rows={row.submodel: row for row in rows},
+            checks=stored.checks,
+            channels_last=stored.channels_last,
+        )
 
     def verify_weights(self) -> None:
         """RequestError if a bit of the weights is another one than was written."""
@@ -93,7 +121,9 @@ class Source(ABC):
         """Plan a sub-model as slices of the tensors of `open_weights`."""
 
     @abstractmethod
-    def network(self, device: torch.device | str = "cpu") -> NestedNetwork:
+    def network(
+        self, device: torch.device | str = "cpu", *, channels_last: bool = False
+    ) -> NestedNetwork:
         """Load the weights as a nested network, its sub-models in eval mode by statistics."""
 
     @property
@@ -133,9 +163,7 @@ class Source(ABC):
 
     def open_data(self, path: str | None = None) -> Dataset:
         """Open the data that scores it: `path`, or where the run's data was."""
-        data = self.data
-        if path is not None:
-            data = data.model_copy(update={"path": str(Path(path).absolute())})
+        data = data_at(self.data, path)
         return open_data(data, self.format.task, known=self.format, tokenizer=self.tokenizer)
 
 
@@ -157,7 +185,9 @@ class LoadedRun(Source):
     def plan(self, submodel: SubModel) -> SlicePlan:
         return plan_from_root(self.family, submodel)
 
-    def network(self, device: torch.device | str = "cpu") -> NestedNetwork:
+    def network(
+        self, device: torch.device | str = "cpu", *, channels_last: bool = False
+    ) -> NestedNetwork:
         statistics = RunFolder(self.path).statistics
         self.verify_weights()
         if self.checks is not None:
@@ -167,7 +197,7 @@ class LoadedRun(Source):
         load_weights(module, self.weight_files)
         stored = read_statistics(statistics, self._most_statistics())
         self._check_statistics(stored)
-        place(module.eval(), torch.device(device), channels_last=False)
+        place(module.eval(), torch.device(device), channels_last)
         return NestedNetwork(self.family, self.space, module, stored)
 
     def _most_statistics(self) -> int:
@@ -218,46 +248,22 @@ class LoadedArtifact(Source):
         load_weights(module, self.weight_files)
         return module.eval()
 
-    def network(self, device: torch.device | str = "cpu") -> NestedNetwork:
-        module = place(self.module(), torch.device(device), channels_last=False)
+    def network(
+        self, device: torch.device | str = "cpu", *, channels_last: bool = False
+    ) -> NestedNetwork:
+        module = place(self.module(), torch.device(device), channels_last)
         stored = {self.submodel.name: dict(module.named_buffers())}
         return NestedNetwork(self.family, self.space, module, stored, outer=self.submodel)
 
 
 def load_run(path: Path | str, *, allow_factory: Collection[str] = ()) -> LoadedRun:
     """Open a finished run: `load_run("runs/digits-resnet").network().at(width=0.5)`."""
-    run = RunFolder.open(Path(path))
-    run.require_finished()
-    spec, manifest, checks = run.spec(), run.manifest(), run.checks()
-    checks.verify_all_but("weights.safetensors", "statistics.safetensors", "metrics.jsonl")
-    rows = [Row.read(stored) for stored in run.rows()]
-    return LoadedRun(
-        path=run.path,
-        name=spec.name,
-        family=read_family(manifest, run.path, allow_factory),
-        space=SearchSpace.of(spec.space),
-        format=read_format(manifest.data),
-        data=spec.data,
-        rows={row.submodel: row for row in rows},
-        checks=checks,
-    )
+    return LoadedRun.of(read_run(Path(path)), allow_factory)
 
 
 def load_artifact(path: Path | str, *, allow_factory: Collection[str] = ()) -> LoadedArtifact:
     """Open an artifact: `load_artifact(folder).module()` is the standalone module."""
-    folder = ArtifactFolder.open(Path(path))
-    manifest = folder.manifest()
-    rows = [Row.read(stored) for stored in manifest.submodels]
-    return LoadedArtifact(
-        path=folder.path,
-        name=manifest.run,
-        family=read_family(manifest, folder.path, allow_factory),
-        space=SearchSpace.of(manifest.space),
-        format=read_format(manifest.data),
-        data=manifest.data_spec,
-        rows={row.submodel: row for row in rows},
-        checks=folder.checks(manifest),
-    )
+    return LoadedArtifact.of(read_artifact(Path(path)), allow_factory)
 
 
 def make_decoder(
@@ -275,11 +281,8 @@ def make_decoder(
 
 def require_causal(source: Source) -> TextFormat:
     """Return the form of a source's texts; RequestError unless its model continues them."""
-    if not isinstance(source.format, TextFormat) or source.format.task not in CAUSAL:
-        raise RequestError(
-            f"{source.path} is for {source.format.task}: only models for {listed(CAUSAL)}"
-            " continue a text"
-        )
+    check_causal(source.path, source.format.task)
+    assert isinstance(source.format, TextFormat)
     return source.format
 
 

@@ -80,18 +80,14 @@ class StockCheckpoint(Source):
     def plan(self, submodel: SubModel) -> SlicePlan:
         return plan_from_root(self.family, submodel)
 
-    def network(self, device: torch.device | str = "cpu") -> NestedNetwork:
+    def network(
+        self, device: torch.device | str = "cpu", *, channels_last: bool = False
+    ) -> NestedNetwork:
         module = init_network(self.family, seed=0)
         with self.open_weights() as files:
             stored = {name: files.read(name) for name, _ in module.named_parameters()}
         module.load_state_dict(stored, strict=False)
         return NestedNetwork(self.family, self.space, module.eval().to(device))
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a folder looks like a stock checkpoint: it has a configuration and weights."""
-    names = ("model.safetensors", "model.safetensors.index.json")
-    return (path / "config.json").is_file() and any((path / name).is_file() for name in names)
 
 
 def load_stock(path: Path) -> StockCheckpoint:

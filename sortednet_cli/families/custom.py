@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -15,8 +14,7 @@ from torch import nn
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families.base import Config, Family, Root, scaled
 from sortednet_cli.space import SubModel, kept_blocks
-
-ALLOW_VARIABLE = "SORTEDNET_ALLOW_FACTORY"
+from sortednet_cli.spec.factories import check_allowed
 
 
 class CustomFamily(Family):
@@ -33,12 +31,7 @@ class CustomFamily(Family):
         self.factory = str(root.declaration["factory"])
         self.axes: dict[str, dict[str, Any]] = dict(root.declaration["axes"])
         self.blocks: dict[str, Any] | None = root.declaration.get("blocks")
-        if self.factory not in {*allowed, *os.environ.get(ALLOW_VARIABLE, "").split(",")}:
-            raise RequestError(
-                f"this model is built by the code of {self.factory!r}, which is not run unless"
-                f" you allow it by this name: pass --allow-factory {self.factory}"
-                f" or set {ALLOW_VARIABLE}={self.factory}"
-            )
+        check_allowed(self.factory, allowed)
         self.loader = self.factory
         module, _, name = self.factory.partition(":")
         self.card = (

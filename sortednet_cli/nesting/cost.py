@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from sortednet_cli.families import Family, Inputs
 from sortednet_cli.nesting.skeleton import build_skeleton
@@ -30,6 +29,8 @@ def cost_of(
         random_inputs: makes the inputs of that many samples at the task's input size.
         num_units: units in one sample.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # brings in triton: where it is needed
+
     skeleton = build_skeleton(family, family.shrink(submodel)).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
         family.forward(skeleton, random_inputs(1))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from sortednet_cli.errors import RequestError
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import TrainSpec
+from sortednet_cli.spec.rules import check_rule
 
 Share = tuple[SubModel, float]
 """A sub-model and the weight of its loss; the weights of one micro-batch sum to one."""
@@ -127,7 +127,7 @@ def make_rule(spec: TrainSpec, space: SearchSpace) -> Rule:
     (Once-for-all, arXiv 1908.09791). `smallest_first` applies it to a search space that opens
     from its smallest sub-model (as networks grow in arXiv 1710.10196).
     """
-    _check(spec, space)
+    check_rule(spec, space)
     whole = _named_rule(spec, space)
     if spec.largest_first:
         first = Phase(0.0, Single(space.largest), space.largest)
@@ -140,22 +140,6 @@ def make_rule(spec: TrainSpec, space: SearchSpace) -> Rule:
             )
         )
     return whole
-
-
-def _check(spec: TrainSpec, space: SearchSpace) -> None:
-    if spec.draws > len(space):
-        raise RequestError(
-            f"train.draws = {spec.draws}: the search space has {len(space)} sub-models"
-        )
-    if spec.rule not in ("sum", "sandwich-sum"):
-        return
-    depths = dict(space.axes).get("depth")
-    if depths is None:
-        raise RequestError(f"train.rule: the rule '{spec.rule}' needs a depth axis in [space]")
-    if spec.depth_weights is not None and len(spec.depth_weights) != len(depths):
-        raise RequestError(
-            f"train.depth_weights: {len(spec.depth_weights)} weights for {len(depths)} depths"
-        )
 
 
 def _named_rule(spec: TrainSpec, space: SearchSpace) -> Rule:

@@ -50,14 +50,17 @@ class Budget:
         Raises:
             RequestError: nothing fits; the message says the smallest cost there is.
         """
+        self.check([cost for _, _, cost in rows])
         fitting = [row for row in rows if row[2] <= self.limit]
-        if not fitting:
-            least = min(row[2] for row in rows)
+        return max(fitting, key=lambda row: (row[1], -row[2]))[0]
+
+    def check(self, costs: Sequence[float]) -> None:
+        """RequestError unless one of the costs is within the budget."""
+        if (least := min(costs)) > self.limit:
             raise RequestError(
                 f"no sub-model fits {self.cost} <= {format_count(self.limit)};"
                 f" the smallest has {format_count(least)}"
             )
-        return max(fitting, key=lambda row: (row[1], -row[2]))[0]
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[bool]:

@@ -30,7 +30,8 @@ class SourceFacts:
 _ALL_ORDERS = ("late-first", "balanced", "prefix")
 _STAGED_ORDERS = ("late-first", "balanced")
 _ENCODER_TASKS = ("classification", "masked-lm")
-_DECODER_TASKS = ("causal-lm", "answers")
+CAUSAL_TASKS = ("causal-lm", "answers")
+"""Tasks whose models continue a text."""
 
 _TIED_HEADS = dict.fromkeys(
     ("heads", "hidden"),
@@ -54,7 +55,7 @@ FAMILIES: dict[str, FamilyFacts] = {
         ("width", "depth", "ffn"), ("prefix",), "text", _ENCODER_TASKS, _TIED_HEADS
     ),
     "llama": FamilyFacts(
-        ("width", "depth", "heads", "ffn", "hidden"), ("prefix",), "text", _DECODER_TASKS
+        ("width", "depth", "heads", "ffn", "hidden"), ("prefix",), "text", CAUSAL_TASKS
     ),
     "custom": FamilyFacts((), _ALL_ORDERS),
 }

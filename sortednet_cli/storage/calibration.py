@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sortednet_cli.errors import RequestError
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.checks import DIGEST, read_sealed, write_sealed
 from sortednet_cli.storage.lock import held
@@ -55,6 +56,17 @@ class _File(BaseModel):
 def read_calibration(folder: Path, submodel: SubModel) -> Calibration | None:
     """Read a sub-model's calibration, if there is one; RequestError if the file is damaged."""
     return _read(folder).get(submodel.name)
+
+
+def require_calibration(folder: Path, submodel: SubModel) -> Calibration:
+    """Read a sub-model's calibration; RequestError says how to make one."""
+    found = read_calibration(folder, submodel)
+    if found is None:
+        raise RequestError(
+            f"{folder} holds no thresholds for {submodel}; run"
+            f" `sortednet generate --calibrate {folder}` first"
+        )
+    return found
 
 
 def write_calibration(folder: Path, submodel: SubModel, calibration: Calibration) -> Path:

@@ -109,7 +109,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         RequestError: no folder can ever have that name.
         WorkError: the folder cannot be written.
     """
-    _require_free(path)
+    require_free(path)
     made = [folder for folder in path.parents if not folder.exists()]
     try:
         with writing(path), ExitStack() as stack:
@@ -123,7 +123,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             for part in staging.rglob("*"):
                 sync(part)
             sync(staging)
-            _require_free(path)
+            _require_absent(path)
             _rename(staging, path)
             for folder in (path, *made):
                 sync(folder.parent)
@@ -154,7 +154,20 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _require_free(path: Path) -> None:
+def require_free(path: Path) -> None:
+    """See that a new folder can have a name.
+
+    Raises:
+        Taken: `path` exists.
+        RequestError: it would lie in what is no folder.
+    """
+    _require_absent(path)
+    parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not parent.is_dir():
+        raise RequestError(f"cannot write into {path.parent}: {os.strerror(errno.ENOTDIR)}")
+
+
+def _require_absent(path: Path) -> None:
     if os.path.lexists(path):
         raise _taken(path)
 

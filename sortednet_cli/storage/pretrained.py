@@ -1,4 +1,7 @@
-"""Folders of pretrained models, wherever they lie: on disk, in a package, on a hub."""
+"""Folders of pretrained models, wherever they lie: on disk, in a package, on a hub.
+
+Finding one takes no torch; reading its weights does.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,15 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.storage.artifact import TOKENIZER_FILES
 from sortednet_cli.storage.files import read_json
 from sortednet_cli.storage.shards import sharded_files
-from sortednet_cli.storage.tensors import read_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PACKAGE = "package:"
 _WEIGHTS = "model.safetensors"
@@ -32,6 +35,8 @@ class Pretrained:
 
     def tensors(self) -> dict[str, Tensor]:
         """Read all weights."""
+        from sortednet_cli.storage.tensors import read_tensors
+
         return read_tensors(*self.files)
 
 
@@ -42,12 +47,17 @@ def open_pretrained(name: str) -> Pretrained:
         RequestError: there is no such folder or package, or its weights are missing or pickled.
         WorkError: the hub cannot be reached.
     """
-    folder = _locate(name)
+    folder = find_pretrained(name) or _download(name)
     config = read_json(folder / "config.json")
     return Pretrained(folder, config, _weight_files(folder))
 
 
-def _locate(name: str) -> Path:
+def find_pretrained(name: str) -> Path | None:
+    """The folder of a pretrained model on this machine; None for a hub's.
+
+    Raises:
+        RequestError: there is no such folder or package.
+    """
     if name.startswith(_PACKAGE):
         return _in_package(name)
     folder = Path(name).expanduser()
@@ -55,7 +65,7 @@ def _locate(name: str) -> Path:
         return folder.absolute()
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise RequestError(f"model.pretrained: there is no folder {name}")
-    return _download(name)
+    return None
 
 
 def _in_package(name: str) -> Path:

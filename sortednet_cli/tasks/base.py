@@ -28,7 +28,6 @@ class Task(ABC):
 
     metric: ClassVar[str]
     higher_is_better: ClassVar[bool]
-    eval_batch: ClassVar[int]
 
     @abstractmethod
     def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,3 +63,12 @@ class Task(ABC):
     @abstractmethod
     def metrics(self, tallies: list[Any], num_bytes: int) -> Mapping[str, float]:
         """Make metrics, `loss` among them, of all tallies of a part."""
+
+
+def summed_loss(logits: Tensor, targets: Tensor) -> float:
+    """Cross-entropy of logits [N, K] against targets [N], summed.
+
+    In float64, where float32 losses add up without rounding: the same whatever the batches.
+    """
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    return float(losses.cpu().double().sum())  # not every accelerator has float64

@@ -6,17 +6,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from sortednet_cli.tasks.base import Task
+from sortednet_cli.tasks.base import Task, summed_loss
 
 Tally = tuple[Tensor, Tensor, float]
 """Predicted and true classes [N], and the summed loss."""
 
 
 def _tally(logits: Tensor, targets: Tensor) -> Tally:
-    loss = float(F.cross_entropy(logits, targets, reduction="sum"))
-    return logits.argmax(1), targets, loss
+    return logits.argmax(1), targets, summed_loss(logits, targets)
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,6 @@ class Classification(Task):
 
     metric = "accuracy"
     higher_is_better = True
-    eval_batch = 500
 
     def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return states, targets
@@ -43,8 +40,6 @@ class Classification(Task):
 @dataclass(frozen=True)
 class TextClassification(Classification):
     """Texts: the head sees the state of a sequence's first token."""
-
-    eval_batch = 64
 
     def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return states[:, 0], targets

@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from sortednet_cli.tasks.base import IGNORED, Task
+from sortednet_cli.tasks.base import IGNORED, Task, summed_loss
 
 Tally = tuple[float, int, int]
 """Summed loss in nats, right predictions, and scored tokens."""
@@ -20,7 +19,6 @@ class LanguageModelling(Task):
 
     metric = "perplexity"
     higher_is_better = False
-    eval_batch = 32
 
     def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         flat = targets.flatten()
@@ -30,7 +28,7 @@ class LanguageModelling(Task):
         return states.flatten(0, 1).index_select(0, chosen), flat[chosen]
 
     def tally(self, logits: Tensor, targets: Tensor) -> Tally:
-        loss = float(F.cross_entropy(logits, targets, reduction="sum"))
+        loss = summed_loss(logits, targets)
         return loss, int((logits.argmax(1) == targets).sum()), len(targets)
 
     def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:

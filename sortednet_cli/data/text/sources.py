@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sortednet_cli.data.paths import data_path
 from sortednet_cli.data.split import PartName
 from sortednet_cli.data.text.files import TABLE_KINDS, documents, read_file
 from sortednet_cli.data.text.folder import EXPECTED, read_folder
@@ -12,6 +11,7 @@ from sortednet_cli.data.text.table import Table
 from sortednet_cli.errors import RequestError
 from sortednet_cli.logs import logger
 from sortednet_cli.spec import TextDataSpec
+from sortednet_cli.spec.places import find_data
 
 WHOLE_TEXTS = ("causal-lm", "masked-lm")
 Tables = dict[PartName, Table]
@@ -42,25 +42,18 @@ def locate(spec: TextDataSpec, task: str) -> tuple[str, Tables]:
 
 
 def _found(spec: TextDataSpec) -> tuple[str, Tables]:
+    path = find_data(spec)
     if spec.source == "pydoc":
-        if spec.path is not None:
-            raise RequestError(
-                "data.path: the topics of Python's help are built in and take no path; for texts"
-                ' of your own set data.source = "text"'
-            )
         return "pydoc", {"train": _pydoc()}
-    if spec.path is None:
-        what = "a data set's name" if spec.source == "hub" else EXPECTED
-        raise RequestError(f'data.source = "{spec.source}" needs --data PATH: {what}')
-    if spec.source == "hub":
+    if path is None:
+        assert spec.path is not None
         return spec.path, read_hub(spec.path)
-    path = data_path(spec.path)
     name = path.name or spec.source
     if path.is_dir():
         return name, read_folder(path, name)
     if path.is_file():
         return name, {"train": read_file(path)}
-    raise RequestError(f"data.path: {path} does not exist: {EXPECTED}")
+    raise RequestError(f"data.path: {path} is no file or folder: {EXPECTED}")
 
 
 def _pydoc() -> Table:
