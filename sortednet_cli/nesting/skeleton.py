@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.overrides import TorchFunctionMode
 
 from sortednet_cli.errors import RequestError, reason_of
 from sortednet_cli.families import REFUSALS, Config, Family
+
+_DRAWS = {
+    *(nn.init.kaiming_normal_, nn.init.kaiming_uniform_, nn.init.normal_, nn.init.uniform_),
+    *(nn.init.trunc_normal_, Tensor.normal_, Tensor.uniform_),
+}
+
+
+class _NoDraws(TorchFunctionMode):
+    """Leaves random first weights out where nothing holds them: most of a skeleton's time."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        named = kwargs or {}
+        if func in _DRAWS:
+            tensor = args[0] if args else named["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **named)
 
 
 def build_skeleton(family: Family, config: Config) -> nn.Module:
@@ -19,7 +44,7 @@ def build_skeleton(family: Family, config: Config) -> nn.Module:
         RequestError: the stock class refuses the configuration.
     """
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _NoDraws():
             return family.build(config)
     except REFUSALS as error:
         raise RequestError(
