@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from sortednet_cli.logs import logger
-from tests.commands import TINY, command
+from tests.commands import FASTER, TINY, command
 from tests.pico import PICOS, Pico
+from tests.warm import Server
 
 # Whatever this machine has: tests mean the CPU, in this process and in those they start.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -36,6 +37,16 @@ def _one_thread() -> None:
 def _hangs_up() -> None:
     """Tests may be run under `nohup`, whose answer to SIGHUP commands would inherit and respect."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _warm(_one_thread: None, _hangs_up: None) -> Iterator[None]:
+    """Commands that start at once, in copies of this process as it is before the first test."""
+    server = Server()
+    FASTER.append(server.programs)
+    yield
+    FASTER.clear()
+    server.close()
 
 
 @pytest.fixture(autouse=True)

@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-
 from sortednet_cli import presets
 from sortednet_cli.spec import TrainSpec
+from tests.torture import tour
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 
 
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
 def test_the_tour_runs_as_written(tmp_path: Path) -> None:
-    """All shell blocks in one shell, in order, then the Python block."""
-    script = "set -euo pipefail\n" + "".join(_blocks("bash"))
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    environment["OMP_NUM_THREADS"] = "1"
-    shell = subprocess.run(
-        ["bash", "-c", script],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert shell.returncode == 0, shell.stderr
+    """Word for word but for the length of its trainings; `make torture` runs them in full."""
+    tour.run(tmp_path, tour.SHORTER)
     assert (tmp_path / "frontier.png").stat().st_size > 10_000
     assert (tmp_path / "runs" / "short" / "weights.safetensors").is_file()
-    python = subprocess.run(
-        [sys.executable, "-c", "".join(_blocks("python"))],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert python.returncode == 0, python.stderr
 
 
 def test_the_two_commands_are_make_targets() -> None:
@@ -90,10 +63,3 @@ def test_the_table_of_training_keys_is_complete() -> None:
 
 def test_the_table_of_presets_is_complete() -> None:
     assert sorted(re.findall(r"^\| `([\w-]+)` \|", README, flags=re.MULTILINE)) == presets.names()
-
-
-@pytest.mark.parametrize("page", [ROOT / "README.md", *DOCS], ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", text):
-        assert (page.parent / target).exists(), target

@@ -1,0 +1,144 @@
+"""Commands in processes of their own that start at once: copies of one that has all imports.
+
+A process that imports torch afresh takes seconds of processor time. `Server` is forked from the
+tests' process before the first of them runs. Small scripts that are called `sortednet` and
+`torchrun` ask it for a copy of itself, which takes over their streams, folder and environment; they
+pass signals on, and end as it ends. Tests of what only a fresh process shows start a fresh one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from torch.distributed import run as torchrun
+
+from sortednet_cli import launch
+from sortednet_cli.cli import main as sortednet
+
+PROGRAMS = {"sortednet": sortednet.main, "torchrun": torchrun.main}
+
+_CLIENT = f"""#!{sys.executable} -IS
+import json, os, signal, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect(os.path.join(os.path.dirname(__file__), "socket"))
+request = json.dumps([os.path.basename(__file__), sys.argv[1:], os.getcwd(), dict(os.environ)])
+socket.send_fds(server, [request.encode() + b"\\n"], [0, 1, 2])
+child = int(server.recv(20))
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, _: os.kill(child, number))
+code = int(server.recv(20))
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+sys.exit(code)
+"""
+
+
+class Server:
+    """A process that forks commands; `programs` is a folder for PATH."""
+
+    def __init__(self) -> None:
+        self._place = tempfile.TemporaryDirectory(prefix="warm-")
+        self.programs = Path(self._place.name)
+        for name in PROGRAMS:
+            (self.programs / name).write_text(_CLIENT)
+            (self.programs / name).chmod(0o755)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(self.programs / "socket"))
+        listener.listen(64)
+        waits, self._alive = os.pipe()
+        self._number = os.fork()
+        if self._number == 0:
+            os.close(self._alive)
+            _serve(listener, waits)
+        listener.close()
+        os.close(waits)
+
+    def close(self) -> None:
+        """End it, and wait for it: its processor time is then part of this process's."""
+        os.close(self._alive)
+        os.waitpid(self._number, 0)
+        self._place.cleanup()
+
+
+def _serve(listener: socket.socket, parent: int) -> NoReturn:
+    """Fork a command for each connection until the parent closes its pipe or dies."""
+    clients: dict[int, socket.socket] = {}
+    while True:
+        watched = [listener, parent, *clients.values()]
+        ready, _, _ = select.select(watched, [], [], 0.01 if clients else None)
+        if parent in ready:
+            for number in clients:
+                os.kill(number, signal.SIGKILL)
+            os._exit(0)
+        for number, client in list(clients.items()):
+            if client in ready:  # it has died
+                os.kill(number, signal.SIGKILL)
+            ended, status = os.waitpid(number, os.WNOHANG)
+            if ended:
+                _tell(client, os.waitstatus_to_exitcode(status))
+                clients.pop(number).close()
+        if listener in ready:
+            client, _ = listener.accept()
+            number = _begin(client)
+            clients[number] = client
+            _tell(client, number)
+
+
+def _tell(client: socket.socket, number: int) -> None:
+    try:
+        client.send(str(number).encode())
+    except OSError:
+        pass  # it has died
+
+
+def _begin(client: socket.socket) -> int:
+    request, streams = b"", list[int]()
+    while not request.endswith(b"\n"):
+        part, found, _, _ = socket.recv_fds(client, 1 << 16, 3)
+        request, streams = request + part, streams + found
+    number = os.fork()
+    if number == 0:
+        for own, stream in enumerate(streams):
+            os.dup2(stream, own)
+        os.closerange(3, 1 << 16)
+        _become(*json.loads(request))
+    for stream in streams:
+        os.close(stream)
+    return number
+
+
+def _become(
+    program: str, arguments: Sequence[str], folder: str, variables: Mapping[str, str]
+) -> NoReturn:
+    code: object = 1
+    try:
+        sys.stdin = sys.__stdin__ = os.fdopen(0)
+        sys.stdout = sys.__stdout__ = os.fdopen(1, "w")
+        sys.stderr = sys.__stderr__ = os.fdopen(2, "w", buffering=1, errors="backslashreplace")
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(variables)
+        sys.argv = [program, *arguments]
+        sortednet._talks = launch.rank() == 0
+        PROGRAMS[program]()
+        code = 0
+    except SystemExit as error:
+        code = error.code or 0
+    except BaseException:
+        traceback.print_exc()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code if isinstance(code, int) else 1)
