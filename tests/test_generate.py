@@ -20,6 +20,8 @@ PICO = (
     "--set=space.depth=[1,2,3]",
     "--set=data.vocab_size=400",
     "--set=data.max_length=48",
+    "--set=data.validation=0.03",
+    "--set=data.test=0.03",
 )
 RUN = "runs/pydoc-llama"
 

@@ -6,9 +6,9 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,20 +18,19 @@ from safetensors.torch import load_file
 from sortednet_cli.cli import main
 from sortednet_cli.data import open_images
 from sortednet_cli.spec import ImageDataSpec
-from tests.commands import TINY, Done, environment
-
-TORCHRUN = Path(sys.executable).with_name("torchrun")
+from tests.commands import Done, command, environment
+from tests.fixtures.make import SETTINGS
 
 
 def _job(
     processes: int,
     *arguments: str | Path,
     restarts: int = 0,
-    program: Sequence[str | Path] = ("-m", "sortednet_cli"),
+    program: Sequence[str | Path] = ("--no-python", "sortednet"),
 ) -> subprocess.Popen[str]:
     launch = ["--standalone", f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
     return subprocess.Popen(
-        [TORCHRUN, *launch, *map(str, program), *map(str, arguments)],
+        ["torchrun", *launch, *map(str, program), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -42,14 +41,6 @@ def _job(
 def _done(job: subprocess.Popen[str]) -> Done:
     out, err = job.communicate(timeout=240)
     return Done(job.returncode, out, err)
-
-
-def _alone(*arguments: str | Path) -> Done:
-    words = [sys.executable, "-m", "sortednet_cli", *map(str, arguments)]
-    done = subprocess.run(
-        words, capture_output=True, text=True, check=False, env=environment(), timeout=240
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def _same(one: Path, other: Path) -> None:
@@ -67,12 +58,12 @@ def test_two_processes_are_one_with_twice_the_micro_batches(
     tmp_path: Path, extra: tuple[str, ...]
 ) -> None:
     """Weights, statistics, losses and scores, for sub-models that differ between ranks."""
-    settings = (*TINY, *extra, "--set=train.updates=6", "--set=train.log_every=1")
+    settings = (*SETTINGS, *extra, "--set=train.updates=6", "--set=train.log_every=1")
     two = _done(_job(2, "train", *settings, "--out", tmp_path / "two"))
     assert two.code == 0, two
     assert two.out == f"{(tmp_path / 'two').absolute()}\n"
     assert two.err.count("trained in") == 1
-    one = _alone("train", *settings, "--set=train.accumulate=2", "--out", tmp_path / "one")
+    one = command("train", *settings, "--set=train.accumulate=2", "--out", tmp_path / "one")
     assert one.code == 0, one
     _same(tmp_path / "two", tmp_path / "one")
     logs = [
@@ -86,12 +77,12 @@ def test_two_processes_are_one_with_twice_the_micro_batches(
     axes = [[row["axes"] for row in table["submodels"]] for table in tables]
     assert axes[0] == axes[1]
     scores = _done(_job(2, "eval", tmp_path / "two", "--all", "--json"))
-    alone = _alone("eval", tmp_path / "two", "--all", "--json")
+    alone = command("eval", tmp_path / "two", "--all", "--json")
     assert json.loads(scores.out) == json.loads(alone.out)
 
 
 def test_without_diversity_every_process_trains_the_same(tmp_path: Path) -> None:
-    settings = (*TINY, "--set=train.log_every=1", "--set=train.diverse_ranks=false")
+    settings = (*SETTINGS, "--set=train.log_every=1", "--set=train.diverse_ranks=false")
     done = _done(_job(2, "train", *settings, "--out", tmp_path / "run"))
     assert done.code == 0, done
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
@@ -100,7 +91,7 @@ def test_without_diversity_every_process_trains_the_same(tmp_path: Path) -> None
 
 def test_a_checkpoint_of_two_goes_on_under_one_and_under_three(tmp_path: Path) -> None:
     """An epoch stays an epoch: what one process does in the rest, three do in a third."""
-    settings = (*TINY[:1], *TINY[2:], "--set=train.epochs=0.5", "--set=train.log_every=1")
+    settings = (*SETTINGS[:1], *SETTINGS[2:], "--set=train.epochs=0.5", "--set=train.log_every=1")
     settings = (*settings, "--set=train.batch_size=16", "--set=train.checkpoint_minutes=0.0001")
     job = _job(2, "train", *settings, "--out", tmp_path / "run")
     _wait_for_checkpoint(tmp_path / "run", updates=5)
@@ -155,7 +146,7 @@ def test_what_python_does_at_its_end_cannot_fail_a_job(tmp_path: Path) -> None:
         "from sortednet_cli.cli.main import main\n"
         "main()\n"
     )
-    done = _done(_job(2, "train", *TINY, "--out", tmp_path / "run", program=(script,)))
+    done = _done(_job(2, "train", *SETTINGS, "--out", tmp_path / "run", program=(script,)))
     assert done.code == 0, done
     assert done.out == f"{(tmp_path / 'run').absolute()}\n"
 
@@ -170,7 +161,7 @@ def test_one_that_alone_cannot_go_on_tells(
 
 
 def test_more_processes_than_data(tmp_path: Path) -> None:
-    done = _done(_job(2, "train", *TINY, "--set=train.batch_size=1000", "--out", tmp_path / "run"))
+    done = _done(_job(2, "train", *SETTINGS, "--set=train.batch_size=1000", "--out", tmp_path / "run"))
     assert "2 processes need as many batches" in done.err
     assert _messages(done) == 1
     assert not (tmp_path / "run").exists()
@@ -179,10 +170,10 @@ def test_more_processes_than_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_job_and_loses_nothing_saved(tmp_path: Path, victim: int) -> None:
     run = tmp_path / "run"
-    settings = (*TINY[:1], *TINY[2:], "--set=train.updates=100000")
+    settings = (*SETTINGS[:1], *SETTINGS[2:], "--set=train.updates=100000")
     job = _job(2, "train", *settings, "--set=train.checkpoint_minutes=0.0001", "--out", run)
     _wait_for_checkpoint(run, updates=5)
-    os.kill(_processes(job.pid)[victim], signal.SIGKILL)
+    os.kill(_processes(run)[victim], signal.SIGKILL)
     done = _done(job)
     assert done.code != 0
     assert _messages(done) == 1, done
@@ -198,11 +189,11 @@ def test_a_killed_process_ends_the_job_and_loses_nothing_saved(tmp_path: Path, v
 
 def test_torchrun_restarts_what_died(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    settings = (*TINY[:1], *TINY[2:], "--set=train.updates=300", "--set=train.log_every=1")
+    settings = (*SETTINGS[:1], *SETTINGS[2:], "--set=train.updates=300", "--set=train.log_every=1")
     arguments = ("train", *settings, "--set=train.checkpoint_minutes=0.0001", "--out", run)
     job = _job(2, *arguments, restarts=1)
     _wait_for_checkpoint(run, updates=5)
-    os.kill(_processes(job.pid)[1], signal.SIGKILL)
+    os.kill(_processes(run)[1], signal.SIGKILL)
     done = _done(job)
     assert done.code == 0, done
     lines = (run / "metrics.jsonl").read_text().splitlines()
@@ -228,15 +219,16 @@ def _wait_for_checkpoint(run: Path, updates: int) -> None:
     raise AssertionError(f"no checkpoint of {updates} updates came")
 
 
-def _processes(launcher: int) -> list[int]:
-    """The job's processes in the order of their ranks."""
-    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+def _processes(run: Path) -> list[int]:
+    """The processes that train a run, in the order of their ranks."""
     ranks = {}
-    for child in map(int, children):
-        variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-        found = [v for v in variables if v.startswith(b"RANK=")]
-        if found:
-            ranks[int(found[0].partition(b"=")[2])] = child
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            variables = (process / "environ").read_bytes().split(b"\0")
+            found = [v for v in variables if v.startswith(b"RANK=")]
+            if found and str(run).encode() in words:
+                ranks[int(found[0].partition(b"=")[2])] = int(process.name)
     return [ranks[rank] for rank in sorted(ranks)]
 
 

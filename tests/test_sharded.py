@@ -26,7 +26,6 @@ from sortednet_cli.storage.run import RunFolder
 from tests.commands import TINY, command, environment, refused
 from tests.sharded_job import CASES, CPU, spec_of
 from tests.test_processes import (
-    TORCHRUN,
     _counters,
     _done,
     _job,
@@ -44,7 +43,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
     _save_stock(folder)
     done = subprocess.run(
-        [TORCHRUN, "--standalone", "--nproc-per-node=2", "-m", "tests.sharded_job", folder],
+        ["torchrun", "--standalone", "--nproc-per-node=2", "-m", "tests.sharded_job", folder],
         capture_output=True,
         text=True,
         check=False,
@@ -182,7 +181,7 @@ def test_a_stop_that_one_process_hears_alone_stops_all(rank: int, tmp_path: Path
     spec = _settings(tmp_path, updates=100000, checkpoint_minutes=1e-4)
     job = _job(2, "train", "--config", spec, "--out", run)
     _wait_for_checkpoint(run, updates=2)
-    os.kill(_processes(job.pid)[rank], signal.SIGINT)
+    os.kill(_processes(run)[rank], signal.SIGINT)
     done = _done(job)
     assert done.code != 0
     assert _messages(done) == 1, done
@@ -195,7 +194,7 @@ def test_a_lost_process_leaves_the_last_checkpoint_and_says_so(tmp_path: Path) -
     spec = _settings(tmp_path, updates=100000, checkpoint_minutes=1e-4)
     job = _job(2, "train", "--config", spec, "--out", run)
     _wait_for_checkpoint(run, updates=2)
-    os.kill(_processes(job.pid)[1], signal.SIGKILL)
+    os.kill(_processes(run)[1], signal.SIGKILL)
     done = _done(job)
     assert done.code != 0
     assert _messages(done) == 1, done

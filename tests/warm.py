@@ -8,6 +8,7 @@ pass signals on, and end as it ends. Tests of what only a fresh process shows st
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import select
@@ -26,6 +27,13 @@ from sortednet_cli import launch
 from sortednet_cli.cli import main as sortednet
 
 PROGRAMS = {"sortednet": sortednet.main, "torchrun": torchrun.main}
+
+_LATE = (
+    *("matplotlib.pyplot", "sklearn.datasets", "torch._dynamo", "torchvision"),
+    *("transformers.models.bert.modeling_bert", "transformers.models.llama.modeling_llama"),
+    *(f"sortednet_cli.engine.{name}" for name in ("decode", "extract", "fit")),
+)
+"""What commands import only where they need it."""
 
 _CLIENT = f"""#!{sys.executable} -IS
 import json, os, signal, socket, sys
@@ -56,6 +64,8 @@ class Server:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(self.programs / "socket"))
         listener.listen(64)
+        for name in _LATE:
+            importlib.import_module(name)
         waits, self._alive = os.pipe()
         self._number = os.fork()
         if self._number == 0:
