@@ -85,7 +85,7 @@ def start(*arguments: str | Path, fresh: bool = False) -> subprocess.Popen[str]:
 def waiting(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
     """A Python process that runs code, which may read and print lines."""
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        ["python", "-c", code, *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

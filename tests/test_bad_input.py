@@ -321,15 +321,18 @@ def test_data_with_other_classes_than_the_run(work: Path) -> None:
 def test_two_commands_write_one_run(home: Path) -> None:
     unfinished()
     script = (
-        "import sys; from pathlib import Path; from sortednet_cli.storage.run import RunFolder\n"
-        "with RunFolder(Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"
+        "import os, sys; from pathlib import Path\n"
+        "from sortednet_cli.storage.run import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).lock():\n"
+        "    print(os.getpid(), flush=True); sys.stdin.read()"
     )
     holder = waiting(script, RUN)
     with holder:
-        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        assert holder.stdout is not None
+        number = int(holder.stdout.readline())
         before = listing(home)
         done = command("train", "--resume", RUN)
-        refused(done, 2, f"{RUN} is being written by process {holder.pid}")
+        refused(done, 2, f"{RUN} is being written by process {number}")
         assert listing(home) == before
         holder.communicate("")
     assert command("train", "--resume", RUN, "--quiet").code == 0

@@ -161,7 +161,9 @@ def test_one_that_alone_cannot_go_on_tells(
 
 
 def test_more_processes_than_data(tmp_path: Path) -> None:
-    done = _done(_job(2, "train", *SETTINGS, "--set=train.batch_size=1000", "--out", tmp_path / "run"))
+    done = _done(
+        _job(2, "train", *SETTINGS, "--set=train.batch_size=1000", "--out", tmp_path / "run")
+    )
     assert "2 processes need as many batches" in done.err
     assert _messages(done) == 1
     assert not (tmp_path / "run").exists()

@@ -42,8 +42,9 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a sharded run of every case, all of one job of two processes."""
     folder = tmp_path_factory.mktemp("shards")
     _save_stock(folder)
+    launch = ["torchrun", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        ["torchrun", "--standalone", "--nproc-per-node=2", "-m", "tests.sharded_job", folder],
+        [*launch, "--no-python", "python", "-m", "tests.sharded_job", folder],
         capture_output=True,
         text=True,
         check=False,

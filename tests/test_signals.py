@@ -77,16 +77,16 @@ def test_before_the_run_exists(
     assert listing(work) == {}
 
 
-@SIGNALS
 @pytest.mark.parametrize(
-    ("owner", "name", "at"),
+    ("number", "owner", "name", "at"),
     [
-        (beginning, "init_network", 1),
-        (Trainer, "_micro_batch", 1),
-        (Trainer, "_micro_batch", 2),
-        (checkpoints, "write_tensors", 1),
-        (fitting, "score", 1),
-        (fitting, "score", 2),
+        (signal.SIGINT, beginning, "init_network", 1),
+        (signal.SIGTERM, Trainer, "_micro_batch", 1),
+        (signal.SIGINT, Trainer, "_micro_batch", 2),
+        (signal.SIGHUP, Trainer, "_micro_batch", 2),
+        (signal.SIGHUP, checkpoints, "write_tensors", 1),
+        (signal.SIGTERM, fitting, "score", 1),
+        (signal.SIGINT, fitting, "score", 2),
     ],
 )
 def test_the_first_signal_leaves_a_run_to_go_on_with(
@@ -109,11 +109,11 @@ def test_the_first_signal_leaves_a_run_to_go_on_with(
 
 
 @pytest.mark.parametrize(
-    ("first", "second"),
-    [(signal.SIGINT, signal.SIGINT), (signal.SIGINT, signal.SIGTERM)],
-)
-@pytest.mark.parametrize(
-    ("owner", "name"), [(Trainer, "_micro_batch"), (checkpoints, "write_tensors")]
+    ("first", "second", "owner", "name"),
+    [
+        (signal.SIGINT, signal.SIGINT, Trainer, "_micro_batch"),
+        (signal.SIGINT, signal.SIGTERM, checkpoints, "write_tensors"),
+    ],
 )
 def test_a_second_one_stops_at_once_and_keeps_the_last_checkpoint(
     work: Path,
@@ -145,13 +145,12 @@ def test_while_the_run_is_finished_it_is_finished(
     assert (RUN / weights).read_bytes() == (trained / weights).read_bytes()
 
 
-@SIGNALS
 @pytest.mark.parametrize(
-    ("words", "owner", "name"),
+    ("number", "words", "owner", "name"),
     [
-        (("extract", "--width=0.5"), extracting, "write_shards"),
-        (("extract", "--width=0.5", "--out=cut"), extracting, "write_text"),
-        (("eval", "--all"), Source, "open_data"),
+        (signal.SIGINT, ("extract", "--width=0.5"), extracting, "write_shards"),
+        (signal.SIGTERM, ("extract", "--width=0.5", "--out=cut"), extracting, "write_text"),
+        (signal.SIGHUP, ("eval", "--all"), Source, "open_data"),
     ],
 )
 def test_other_commands_leave_nothing(
@@ -180,7 +179,8 @@ def test_a_signal_that_python_swallowed_is_not_forgotten(
 
 
 def test_a_real_training_survives_its_terminal(work: Path) -> None:
-    running = start("train", *TINY, "--set=train.updates=100000", "--out=run", "--quiet")
+    words = ("train", *TINY, "--set=train.updates=100000", "--out=run", "--quiet")
+    running = start(*words, fresh=True)
     log = work / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 200
     while not (log.is_file() and log.read_bytes().count(b"\n") >= 2):

@@ -30,7 +30,7 @@ from sortednet_cli.nesting import (
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import ImageDataSpec, RunSpec, TrainSpec, load_preset
 from sortednet_cli.tasks import Classification
-from tests.pico import PICOS, Pico
+from tests.pico import PICOS
 
 pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")
 
@@ -65,10 +65,17 @@ def _trainer(spec: RunSpec, digits: Images) -> Trainer:
     return Trainer(network, task, rule, digits, optimizer, spec.train)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop"])
+@pytest.mark.parametrize(
+    ("model", "optimizer"),
+    [
+        *((model, "adamw") for model in sorted(PICOS)),
+        *(("preact_basic", optimizer) for optimizer in ("sgd", "rmsprop")),
+    ],
+)
 def test_untouched_tensors_are_left_alone_and_touched_ones_stepped_whole(
-    pico: Pico, optimizer: str
+    model: str, optimizer: str
 ) -> None:
+    pico = PICOS[model]
     spec = TrainSpec.model_validate({"updates": 1, "optimizer": optimizer, "weight_decay": 0.1})
     network = pico.network()
     stepper = RootOptimizer(network, spec)
@@ -162,9 +169,16 @@ def test_crossing_weights_of_any_precision() -> None:
     assert all(float(moved.abs().max()) > 0 for moved in _stepped(network, spec, None).values())
 
 
-@pytest.mark.parametrize("part", [1.0, 0.5])
-def test_a_step_ends_where_the_open_space_does(pico: Pico, part: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        *((name, 1.0) for name in sorted(PICOS)),
+        *((name, 0.5) for name in ("preact_basic", "mobilenet_v2", "custom")),
+    ],
+)
+def test_a_step_ends_where_the_open_space_does(name: str, part: float) -> None:
     """No decay beyond it, in any family; within it the step is the ordinary one."""
+    pico = PICOS[name]
     fields = {"updates": 1, "weight_decay": 0.1, "decay": "all", "crossing_lr": part}
     spec = TrainSpec.model_validate(fields)
     whole = _stepped(pico.network(), spec, None)
@@ -333,9 +347,10 @@ def _stop_after(count: int):  # type: ignore[no-untyped-def]
     return lambda: next(calls) >= count
 
 
-@pytest.mark.parametrize("channels_last", ["false", "true"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("stop_at", [0, 3, 7, 11])
+@pytest.mark.parametrize(
+    ("stop_at", "optimizer", "channels_last"),
+    [(0, "sgd", "false"), (3, "adamw", "true"), (7, "sgd", "true"), (11, "adamw", "false")],
+)
 def test_resumed_equals_uninterrupted(
     tmp_path: Path, optimizer: str, stop_at: int, channels_last: str
 ) -> None:

@@ -1,9 +1,9 @@
 """Commands in processes of their own that start at once: copies of one that has all imports.
 
 A process that imports torch afresh takes seconds of processor time. `Server` is forked from the
-tests' process before the first of them runs. Small scripts that are called `sortednet` and
-`torchrun` ask it for a copy of itself, which takes over their streams, folder and environment; they
-pass signals on, and end as it ends. Tests of what only a fresh process shows start a fresh one.
+tests' process before the first of them runs. Small scripts that are called `sortednet`, `torchrun`
+and `python` ask it for a copy of itself, which takes over their streams, folder and environment;
+they pass signals on, and end as it ends. What only a fresh process shows is tested with one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import runpy
 import select
 import signal
 import socket
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,7 +28,19 @@ from torch.distributed import run as torchrun
 from sortednet_cli import launch
 from sortednet_cli.cli import main as sortednet
 
-PROGRAMS = {"sortednet": sortednet.main, "torchrun": torchrun.main}
+
+def _python() -> None:
+    """`python -m MODULE` and `python -c CODE`."""
+    flag, what, *arguments = sys.argv[1:]
+    sys.argv = [what, *arguments]
+    if flag == "-m":
+        sys.modules.pop(what, None)
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        exec(what, {"__name__": "__main__"})
+
+
+PROGRAMS = {"sortednet": sortednet.main, "torchrun": torchrun.main, "python": _python}
 
 _LATE = (
     *("matplotlib.pyplot", "sklearn.datasets", "torch._dynamo", "torchvision"),
@@ -42,11 +56,13 @@ server.connect(os.path.join(os.path.dirname(__file__), "socket"))
 request = json.dumps([os.path.basename(__file__), sys.argv[1:], os.getcwd(), dict(os.environ)])
 socket.send_fds(server, [request.encode() + b"\\n"], [0, 1, 2])
 child = int(server.recv(20))
-for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, lambda number, _: os.kill(child, number))
+def heed(answer):
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, answer)
+heed(lambda number, _: os.kill(child, number))
 code = int(server.recv(20))
 if code < 0:
-    signal.signal(-code, signal.SIG_DFL)
+    heed(signal.SIG_DFL)
     os.kill(os.getpid(), -code)
 sys.exit(code)
 """
@@ -106,10 +122,8 @@ def _serve(listener: socket.socket, parent: int) -> NoReturn:
 
 
 def _tell(client: socket.socket, number: int) -> None:
-    try:
+    with suppress(OSError):  # it has died
         client.send(str(number).encode())
-    except OSError:
-        pass  # it has died
 
 
 def _begin(client: socket.socket) -> int:

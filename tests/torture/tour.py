@@ -1,6 +1,6 @@
 """The README's tour in one shell, as written: its trainings in full, or shortened for a test.
 
-    python -m tests.torture.tour
+python -m tests.torture.tour
 """
 
 from __future__ import annotations
