@@ -93,6 +93,29 @@ def waiting(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
     )
 
 
+WITHOUT_THIS_PACKAGE = """
+import sys
+for name in {"sortednet_cli", *(n for n in sys.modules if n.startswith("sortednet_cli."))}:
+    sys.modules[name] = None
+import torch
+torch.set_num_threads(1)
+"""
+"""Python that makes every later import of this package fail."""
+
+
+def python(code: str, folder: Path) -> None:
+    """Run code in a process of its own, in a folder."""
+    done = subprocess.run(
+        ["python", "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+    )
+    assert done.returncode == 0, done
+
+
 def listing(folder: Path) -> dict[str, str]:
     """Everything under a folder, hidden files too, with a digest of each file."""
     return {

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from tests.commands import command, refused, shell
+from tests.commands import WITHOUT_THIS_PACKAGE, command, python, refused, shell
 
 DOCS = Path(__file__).parents[1] / "docs" / "models.md"
 
@@ -53,28 +51,12 @@ def test_the_documented_model_trains_and_its_card_loads_it(
     (card,) = re.findall(
         r"```python\n(.*?)```", Path("artifact/README.md").read_text(), flags=re.DOTALL
     )
-    check = (
-        """
-import sys
-sys.modules["sortednet_cli"] = None
-import torch
-torch.set_num_threads(1)
-"""
-        + card
-        + """
+    check = """
 check = load_file("check.safetensors")
 assert torch.equal(model(check["inputs"]), check["logits"])
 """
-    )
-    plain = subprocess.run(
-        [sys.executable, "-c", check],
-        cwd="artifact",
-        env={"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert plain.returncode == 0, plain.stderr
+    own = f"import sys; sys.path.append({str(tmp_path)!r})\n"
+    python(own + WITHOUT_THIS_PACKAGE + card + check, tmp_path / "artifact")
     assert load_file("artifact/model.safetensors")["stem.1.weight"].shape == (32, 64)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,20 +17,15 @@ from sortednet_cli.engine.source import LoadedRun, load_artifact, load_run
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import RunSpec
+from tests.commands import WITHOUT_THIS_PACKAGE, python
 from tests.pico import PICOS
 
-# Loads as the model card says, where importing sortednet_cli fails.
-LOADER = """
-import sys
-sys.modules["sortednet_cli"] = None
-import json, torch
+CHECK = """
+import torch
 from safetensors.torch import load_file
-torch.set_num_threads(1)
-{card}
 check = load_file("check.safetensors")
 with torch.no_grad():
     assert torch.equal(model(check["inputs"]), check["logits"]), "logits differ"
-print("equal")
 """
 
 
@@ -72,22 +65,13 @@ def _smallish(run: LoadedRun) -> SubModel:
 def test_an_artifact_loads_without_this_package_and_gives_the_recorded_logits(
     run: LoadedRun, tmp_path: Path
 ) -> None:
+    """As its model card says."""
     done = extract(run, _smallish(run), tmp_path / "artifact")
-    code = LOADER.format(card=run.family.card.replace("(folder)", '(".")'))
-    if run.family.root.family in ("custom", "preact_resnet"):
-        # One is built by the tests' own code, the other by this package's.
-        code = code.replace('sys.modules["sortednet_cli"] = None', "")
-    root = Path(__file__).parents[1]
-    environment = {"PYTHONPATH": str(root), "PATH": "", "HOME": str(tmp_path)}
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=done.path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (result.stdout.strip(), result.returncode) == ("equal", 0), result.stderr
+    code = run.family.card.replace("(folder)", '(".")') + CHECK
+    # One family is built by the tests' own code, another by this package's.
+    if run.family.root.family not in ("custom", "preact_resnet"):
+        code = WITHOUT_THIS_PACKAGE + code
+    python(code, done.path)
 
 
 def test_tensors_and_outputs_equal_the_network(run: LoadedRun, tmp_path: Path) -> None:

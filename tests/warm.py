@@ -33,6 +33,7 @@ def _python() -> None:
     """`python -m MODULE` and `python -c CODE`."""
     flag, what, *arguments = sys.argv[1:]
     sys.argv = [what, *arguments]
+    sys.path.insert(0, str(Path.cwd()))
     if flag == "-m":
         sys.modules.pop(what, None)
         runpy.run_module(what, run_name="__main__", alter_sys=True)
