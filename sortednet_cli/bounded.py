@@ -22,15 +22,19 @@ MAX_TEXT = 4 << 30
 MAX_TOKENIZER = 256 << 20
 """Bytes of one of a tokenizer's files."""
 
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_LONGEST_POINTER = 1024
+"""Bytes: a clone without Git LFS holds such a text in place of each large file."""
+
 
 def read_bounded(path: Path, most: int) -> bytes:
     """Read a whole file.
 
     Raises:
-        OSError: it cannot be read, is no regular file (opening a pipe would wait for ever), or
-            has more than `most` bytes.
+        OSError: it cannot be read, is no regular file (opening a pipe would wait for ever), has
+            more than `most` bytes, or is a pointer of Git LFS.
     """
-    size = check_regular(path, most)
+    size = _regular_size(path, most)
     with path.open("rb") as file:
         data = file.read(size + 1)  # room for all of it is taken at once
         while len(data) > size:  # it has grown, or its system tells no sizes
@@ -38,6 +42,7 @@ def read_bounded(path: Path, most: int) -> bytes:
             data += file.read(size + 1 - len(data))
             if len(data) > most:
                 raise _too_large(path, most)
+    _refuse_pointer(path, data)
     return data
 
 
@@ -45,8 +50,22 @@ def check_regular(path: Path, most: int | None = None) -> int:
     """Size of a regular file, or of one that `path` links to.
 
     Raises:
-        OSError: it is none, or has more than `most` bytes.
+        OSError: it is none, has more than `most` bytes, or is a pointer of Git LFS.
     """
+    size = _regular_size(path, most)
+    if size < _LONGEST_POINTER:
+        with path.open("rb") as file:
+            _refuse_pointer(path, file.read(len(_POINTER)))
+    return size
+
+
+def _refuse_pointer(path: Path, data: bytes) -> None:
+    if len(data) < _LONGEST_POINTER and data.startswith(_POINTER):
+        reason = "it is not the file itself but a pointer of Git LFS to it: run `git lfs pull`"
+        raise OSError(0, reason, str(path))
+
+
+def _regular_size(path: Path, most: int | None) -> int:
     found = path.stat()
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))

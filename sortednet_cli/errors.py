@@ -34,7 +34,8 @@ _LONGEST_REASON = 300
 
 def reason_of(error: BaseException) -> str:
     """What a foreign error says, on one line: its first, without names of errors before it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = str(getattr(error, "strerror", None) or error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     reason = re.sub(r"^(?:\w*Error: )+", "", lines[0]) if lines else ""
     return reason[:_LONGEST_REASON] or type(error).__name__
 

@@ -129,8 +129,9 @@ def _check(path: Path, as_json: bool) -> None:
 
 def _run(path: Path) -> dict[str, Any]:
     from sortednet_cli.storage.run import RunFolder
+    from sortednet_cli.storage.sources import is_checkpoint
 
-    if (path / "config.json").is_file() and not (path / "run.json").exists():
+    if is_checkpoint(path) and not (path / "run.json").exists():
         raise RequestError(
             f"{path} looks like a stock checkpoint, of which nothing is recorded: see its slices"
             f" with --plan, or cut it with: sortednet extract {path}"

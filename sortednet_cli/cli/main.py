@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -110,10 +111,13 @@ def _within_the_system(arguments: Sequence[str]) -> object:
     Raises:
         WorkError: it needs more memory than there is, and nobody said for what.
         RequestError: a name in it is longer than any file's can be (all options have this bound),
-            or many processes were started for what one does.
+            many processes were started for what one does, a job is none, or the working folder
+            is gone.
     """
     if launch.world_size() > 1 and (name := next(iter(arguments), "")) in _ALONE:
         raise RequestError(f"{name} is the work of one process: start it without torchrun")
+    launch.check()
+    _check_folder()
     try:
         return app(args=list(arguments), prog_name="sortednet", standalone_mode=False)
     except MemoryError as error:
@@ -132,6 +136,14 @@ def _within_the_system(arguments: Sequence[str]) -> object:
         if error.errno != errno.ENAMETOOLONG:
             raise
         raise RequestError(f"{str(error.filename)[:60]}...: {error.strerror}") from error
+
+
+def _check_folder() -> None:
+    """RequestError if the working folder is gone: torch's MKL could not be loaded then."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise RequestError("the working folder is gone: change into one that exists") from error
 
 
 def _tells() -> bool:

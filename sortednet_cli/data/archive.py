@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
+from sortednet_cli.bounded import check_regular
 from sortednet_cli.data.tree import EXPECTED, Listing
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, reason_of
 
 MAX_MEMBERS = 5_000_000
 MAX_TOTAL = 200 * 2**30
@@ -94,6 +95,7 @@ def read_images(path: Path, listing: Listing) -> Iterator[tuple[str, bytes]]:
 @contextmanager
 def _tar(path: Path) -> Iterator[tarfile.TarFile]:
     try:
+        check_regular(path)
         with path.open("rb") as raw:
             start = raw.read(6)
             raw.seek(0)
@@ -106,7 +108,8 @@ def _tar(path: Path) -> Iterator[tarfile.TarFile]:
             with tarfile.open(fileobj=cast(IO[bytes], _BoundedFile(file)), mode="r:") as tar:
                 yield tar
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError) as error:
-        raise RequestError(f"{path} is not a tar that can be read ({error}): {EXPECTED}") from error
+        what = f"{path} is not a tar that can be read ({reason_of(error)})"
+        raise RequestError(f"{what}: {EXPECTED}") from error
 
 
 def _check_end(tar: tarfile.TarFile) -> None:

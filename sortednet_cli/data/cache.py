@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sortednet_cli.data.split import PARTS, PartName
-from sortednet_cli.errors import WorkError
+from sortednet_cli.errors import WorkError, reason_of
 from sortednet_cli.logs import logger
 from sortednet_cli.storage.tensors import write_tensors
 
@@ -37,12 +37,18 @@ class Decoded:
 
 
 def cache_folder() -> Path:
-    """Return the folder that decoded and downloaded data go to; `SORTEDNET_CACHE` moves it."""
-    if chosen := os.environ.get(VARIABLE):
-        return Path(chosen).expanduser()
-    import platformdirs
+    """Return the folder that decoded and downloaded data go to; `SORTEDNET_CACHE` moves it.
 
-    return Path(platformdirs.user_cache_dir("sortednet"))
+    Raises WorkError where there is none, as in a container whose user has no home.
+    """
+    try:
+        if chosen := os.environ.get(VARIABLE):
+            return Path(chosen).expanduser()
+        import platformdirs
+
+        return Path(platformdirs.user_cache_dir("sortednet"))
+    except RuntimeError as error:
+        raise WorkError(f"there is no cache folder: {reason_of(error)}; set {VARIABLE}") from error
 
 
 def cached(key: str, decode: Callable[[], Decoded]) -> Decoded:
@@ -52,7 +58,11 @@ def cached(key: str, decode: Callable[[], Decoded]) -> Decoded:
     written to costs only the time saved next time: both are a warning, not an error.
     """
     name = hashlib.sha256(f"{_VERSION}\n{key}".encode()).hexdigest()[:32]
-    path = cache_folder() / "images" / f"{name}.safetensors"
+    try:
+        path = cache_folder() / "images" / f"{name}.safetensors"
+    except WorkError as error:
+        logger.warning("decoded images are not cached: %s", error)
+        return decode()
     if path.is_file():
         try:
             return _load(path)

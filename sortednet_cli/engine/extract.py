@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from sortednet_cli.engine.export import Exporter
 from sortednet_cli.engine.machine import versions
 from sortednet_cli.engine.source import LoadedRun, Source, root_fields
 from sortednet_cli.engine.table import Row
-from sortednet_cli.errors import WorkError
+from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.families import Inputs, TransformerFamily
 from sortednet_cli.families.stock_configs import GENERATION, of_depth
 from sortednet_cli.nesting import NestedNetwork, SlicePlan, build_skeleton, stored_tensors
@@ -122,7 +122,7 @@ def extract(
             _entries(source, submodel, plan, weights, _statistics(network, submodel, plan)),
             most_shard_bytes,
         )
-        _check_tensors(plan, files, weights)
+        _check_tensors(source, plan, files, weights)
         verified = Verification(True, None, 0)
         if network is not None and check_outputs:
             verified = _check_outputs(source, network, submodel, folder, exporter)
@@ -195,7 +195,15 @@ def _whole(tensor: Tensor) -> list[Tensor]:
     return [tensor]
 
 
-def _check_tensors(plan: SlicePlan, files: Collection[Path], weights: TensorFiles) -> None:
+def _refuse_nan(path: Path, name: str, values: Iterable[Tensor]) -> None:
+    """RequestError for values that equal nothing, themselves included."""
+    if any(block.isnan().any() for block in values):
+        raise RequestError(f"{path}: {name} holds NaN: nothing cut out of it would work")
+
+
+def _check_tensors(
+    source: Source, plan: SlicePlan, files: Collection[Path], weights: TensorFiles
+) -> None:
     """Read back what was written and compare it with what it was cut from."""
     with open_tensors(*files) as written:
         for name in sorted(written.names):
@@ -206,6 +214,7 @@ def _check_tensors(plan: SlicePlan, files: Collection[Path], weights: TensorFile
             # Blocks are cut by the rows of a file: each side is read at the other's pace.
             expected = weights.blocks(piece.source, piece.shape)
             if not equal_blocks(found, expected):
+                _refuse_nan(source.path, piece.source, weights.blocks(piece.source, piece.shape))
                 raise WorkError(f"verification failed: {name} differs from {piece}")
 
 
@@ -238,6 +247,8 @@ def _check_outputs(
         logits = source.family.forward(loaded, inputs)
         copied = source.family.forward(network.standalone(submodel), inputs)
         viewed = source.family.forward(network.at(submodel).eval(), inputs)
+    if not logits.isfinite().all():
+        raise RequestError(f"{source.path}: the outputs of {submodel} are no finite numbers")
     if not torch.equal(logits, copied):
         raise WorkError("verification failed: the artifact's outputs differ from its copy's")
     difference = float((logits - viewed).abs().max())

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sortednet_cli.errors import RequestError, WorkError
+from sortednet_cli.errors import RequestError, WorkError, listed, reason_of
+from sortednet_cli.logs import logger
 from sortednet_cli.storage.artifact import TOKENIZER_FILES
 from sortednet_cli.storage.files import read_json
-from sortednet_cli.storage.shards import sharded_files
+from sortednet_cli.storage.shards import ADAPTER, CONFIG, INDEX_SUFFIX, sharded_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _PACKAGE = "package:"
 _WEIGHTS = "model.safetensors"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_OTHER_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack"}
 _WANTED = ["*.json", "*.safetensors", *TOKENIZER_FILES]
 
 
@@ -44,11 +46,18 @@ def open_pretrained(name: str) -> Pretrained:
     """Find a pretrained model: a folder, `package:NAME/FOLDER`, or a hub name.
 
     Raises:
-        RequestError: there is no such folder or package, or its weights are missing or pickled.
+        RequestError: there is no such folder or package, its weights are missing or pickled, or
+            an adapter changes them.
         WorkError: the hub cannot be reached.
     """
     folder = find_pretrained(name) or _download(name)
-    config = read_json(folder / "config.json")
+    if (folder / ADAPTER).is_file():
+        raise RequestError(
+            f"{folder} holds an adapter ({ADAPTER}), which changes the weights of another model:"
+            " merge the two (`merge_and_unload()` of peft) and save the result, or remove the"
+            " adapter's files"
+        )
+    config = read_json(folder / CONFIG)
     return Pretrained(folder, config, _weight_files(folder))
 
 
@@ -60,7 +69,10 @@ def find_pretrained(name: str) -> Path | None:
     """
     if name.startswith(_PACKAGE):
         return _in_package(name)
-    folder = Path(name).expanduser()
+    try:
+        folder = Path(name).expanduser()
+    except RuntimeError as error:
+        raise RequestError(f"model.pretrained: {name!r}: {reason_of(error)}") from error
     if folder.is_dir():
         return folder.absolute()
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -101,15 +113,28 @@ def _download(name: str) -> Path:
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
-    files = sharded_files(folder / _WEIGHTS)
-    if len(files) > 1 or files[0].is_file():
-        return files
+    """The files that transformers reads: of two sets of weights it takes the single file."""
+    single, index = folder / _WEIGHTS, folder / f"{_WEIGHTS}{INDEX_SUFFIX}"
+    if single.is_file():
+        if index.is_file():
+            logger.warning(
+                "%s: weights are read from %s, as transformers does; the shards of %s are left out",
+                folder,
+                single.name,
+                index.name,
+            )
+        return (single,)
+    if index.is_file():
+        return sharded_files(single)
     for pickle in _PICKLES:
         if (folder / pickle).is_file():
             raise RequestError(
                 f"{folder / pickle} is a pickle, which can run code: {_advice(folder)}"
             )
-    raise RequestError(f"{folder} holds no {_WEIGHTS}")
+    others = sorted(file.name for file in folder.glob("*") if file.suffix in _OTHER_WEIGHTS)
+    raise RequestError(
+        f"{folder} holds no {_WEIGHTS}" + (f", but {listed(others)}" if others else "")
+    )
 
 
 def _advice(folder: Path) -> str:

@@ -11,6 +11,7 @@ from sortednet_cli.errors import RequestError
 from sortednet_cli.storage.files import read_json
 
 INDEX_SUFFIX = ".index.json"
+CONFIG, ADAPTER = "config.json", "adapter_config.json"
 
 
 def sharded_files(path: Path) -> tuple[Path, ...]:

@@ -24,8 +24,7 @@ from sortednet_cli.storage.manifest import (
 )
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.run import RunFolder
-
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+from sortednet_cli.storage.shards import ADAPTER, CONFIG
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,11 @@ def read_source(path: Path) -> StoredSource:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a folder looks like a stock checkpoint: it has a configuration and weights."""
-    return (path / "config.json").is_file() and any((path / name).is_file() for name in _WEIGHTS)
+    """Whether a folder that is no artifact looks like a stock checkpoint, or what is made for one.
+
+    What it lacks is said when it is opened.
+    """
+    return any((path / name).is_file() for name in (CONFIG, ADAPTER))
 
 
 def read_checkpoint(path: Path) -> StoredSource:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sortednet_cli.bounded import check_regular
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, reason_of
 from sortednet_cli.storage.checks import FileCheck
 from sortednet_cli.storage.files import replacing, write_json
 from sortednet_cli.storage.shards import INDEX_SUFFIX
@@ -282,7 +282,8 @@ def _opened(path: Path) -> Any:
         _check_header(path)
         return safe_open(str(path), framework="pt")
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise RequestError(f"{path} is damaged or no safetensors file: {error}") from error
+        reason = reason_of(error)
+        raise RequestError(f"{path} is damaged or no safetensors file: {reason}") from error
 
 
 def _check_header(path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from sortednet_cli.bounded import MAX_TEXT, check_regular
 from sortednet_cli.data.text.raw import most_unpacked, unpacks_too_far
 from sortednet_cli.data.text.table import Table, check_columns
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, reason_of
 
 _BATCH = 64
 
@@ -33,8 +33,7 @@ def read_parquet(path: Path, where: str) -> Table:
                 columns[name] += values
             class_names = _class_names((schema.metadata or {}).get(b"huggingface", b"{}"))
     except (pyarrow.ArrowException, OSError, OverflowError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RequestError(f"{where} cannot be read as parquet: {reason}") from error
+        raise RequestError(f"{where} cannot be read as parquet: {reason_of(error)}") from error
     num_rows = len(next(iter(columns.values()), []))
     return Table(where, columns, range(1, num_rows + 1), "row", class_names=class_names)
 

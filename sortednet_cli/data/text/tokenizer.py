@@ -66,16 +66,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if not has_tokenizer(folder):
         raise RequestError(f"{folder} holds no tokenizer: expected {', '.join(VOCABULARIES)}")
     try:
-        for pattern in ("*.json", *TOKENIZER_FILES):
-            for file in folder.glob(pattern):
-                if not file.is_dir():
-                    check_regular(file, MAX_TOKENIZER)
+        _check_files(folder)
         with _silenced():
             tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
             tokenizer("a b")  # some entries are not looked at before
-    except (KeyboardInterrupt, SystemExit, MemoryError):
+    except (KeyboardInterrupt, SystemExit, MemoryError, RequestError):
         raise
     except BaseException as error:  # whatever the files make it stumble on; panics are no Exception
         raise RequestError(
@@ -89,6 +86,17 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
+
+
+def _check_files(folder: Path) -> None:
+    for pattern in ("*.json", *TOKENIZER_FILES):
+        for file in folder.glob(pattern):
+            try:
+                if not file.is_dir():
+                    check_regular(file, MAX_TOKENIZER)
+            except OSError as error:
+                reason = reason_of(error)
+                raise RequestError(f"the tokenizer's {file} cannot be read: {reason}") from error
 
 
 def _unread(folder: Path) -> str | None:
