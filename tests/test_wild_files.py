@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +18,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sortednet_cli import bounded
+from sortednet_cli.errors import WorkError
+from sortednet_cli.storage.files import write_text
 from sortednet_cli.storage.pretrained import open_pretrained
 from tests.commands import SORTEDNET, TINY, command, environment, refused
 
@@ -218,3 +222,22 @@ def test_a_working_folder_that_is_gone(work: Path) -> None:
     os.chdir(work / "gone")
     (work / "gone").rmdir()
     refused(command("train", *TINY, "--out", work / "run"), 2, "the working folder is gone")
+
+
+def test_a_file_system_that_cannot_sync_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def of_files_alone(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", of_files_alone)
+    number = errno.EINVAL
+    write_text(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "new"
+    number = errno.EIO
+    with pytest.raises(WorkError, match="Input/output error"):
+        write_text(tmp_path / "a", "newer")
