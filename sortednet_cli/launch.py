@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-from sortednet_cli.errors import RequestError, listed
-
 _SIZE, _RANK = "WORLD_SIZE", "RANK"
 _LOCAL_SIZE, _LOCAL_RANK = "LOCAL_WORLD_SIZE", "LOCAL_RANK"
 _NEEDED = (_RANK, "MASTER_ADDR", "MASTER_PORT")
@@ -36,22 +34,23 @@ def restarts() -> int:
     return _number("TORCHELASTIC_RESTART_COUNT", 0)
 
 
-def check() -> None:
-    """RequestError for half a job: clusters and containers set some of these variables too."""
+def trouble() -> str | None:
+    """What makes half a job: clusters and containers set some of these variables too."""
     for name in (_SIZE, _RANK, _LOCAL_SIZE, _LOCAL_RANK):
         value = os.environ.get(name, "")
         if value and not value.isdecimal():
-            raise RequestError(f"{name}={value} in the environment is no number: unset it")
+            return f"{name}={value} in the environment is no number: unset it"
     if (size := world_size()) == 1:
-        return
+        return None
     advice = f"start the job with torchrun, or unset {_SIZE} for a single process"
-    if missing := [name for name in _NEEDED if not os.environ.get(name)]:
-        raise RequestError(
+    if missing := ", ".join(name for name in _NEEDED if not os.environ.get(name)):
+        return (
             f"{_SIZE}={size} in the environment asks for {size} processes, but"
-            f" {listed(missing)} is not set: {advice}"
+            f" {missing} is not set: {advice}"
         )
     if rank() >= size:
-        raise RequestError(f"{_RANK}={rank()} is no process of {_SIZE}={size}: {advice}")
+        return f"{_RANK}={rank()} is no process of {_SIZE}={size}: {advice}"
+    return None
 
 
 def _number(name: str, default: int) -> int:

@@ -116,7 +116,8 @@ def _within_the_system(arguments: Sequence[str]) -> object:
     """
     if launch.world_size() > 1 and (name := next(iter(arguments), "")) in _ALONE:
         raise RequestError(f"{name} is the work of one process: start it without torchrun")
-    launch.check()
+    if reason := launch.trouble():
+        raise RequestError(reason)
     _check_folder()
     try:
         return app(args=list(arguments), prog_name="sortednet", standalone_mode=False)
