@@ -47,9 +47,10 @@ bench-gpu: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/compile_cost.py --device cuda --precision bf16
 	time $(BIN)/sortednet train --preset cifar10-mobilenetv2 $(if $(DATA),--data $(DATA))
 
-# Trainings killed by the hundred and compared with those that were not, and two thousand damaged
-# inputs: half an hour on one core.
+# Trainings killed by the hundred and compared with those that were not, two thousand damaged
+# inputs, and the tests that take too long for `make test`: three quarters of an hour on one core.
 torture: $(VENV)/installed-dev
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m torture
 	$(BIN)/python -m tests.torture.kills
 	$(BIN)/python tests/torture/fuzz.py --cases 2000 --seed 0
 

@@ -23,11 +23,6 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["SORTEDNET_DEVICE"] = "cpu"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest test first: of two workers, none is to wait for the other with it."""
-    items.sort(key=lambda item: item.name != "test_the_tour_runs_as_written")
-
-
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)

@@ -21,6 +21,17 @@ from tests.sealing import unfinished
 from tests.test_generate import PICO
 
 ONCE_AND_FOR_GOOD = pytest.mark.parametrize("stays", [False, True], ids=["once", "for good"])
+SWEEPS = pytest.mark.parametrize(
+    ("stays", "step"),
+    [
+        pytest.param(False, 3, id="once"),
+        pytest.param(True, 5, id="for good"),
+        pytest.param(False, 1, id="once at every call", marks=pytest.mark.torture),
+        pytest.param(True, 1, id="for good at every call", marks=pytest.mark.torture),
+    ],
+)
+"""A disk that fails once or for good, at every so many-th call."""
+
 FULL = "No space left on device"
 
 
@@ -44,9 +55,9 @@ def disk(work: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], Failin
 
 
 def every_fault(
-    disk: FailingDisk, attempt: Callable[[], Done], after: Callable[[Done], None], step: int = 1
+    disk: FailingDisk, attempt: Callable[[], Done], after: Callable[[Done], None], step: int
 ) -> int:
-    """Fail each writing call of a command in turn, until it needs no more; return how many."""
+    """Fail every `step`-th writing call of a command until it needs no more; return how many."""
     for number in range(1, 1000, step):
         with disk.fails_at(number):
             done = attempt()
@@ -91,9 +102,9 @@ def test_a_checkpoint_is_whole_or_the_last_one_counts(
     assert number > 30
 
 
-@ONCE_AND_FOR_GOOD
+@SWEEPS
 def test_finishing_a_run_goes_through_or_can_be_done_again(
-    kept: Path, disk: Callable[[bool], FailingDisk], stays: bool
+    kept: Path, disk: Callable[[bool], FailingDisk], stays: bool, step: int
 ) -> None:
     unfinished(kept / "run")
     shutil.copytree(kept / "run", kept / "before")
@@ -108,14 +119,14 @@ def test_finishing_a_run_goes_through_or_can_be_done_again(
         assert load_checkpoint(RunFolder(kept / "run")) is not None
 
     attempt = ("train", "--resume", "run", "--quiet")
-    assert every_fault(disk(stays), lambda: command(*attempt), after, 3 if stays else 1) > 25
+    assert every_fault(disk(stays), lambda: command(*attempt), after, step) > 25
     assert command("info", "--check", "run").code == 0
     assert strays(kept) == []
 
 
-@ONCE_AND_FOR_GOOD
+@SWEEPS
 def test_an_artifact_is_whole_or_not_there(
-    kept: Path, disk: Callable[[bool], FailingDisk], stays: bool
+    kept: Path, disk: Callable[[bool], FailingDisk], stays: bool, step: int
 ) -> None:
     before = listing(kept)
 
@@ -127,14 +138,14 @@ def test_an_artifact_is_whole_or_not_there(
         assert listing(kept) == before
 
     attempt = ("extract", "run", "--depth=1", "--out=deep/cut", "--quiet")
-    assert every_fault(disk(stays), lambda: command(*attempt), after, 3 if stays else 1) > 40
+    assert every_fault(disk(stays), lambda: command(*attempt), after, step) > 40
 
 
-@ONCE_AND_FOR_GOOD
+@SWEEPS
 def test_a_new_run_is_whole_or_not_there(
-    kept: Path, disk: Callable[[bool], FailingDisk], stays: bool
+    kept: Path, disk: Callable[[bool], FailingDisk], stays: bool, step: int
 ) -> None:
-    """Every eleventh call fails; once the run has its name, it can go on."""
+    """Once the run has its name, it can go on."""
     before, failing, number = listing(kept), disk(stays), 1
     attempt = ("train", *SETTINGS, "--out=new", "--quiet")
     while True:
@@ -150,13 +161,13 @@ def test_a_new_run_is_whole_or_not_there(
             assert strays(kept) == []
             shutil.rmtree("new")
         assert listing(kept) == before
-        number += 11
+        number += 5 * step
     assert (done.code, number > 60) == (0, True)
 
 
-@ONCE_AND_FOR_GOOD
+@SWEEPS
 def test_a_picture_is_whole_or_the_old_one(
-    kept: Path, disk: Callable[[bool], FailingDisk], stays: bool
+    kept: Path, disk: Callable[[bool], FailingDisk], stays: bool, step: int
 ) -> None:
     file = Path("a.png" if stays else "a.svg")
     file.write_text("old")
@@ -169,12 +180,12 @@ def test_a_picture_is_whole_or_the_old_one(
         assert strays(kept) == []
 
     attempt = ("frontier", "run", "--plot", file, "--quiet")
-    assert every_fault(disk(stays), lambda: command(*attempt), after) >= 5
+    assert every_fault(disk(stays), lambda: command(*attempt), after, step) >= 5
 
 
-@ONCE_AND_FOR_GOOD
+@SWEEPS
 def test_thresholds_are_whole_or_the_old_ones(
-    kept: Path, disk: Callable[[bool], FailingDisk], stays: bool
+    kept: Path, disk: Callable[[bool], FailingDisk], stays: bool, step: int
 ) -> None:
     calibrate = ("generate", "texts", "--calibrate", "--quiet", "--agreement")
     assert command(*calibrate, "0.5").code == 0
@@ -185,9 +196,7 @@ def test_thresholds_are_whole_or_the_old_ones(
         assert command("info", "--check", "texts").code == 0
         assert strays(kept) == []
 
-    assert (
-        every_fault(disk(stays), lambda: command(*calibrate, "0.6"), after, 3 if stays else 1) >= 5
-    )
+    assert every_fault(disk(stays), lambda: command(*calibrate, "0.6"), after, step) >= 5
     assert command(*early).code == 0
 
 

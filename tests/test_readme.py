@@ -6,6 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from sortednet_cli import presets
 from sortednet_cli.spec import TrainSpec
 from tests.torture import tour
@@ -15,9 +17,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 
 
-def test_the_tour_runs_as_written(tmp_path: Path) -> None:
-    """Word for word but for the length of its trainings; `make torture` runs them in full."""
-    tour.run(tmp_path, tour.SHORTER)
+@pytest.mark.parametrize(
+    "before",
+    [tour.SHORTER, pytest.param("", marks=pytest.mark.torture)],
+    ids=["shorter", "in full"],
+)
+def test_the_tour_runs_as_written(tmp_path: Path, before: str) -> None:
+    """Word for word; but `make torture` alone runs its trainings in full."""
+    tour.run(tmp_path, before)
     assert (tmp_path / "frontier.png").stat().st_size > 10_000
     assert (tmp_path / "runs" / "short" / "weights.safetensors").is_file()
 

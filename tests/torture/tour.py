@@ -1,14 +1,10 @@
-"""The README's tour in one shell, as written: its trainings in full, or shortened for a test.
-
-python -m tests.torture.tour
-"""
+"""The README's tour in one shell, as written: its trainings in full, or shorter."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from tests.commands import environment
@@ -42,8 +38,3 @@ def run(folder: Path, before: str = "") -> None:
             words, cwd=folder, env=environment(), capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(prefix="tour-") as place:
-        run(Path(place))
