@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,6 +70,10 @@ class FileReader:
 Read = tuple[Tensor, int, Remarks]
 
 
+Collated = tuple[NDArray[Any], NDArray[np.int64], Remarks]
+"""Pixels [B, C, H, W], uint8 or float32, and labels [B]."""
+
+
 class _Files(Dataset[Read]):
     """Samples by key. A bad file is returned as its error: raised, it would lose its message."""
 
@@ -88,13 +93,25 @@ class _Files(Dataset[Read]):
             return str(error)
 
 
-def _collate(samples: list[Read | str]) -> tuple[Tensor, Tensor, Remarks] | str:
+def _collate(samples: list[Read | str]) -> Collated | str:
+    """Put samples together, as arrays: those travel through a pipe.
+
+    Tensors would need room in shared memory, of which a container has 64 MiB by default; where it
+    is full, a worker's batch never arrives.
+    """
     for sample in samples:
         if isinstance(sample, str):
             return sample
     pixels, labels, remarks = zip(*(s for s in samples if not isinstance(s, str)), strict=True)
     told = list(chain.from_iterable(remarks))
-    return torch.stack(pixels), torch.tensor(labels, dtype=torch.int64), told
+    return torch.stack(pixels).numpy(), np.array(labels, dtype=np.int64), told
+
+
+def _placed(array: NDArray[Any], device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def _start_worker(_: int) -> None:
@@ -150,7 +167,6 @@ class StreamPart:
             batch_sampler=keys,
             num_workers=workers,
             collate_fn=_collate,
-            pin_memory=device.type == "cuda",
             worker_init_fn=_start_worker,
             # Without one, DataLoader draws from the global generator that dropout uses.
             generator=Generator().manual_seed(0),
@@ -160,8 +176,8 @@ class StreamPart:
                 raise RequestError(batch)
             pixels, labels, remarks = batch
             self._told.tell_new(remarks)
-            images = normalise(pixels.to(device, non_blocking=True), scale, shift)
-            yield images, labels.to(device, non_blocking=True)
+            images = normalise(_placed(pixels, device), scale, shift)
+            yield images, _placed(labels, device)
 
 
 class StreamTrainingPart(StreamPart):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from itertools import islice
 from pathlib import Path
 
@@ -120,6 +121,24 @@ def test_streamed_batches_do_not_depend_on_the_number_of_workers(tmp_path: Path)
         assert all(same(a, b) for a, b in zip(tests[0], tests[other], strict=True))
     torch.manual_seed(5)
     assert all(torch.equal(state, torch.get_rng_state()) for state in states)
+
+
+def test_workers_need_no_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers have little of it, and a batch that finds none never arrives."""
+
+    def full(storage: object) -> None:
+        raise RuntimeError("unable to allocate shared memory(shm)")
+
+    monkeypatch.setattr("torch.multiprocessing.reductions.reduce_storage", full)
+    monkeypatch.setattr("torch.UntypedStorage._share_filename_cpu_", full)
+    monkeypatch.setattr("torch.UntypedStorage._share_fd_cpu_", full)
+    images = opened("stream-resized", tmp_path, workers=2)
+    signal.alarm(30)  # it would wait for ever
+    try:
+        found = sum(len(labels) for _, labels in images.train.batches(4, CPU))
+    finally:
+        signal.alarm(0)
+    assert found == len(images.train)
 
 
 def test_streamed_and_held_parts_are_the_same(tmp_path: Path) -> None:
