@@ -117,7 +117,9 @@ def _serve(listener: socket.socket, parent: int) -> NoReturn:
                 clients.pop(number).close()
         if listener in ready:
             client, _ = listener.accept()
-            number = _begin(client)
+            if (number := _begin(client)) is None:
+                client.close()
+                continue
             clients[number] = client
             _tell(client, number)
 
@@ -127,11 +129,19 @@ def _tell(client: socket.socket, number: int) -> None:
         client.send(str(number).encode())
 
 
-def _begin(client: socket.socket) -> int:
+def _begin(client: socket.socket) -> int | None:
+    """Fork what a client asks for; None if it died before it had asked."""
     request, streams = b"", list[int]()
+    part = b""
     while not request.endswith(b"\n"):
-        part, found, _, _ = socket.recv_fds(client, 1 << 16, 3)
-        request, streams = request + part, streams + found
+        with suppress(ConnectionError):
+            part, found, _, _ = socket.recv_fds(client, 1 << 16, 3)
+            streams += found
+        if not part:
+            for stream in streams:
+                os.close(stream)
+            return None
+        request, part = request + part, b""
     number = os.fork()
     if number == 0:
         for own, stream in enumerate(streams):
