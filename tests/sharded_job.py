@@ -39,6 +39,7 @@ lr = 1e-2
 clip = 0.1
 log_every = 1
 shard = true
+precision = "fp32"
 [data]
 source = "text"
 max_length = 24

@@ -30,6 +30,8 @@ CALLS = {
 }
 
 EXCEPTIONS = {
+    # The C library that the process has loaded already, asked for `mallopt` by its name.
+    ("allocator.py", "ctypes"),
     # torchvision's own archives of CIFAR are pickles: read by it, after its checksum.
     ("data/arrays.py", "torchvision.datasets"),
     ("data/download.py", "torchvision.datasets"),

@@ -18,7 +18,7 @@ from sortednet_cli.spec import load_preset
 from sortednet_cli.storage import files, lock
 from sortednet_cli.storage.files import new_folder, write_text
 from sortednet_cli.storage.run import default_place
-from tests.commands import command, environment, listing, refused, shell
+from tests.commands import SORTEDNET, command, environment, listing, refused, shell
 from tests.disks import strays
 
 ROOT = Path(__file__).parents[1]
@@ -135,6 +135,6 @@ def test_data_is_utf8_whatever_the_system_writes(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_leads_nowhere(closed: str) -> None:
     """Neither a traceback, nor another file in the place of the stream."""
-    done = shell(f"sortednet presets {closed}")
+    done = shell(f"'{SORTEDNET}' presets {closed}")
     assert (done.code, done.err) == (0, ""), done
     assert ("digits-resnet" in done.out) == (closed in ("<&-", "2>&-"))

@@ -55,7 +55,7 @@ class RootOptimizer:
         self.skips_on_device = network.device.type != "cpu" and bool(
             self.optimizer.defaults.get("fused")  # RMSprop has no such kernel
         )
-        if spec.optimizer == "sgd" and spec.momentum and not network.sharded:
+        if spec.optimizer == "sgd" and spec.momentum:
             # The fused kernel wants momentum for all of its tensors or for none of them.
             for parameter in self.parameters.values():
                 self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
