@@ -8,6 +8,7 @@ they pass signals on, and end as it ends. What only a fresh process shows is tes
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -56,12 +57,13 @@ server = socket.socket(socket.AF_UNIX)
 server.connect(os.path.join(os.path.dirname(__file__), "socket"))
 request = json.dumps([os.path.basename(__file__), sys.argv[1:], os.getcwd(), dict(os.environ)])
 socket.send_fds(server, [request.encode() + b"\\n"], [0, 1, 2])
-child = int(server.recv(20))
+answers = server.makefile()
+child = int(answers.readline())
 def heed(answer):
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, answer)
 heed(lambda number, _: os.kill(child, number))
-code = int(server.recv(20))
+code = int(answers.readline())
 if code < 0:
     heed(signal.SIG_DFL)
     os.kill(os.getpid(), -code)
@@ -86,8 +88,15 @@ class Server:
         waits, self._alive = os.pipe()
         self._number = os.fork()
         if self._number == 0:
-            os.close(self._alive)
-            _serve(listener, waits)
+            try:
+                os.close(self._alive)
+                gc.collect()
+                gc.freeze()  # else each copy writes to all of its memory, and closes others' files
+                _serve(listener, waits)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
         listener.close()
         os.close(waits)
 
@@ -126,7 +135,7 @@ def _serve(listener: socket.socket, parent: int) -> NoReturn:
 
 def _tell(client: socket.socket, number: int) -> None:
     with suppress(OSError):  # it has died
-        client.send(str(number).encode())
+        client.send(b"%d\n" % number)
 
 
 def _begin(client: socket.socket) -> int | None:
@@ -146,7 +155,7 @@ def _begin(client: socket.socket) -> int | None:
     if number == 0:
         for own, stream in enumerate(streams):
             os.dup2(stream, own)
-        os.closerange(3, 1 << 16)
+            os.close(stream)
         _become(*json.loads(request))
     for stream in streams:
         os.close(stream)
