@@ -268,7 +268,12 @@ def test_folders_of_every_format_are_read(work: Path, kept_format: Path) -> None
         scored = json.loads(command("eval", path, "--all", "--split=validation", "--json").out)
         for one, other in zip(found, scored["submodels"], strict=True):
             assert one["name"] == other["name"]
-            assert other["metrics"] == pytest.approx(one["metrics"], rel=1e-4)
+            # An artifact's smaller sub-models have statistics that are measured anew, which older
+            # versions averaged by batches: one of the 179 images may fall on the other side.
+            image = 1 / 178 if path == "artifact" else 0
+            accuracy, loss = (one["metrics"][name] for name in ("accuracy", "loss"))
+            assert other["metrics"]["accuracy"] == pytest.approx(accuracy, rel=1e-4, abs=image)
+            assert other["metrics"]["loss"] == pytest.approx(loss, rel=1e-4)
         done = command("info", "--check", path)
         if kept_format.name == "format-1":
             refused(done, 2, f"{path} carries no checksums: it is of format 1")
