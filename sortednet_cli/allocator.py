@@ -2,8 +2,8 @@
 
 A pass over hundreds of images frees activations of tens of megabytes and asks for them again.
 glibc maps every block above a threshold (32 MiB at most) afresh, gives it back when it is freed,
-and trims the top of its heap, so that the kernel clears the same pages over and over: a third to
-a half of a forward pass on a CPU. The command line asks glibc to keep them. Importing
+and trims the top of its heap, so that the kernel clears the same pages over and over, in the middle
+of every forward pass. The command line asks glibc to keep them. Importing
 `sortednet_cli` never does: a library does not change its host's allocator.
 
 Constants are those of glibc's `malloc.h`; see `man 3 mallopt`.
