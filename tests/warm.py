@@ -24,6 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+import torch
 from torch.distributed import run as torchrun
 
 from sortednet_cli import launch
@@ -175,6 +176,7 @@ def _become(
         os.environ.update(variables)
         sys.argv = [program, *arguments]
         sortednet._talks = launch.rank() == 0
+        torch.set_num_threads(1)  # it makes a new pool, else threads race to be the first that does
         PROGRAMS[program]()
         code = 0
     except SystemExit as error:
