@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import io
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -75,6 +76,8 @@ def train_and_score(preset: str, settings: list[str]) -> None:
 
 
 def resident_mib() -> float:
+    if sys.platform != "linux":
+        raise WorkError("resident memory is read from Linux's /proc")
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 
 VARIABLE = "SORTEDNET_ALLOCATOR"
 """Set to `system`, it leaves the allocator as it is."""
@@ -77,9 +78,11 @@ def _why_not() -> str | None:
 
 
 def _is_glibc() -> bool:
+    if sys.platform != "linux":
+        return False
     try:
         return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
-    except (AttributeError, ValueError, OSError):  # Windows, macOS, musl
+    except (ValueError, OSError):  # musl
         return False
 
 
