@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from harness import positive, write
 
-from sortednet_cli.engine.opening import open_source
+from sortednet_cli.engine.sources.opening import open_source
 from sortednet_cli.families import complete_config
 from sortednet_cli.nesting import build_skeleton, stored_tensors
 from sortednet_cli.storage.files import write_json
@@ -126,8 +126,6 @@ def in_process(work: Any, *arguments: Any) -> Any:
 def _cut(checkpoint: Path, out: Path) -> dict[str, Any]:
     import transformers
 
-    import sortednet_cli.engine.export
-    import sortednet_cli.engine.extract  # noqa: F401
     from sortednet_cli.cli.main import run
 
     _ = transformers.LlamaForCausalLM  # loaded on first use

@@ -18,10 +18,10 @@ import torch
 from engine_cost import Batches, native_step
 from harness import Work, in_turn, network_of, positive, random_part, write
 
-from sortednet_cli.data.augment import Augmentation
-from sortednet_cli.data.format import ImageFormat
-from sortednet_cli.data.memory import MemoryTrainingPart
-from sortednet_cli.engine.source import task_of
+from sortednet_cli.data.images.augment import Augmentation
+from sortednet_cli.data.images.format import ImageFormat
+from sortednet_cli.data.images.memory import MemoryTrainingPart
+from sortednet_cli.engine.sources.source import task_of
 from sortednet_cli.nesting import quiet_first_backward
 
 NUM_IMAGES, BATCH, BATCHES = 45_000, 128, 8

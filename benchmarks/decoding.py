@@ -28,8 +28,8 @@ from torch import Tensor
 
 from sortednet_cli import LoadedRun, load_run
 from sortednet_cli.data.text.tokenizer import load_tokenizer
-from sortednet_cli.decoding import EarlyExit, Plain, Stack, Strategy, Tally
-from sortednet_cli.decoding.pace import MOST_ROWS, Pace
+from sortednet_cli.engine.generation import EarlyExit, Plain, Stack, Strategy, Tally
+from sortednet_cli.engine.generation.pace import MOST_ROWS, Pace
 from sortednet_cli.storage.calibration import read_calibration
 
 RESULTS = Path(__file__).parent / "results"

@@ -41,9 +41,9 @@ from harness import (
 )
 from torch import nn
 
-from sortednet_cli.engine.optimizer import RootOptimizer, place
-from sortednet_cli.engine.source import task_of
-from sortednet_cli.engine.train import Position, Trainer
+from sortednet_cli.engine.sources.source import task_of
+from sortednet_cli.engine.training.loop import Position, Trainer
+from sortednet_cli.engine.training.optimizer import RootOptimizer, place
 from sortednet_cli.nesting import NestedNetwork, make_rule, quiet_first_backward
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec

@@ -27,10 +27,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from sortednet_cli.decoding import Chooser, Decoder, EarlyExit, Greedy, Plain, Sampling, Strategy
-from sortednet_cli.engine.fit import Fit, Interrupted
-from sortednet_cli.engine.machine import choose_device, true_fp32
-from sortednet_cli.engine.source import load_run, make_decoder
+from sortednet_cli.engine.generation import (
+    Chooser,
+    Decoder,
+    EarlyExit,
+    Greedy,
+    Plain,
+    Sampling,
+    Strategy,
+)
+from sortednet_cli.engine.sources.source import load_run, make_decoder
+from sortednet_cli.engine.training.session import Fit, Interrupted
+from sortednet_cli.machine.device import choose_device, true_fp32
 from sortednet_cli.nesting import quiet_first_backward
 from sortednet_cli.spec import load_preset
 from sortednet_cli.storage.run import RunFolder

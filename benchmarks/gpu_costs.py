@@ -22,12 +22,12 @@ from engine_cost import Batches
 from harness import PLAIN, network_of, random_part, settle
 from torch.profiler import ProfilerActivity, profile
 
-from sortednet_cli.decoding import Decoder, Plain
-from sortednet_cli.decoding.pace import Pace
-from sortednet_cli.decoding.stack import Stack
-from sortednet_cli.engine.optimizer import RootOptimizer
-from sortednet_cli.engine.source import task_of
-from sortednet_cli.engine.train import Position, Trainer, Update
+from sortednet_cli.engine.generation import Decoder, Plain
+from sortednet_cli.engine.generation.pace import Pace
+from sortednet_cli.engine.generation.stack import Stack
+from sortednet_cli.engine.sources.source import task_of
+from sortednet_cli.engine.training.loop import Position, Trainer, Update
+from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.errors import WorkError
 from sortednet_cli.nesting import make_rule
 

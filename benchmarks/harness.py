@@ -20,10 +20,10 @@ from torch import Tensor
 
 from sortednet_cli import LoadedRun, load_run
 from sortednet_cli.data import InputFormat, nominal_format
-from sortednet_cli.engine.machine import versions
-from sortednet_cli.engine.optimizer import place
+from sortednet_cli.engine.training.optimizer import place
 from sortednet_cli.errors import SortednetError
 from sortednet_cli.families import Inputs, open_family, root_of
+from sortednet_cli.machine.device import versions
 from sortednet_cli.nesting import NestedNetwork, init_network
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec, load_preset

@@ -36,7 +36,7 @@ from trainings import (
 )
 
 from sortednet_cli import presets
-from sortednet_cli.engine.costs import draws_of, phases_of
+from sortednet_cli.engine.planning.costs import draws_of, phases_of
 from sortednet_cli.nesting import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import load_preset

@@ -26,7 +26,7 @@ from engine_cost import CASES, Case
 from harness import PLAIN, in_turn, network_of, positive, random_part, ratio, write
 from torch import nn
 
-from sortednet_cli.engine.optimizer import RootOptimizer, place
+from sortednet_cli.engine.training.optimizer import RootOptimizer, place
 from sortednet_cli.families import Inputs
 from sortednet_cli.nesting import NestedNetwork, cost_of, quiet_first_backward
 from sortednet_cli.space import SubModel

@@ -35,7 +35,7 @@ from trainings import (
 )
 
 from sortednet_cli import presets
-from sortednet_cli.engine.plot import draw_cells
+from sortednet_cli.engine.evaluation.plot import draw_cells
 from sortednet_cli.spec import load_preset
 
 

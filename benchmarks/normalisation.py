@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from trainings import Training, add_options, trainer_of
 
 from sortednet_cli import LoadedRun, load_run
-from sortednet_cli.engine.evaluate import score_part
+from sortednet_cli.engine.evaluation.score import score_part
 from sortednet_cli.nesting import NestedNetwork, recalibrate
 from sortednet_cli.space import SubModel
 

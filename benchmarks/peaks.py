@@ -65,11 +65,11 @@ def train_and_score(preset: str, updates: int) -> None:
     from engine_cost import Batches
     from harness import network_of, random_part
 
-    from sortednet_cli.engine.batch_sizes import BatchSizes
-    from sortednet_cli.engine.evaluate import score_part
-    from sortednet_cli.engine.optimizer import RootOptimizer
-    from sortednet_cli.engine.source import task_of
-    from sortednet_cli.engine.train import Position, Trainer
+    from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
+    from sortednet_cli.engine.evaluation.score import score_part
+    from sortednet_cli.engine.sources.source import task_of
+    from sortednet_cli.engine.training.loop import Position, Trainer
+    from sortednet_cli.engine.training.optimizer import RootOptimizer
     from sortednet_cli.nesting import make_rule, quiet_first_backward
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

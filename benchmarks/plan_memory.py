@@ -35,12 +35,12 @@ from harness import network_of, positive, random_part, write
 from soft_cost import ALLOCATORS, memory_mib
 from torch import Tensor
 
-from sortednet_cli.engine.footprint import LiveBytes
-from sortednet_cli.engine.optimizer import RootOptimizer
-from sortednet_cli.engine.processes import ALONE, Processes, joined
-from sortednet_cli.engine.resources import plan_resources
-from sortednet_cli.engine.source import task_of
-from sortednet_cli.engine.train import Position, Trainer
+from sortednet_cli.distributed.processes import ALONE, Processes, joined
+from sortednet_cli.engine.planning.footprint import LiveBytes
+from sortednet_cli.engine.planning.resources import plan_resources
+from sortednet_cli.engine.sources.source import task_of
+from sortednet_cli.engine.training.loop import Position, Trainer
+from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.nesting import make_rule, quiet_first_backward
 from sortednet_cli.spec import load_preset
 

@@ -34,8 +34,8 @@ from trainings import (
 
 from sortednet_cli import presets
 from sortednet_cli.data import nominal_format
-from sortednet_cli.engine.costs import compute_of
-from sortednet_cli.engine.passes import routes_of
+from sortednet_cli.engine.planning.costs import compute_of
+from sortednet_cli.engine.planning.passes import routes_of
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.nesting import make_rule
 from sortednet_cli.space import SearchSpace

@@ -20,9 +20,9 @@ from harness import over_runs, tell
 from trainings import score
 
 from sortednet_cli import LoadedRun
-from sortednet_cli.engine.latency import measure_rows
-from sortednet_cli.engine.select import choose, stored_rows
-from sortednet_cli.engine.table import Row
+from sortednet_cli.engine.evaluation.frontier import choose, stored_rows
+from sortednet_cli.engine.evaluation.latency import measure_rows
+from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.errors import RequestError
 from sortednet_cli.space import Budget, Cost
 

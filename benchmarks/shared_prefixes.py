@@ -25,15 +25,15 @@ from harness import Work, in_turn, network_of, positive, random_part, ratio, wri
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sortednet_cli.engine.chunks import chunks
-from sortednet_cli.engine.evaluate import score_part
-from sortednet_cli.engine.optimizer import place
-from sortednet_cli.engine.source import task_of
+from sortednet_cli.engine.evaluation.score import score_part
+from sortednet_cli.engine.sources.source import task_of
+from sortednet_cli.engine.training.optimizer import place
 from sortednet_cli.families import Family, Inputs, StagedFamily, TransformerFamily
 from sortednet_cli.families.transformer_nets import Architecture
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
 from sortednet_cli.tasks import Task
+from sortednet_cli.tasks.chunks import chunks
 
 
 @dataclass(frozen=True)

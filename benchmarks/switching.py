@@ -21,7 +21,7 @@ import torch
 from harness import in_turn, over_runs, ratio, tell
 
 from sortednet_cli import LoadedRun, load_artifact
-from sortednet_cli.engine.extract import extract
+from sortednet_cli.engine.export.extract import extract
 
 ROUNDS = 60
 

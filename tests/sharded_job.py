@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch.distributed.tensor import DTensor
 
-from sortednet_cli.engine import shard
-from sortednet_cli.engine.fit import Finished, Fit
-from sortednet_cli.engine.processes import Processes, joined
+from sortednet_cli.distributed.processes import Processes, joined
+from sortednet_cli.engine.training import sharding as shard
+from sortednet_cli.engine.training.session import Finished, Fit
 from sortednet_cli.nesting import NestedNetwork, init_network
 from sortednet_cli.spec import RunSpec, parse_spec
 from sortednet_cli.storage.run import RunFolder

@@ -10,13 +10,13 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from sortednet_cli.decoding.pace import Pace
-from sortednet_cli.engine import fit as fits
-from sortednet_cli.engine.fit import Fit
-from sortednet_cli.engine.machine import choose_device, settles, true_fp32
-from sortednet_cli.engine.memory import lack_of_memory
-from sortednet_cli.engine.processes import PeerLost, Processes, lost_peers
+from sortednet_cli.distributed.processes import PeerLost, Processes, lost_peers
+from sortednet_cli.engine.generation.pace import Pace
+from sortednet_cli.engine.training import session as fits
+from sortednet_cli.engine.training.session import Fit
 from sortednet_cli.errors import RequestError
+from sortednet_cli.machine.device import choose_device, settles, true_fp32
+from sortednet_cli.machine.memory import lack_of_memory
 from sortednet_cli.spec import load_preset
 from tests.commands import TINY
 
@@ -209,7 +209,7 @@ class _Slow:
 
 
 def test_layers_are_timed_until_the_device_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sortednet_cli.decoding.pace._REPEATS", 1)
+    monkeypatch.setattr("sortednet_cli.engine.generation.pace._REPEATS", 1)
     stack: Any = _Slow()
     pace = Pace.measure(stack)
     assert pace.layer[1] >= 1e-3

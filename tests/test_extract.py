@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from sortednet_cli.engine.export import export
-from sortednet_cli.engine.extract import extract
-from sortednet_cli.engine.fit import Fit
-from sortednet_cli.engine.source import LoadedRun, load_artifact, load_run
+from sortednet_cli.engine.export.extract import extract
+from sortednet_cli.engine.export.formats import export
+from sortednet_cli.engine.sources.source import LoadedRun, load_artifact, load_run
+from sortednet_cli.engine.training.session import Fit
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import RunSpec

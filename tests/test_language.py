@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from sortednet_cli.engine.batch_sizes import BatchSizes
-from sortednet_cli.engine.evaluate import score
-from sortednet_cli.engine.fit import Finished, Fit
-from sortednet_cli.engine.optimizer import RootOptimizer
-from sortednet_cli.engine.source import load_run
-from sortednet_cli.engine.train import Trainer
+from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
+from sortednet_cli.engine.evaluation.score import score
+from sortednet_cli.engine.sources.source import load_run
+from sortednet_cli.engine.training.loop import Trainer
+from sortednet_cli.engine.training.optimizer import RootOptimizer
+from sortednet_cli.engine.training.session import Finished, Fit
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import (
     TransformerFamily,
@@ -105,7 +105,7 @@ def test_sum_has_the_gradient_of_separate_runs(weights: list[float] | None) -> N
         for depth, weight in zip((3, 2, 1), reversed(shares), strict=True)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sortednet_cli.engine.chunks.LOGITS_AT_ONCE", 7 * VOCAB)
+        patch.setattr("sortednet_cli.tasks.chunks.LOGITS_AT_ONCE", 7 * VOCAB)
         trainer._micro_batch(0, (inputs, targets), drawn)
     for name, gradient in network.gradients.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-7, msg=name)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sortednet_cli.engine.fit import Fit, Progress
+from sortednet_cli.engine.training.session import Fit, Progress
 from sortednet_cli.errors import WorkError
 from sortednet_cli.spec import load_preset
 from sortednet_cli.storage.checkpoint import load_checkpoint

@@ -33,10 +33,10 @@ EXCEPTIONS = {
     # The C library that the process has loaded already, asked for `mallopt` by its name.
     ("allocator.py", "ctypes"),
     # torchvision's own archives of CIFAR are pickles: read by it, after its checksum.
-    ("data/arrays.py", "torchvision.datasets"),
-    ("data/download.py", "torchvision.datasets"),
+    ("data/images/arrays.py", "torchvision.datasets"),
+    ("data/images/download.py", "torchvision.datasets"),
     # `--format pt2` is written, never read.
-    ("engine/export.py", "torch.export.save"),
+    ("engine/export/formats.py", "torch.export.save"),
     # A factory that the user allowed by name: see the tests below.
     ("families/custom.py", "importlib.import_module"),
 }

@@ -17,8 +17,8 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from sortednet_cli import presets
 from sortednet_cli.data import nominal_format
-from sortednet_cli.engine.kernels import keeps_channels_last
-from sortednet_cli.engine.optimizer import place
+from sortednet_cli.engine.training.kernels import keeps_channels_last
+from sortednet_cli.engine.training.optimizer import place
 from sortednet_cli.families import Family, Inputs, open_family, root_of
 from sortednet_cli.nesting import NestedNetwork, init_network, quiet_first_backward
 from sortednet_cli.space import SearchSpace, SubModel

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sortednet_cli import presets
 from sortednet_cli.data import nominal_format
-from sortednet_cli.engine.fit import Finished, Fit
+from sortednet_cli.engine.training.session import Finished, Fit
 from sortednet_cli.families import Family, open_family, root_of
 from sortednet_cli.nesting import SubModelCost, check_space, cost_of, plan_from_root
 from sortednet_cli.space import SearchSpace, SubModel

@@ -17,12 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from sortednet_cli import presets
 from sortednet_cli.cli import resources as shown
 from sortednet_cli.data import nominal_format
-from sortednet_cli.engine import costs
-from sortednet_cli.engine.costs import Groups, Memory, Wire
-from sortednet_cli.engine.footprint import LiveBytes, largest_draw
-from sortednet_cli.engine.optimizer import RootOptimizer
-from sortednet_cli.engine.passes import Route, routes_of, shared_macs
-from sortednet_cli.engine.resources import ResourcePlan, plan_resources
+from sortednet_cli.engine.planning import costs
+from sortednet_cli.engine.planning.costs import Groups, Memory, Wire
+from sortednet_cli.engine.planning.footprint import LiveBytes, largest_draw
+from sortednet_cli.engine.planning.passes import Route, routes_of, shared_macs
+from sortednet_cli.engine.planning.resources import ResourcePlan, plan_resources
+from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.nesting import NestedNetwork, init_network, make_rule, stored_tensors
 from sortednet_cli.space import SearchSpace, SubModel

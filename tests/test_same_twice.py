@@ -55,7 +55,7 @@ def test_the_switch_says_what_has_no_deterministic_kernel(
         assert torch.are_deterministic_algorithms_enabled()
         raise RuntimeError("x does not have a deterministic implementation, but you set it. More.")
 
-    monkeypatch.setattr("sortednet_cli.engine.train.Trainer._step", refuse)
+    monkeypatch.setattr("sortednet_cli.engine.training.loop.Trainer._step", refuse)
     done = command("train", *TINY, "--set=train.deterministic=true", "--out=run", "--quiet")
     assert done.code == 2
     assert "train.deterministic: torch cannot do that here: x does not have" in done.err

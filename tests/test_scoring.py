@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sortednet_cli.data import nominal_format
-from sortednet_cli.engine.batch_sizes import BatchSizes, activation_bytes
+from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes, activation_bytes
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.spec import load_preset
 from tests.commands import TINY, command

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from sortednet_cli.data import Texts, open_data
-from sortednet_cli.engine.fit import Finished, Fit
-from sortednet_cli.engine.train import Trainer
+from sortednet_cli.engine.training.loop import Trainer
+from sortednet_cli.engine.training.session import Finished, Fit
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.nesting import Share, init_network
 from sortednet_cli.spec import RunSpec, dump_spec

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-import sortednet_cli.engine.begin as beginning
-import sortednet_cli.engine.extract as extracting
-import sortednet_cli.engine.fit as fitting
+import sortednet_cli.engine.export.extract as extracting
+import sortednet_cli.engine.training.begin as beginning
+import sortednet_cli.engine.training.session as fitting
 import sortednet_cli.storage.checkpoint as checkpoints
 from sortednet_cli.cli import stops
-from sortednet_cli.engine.source import Source
-from sortednet_cli.engine.train import Trainer
+from sortednet_cli.engine.sources.source import Source
+from sortednet_cli.engine.training.loop import Trainer
 from sortednet_cli.storage.temporary import SUFFIX
 from tests.commands import TINY, command, listing, shell, start
 

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sortednet_cli.engine.batch_sizes import BatchSizes
-from sortednet_cli.engine.evaluate import calibration_batches
-from sortednet_cli.engine.fit import Fit, Interrupted
-from sortednet_cli.engine.optimizer import RootOptimizer
-from sortednet_cli.engine.precision import has_bf16, in_bf16, seed_generators, warn_of_emulation
-from sortednet_cli.engine.train import Trainer
+from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
+from sortednet_cli.engine.evaluation.score import calibration_batches
+from sortednet_cli.engine.training.loop import Trainer
+from sortednet_cli.engine.training.optimizer import RootOptimizer
+from sortednet_cli.engine.training.session import Fit, Interrupted
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import open_family, root_of
+from sortednet_cli.machine.precision import has_bf16, in_bf16, seed_generators, warn_of_emulation
 from sortednet_cli.nesting import NestedNetwork, make_rule
 from sortednet_cli.spec import ModelSpec, TrainSpec, load_preset
 from sortednet_cli.tasks import Classification, LanguageModelling
@@ -147,7 +147,7 @@ def test_chunks_of_logits_share_one_cast_of_the_head_and_give_the_same_gradient(
     inputs: Any = pico.inputs()
     targets = torch.arange(4 * 12).reshape(4, 12) % 40
     whole = _updates(pico, (inputs, targets), rule="sum")
-    monkeypatch.setattr("sortednet_cli.engine.chunks.LOGITS_AT_ONCE", 40 * 7)
+    monkeypatch.setattr("sortednet_cli.tasks.chunks.LOGITS_AT_ONCE", 40 * 7)
     for name, gradient in _updates(pico, (inputs, targets), rule="sum").items():
         torch.testing.assert_close(gradient, whole[name], atol=1e-6, rtol=1e-4)
     with Casts(40) as casts:
@@ -246,7 +246,7 @@ def test_a_run_keeps_the_precision_that_it_began_in(
 ) -> None:
     spec = load_preset("digits-resnet", ["train.updates=1", "train.precision=auto"])
     for has, stored in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr("sortednet_cli.engine.precision.has_bf16", lambda _, has=has: has)
+        monkeypatch.setattr("sortednet_cli.machine.precision.has_bf16", lambda _, has=has: has)
         fit = Fit.create(tmp_path / stored, spec, CPU)
         assert fit.run.spec().train.precision == fit.spec.train.precision == stored
 

@@ -144,7 +144,7 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
     config.save_pretrained(folder)
     script = (
         "import sys; from pathlib import Path\n"
-        "import sortednet_cli.engine.extract, transformers; transformers.LlamaForCausalLM\n"
+        "import sortednet_cli.engine.export.extract, transformers; transformers.LlamaForCausalLM\n"
         "from sortednet_cli.cli.main import run\n"
         "read = lambda key: next(int(l.split()[1]) for l in"
         " Path('/proc/self/status').read_text().splitlines() if l.startswith(key))\n"

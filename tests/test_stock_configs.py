@@ -12,10 +12,10 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from sortednet_cli.decoding import Decoder, Plain
-from sortednet_cli.engine.extract import extract
-from sortednet_cli.engine.source import load_artifact
-from sortednet_cli.engine.stock import load_stock
+from sortednet_cli.engine.export.extract import extract
+from sortednet_cli.engine.generation import Decoder, Plain
+from sortednet_cli.engine.sources.source import load_artifact
+from sortednet_cli.engine.sources.stock import load_stock
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import load_checkpoint_tensors
 from sortednet_cli.families.stock_configs import end_tokens, of_depth, with_end

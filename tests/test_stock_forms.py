@@ -14,8 +14,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sortednet_cli.engine.extract import extract
-from sortednet_cli.engine.stock import load_stock
+from sortednet_cli.engine.export.extract import extract
+from sortednet_cli.engine.sources.stock import load_stock
 from sortednet_cli.space import SubModel
 
 _SIZES = {

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sortednet_cli.engine.fit import Finished, Fit, Interrupted
-from sortednet_cli.engine.memory import enough_memory
-from sortednet_cli.engine.trouble import pass_of
+from sortednet_cli.engine.training.nonfinite import pass_of
+from sortednet_cli.engine.training.session import Finished, Fit, Interrupted
 from sortednet_cli.errors import WorkError
+from sortednet_cli.machine.memory import enough_memory
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import load_preset
 from sortednet_cli.storage.checkpoint import load_checkpoint
@@ -94,7 +94,7 @@ def test_out_of_memory_names_what_had_too_little(tmp_path: Path) -> None:
     """In a process that may have little more address space than its imports take."""
     script = (
         "import resource, sys; from pathlib import Path\n"
-        "import torch, torchvision, sortednet_cli.engine.fit\n"
+        "import torch, torchvision, sortednet_cli.engine.training.session\n"
         "from sortednet_cli.cli.main import run\n"
         "torch.nn.Conv2d(8, 8, 3)(torch.ones(2, 8, 9, 9)).sum().backward()\n"
         "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"

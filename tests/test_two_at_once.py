@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import torch
 
-import sortednet_cli.engine.fit as fitting
-from sortednet_cli.data.cache import Decoded, cached
-from sortednet_cli.engine.fit import Fit
+import sortednet_cli.engine.training.session as fitting
+from sortednet_cli.data.images.cache import Decoded, cached
+from sortednet_cli.engine.training.session import Fit
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import load_preset

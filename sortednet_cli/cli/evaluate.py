@@ -38,10 +38,10 @@ def evaluate(
     source = options.find_source(path, allow_factory, axes, lambda stored: stored.check_data(data))
     submodels = source.space.submodels if every else [source.space.resolve(axes)]
 
-    from sortednet_cli.engine.evaluate import evaluate as score
-    from sortednet_cli.engine.gather import gather_rows
-    from sortednet_cli.engine.machine import choose_device
-    from sortednet_cli.engine.processes import joined
+    from sortednet_cli.distributed.processes import joined
+    from sortednet_cli.engine.evaluation.gather import gather_rows
+    from sortednet_cli.engine.evaluation.score import evaluate as score
+    from sortednet_cli.machine.device import choose_device
 
     place = choose_device(device)
     opened = source.open_data(None if data is None else str(data))

@@ -15,9 +15,9 @@ from sortednet_cli.logs import logger
 from sortednet_cli.space import Budget, format_count
 
 if TYPE_CHECKING:
-    from sortednet_cli.engine.extract import Verification
-    from sortednet_cli.engine.source import Source
-    from sortednet_cli.engine.table import Row
+    from sortednet_cli.engine.export.extract import Verification
+    from sortednet_cli.engine.sources.source import Source
+    from sortednet_cli.engine.sources.table import Row
     from sortednet_cli.storage.sources import StoredSource
 
 
@@ -68,7 +68,7 @@ def extract(
     most_bytes = options.read_count("--max-shard-size", shard_size)
 
     def can_be_cut(stored: StoredSource) -> None:
-        from sortednet_cli.engine.export import check_format
+        from sortednet_cli.engine.export.formats import check_format
 
         check_format(file_format, stored.kind)
         if budget is not None:
@@ -82,9 +82,9 @@ def extract(
         chosen, conditions = _fitting(source, budget, device, quiet)
     submodel = source.space.resolve(axes) if chosen is None else chosen.submodel
 
-    from sortednet_cli.engine.export import export
-    from sortednet_cli.engine.extract import extract as cut
-    from sortednet_cli.engine.extract import needs_data
+    from sortednet_cli.engine.export.extract import extract as cut
+    from sortednet_cli.engine.export.extract import needs_data
+    from sortednet_cli.engine.export.formats import export
     from sortednet_cli.storage.files import Taken, free_name
 
     place = Path("artifacts") / f"{source.stem}-{submodel}"
@@ -138,7 +138,7 @@ def _said(verified: Verification) -> str:
 
 def _fitting(source: Source, budget: Budget, device: str, quiet: bool) -> tuple[Row, Conditions]:
     """The best sub-model within a budget, and what its latency was measured under."""
-    from sortednet_cli.engine.select import choose, stored_rows
+    from sortednet_cli.engine.evaluation.frontier import choose, stored_rows
 
     rows, conditions = stored_rows(source), Conditions()
     if budget.cost == "latency_ms":

@@ -14,9 +14,9 @@ from sortednet_cli.errors import RequestError
 from sortednet_cli.logs import logger
 
 if TYPE_CHECKING:
-    from sortednet_cli.engine.select import Frontier
-    from sortednet_cli.engine.source import Source
-    from sortednet_cli.engine.table import Row
+    from sortednet_cli.engine.evaluation.frontier import Frontier
+    from sortednet_cli.engine.sources.source import Source
+    from sortednet_cli.engine.sources.table import Row
     from sortednet_cli.space import Cost
 
 PLOT_SUFFIXES = (".svg", ".png")
@@ -56,7 +56,7 @@ def frontier(
         path, allow_factory, check=lambda stored: stored.check_budget(budget)
     )
 
-    from sortednet_cli.engine.select import make_frontier, stored_rows
+    from sortednet_cli.engine.evaluation.frontier import make_frontier, stored_rows
 
     name: Cost = "latency_ms" if cost == "latency" else cost
     rows = stored_rows(source)
@@ -65,7 +65,7 @@ def frontier(
         rows, conditions = time_rows(source, rows, device, quiet)
     found = make_frontier(source, rows, name, budget)
     if plot is not None:
-        from sortednet_cli.engine.plot import draw_frontier
+        from sortednet_cli.engine.evaluation.plot import draw_frontier
 
         draw_frontier(source, found, plot)
         logger.info("drew %s", plot)
@@ -75,7 +75,7 @@ def frontier(
 def _print(
     source: Source, found: Frontier, conditions: Conditions, every: bool, as_json: bool
 ) -> None:
-    from sortednet_cli.engine.select import SELECTION_SPLIT
+    from sortednet_cli.engine.evaluation.frontier import SELECTION_SPLIT
 
     marks = dict(zip((row.submodel for row in found.rows), found.pareto, strict=True))
 

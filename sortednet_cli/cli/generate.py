@@ -14,9 +14,9 @@ from sortednet_cli.errors import RequestError
 from sortednet_cli.logs import logger
 
 if TYPE_CHECKING:
-    from sortednet_cli.decoding import Tally
-    from sortednet_cli.engine.decode import Generator
-    from sortednet_cli.engine.source import Source
+    from sortednet_cli.engine.generation import Tally
+    from sortednet_cli.engine.generation.generator import Generator
+    from sortednet_cli.engine.sources.source import Source
     from sortednet_cli.space import SubModel
     from sortednet_cli.storage.sources import StoredSource
 
@@ -119,8 +119,8 @@ def generate(
 
     source = options.find_source(path, allow_factory, axes, can_continue)
 
-    from sortednet_cli.engine.decode import Draw, Generator
-    from sortednet_cli.engine.machine import choose_device
+    from sortednet_cli.engine.generation.generator import Draw, Generator
+    from sortednet_cli.machine.device import choose_device
 
     made = Generator(source, source.space.resolve(axes), choose_device(device), precision)
     encoded = made.encode(prompts)
@@ -240,8 +240,8 @@ def _calibrate(
     device: str,
     as_json: bool,
 ) -> None:
-    from sortednet_cli.engine.calibrate import calibrate
-    from sortednet_cli.engine.machine import choose_device
+    from sortednet_cli.engine.generation.thresholds import calibrate
+    from sortednet_cli.machine.device import choose_device
     from sortednet_cli.storage.calibration import write_calibration
 
     opened = source.open_data(None if data is None else str(data))

@@ -90,11 +90,11 @@ def info(
 
 def _print_resources(spec: RunSpec, processes: int | None, as_json: bool) -> None:
     from sortednet_cli.cli import resources
-    from sortednet_cli.engine.beforehand import check_plan
+    from sortednet_cli.engine.training.preflight import check_plan
 
     check_plan(spec)  # told before torch is imported
 
-    from sortednet_cli.engine.resources import plan_resources
+    from sortednet_cli.engine.planning.resources import plan_resources
 
     found = plan_resources(spec, processes or 1)
     if as_json:

@@ -126,7 +126,7 @@ def _within_the_system(arguments: Sequence[str]) -> object:
     except RuntimeError as error:  # torch's, whose allocators know no MemoryError
         if "torch" not in sys.modules:
             raise
-        from sortednet_cli.engine.memory import lack_of_memory
+        from sortednet_cli.machine.memory import lack_of_memory
 
         if (reason := lack_of_memory(error)) is None:
             raise

@@ -14,7 +14,7 @@ from sortednet_cli.errors import RequestError
 from sortednet_cli.space import Budget, parse_count
 
 if TYPE_CHECKING:
-    from sortednet_cli.engine.source import Source
+    from sortednet_cli.engine.sources.source import Source
     from sortednet_cli.spec import RunSpec
     from sortednet_cli.storage.sources import StoredSource
 
@@ -182,7 +182,7 @@ def find_source(
     check(stored)
     stored.check_allowed(allow or ())
 
-    from sortednet_cli.engine.opening import open_stored
+    from sortednet_cli.engine.sources.opening import open_stored
 
     return open_stored(stored, allow or ())
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBar
     from rich.table import Table
 
-    from sortednet_cli.engine.table import Row
+    from sortednet_cli.engine.sources.table import Row
 
 PLAIN_SECONDS = 10.0
 PIPE_WIDTH = 200

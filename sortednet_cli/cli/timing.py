@@ -8,8 +8,8 @@ from sortednet_cli.cli.render import Talk
 from sortednet_cli.logs import logger
 
 if TYPE_CHECKING:
-    from sortednet_cli.engine.source import Source
-    from sortednet_cli.engine.table import Row
+    from sortednet_cli.engine.sources.source import Source
+    from sortednet_cli.engine.sources.table import Row
 
 Conditions = dict[str, int | str]
 """What a latency is quoted with; empty where none was measured."""
@@ -19,8 +19,8 @@ def time_rows(
     source: Source, rows: list[Row], device: str, quiet: bool
 ) -> tuple[list[Row], Conditions]:
     """Measure the latency of every row on a device, and say under what conditions."""
-    from sortednet_cli.engine.latency import describe, measure_rows
-    from sortednet_cli.engine.machine import choose_device
+    from sortednet_cli.engine.evaluation.latency import describe, measure_rows
+    from sortednet_cli.machine.device import choose_device
 
     timed, place = [], choose_device(device)
     with Talk(quiet) as talk:

@@ -22,7 +22,7 @@ from sortednet_cli.cli.stops import Stopped, StopRequest
 from sortednet_cli.errors import RequestError, SortednetError
 
 if TYPE_CHECKING:
-    from sortednet_cli.engine.fit import Finished, Fit, Progress
+    from sortednet_cli.engine.training.session import Finished, Fit, Progress
     from sortednet_cli.spec import RunSpec
     from sortednet_cli.storage.run import RunFolder
 
@@ -53,7 +53,7 @@ def train(
     Example: sortednet train --preset digits-resnet
     """
     options.set_verbosity(quiet, verbose)
-    from sortednet_cli.engine.beforehand import check_begun, check_new
+    from sortednet_cli.engine.training.preflight import check_begun, check_new
 
     if resume:
         if preset or config or overrides or data or out:
@@ -68,9 +68,9 @@ def train(
             options.check_free(out)
         check_new(spec)
         _place_of(spec, out)  # a name that is none is told before torch is imported
-    from sortednet_cli.engine.fit import Fit, open_fit
-    from sortednet_cli.engine.machine import choose_device
-    from sortednet_cli.engine.processes import joined
+    from sortednet_cli.distributed.processes import joined
+    from sortednet_cli.engine.training.session import Fit, open_fit
+    from sortednet_cli.machine.device import choose_device
 
     place, allowed = choose_device(device), tuple(allow_factory or ())
     with joined(place) as processes:
@@ -128,7 +128,7 @@ def _unfinished(run: Path | None) -> RunFolder:
 
 def _drive(fit: Fit, quiet: bool) -> Finished:
     """Show the events of a training until its last."""
-    from sortednet_cli.engine.fit import Finished, Interrupted, Progress
+    from sortednet_cli.engine.training.session import Finished, Interrupted, Progress
 
     stop = StopRequest()
     try:

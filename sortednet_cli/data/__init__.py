@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from sortednet_cli.data.format import ImageFormat
-from sortednet_cli.data.images import Images, open_images
+from sortednet_cli.data.images.dataset import Images, open_images
+from sortednet_cli.data.images.format import ImageFormat
 from sortednet_cli.data.inputs import Batch, Dataset, InputFormat, Part
 from sortednet_cli.data.nominal import nominal_format
 from sortednet_cli.data.text import TextFormat, Texts, open_texts

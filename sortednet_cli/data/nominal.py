@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sortednet_cli.data.format import ImageFormat
+from sortednet_cli.data.images.format import ImageFormat
 from sortednet_cli.data.inputs import InputFormat
 from sortednet_cli.data.text.format import TextFormat
 from sortednet_cli.errors import RequestError

@@ -15,11 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sortednet_cli.decoding import Decoder, EarlyExit, Plain, Sampling, Stack, Strategy
-from sortednet_cli.engine.fit import Fit, Interrupted
-from sortednet_cli.engine.latency import describe
-from sortednet_cli.engine.machine import choose_device, settles
+from sortednet_cli.engine.evaluation.latency import describe
+from sortednet_cli.engine.generation import Decoder, EarlyExit, Plain, Sampling, Stack, Strategy
+from sortednet_cli.engine.training.session import Fit, Interrupted
 from sortednet_cli.errors import WorkError
+from sortednet_cli.machine.device import choose_device, settles
 from sortednet_cli.nesting import quiet_first_backward
 from sortednet_cli.spec import load_preset
 from sortednet_cli.storage.run import RunFolder
@@ -170,7 +170,7 @@ def test_scores_and_latencies_of_a_run(
 def test_every_mode_of_generate(
     runs: dict[str, Path], gpu: SimulatedGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sortednet_cli.decoding.pace._REPEATS", 1)
+    monkeypatch.setattr("sortednet_cli.engine.generation.pace._REPEATS", 1)
     run = runs["language"]
     said = [
         ended(command("generate", run, "--calibrate", "--agreement=0.3", "--device", device))

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from sortednet_cli.data.augment import (
+from sortednet_cli.data.images.augment import (
     Augmentation,
     draw_boxes,
     random_crop,

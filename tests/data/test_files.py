@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from sortednet_cli.data import Images, decode, open_images, pillow
-from sortednet_cli.data.memory import MemoryPart
+from sortednet_cli.data.images.memory import MemoryPart
 from sortednet_cli.errors import RequestError
 from sortednet_cli.spec import ImageDataSpec
 from tests.data.made import png, tree_files, write_tar, write_tree

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sortednet_cli.data import ImageFormat, Images, open_images
-from sortednet_cli.data.memory import MemoryPart
+from sortednet_cli.data.images.memory import MemoryPart
 from sortednet_cli.errors import RequestError
 from sortednet_cli.spec import ImageDataSpec
 from tests.data.made import tree_files, write_tree
@@ -174,7 +174,7 @@ def test_statistics_are_those_of_the_training_part(tmp_path: Path) -> None:
 
 
 def test_a_constant_channel_is_not_divided_by_zero() -> None:
-    from sortednet_cli.data.format import channel_statistics
+    from sortednet_cli.data.images.format import channel_statistics
 
     assert channel_statistics(torch.full((3, 1, 4, 4), 51, dtype=torch.uint8)) == ((0.2,), (1.0,))
 

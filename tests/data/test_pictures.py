@@ -16,8 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sortednet_cli.data.pillow import open_image
-from sortednet_cli.data.remarks import Remark, Remarks, summed_up
+from sortednet_cli.data.images.pillow import open_image
+from sortednet_cli.data.images.remarks import Remark, Remarks, summed_up
 from sortednet_cli.errors import RequestError
 from tests.data.made import png, tree_files, write_tar, write_tree
 from tests.data.test_files import CPU, opened, tensors

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sortednet_cli.data import Images, open_images
-from sortednet_cli.data.memory import MemoryPart
+from sortednet_cli.data.images.memory import MemoryPart
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.spec import ImageDataSpec
 from tests.data.made import idx_bytes, png, tree_files, write_idx, write_tar, write_tree
@@ -220,7 +220,7 @@ def test_a_missing_path(tmp_path: Path) -> None:
 
 
 def test_the_cache_folder_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sortednet_cli.data.cache import cache_folder
+    from sortednet_cli.data.images.cache import cache_folder
 
     monkeypatch.delenv("SORTEDNET_CACHE")
     assert cache_folder().name == "sortednet"

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from sortednet_cli.data import open_images
-from sortednet_cli.data.layout import Layout, lay_out
-from sortednet_cli.data.names import part_of
-from sortednet_cli.data.tree import Listing
+from sortednet_cli.data.images.layout import Layout, lay_out
+from sortednet_cli.data.images.names import part_of
+from sortednet_cli.data.images.tree import Listing
 from sortednet_cli.errors import RequestError
 from sortednet_cli.spec import ImageDataSpec
 from tests.data.made import png, tree_files, write_tar, write_tree

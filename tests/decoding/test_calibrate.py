@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sortednet_cli.engine.calibrate import Observed, choose_thresholds
+from sortednet_cli.engine.generation.thresholds import Observed, choose_thresholds
 
 
 def observed(count: int = 4000) -> dict[int, Observed]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from sortednet_cli.decoding import Stack
-from sortednet_cli.decoding.layers import causal_mask
+from sortednet_cli.engine.generation import Stack
+from sortednet_cli.engine.generation.layers import causal_mask
 from tests.decoding.models import make
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sortednet_cli.decoding import Stack
+from sortednet_cli.engine.generation import Stack
 from sortednet_cli.errors import RequestError
 from tests.decoding.models import DEPTH, KINDS, make, prompt
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
-from sortednet_cli.decoding import (
+from sortednet_cli.engine.generation import (
     Adaptive,
     Completion,
     Decoder,
@@ -20,8 +20,8 @@ from sortednet_cli.decoding import (
     Strategy,
     Tally,
 )
-from sortednet_cli.decoding.automatic import Automatic
-from sortednet_cli.decoding.choice import Draft
+from sortednet_cli.engine.generation.automatic import Automatic
+from sortednet_cli.engine.generation.choice import Draft
 from sortednet_cli.errors import RequestError
 from tests.decoding.models import DEPTH, KINDS, VOCAB, make, prompt
 

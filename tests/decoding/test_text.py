@@ -6,7 +6,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from sortednet_cli.data.text.tokenizer import train_tokenizer
-from sortednet_cli.decoding.text import TextStream
+from sortednet_cli.engine.generation.text import TextStream
 
 TEXT = "naïve café — 日本語 🙂 end. Question: what?\n  indented\tx"
 

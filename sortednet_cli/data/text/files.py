@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sortednet_cli.data.format import shortened
+from sortednet_cli.data.images.format import shortened
 from sortednet_cli.data.text.delimited import read_csv, read_tsv
 from sortednet_cli.data.text.objects import read_json, read_json_lines
 from sortednet_cli.data.text.parquet import read_parquet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sortednet_cli.data.format import shortened
+from sortednet_cli.data.images.format import shortened
 from sortednet_cli.data.part_names import part_named
 from sortednet_cli.data.split import PartName
 from sortednet_cli.data.text.table import Table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from sortednet_cli.data.format import shortened
+from sortednet_cli.data.images.format import shortened
 from sortednet_cli.data.text.alike import core, hint, shown
 from sortednet_cli.data.text.table import Table, is_unicode, kind
 from sortednet_cli.errors import RequestError, listed

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sortednet_cli.data.format import shortened
+from sortednet_cli.data.images.format import shortened
 from sortednet_cli.data.text.raw import check_lines, read_characters, read_lines
 from sortednet_cli.data.text.table import Table, check_columns
 from sortednet_cli.errors import RequestError

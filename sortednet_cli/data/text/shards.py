@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sortednet_cli.data.format import shortened
+from sortednet_cli.data.images.format import shortened
 from sortednet_cli.data.text.files import is_table, split_name
 from sortednet_cli.errors import RequestError, listed
 

@@ -1,0 +1,1 @@
+"""Images: where they come from, how they are decoded, augmented and served."""

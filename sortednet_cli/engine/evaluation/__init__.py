@@ -1,0 +1,1 @@
+"""Scores, latencies, and the frontier that is chosen from."""

@@ -1,0 +1,64 @@
+"""How long one forward pass takes, measured the same way everywhere."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+
+from sortednet_cli.data import InputFormat
+from sortednet_cli.engine.sources.source import Source
+from sortednet_cli.engine.sources.table import Row
+from sortednet_cli.engine.training.nonfinite import pass_of
+from sortednet_cli.machine.device import describe_device, true_fp32
+from sortednet_cli.machine.memory import enough_memory
+from sortednet_cli.nesting import NestedNetwork
+from sortednet_cli.space import SubModel
+
+WARMUP = 5
+REPEATS = 25
+
+
+def describe(device: torch.device, batch_size: int = 1) -> dict[str, int | str]:
+    """What a latency must be quoted with."""
+    return {
+        "batch_size": batch_size,
+        "threads": torch.get_num_threads(),
+        "device": describe_device(device),
+    }
+
+
+@torch.no_grad()
+@true_fp32()
+def latency_ms(
+    network: NestedNetwork, submodel: SubModel, inputs: InputFormat, batch_size: int = 1
+) -> float:
+    """Median milliseconds of a forward pass of the standalone sub-model, after warm-up."""
+    times = []
+    with enough_memory(pass_of([submodel], batch_size), "take a device with more"):
+        module = network.standalone(submodel)
+        with network.device:
+            samples = inputs.random_inputs(batch_size)
+        for repeat in range(WARMUP + REPEATS):
+            _synchronize(network.device)
+            start = time.perf_counter()
+            network.family.forward(module, samples)
+            _synchronize(network.device)
+            if repeat >= WARMUP:
+                times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times)
+
+
+def measure_rows(source: Source, rows: Sequence[Row], device: torch.device) -> Iterator[Row]:
+    """Fill in the latency of each row."""
+    network = source.network(device)
+    for row in rows:
+        yield replace(row, latency_ms=latency_ms(network, row.submodel, source.format))
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -1,0 +1,112 @@
+"""The picture of a run: score against cost, and the grid of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from sortednet_cli.engine.evaluation.frontier import SELECTION_SPLIT, Frontier
+from sortednet_cli.engine.sources.source import Source
+from sortednet_cli.engine.sources.table import Row
+from sortednet_cli.space import format_count
+from sortednet_cli.storage.files import write_bytes
+
+_COST_LABELS = {
+    "params": "parameters",
+    "macs": "multiply-adds (per sample)",
+    "latency_ms": "latency, ms (batch size 1)",
+}
+_FRONTIER_COLOR, _POINT_COLOR, _CHOSEN_COLOR = "#c44e52", "#8c9bb0", "#2e7d32"
+
+
+def draw_frontier(source: Source, found: Frontier, path: Path) -> None:
+    """Draw score against cost, and beside it the heat map of a width x depth grid.
+
+    The file's suffix decides its format (SVG or PNG); it is replaced whole.
+    """
+    # Figures are drawn without pyplot: it would look for a window system.
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    is_grid = set(source.space.largest.axes) == {"width", "depth"}
+    height = 1.8 + 0.26 * len(dict(source.space.axes).get("width", ())) if is_grid else 0
+    size = (15 if is_grid else 7.5, max(5.0, height))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, 2 if is_grid else 1, squeeze=False)[0]
+    _draw_scatter(panels[0], found)
+    if panels[0].get_xscale() == "log":
+        panels[0].xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panels[0].xaxis.set_minor_formatter(NullFormatter())
+    panels[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
+    if is_grid:
+        _draw_grid(panels[1], found, source.space.largest.axes)
+    figure.suptitle(f"{source.name}: {len(found.rows)} sub-models of one network")
+    content = BytesIO()
+    figure.savefig(content, format=path.suffix[1:], dpi=130)
+    write_bytes(path, content.getvalue())
+
+
+def _value(row: Row, metric: str) -> float:
+    value = row.metrics[SELECTION_SPLIT][metric]
+    return 100 * value if metric == "accuracy" else value
+
+
+def _draw_scatter(panel: Any, found: Frontier) -> None:
+    costs = [row.cost(found.cost) for row in found.rows]
+    scores = [_value(row, found.metric) for row in found.rows]
+    panel.scatter(costs, scores, s=16, color=_POINT_COLOR, label="sub-models")
+    best = sorted((c, s) for c, s, mark in zip(costs, scores, found.pareto, strict=True) if mark)
+    panel.plot(*zip(*best, strict=True), "o-", ms=4.5, color=_FRONTIER_COLOR, label="frontier")
+    if found.chosen is not None:
+        point = found.chosen.cost(found.cost), _value(found.chosen, found.metric)
+        label = f"chosen: {found.chosen.submodel}"
+        panel.plot(*point, "*", ms=14, color=_CHOSEN_COLOR, label=label, zorder=3)
+    if max(costs) > 4 * min(costs):
+        panel.set_xscale("log")
+    panel.set_xlabel(_COST_LABELS[found.cost])
+    unit = ", %" if found.metric == "accuracy" else ""
+    panel.set_ylabel(f"{SELECTION_SPLIT} {found.metric}{unit}")
+    panel.grid(alpha=0.3)
+    panel.legend(loc="best")
+
+
+def _draw_grid(panel: Any, found: Frontier, largest: dict[str, int | float]) -> None:
+    values = {
+        (row.submodel.axes["width"], row.submodel.axes["depth"]): _value(row, found.metric)
+        for row in found.rows
+    }
+    widths, depths = sorted({w for w, _ in values}), sorted({d for _, d in values})
+    best = values[largest["width"], largest["depth"]]
+    draw_cells(
+        panel,
+        [[values[w, d] for d in depths] for w in widths],
+        widths,
+        depths,
+        lambda value: f"{value:.1f} ({100 * value / best:.0f}%)",
+        "viridis" if found.higher_is_better else "viridis_r",
+    )
+    panel.set_title(f"{SELECTION_SPLIT} {found.metric} (share of the largest's)", fontsize=10)
+
+
+def draw_cells(
+    panel: Any,
+    cells: list[list[float]],
+    widths: Sequence[float],
+    depths: Sequence[float],
+    label: Callable[[float], str],
+    colors: str = "viridis",
+) -> None:
+    """Draw a heat map of a width (rows) by depth (columns) grid, each cell with its label."""
+    image = panel.imshow(cells, aspect="auto", origin="lower", cmap=colors)
+    for i, row in enumerate(cells):
+        for j, value in enumerate(row):
+            red, green, blue, _ = image.cmap(image.norm(value))
+            is_light = 0.3 * red + 0.6 * green + 0.1 * blue > 0.5
+            color = "black" if is_light else "white"
+            panel.text(j, i, label(value), ha="center", va="center", fontsize=7.5, color=color)
+    panel.set_xticks(range(len(depths)), [f"{d:g}" for d in depths])
+    panel.set_yticks(range(len(widths)), [f"{w:g}" for w in widths])
+    panel.set_xlabel("depth, blocks")
+    panel.set_ylabel("width")

@@ -1,0 +1,1 @@
+"""Sub-models cut out as standalone models, verified while they are written."""

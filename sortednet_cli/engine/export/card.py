@@ -1,0 +1,51 @@
+"""The model card of an artifact: what it is, and the lines that load it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sortednet_cli.engine.sources.source import Source
+from sortednet_cli.engine.sources.table import Row
+from sortednet_cli.space import format_count
+from sortednet_cli.storage.artifact import has_tokenizer
+
+_OTHER_FORMATS = {
+    "model.onnx": "has the input `inputs`, the output `logits` and a free batch size.",
+    "model.pt2": "is for `torch.export.load(...).module()`, with a free batch size.",
+}
+
+
+def model_card(source: Source, row: Row, num_checked: int, folder: Path) -> str:
+    """Write the card of an artifact as Markdown; `folder` holds its files."""
+    files = {file.name for file in folder.iterdir()}
+    others = "".join(f"`{name}` {use}\n" for name, use in _OTHER_FORMATS.items() if name in files)
+    inputs = source.format
+    test = row.metrics.get("test", {})
+    scores = ", ".join(f"{name} {value:.4g}" for name, value in test.items()) or "not measured"
+    tokenized = has_tokenizer(folder)
+    lines = "\n".join(inputs.card_lines(tokenized))
+    code = source.family.card + (source.family.tokenizer_card if tokenized else "")
+    checked = "Every tensor was compared with what it was cut from."
+    if num_checked:
+        checked = (
+            f"`check.safetensors` holds {num_checked} inputs and the logits recorded for them on"
+            " one thread."
+        )
+    macs = f"{format_count(row.macs)} for each {inputs.unit}"
+    return f"""# {source.name} {row.submodel}
+
+A sub-model cut out of the nested network `{source.name}`. It stands alone.
+
+- Parameters: {format_count(row.params)}; multiply-adds: {macs}
+- Test part of {inputs.source}: {scores}
+{lines}
+
+## Load
+
+In this folder:
+
+```python
+{code.replace("(folder)", '(".")')}```
+
+{checked}
+{others}"""

@@ -1,0 +1,26 @@
+"""Decoding of causal models: plain, leaving early, and drafting with their own first layers."""
+
+from sortednet_cli.engine.generation.choice import Chooser, Greedy, Sampling
+from sortednet_cli.engine.generation.decoder import Completion, Decoder
+from sortednet_cli.engine.generation.early_exit import EarlyExit
+from sortednet_cli.engine.generation.plain import Plain
+from sortednet_cli.engine.generation.speculative import Adaptive, Fixed, Speculative
+from sortednet_cli.engine.generation.stack import Stack
+from sortednet_cli.engine.generation.strategy import Strategy
+from sortednet_cli.engine.generation.tally import Tally
+
+__all__ = [
+    "Adaptive",
+    "Chooser",
+    "Completion",
+    "Decoder",
+    "EarlyExit",
+    "Fixed",
+    "Greedy",
+    "Plain",
+    "Sampling",
+    "Speculative",
+    "Stack",
+    "Strategy",
+    "Tally",
+]

@@ -1,0 +1,41 @@
+"""Early exit: a token leaves at the first exit that is sure enough of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from sortednet_cli.engine.generation.choice import Chooser
+from sortednet_cli.engine.generation.stack import Stack
+from sortednet_cli.engine.generation.tally import Tally
+
+
+class EarlyExit:
+    """Confidence is the largest probability at an exit (CALM, arXiv 2207.07061).
+
+    Deeper layers see the positions that left early when one next goes that deep.
+
+    Args:
+        thresholds: by depth, the least confidence to leave with.
+    """
+
+    def __init__(self, thresholds: Mapping[int, float]) -> None:
+        self._thresholds = sorted(thresholds.items())
+
+    def tokens(
+        self, stack: Stack, token: int, chooser: Chooser, tally: Tally, wanted: int
+    ) -> Iterator[int]:
+        while True:
+            stack.push([token])
+            for depth, threshold in self._thresholds:
+                stack.advance(depth)
+                logits = stack.logits(1)[0]
+                if float(logits.softmax(-1).max()) >= threshold:
+                    break
+            else:
+                depth = stack.depth
+                stack.advance(depth)
+                logits = stack.logits(1)[0]
+                tally.passes += 1
+            tally.exits[depth] += 1
+            token = chooser.pick(logits, stack.length)
+            yield token

@@ -1,0 +1,155 @@
+"""Prompts in, texts out: a decoder with the tokenizer and the habits of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from sortednet_cli.data.text.tokenizer import load_tokenizer, num_tokens, surrounding
+from sortednet_cli.engine.generation import (
+    Completion,
+    Decoder,
+    EarlyExit,
+    Greedy,
+    Plain,
+    Sampling,
+    Strategy,
+    Tally,
+)
+from sortednet_cli.engine.generation.text import TextStream
+from sortednet_cli.engine.sources.source import Source, make_decoder, require_causal
+from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.families.stock_configs import GENERATION, unheeded
+from sortednet_cli.logs import logger
+from sortednet_cli.seeds import stream_seed
+from sortednet_cli.space import SubModel
+from sortednet_cli.storage.calibration import require_calibration
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How tokens are drawn; a run without it takes the best one each time."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass
+class Answer:
+    """The text after one prompt; complete once its pieces were read."""
+
+    prompt: str
+    text: str = ""
+    tokens: int = 0
+    finish: str = ""
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "prompt": self.prompt,
+            "text": self.text,
+            "tokens": self.tokens,
+            "finish": self.finish,
+        }
+
+
+@dataclass
+class Generator:
+    """Continues texts with one sub-model.
+
+    Prompts begin with what the tokenizer itself puts before a text, and end with a line's end
+    where the run answers questions.
+    """
+
+    source: Source
+    submodel: SubModel
+    device: torch.device
+    precision: str = "fp32"
+    tally: Tally = field(default_factory=Tally)
+
+    def __post_init__(self) -> None:
+        self._form = require_causal(self.source)
+        self._tokenizer = load_tokenizer(self.source.tokenizer)
+        if (found := num_tokens(self._tokenizer)) > self._form.vocab_size:
+            raise RequestError(
+                f"the tokenizer in {self.source.tokenizer} has {found:,} tokens, the model"
+                f" {self._form.vocab_size:,}"
+            )
+        self._start, behind = surrounding(self._tokenizer)
+        if behind:
+            tokens = listed(self._tokenizer.convert_ids_to_tokens(behind))
+            logger.info("left out of prompts, which are to go on: %s behind a text", tokens)
+        if others := unheeded(self.source.generation):
+            logger.info("%s: not followed here: %s", GENERATION, listed(others))
+        self.decoder: Decoder = make_decoder(
+            self.source, self.submodel, self.device, self.precision
+        )
+
+    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Tokens of prompts; RequestError, with its number, for one that is empty or too long."""
+        form = self._form
+        encoded = []
+        for number, prompt in enumerate(prompts, 1):
+            try:
+                if not prompt.strip():
+                    raise RequestError("the prompt is empty")
+                text = prompt
+                if form.task == "answers" and not prompt.endswith("\n"):
+                    text += "\n"
+                ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+                self.decoder.check_prompt([*self._start, *ids])
+                encoded.append([*self._start, *ids])
+            except RequestError as error:
+                where = f"prompt {number}: " if len(prompts) > 1 else ""
+                raise RequestError(f"{where}{error}") from error
+        return encoded
+
+    def strategy(
+        self, mode: str, draft_depth: int | None = None, draft_length: int | None = None
+    ) -> Strategy:
+        """The strategy of a mode; RequestError if the model is not ready for it."""
+        if mode == "speculative":
+            return self.decoder.speculative(draft_depth, draft_length)
+        if mode == "early-exit":
+            found = require_calibration(self.source.path, self.submodel)
+            return EarlyExit({depth: e.threshold for depth, e in found.exits.items()})
+        return Plain()
+
+    def answers(
+        self,
+        prompts: Sequence[str],
+        encoded: Sequence[Sequence[int]],
+        strategy: Strategy,
+        max_new_tokens: int,
+        draw: Draw | None = None,
+        stops: Sequence[str] = (),
+    ) -> Iterator[tuple[Answer, Iterator[str]]]:
+        """Yield each prompt's answer with the pieces of its text; read them in turn."""
+        for number, (prompt, tokens) in enumerate(zip(prompts, encoded, strict=True)):
+            answer, done = Answer(prompt), Completion()
+            chooser = self._chooser(draw, number)
+            stream = self.decoder.stream(
+                tokens, strategy, max_new_tokens, chooser=chooser, tally=self.tally, completion=done
+            )
+            texts = TextStream(self._tokenizer, stops)
+            yield answer, _read(answer, texts, stream, done)
+
+    def _chooser(self, draw: Draw | None, number: int) -> Greedy:
+        """What picks the tokens after prompt `number`."""
+        dtype = self.decoder.dtype
+        if draw is None:
+            return Greedy(dtype)
+        return Sampling(draw.temperature, draw.top_p, stream_seed(draw.seed, "draw", number), dtype)
+
+
+def _read(
+    answer: Answer, texts: TextStream, stream: Iterator[int], done: Completion
+) -> Iterator[str]:
+    for piece in texts.pieces(stream):
+        answer.text += piece
+        yield piece
+    answer.tokens = len(done.tokens)
+    answer.finish = "stop" if texts.stopped else done.finish

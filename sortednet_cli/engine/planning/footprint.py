@@ -1,0 +1,166 @@
+"""Memory of a micro-batch, found by running the trainer's own code on tensors without memory.
+
+Fake tensors have shapes, types and storages, and no bytes: what a real micro-batch would hold is
+counted as its storages come and go. The operations are those of a CPU. There attention with
+dropout keeps its weights, which a GPU's kernels make again; and a causal mask, which a real pass
+leaves to the kernel, is counted too: both make the count an upper bound for a GPU.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from sortednet_cli.data import InputFormat
+from sortednet_cli.engine.planning.passes import rest_of
+from sortednet_cli.engine.sources.source import task_of
+from sortednet_cli.engine.training.loop import Trainer
+from sortednet_cli.families import Family
+from sortednet_cli.nesting import NestedNetwork, Share, make_rule
+from sortednet_cli.nesting.rules import EveryDepth, Phases, Sandwich, Single, Sorted
+from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.spec import TrainSpec
+from sortednet_cli.tasks import LanguageModelling, Task
+
+
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Bytes of the storages that operations make while this is entered.
+
+    Args:
+        weights: what was there before, and is not counted.
+
+    Attributes:
+        peak: the most bytes alive at once.
+        casts: how many of them were weights in another type, as autocast keeps them.
+    """
+
+    def __init__(self, weights: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = 0
+        self.casts = 0
+        self._weights = {_key(tensor): tensor for tensor in weights}
+        self._alive: dict[int, tuple[int, bool]] = {}
+        self._now = [0, 0]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        results = func(*args, **(kwargs or {}))
+        is_cast = func is torch.ops.aten._to_copy.default and _key(args[0]) in self._weights
+        for result in tree_leaves(results):
+            if isinstance(result, Tensor):
+                self._note(result.untyped_storage(), is_cast)
+        return results
+
+    def _note(self, storage: torch.UntypedStorage, is_cast: bool) -> None:
+        key = storage._cdata
+        if key in self._weights or key in self._alive:
+            return
+        self._alive[key] = (storage.nbytes(), is_cast)
+        self._add(storage.nbytes(), is_cast)
+        if self._now[0] > self.peak:
+            self.peak, self.casts = self._now
+        weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        size, is_cast = self._alive.pop(key)
+        self._add(-size, is_cast)
+
+    def _add(self, size: int, is_cast: bool) -> None:
+        self._now[0] += size
+        self._now[1] += size * is_cast
+
+
+def _key(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+class _Unshared(NestedNetwork):
+    """A nested network of fake tensors: they have no addresses that could be compared."""
+
+    def check_sharing(self, submodel: SubModel) -> None:
+        pass
+
+
+class _ScoringAll(LanguageModelling):
+    """A language model's task where every token is scored, which takes no look at them."""
+
+    def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return states.flatten(0, 1), targets.flatten()
+
+
+def _scoring_all(task: Task) -> Task:
+    if isinstance(task, LanguageModelling):
+        return _ScoringAll(task.num_outputs, task.label_smoothing)
+    return task
+
+
+def largest_draw(spec: TrainSpec, space: SearchSpace) -> list[Share]:
+    """What takes most memory of all that a rule can draw for one micro-batch.
+
+    Groups run one after the other: the one of the largest sub-model counts, with as many other
+    depths of it as can be drawn.
+    """
+    rule = make_rule(spec, space)
+    if isinstance(rule, Phases):
+        rule = rule.phases[-1].rule
+    largest = space.largest
+    chosen = [largest]
+    if isinstance(rule, EveryDepth):
+        chosen = [SubModel.of({**largest.axes, "depth": d}) for d in reversed(rule.depths)]
+    elif isinstance(rule, Sandwich | Sorted):
+        others = [s for s in space.submodels[:-1] if rest_of(s) == rest_of(largest)]
+        if isinstance(rule, Sorted):
+            more = rule.count - 1
+        else:
+            more = rule.num_random + (space.smallest in others)
+        chosen += others[::-1][:more]
+    elif isinstance(rule, Single):
+        chosen = [rule.submodel]
+    return [(submodel, 1 / len(chosen)) for submodel in chosen]
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Memory of one micro-batch beyond weights, gradient and optimizer.
+
+    Attributes:
+        gradient: bytes of the root's gradient as it is laid out, for reference.
+        peak: the most bytes that it holds at once.
+        casts: bytes of the weights in bfloat16 among them, which do not grow with the batch.
+    """
+
+    gradient: int
+    peak: int
+    casts: int
+
+
+def footprint_of(
+    family: Family, space: SearchSpace, spec: TrainSpec, inputs: InputFormat
+) -> Footprint:
+    """Count the memory of the largest micro-batch.
+
+    Its samples have the task's full length, and every token that may be scored is.
+    """
+    shares = largest_draw(spec, space)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"):
+        network = _Unshared(family, space, family.build(family.root.config))
+        network.enable_training()
+        task = _scoring_all(task_of(inputs, spec.label_smoothing))
+        none: Any = None  # neither data nor optimizer are part of a micro-batch
+        trainer = Trainer(network, task, make_rule(spec, space), none, none, spec)
+        targets = torch.zeros(inputs.output_shape(spec.batch_size)[:-1], dtype=torch.int64)
+        batch = inputs.random_inputs(spec.batch_size), targets
+        network.shared_pass([submodel for submodel, _ in shares], training=True)
+        with LiveBytes([*network.parameters.values(), *network.gradient_buffers]) as live:
+            trainer._micro_batch(0, batch, shares)
+        gradient = sum(buffer.nbytes for buffer in network.gradient_buffers)
+    return Footprint(gradient, live.peak, live.casts)

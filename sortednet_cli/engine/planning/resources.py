@@ -1,0 +1,112 @@
+"""The plan of a training on paper: the cost model applied to a spec, before there is data.
+
+Weights, gradient and optimizer are float32, as the trainer holds them; a precision of `auto` is
+taken as bfloat16 autocast, which it is on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from sortednet_cli.data import nominal_format
+from sortednet_cli.engine.planning import costs
+from sortednet_cli.engine.planning.costs import Compute, Evaluation, Groups, Memory, Storage, Wire
+from sortednet_cli.engine.planning.footprint import Footprint, footprint_of
+from sortednet_cli.engine.planning.passes import routes_of, stored_bytes
+from sortednet_cli.engine.training.preflight import check_plan
+from sortednet_cli.families import Family, TransformerFamily, open_family, root_of
+from sortednet_cli.nesting import build_skeleton, has_statistics, make_rule
+from sortednet_cli.space import SearchSpace
+from sortednet_cli.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class ResourcePlan:
+    """What a training takes on a number of processes of one device each.
+
+    Attributes:
+        precision: `fp32` or `bf16`.
+        shards: whether the spec asks for sharding.
+        memory: of one device, for `replicated`, and `sharded` where that is possible.
+        wire: of one process for an update, likewise.
+    """
+
+    spec: RunSpec
+    precision: str
+    processes: int
+    shards: bool
+    submodels: int
+    params: int
+    unit: str
+    units: int
+    footprint: Footprint
+    memory: Mapping[str, Memory]
+    wire: Mapping[str, Wire]
+    compute: Compute
+    evaluation: Evaluation
+    storage: Storage
+
+
+def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
+    """Plan the training of a spec, without its data.
+
+    Raises:
+        RequestError: the spec leaves sizes to its data or its pretrained model, or is wrong.
+    """
+    check_plan(spec)
+    inputs = nominal_format(spec)
+    allowed = [spec.model.factory] if spec.model.factory else []
+    family = open_family(root_of(spec.model, spec.task, inputs.facts()), allowed)
+    space = SearchSpace.of(spec.space)
+    train = spec.train
+    if train.precision == "auto":
+        train = train.model_copy(update={"precision": "bf16"})
+    rule = make_rule(train, space)
+    root = build_skeleton(family, family.root.config)
+    groups = groups_of(family, root)
+    footprint = footprint_of(family, space, train, inputs)
+    routes = routes_of(family, space, inputs)
+    optimizer = costs.optimizer_bytes(train, groups.whole)
+    state = optimizer + costs.brake_bytes(train, groups.whole)
+    held = costs.replicated(groups.whole, footprint.gradient, state, footprint.peak)
+    memory = {"replicated": held}
+    wire = {"replicated": costs.replicated_wire(footprint.gradient, processes)}
+    depths_alone = isinstance(family, TransformerFamily) and set(space.as_lists()) == {"depth"}
+    if processes > 1 and depths_alone:
+        memory["sharded"] = costs.sharded(groups, optimizer, footprint.peak, processes)
+        wire["sharded"] = costs.sharded_wire(groups, processes, train.accumulate)
+    stored, statistics = stored_bytes(root)
+    weights = stored - statistics
+    return ResourcePlan(
+        spec=spec,
+        precision=train.precision,
+        processes=processes,
+        shards=bool(getattr(train, "shard", False)),
+        submodels=len(space),
+        params=sum(parameter.numel() for parameter in root.parameters()),
+        unit=inputs.unit,
+        units=inputs.num_units,
+        footprint=footprint,
+        memory=memory,
+        wire=wire,
+        compute=costs.compute_of(train, rule, space, routes),
+        evaluation=costs.evaluation_of(space, routes, family.shares_depths, has_statistics(root)),
+        storage=Storage(
+            run=weights + sum(route.statistics for route in routes.values()),
+            artifacts=sum(route.stored for route in routes.values()),
+            checkpoint=weights + optimizer,
+        ),
+    )
+
+
+def groups_of(family: Family, root: nn.Module) -> Groups:
+    """Bytes of each layer of a transformer, and of everything else; of other networks as one."""
+    whole = sum(parameter.nbytes for parameter in root.parameters())
+    if not isinstance(family, TransformerFamily):
+        return Groups((), whole)
+    blocks = root.get_submodule(family.architecture.layers).children()
+    layers = tuple(sum(p.nbytes for p in block.parameters()) for block in blocks)
+    return Groups(layers, whole - sum(layers))

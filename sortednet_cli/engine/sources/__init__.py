@@ -1,0 +1,1 @@
+"""What sub-models are cut out of: runs, artifacts and stock checkpoints, opened."""

@@ -1,0 +1,28 @@
+"""Opening whatever a path names: a run, an artifact, or a stock checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from sortednet_cli.engine.sources.source import LoadedArtifact, LoadedRun, Source
+from sortednet_cli.engine.sources.stock import load_stock
+from sortednet_cli.storage.manifest import RunManifest
+from sortednet_cli.storage.sources import StoredSource, read_source
+
+
+def open_source(path: Path, allowed_factories: Collection[str] = ()) -> Source:
+    """Open a finished run, an artifact or a stock transformers checkpoint.
+
+    Raises:
+        RequestError: it is none, it is unfinished or damaged, or its factory is not allowed.
+    """
+    return open_stored(read_source(path), allowed_factories)
+
+
+def open_stored(stored: StoredSource, allowed_factories: Collection[str] = ()) -> Source:
+    """Open what was read already; errors as `open_source`."""
+    if stored.manifest is None:
+        return load_stock(stored.path)
+    made = LoadedRun if isinstance(stored.manifest, RunManifest) else LoadedArtifact
+    return made.of(stored, allowed_factories)

@@ -1,0 +1,199 @@
+"""A stock transformers checkpoint, opened: sub-models can be cut out of it as out of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sortednet_cli.data import TextFormat
+from sortednet_cli.engine.sources.source import Source, open_root
+from sortednet_cli.errors import RequestError, listed, reason_of
+from sortednet_cli.families import (
+    REFUSALS,
+    Config,
+    Family,
+    Root,
+    TransformerFamily,
+    complete_config,
+    family_of,
+    matched_names,
+)
+from sortednet_cli.families.stock_configs import class_names, standard_config
+from sortednet_cli.families.transformer_nets import ARCHITECTURES, class_of
+from sortednet_cli.logs import logger
+from sortednet_cli.nesting import (
+    NestedNetwork,
+    SlicePlan,
+    build_skeleton,
+    init_network,
+    plan_from_root,
+)
+from sortednet_cli.space import MAX_SUBMODELS, SearchSpace, SubModel
+from sortednet_cli.spec import TextDataSpec
+from sortednet_cli.storage.pretrained import open_pretrained
+from sortednet_cli.storage.tensors import TensorFiles, equal_blocks, open_tensors
+
+MOST_TOKENS = 2048
+"""Length of a sequence at most, for costs and checks: positions reach further in many."""
+
+_TASKS = {
+    "ForCausalLM": "causal-lm",
+    "ForMaskedLM": "masked-lm",
+    "ForSequenceClassification": "classification",
+}
+_SCALED = ("hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size")
+
+
+@dataclass(frozen=True)
+class StockCheckpoint(Source):
+    """A folder as `save_pretrained` writes it; it was not trained to be cut.
+
+    Its search space is every depth and every legal width.
+
+    Attributes:
+        files: hold the weights.
+        names: the stored name of each tensor of the root network.
+    """
+
+    files: tuple[Path, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        return self.files
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path
+
+    @contextmanager
+    def open_weights(self) -> Iterator[TensorFiles]:
+        with super().open_weights() as files:
+            yield files.renamed(self.names)
+
+    def plan(self, submodel: SubModel) -> SlicePlan:
+        return plan_from_root(self.family, submodel)
+
+    def network(
+        self, device: torch.device | str = "cpu", *, channels_last: bool = False
+    ) -> NestedNetwork:
+        module = init_network(self.family, seed=0)
+        with self.open_weights() as files:
+            stored = {name: files.read(name) for name, _ in module.named_parameters()}
+        module.load_state_dict(stored, strict=False)
+        return NestedNetwork(self.family, self.space, module.eval().to(device))
+
+
+def load_stock(path: Path) -> StockCheckpoint:
+    """Open a stock checkpoint.
+
+    Raises:
+        RequestError: its class is none that can be cut, or its files are damaged.
+    """
+    pretrained = open_pretrained(str(path))
+    stock, where = pretrained.config, f"{path}: config.json"
+    name, model_type = class_of(stock), stock.get("model_type")
+    task = next((task for end, task in _TASKS.items() if name.endswith(end)), None)
+    family = family_of(model_type)
+    if task is None or family is None:
+        raise RequestError(
+            f"{where}: {name or 'no class'} of model_type {model_type!r} cannot be cut;"
+            f" {listed(ARCHITECTURES)} can"
+        )
+    classes: tuple[str, ...] = ()
+    if task == "classification" and (named := stock.get("id2label")):
+        classes = class_names(named, stock.get("label2id"), where)
+    read = standard_config(str(model_type), stock, where)
+    if task == "classification" and not classes:
+        classes = tuple(read["id2label"].values())
+    inputs = _format(path, family, task, read, classes)
+    root = Root(family, complete_config(family, task, {}, inputs.facts(), read), "prefix")
+    opened, names = _fitted(path, root, inputs, pretrained.files)
+    return StockCheckpoint(
+        path=path,
+        name=path.resolve().name,
+        family=opened,
+        space=_every_point(root.config),
+        format=inputs,
+        data=TextDataSpec(source="text", max_length=max(8, inputs.max_length)),
+        rows={},
+        files=pretrained.files,
+        names=names,
+    )
+
+
+def _fitted(
+    path: Path, root: Root, inputs: TextFormat, paths: tuple[Path, ...]
+) -> tuple[Family, dict[str, str]]:
+    """Open the root network, and find the stored name of each of its tensors.
+
+    Tensors that the configuration ties but the files hold with different values stay apart, as
+    transformers leaves them.
+    """
+    family = open_root(root, (), inputs, where=f"{path}: config.json")
+    assert isinstance(family, TransformerFamily)
+    skeleton = build_skeleton(family, root.config)
+    with open_tensors(*paths) as files:
+        shapes = {name: tuple(files.slices(name).get_shape()) for name in files.names}
+        found = matched_names(family, skeleton, shapes, str(path))
+        if found.fresh:
+            wrong = listed(found.fresh)
+            raise RequestError(f"{path} does not fit {family.loader}: missing or misshapen {wrong}")
+        apart = [pair for pair in found.twice if not _are_equal(files, found.names, shapes, pair)]
+    if apart:
+        logger.info("%s: not tied, for they differ: %s and %s", path, *apart[0])
+        config = {**root.config, "tie_word_embeddings": False}
+        family = open_root(replace(root, config=config), (), inputs, where=str(path))
+    return family, found.names
+
+
+def _are_equal(
+    files: TensorFiles,
+    names: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
+    pair: tuple[str, str],
+) -> bool:
+    one, other = (names[name] for name in pair)
+    return files.dtype(one) == files.dtype(other) and equal_blocks(
+        files.blocks(one, shapes[one]), files.blocks(other, shapes[other])
+    )
+
+
+def _format(
+    path: Path, family: str, task: str, read: Config, classes: tuple[str, ...]
+) -> TextFormat:
+    try:
+        return _read_format(path, family, task, read, classes)
+    except REFUSALS as error:
+        raise RequestError(f"{path}: config.json is damaged: {reason_of(error)}") from error
+
+
+def _read_format(
+    path: Path, family: str, task: str, read: Config, classes: tuple[str, ...]
+) -> TextFormat:
+    pad, bos, eos = (read.get(f"{role}_token_id") for role in ("pad", "bos", "eos"))
+    eos = eos[0] if isinstance(eos, list) else eos
+    if not all(number is None or isinstance(number, int) for number in (pad, bos, eos)):
+        raise TypeError("pad_token_id, bos_token_id and eos_token_id are numbers of tokens")
+    # Some configurations say -1 where there is no such token.
+    pad, bos, eos = (None if number is None or number < 0 else number for number in (pad, bos, eos))
+    positions = int(read["max_position_embeddings"])
+    if family == "roberta":
+        positions -= (pad or 0) + 1  # they begin after the padding's number
+    length = min(MOST_TOKENS, positions)
+    vocab = int(read["vocab_size"])
+    return TextFormat(task, vocab, length, classes, pad or 0, bos, eos, path.resolve().name)
+
+
+def _every_point(config: dict[str, Any]) -> SearchSpace:
+    parts = math.gcd(*(config[key] for key in _SCALED if config.get(key)))
+    if (count := parts * config["num_hidden_layers"]) > MAX_SUBMODELS:
+        raise RequestError(f"config.json: {count:,} sub-models, more than {MAX_SUBMODELS:,}")
+    widths = [part / parts for part in range(1, parts + 1)]
+    return SearchSpace.of({"width": widths, "depth": range(1, config["num_hidden_layers"] + 1)})

@@ -1,0 +1,1 @@
+"""Training: from a request to the optimizer's step, and what is saved of it."""

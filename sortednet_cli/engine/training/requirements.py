@@ -1,0 +1,72 @@
+"""What a training is asked to do, held against its data before anything is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from sortednet_cli.data import Dataset, InputFormat
+from sortednet_cli.distributed.processes import Processes
+from sortednet_cli.errors import RequestError, reason_of
+from sortednet_cli.families import Family
+from sortednet_cli.machine.precision import in_bf16
+from sortednet_cli.nesting import build_skeleton
+from sortednet_cli.spec import RunSpec, TrainSpec
+
+
+def check_amount(data: Dataset, train: TrainSpec, processes: Processes) -> None:
+    """RequestError unless an epoch holds the micro-batches of one update.
+
+    A larger update would take samples twice for one step, and no budget of epochs could hold it.
+    """
+    batches = data.batches_per_epoch(train.batch_size)
+    if batches < processes.count:
+        raise RequestError(
+            f"{processes.count} processes need as many batches, and the training part has"
+            f" {batches} of train.batch_size = {train.batch_size}: start fewer processes,"
+            " or lower train.batch_size"
+        )
+    needed = train.accumulate * processes.count
+    if batches < needed:
+        raise RequestError(
+            f"train.accumulate = {train.accumulate} makes an update of {needed} micro-batches, and"
+            f" the training part has {batches} of train.batch_size = {train.batch_size}:"
+            " lower either"
+        )
+
+
+def check_batch(family: Family, inputs: InputFormat, train: TrainSpec) -> None:
+    """RequestError if a batch of one is too few for a normalisation layer.
+
+    It is where a layer sees one value of each channel, which has no variance.
+    """
+    if train.batch_size > 1:
+        return
+    module = build_skeleton(family, family.root.config).train()
+    try:
+        with torch.device("meta"), torch.no_grad():
+            family.forward(module, inputs.random_inputs(1))
+    except ValueError as error:
+        raise RequestError(
+            "train.batch_size = 1: BatchNorm needs more than one value of a channel"
+            f" ({reason_of(error)}): raise it"
+        ) from error
+
+
+def with_precision(spec: RunSpec, device: torch.device) -> RunSpec:
+    """Store what `auto` means here, so that a run goes on in the precision that it began in."""
+    precision = "bf16" if in_bf16(spec.train.precision, device) else "fp32"
+    train = spec.train.model_copy(update={"precision": precision})
+    return spec.model_copy(update={"train": train})
+
+
+def absolute(spec: RunSpec) -> RunSpec:
+    """Store absolute paths, so that a run can go on from any working folder."""
+    data, model = spec.data, spec.model
+    if data.path is not None and data.source != "hub":
+        data = data.model_copy(update={"path": str(Path(data.path).absolute())})
+    if model.pretrained is not None and Path(model.pretrained).is_dir():
+        place = str(Path(model.pretrained).absolute())
+        model = model.model_copy(update={"pretrained": place})
+    return spec.model_copy(update={"data": data, "model": model})

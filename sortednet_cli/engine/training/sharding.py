@@ -1,0 +1,200 @@
+"""Training of a network that no process holds whole; the loop is that of `train.py`.
+
+Files are those of any other run: each process reads its rows of them, and a tensor is gathered
+when its turn comes to be written. This module is imported where it is needed: FSDP takes half a
+second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
+
+from sortednet_cli.distributed.processes import Processes, lost_peers
+from sortednet_cli.distributed.sharded_network import ShardedNetwork, own_part, own_rows, whole
+from sortednet_cli.engine.training.loop import Position, Trainer, Update
+from sortednet_cli.engine.training.optimizer import RootOptimizer
+from sortednet_cli.errors import RequestError
+from sortednet_cli.families import TransformerFamily, starting_names
+from sortednet_cli.nesting import NestedNetwork, build_skeleton, init_network
+from sortednet_cli.seeds import stream_seed
+from sortednet_cli.space import SearchSpace
+from sortednet_cli.spec import RunSpec
+from sortednet_cli.storage.checkpoint import (
+    Checkpoint,
+    CheckpointFolder,
+    is_written,
+    save_checkpoint,
+)
+from sortednet_cli.storage.checks import FileCheck
+from sortednet_cli.storage.pretrained import open_pretrained
+from sortednet_cli.storage.run import RunFolder
+from sortednet_cli.storage.tensors import (
+    TensorFiles,
+    entries_of,
+    in_file_order,
+    open_tensors,
+    write_tensors,
+)
+
+
+class ShardedTrainer(Trainer):
+    """Trains a `ShardedNetwork`: every pass talks, so a lost process may show anywhere."""
+
+    def updates(
+        self,
+        start: Position,
+        stopped: Callable[[], bool],
+        due: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Update]:
+        with lost_peers():
+            yield from super().updates(start, stopped, due)
+
+
+def open_shards(
+    spec: RunSpec,
+    family: TransformerFamily,
+    space: SearchSpace,
+    device: torch.device,
+    processes: Processes,
+    saved: CheckpointFolder | None,
+) -> tuple[ShardedNetwork, RootOptimizer]:
+    """Make this process's part of a run's network and optimizer.
+
+    Its values are those that the network would have whole: of the checkpoint, of pretrained
+    weights, or fresh ones of the spec's seed.
+
+    Raises:
+        RequestError: a file does not belong to the model.
+    """
+    skeleton = build_skeleton(family, family.root.config)
+    shapes = {name: tuple(p.shape) for name, p in skeleton.named_parameters()}
+    if saved is not None:
+        with open_tensors(saved.weights) as files:
+            _check_names(saved, files, shapes)
+            network = _in_parts(family, space, skeleton, device, processes)
+            _fill(network, files, {name: name for name in shapes})
+        optimizer = RootOptimizer(network, spec.train)
+        with open_tensors(saved.optimizer) as files:
+            optimizer.load_state({path: _own_state(network, files, path) for path in files.names})
+        return network, optimizer
+    seed, name = stream_seed(spec.train.seed, "init"), spec.model.pretrained
+    if name is None:
+        network = _fresh(family, space, seed, device, processes)
+    else:
+        with open_tensors(*open_pretrained(name).files) as files:
+            found = {n: tuple(files.slices(n).get_shape()) for n in files.names}
+            names = starting_names(family, skeleton, found, files.read, name)
+            network = (
+                _in_parts(family, space, skeleton, device, processes)
+                if shapes.keys() <= names.keys()
+                else _fresh(family, space, seed, device, processes)
+            )
+            _fill(network, files, names)
+    return network, RootOptimizer(network, spec.train)
+
+
+def save_together(processes: Processes, run: RunFolder, state: Checkpoint) -> None:
+    """Write a checkpoint of tensors in parts; every process must call it.
+
+    Raises:
+        PeerLost: another process has gone; the checkpoint before this one stands.
+    """
+    (wanted,) = processes.any(processes.leads and not is_written(run, state.update))
+    with lost_peers():
+        if processes.leads:
+            save_checkpoint(run, state, whole)
+        elif wanted:
+            _follow(state.weights)
+            _follow(state.optimizer)
+
+
+def write_together(
+    processes: Processes, path: Path, network: NestedNetwork
+) -> dict[Path, FileCheck]:
+    """Write the weights of a network in parts into one file; every process must call it.
+
+    Returns:
+        The file's checksum, in the process that wrote it.
+    """
+    with lost_peers():
+        if processes.leads:
+            return {path: write_tensors(path, network.weights, whole=whole)}
+        _follow(network.weights)
+        return {}
+
+
+def _follow(tensors: Mapping[str, Tensor]) -> None:
+    """Take part in gathering what the first process writes."""
+    for entry in in_file_order(entries_of(tensors, whole)):
+        for _ in entry.blocks():
+            pass
+
+
+def _in_parts(
+    family: TransformerFamily,
+    space: SearchSpace,
+    module: nn.Module,
+    device: torch.device,
+    processes: Processes,
+) -> ShardedNetwork:
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    mesh = init_device_mesh(device.type, (processes.count,))
+    return ShardedNetwork(family, space, module, mesh)
+
+
+def _fresh(
+    family: TransformerFamily,
+    space: SearchSpace,
+    seed: int,
+    device: torch.device,
+    processes: Processes,
+) -> ShardedNetwork:
+    """Take this process's part of fresh weights; one process at a time makes all of them.
+
+    They are a stream of random numbers, none of which can be had without those before it.
+    """
+    for turn in range(processes.count):
+        if turn == processes.rank:
+            network = _in_parts(family, space, init_network(family, seed), device, processes)
+        processes.any(False)
+    return network
+
+
+def _fill(network: ShardedNetwork, files: TensorFiles, names: Mapping[str, str]) -> None:
+    """Read this process's rows of every parameter that `names` tells a stored name of."""
+    own = dict(network.module.named_parameters(remove_duplicate=False))
+    for name, stored in names.items():
+        _read_rows(own[name], files, stored)
+
+
+@torch.no_grad()
+def _read_rows(target: Tensor, files: TensorFiles, name: str) -> None:
+    assert isinstance(target, DTensor)
+    rows = own_rows(target)
+    if rows.stop > rows.start:
+        own_part(target).copy_(files.read(name, (rows,)))
+
+
+def _own_state(network: ShardedNetwork, files: TensorFiles, path: str) -> Tensor:
+    """Read this process's rows of one tensor of the optimizer's state, or a number whole."""
+    parameter = network.parameters.get(path.rpartition("/")[0])
+    shape = tuple(files.slices(path).get_shape())
+    if parameter is None or shape != tuple(parameter.shape):
+        return files.read(path)
+    state = torch.empty_like(parameter, dtype=files.dtype(path), requires_grad=False)
+    _read_rows(state, files, path)
+    return state
+
+
+def _check_names(
+    saved: CheckpointFolder, files: TensorFiles, shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    if {n: tuple(files.slices(n).get_shape()) for n in files.names} != shapes:
+        raise RequestError(f"{saved.weights} does not belong here: its tensors are not the model's")
