@@ -21,7 +21,7 @@ from engine_cost import Batches
 from harness import PLAIN, device_suffix, network_of, positive, random_part, ratio, settle, write
 from torch._dynamo.utils import counters
 
-from sortednet_cli.engine.sources.source import task_of
+from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.loop import Position, Trainer, Update
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.nesting import NestedNetwork, make_rule, quiet_first_backward

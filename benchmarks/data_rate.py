@@ -21,7 +21,7 @@ from harness import Work, in_turn, network_of, positive, random_part, write
 from sortednet_cli.data.images.augment import Augmentation
 from sortednet_cli.data.images.format import ImageFormat
 from sortednet_cli.data.images.memory import MemoryTrainingPart
-from sortednet_cli.engine.sources.source import task_of
+from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.nesting import quiet_first_backward
 
 NUM_IMAGES, BATCH, BATCHES = 45_000, 128, 8

@@ -41,9 +41,10 @@ from harness import (
 )
 from torch import nn
 
-from sortednet_cli.engine.sources.source import task_of
+from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.loop import Position, Trainer
-from sortednet_cli.engine.training.optimizer import RootOptimizer, place
+from sortednet_cli.engine.training.optimizer import RootOptimizer
+from sortednet_cli.machine.device import move_to
 from sortednet_cli.nesting import NestedNetwork, make_rule, quiet_first_backward
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
@@ -206,7 +207,7 @@ def native_step(
 ) -> Callable[[Any], None]:
     """A step of the loop that anyone would write for the stock module."""
     module: nn.Module = copy.deepcopy(network.standalone(submodel))
-    place(module, network.device, spec.channels_last).train()
+    move_to(module, network.device, spec.channels_last).train()
     weights = [p for p in module.parameters() if p.ndim >= 2]
     others = [p for p in module.parameters() if p.ndim < 2]
     groups: list[dict[str, Any]] = [

@@ -36,7 +36,8 @@ from sortednet_cli.engine.generation import (
     Sampling,
     Strategy,
 )
-from sortednet_cli.engine.sources.source import load_run, make_decoder
+from sortednet_cli.engine.generation.causal import make_decoder
+from sortednet_cli.engine.loaded import load_run
 from sortednet_cli.engine.training.session import Fit, Interrupted
 from sortednet_cli.machine.device import choose_device, true_fp32
 from sortednet_cli.nesting import quiet_first_backward

@@ -25,7 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 from sortednet_cli.engine.generation import Decoder, Plain
 from sortednet_cli.engine.generation.pace import Pace
 from sortednet_cli.engine.generation.stack import Stack
-from sortednet_cli.engine.sources.source import task_of
+from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.loop import Position, Trainer, Update
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.errors import WorkError

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from sortednet_cli import LoadedRun, load_run
 from sortednet_cli.data import InputFormat, nominal_format
-from sortednet_cli.engine.training.optimizer import place
 from sortednet_cli.errors import SortednetError
 from sortednet_cli.families import Inputs, open_family, root_of
-from sortednet_cli.machine.device import versions
+from sortednet_cli.machine.device import move_to
+from sortednet_cli.machine.versions import versions
 from sortednet_cli.nesting import NestedNetwork, init_network
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec, load_preset
@@ -182,7 +182,7 @@ def network_of(
     spec = load_preset(preset, overrides)
     inputs = nominal_format(spec)
     family = open_family(root_of(spec.model, spec.task, inputs.facts()))
-    module = place(init_network(family, 0), torch.device(device), spec.train.channels_last)
+    module = move_to(init_network(family, 0), torch.device(device), spec.train.channels_last)
     network = NestedNetwork(family, SearchSpace.of(spec.space), module)
     network.enable_training()
     return spec, inputs, network

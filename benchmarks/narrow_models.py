@@ -26,8 +26,9 @@ from engine_cost import CASES, Case
 from harness import PLAIN, in_turn, network_of, positive, random_part, ratio, write
 from torch import nn
 
-from sortednet_cli.engine.training.optimizer import RootOptimizer, place
+from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.families import Inputs
+from sortednet_cli.machine.device import move_to
 from sortednet_cli.nesting import NestedNetwork, cost_of, quiet_first_backward
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
@@ -102,7 +103,7 @@ def time_parts(
     """Seconds of each part of a step, one after the other in every round."""
     views = network.at(submodel).train()
     native = copy.deepcopy(network.standalone(submodel))
-    place(native, network.device, spec.channels_last).train()
+    move_to(native, network.device, spec.channels_last).train()
     for parameter in native.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer = RootOptimizer(network, spec)

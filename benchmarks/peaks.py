@@ -67,7 +67,7 @@ def train_and_score(preset: str, updates: int) -> None:
 
     from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
     from sortednet_cli.engine.evaluation.score import score_part
-    from sortednet_cli.engine.sources.source import task_of
+    from sortednet_cli.engine.sources.root import task_of
     from sortednet_cli.engine.training.loop import Position, Trainer
     from sortednet_cli.engine.training.optimizer import RootOptimizer
     from sortednet_cli.nesting import make_rule, quiet_first_backward

@@ -38,7 +38,7 @@ from torch import Tensor
 from sortednet_cli.distributed.processes import ALONE, Processes, joined
 from sortednet_cli.engine.planning.footprint import LiveBytes
 from sortednet_cli.engine.planning.resources import plan_resources
-from sortednet_cli.engine.sources.source import task_of
+from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.loop import Position, Trainer
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.nesting import make_rule, quiet_first_backward

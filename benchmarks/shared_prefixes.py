@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sortednet_cli.engine.evaluation.score import score_part
-from sortednet_cli.engine.sources.source import task_of
-from sortednet_cli.engine.training.optimizer import place
+from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.families import Family, Inputs, StagedFamily, TransformerFamily
 from sortednet_cli.families.transformer_nets import Architecture
+from sortednet_cli.machine.device import move_to
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
 from sortednet_cli.tasks import Task
@@ -153,7 +153,7 @@ def native_group(
             return native_depths(module, family.architecture, len(group), inputs, task)
         assert isinstance(inputs, Tensor)
         modules = {
-            submodel: place(network.standalone(submodel), network.device, channels_last)
+            submodel: move_to(network.standalone(submodel), network.device, channels_last)
             for submodel in group
         }
         return native_stages(family, modules, inputs)

@@ -29,7 +29,7 @@ import torch
 
 from sortednet_cli.engine.training.loop import Position, Trainer, Update
 from sortednet_cli.engine.training.session import Fit
-from sortednet_cli.machine.device import versions
+from sortednet_cli.machine.versions import versions
 from sortednet_cli.nesting import cost_of
 from sortednet_cli.spec import load_preset
 

@@ -11,12 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sortednet_cli.engine.sources.source import (
-        LoadedArtifact,
-        LoadedRun,
-        load_artifact,
-        load_run,
-    )
+    from sortednet_cli.engine.loaded import LoadedArtifact, LoadedRun, load_artifact, load_run
 
 __all__ = ["LoadedArtifact", "LoadedRun", "load_artifact", "load_run"]
 
@@ -24,7 +19,7 @@ __all__ = ["LoadedArtifact", "LoadedRun", "load_artifact", "load_run"]
 def __getattr__(name: str) -> Any:
     """Import torch only when the Python interface is used: the command line starts without."""
     if name in __all__:
-        from sortednet_cli.engine.sources import source
+        from sortednet_cli.engine import loaded
 
-        return getattr(source, name)
+        return getattr(loaded, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

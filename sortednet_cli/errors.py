@@ -54,3 +54,11 @@ def plain(text: str) -> str:
 def listed(values: Iterable[object]) -> str:
     """Render legal values for an error message: `0.25, 0.5, 1`."""
     return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
+
+
+def shortened(names: list[str] | tuple[str, ...], most: int = 5) -> str:
+    """Render the first few of many names for a message."""
+    if not names:
+        return "none"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return listed(names[:most]) + more

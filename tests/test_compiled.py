@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from sortednet_cli.engine.sources.source import load_run
+from sortednet_cli.engine.loaded import load_run
 from sortednet_cli.errors import WorkError
 from sortednet_cli.nesting import NestedNetwork, compiling
 from sortednet_cli.space import SubModel

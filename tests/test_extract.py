@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from sortednet_cli.engine.export.extract import extract
 from sortednet_cli.engine.export.formats import export
-from sortednet_cli.engine.sources.source import LoadedRun, load_artifact, load_run
+from sortednet_cli.engine.loaded import LoadedRun, load_artifact, load_run
 from sortednet_cli.engine.training.session import Fit
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.space import SubModel

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sortednet_cli.engine.sources.source import load_run
+from sortednet_cli.engine.loaded import load_run
 from sortednet_cli.errors import RequestError
 from sortednet_cli.storage.artifact import ArtifactFolder
 from sortednet_cli.storage.calibration import check_calibration

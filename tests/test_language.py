@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
 from sortednet_cli.engine.evaluation.score import score
-from sortednet_cli.engine.sources.source import load_run
+from sortednet_cli.engine.loaded import load_run
 from sortednet_cli.engine.training.loop import Trainer
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.engine.training.session import Finished, Fit

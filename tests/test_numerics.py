@@ -18,8 +18,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from sortednet_cli import presets
 from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.training.kernels import keeps_channels_last
-from sortednet_cli.engine.training.optimizer import place
 from sortednet_cli.families import Family, Inputs, open_family, root_of
+from sortednet_cli.machine.device import move_to
 from sortednet_cli.nesting import NestedNetwork, init_network, quiet_first_backward
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import CustomAxis, ModelSpec, RunSpec, load_preset
@@ -155,7 +155,7 @@ def _check(spec: RunSpec, precision: str) -> None:
     space = SearchSpace.of(spec.space)
     in_bf16 = precision == "bf16"
     channels_last = spec.train.channels_last and keeps_channels_last(family, space, CPU, in_bf16)
-    module = place(init_network(family, 0), CPU, channels_last)
+    module = move_to(init_network(family, 0), CPU, channels_last)
     network = NestedNetwork(family, space, module)
     network.enable_training()
     quiet_first_backward()

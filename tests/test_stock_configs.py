@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from sortednet_cli.engine.export.extract import extract
 from sortednet_cli.engine.generation import Decoder, Plain
-from sortednet_cli.engine.sources.source import load_artifact
+from sortednet_cli.engine.loaded import load_artifact
 from sortednet_cli.engine.sources.stock import load_stock
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import load_checkpoint_tensors

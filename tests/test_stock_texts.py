@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from sortednet_cli.data.text.tokenizer import load_tokenizer, start_token
 from sortednet_cli.engine.export.extract import extract
 from sortednet_cli.engine.generation.generator import Generator
-from sortednet_cli.engine.sources.source import load_artifact
+from sortednet_cli.engine.loaded import load_artifact
 from sortednet_cli.engine.sources.stock import load_stock
 from sortednet_cli.engine.training.session import Fit
 from sortednet_cli.errors import RequestError

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sortednet_cli.data import Images, open_images
+from sortednet_cli.engine.loaded import load_run
 from sortednet_cli.engine.planning.passes import rest_of
-from sortednet_cli.engine.sources.source import load_run
 from sortednet_cli.engine.training.loop import Position, Trainer, total_updates
 from sortednet_cli.engine.training.optimizer import RootOptimizer, learning_rate
 from sortednet_cli.engine.training.session import Event, Finished, Fit, Interrupted

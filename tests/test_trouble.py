@@ -14,10 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sortednet_cli.engine.training.nonfinite import pass_of
 from sortednet_cli.engine.training.session import Finished, Fit, Interrupted
 from sortednet_cli.errors import WorkError
-from sortednet_cli.machine.memory import enough_memory
+from sortednet_cli.machine.memory import enough_memory, pass_of
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import load_preset
 from sortednet_cli.storage.checkpoint import load_checkpoint

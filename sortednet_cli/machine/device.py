@@ -1,15 +1,14 @@
-"""What a command runs on: its device, and the versions that figures must be quoted with."""
+"""The device that a command runs on."""
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any
 
 import torch
+from torch import nn
 
 from sortednet_cli import launch
 from sortednet_cli.errors import RequestError, WorkError, reason_of
@@ -19,12 +18,6 @@ _ACCELERATORS = ("cuda", "xpu", "mps")
 
 _GRACE_SECONDS = 10.0
 """How long a device may take to finish; a launcher gives its processes 30 seconds to leave."""
-
-
-def versions() -> dict[str, str]:
-    """Versions that a figure of this run must be quoted with."""
-    packages = ("sortednet-cli", "torch", "torchvision", "transformers", "safetensors")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def choose_device(name: str) -> torch.device:
@@ -145,3 +138,11 @@ def true_fp32() -> Iterator[None]:
         cudnn.allow_tf32 = before[0] == "tf32"
         for kind, precision in zip(kept, before, strict=True):
             kind.fp32_precision = precision
+
+
+def move_to(module: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
+    """Move a root network to its device and memory format, before any view is made."""
+    module.to(device)
+    if channels_last:
+        module.to(memory_format=torch.channels_last)
+    return module

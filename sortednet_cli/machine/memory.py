@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -57,3 +57,9 @@ def enough_memory(user: str, advice: str) -> Iterator[None]:
         if reason is None:
             raise
         raise WorkError(f"out of memory: {user}: {reason}; {advice}") from error
+
+
+def pass_of(group: Sequence[object], num_samples: int) -> str:
+    """Name the pass that serves a group, for a message."""
+    others = f" (with {len(group) - 1} more depths)" if len(group) > 1 else ""
+    return f"{group[0]}{others} on {num_samples} samples"

@@ -19,7 +19,6 @@ from sortednet_cli.data.images.format import (
     channel_statistics,
     check_same,
     class_numbers,
-    shortened,
 )
 from sortednet_cli.data.images.memory import MemoryPart, MemoryTrainingPart
 from sortednet_cli.data.images.remarks import Remarks, Told, tell
@@ -28,6 +27,7 @@ from sortednet_cli.data.images.stream import FileReader, StreamPart, StreamTrain
 from sortednet_cli.data.inputs import Part
 from sortednet_cli.data.order import EpochOrder
 from sortednet_cli.data.split import PartName, split_parts
+from sortednet_cli.errors import shortened
 from sortednet_cli.spec import ImageDataSpec
 
 STATISTICS_SAMPLES = 2048

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from sortednet_cli.data.images.names import composed
-from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.errors import RequestError, shortened
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,3 @@ def class_numbers(found: ImageFormat, known: ImageFormat) -> Tensor:
 
 def _numbers(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:.6g}" for value in values)
-
-
-def shortened(names: list[str] | tuple[str, ...], most: int = 5) -> str:
-    """Render the first few of many names for a message."""
-    if not names:
-        return "none"
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return listed(names[:most]) + more

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from sortednet_cli.data.images.format import shortened
 from sortednet_cli.data.images.names import composed, look_alikes, mentioned_parts, part_of
 from sortednet_cli.data.images.tree import EXPECTED, Listing
 from sortednet_cli.data.split import PARTS, PartName
-from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.errors import RequestError, listed, shortened
 
 Names = tuple[str, ...]
 

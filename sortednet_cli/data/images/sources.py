@@ -17,9 +17,8 @@ from sortednet_cli.data.images.cache import Decoded
 from sortednet_cli.data.images.decode import Decoder
 from sortednet_cli.data.images.download import read_downloaded
 from sortednet_cli.data.images.files import MEMORY_LIMIT, FileOptions, FolderTree, decode_tar
-from sortednet_cli.data.images.format import shortened
 from sortednet_cli.data.images.tree import EXPECTED
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, shortened
 from sortednet_cli.spec import ImageDataSpec
 from sortednet_cli.spec.places import find_data
 from sortednet_cli.spec.vocabulary import SOURCES

@@ -7,15 +7,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sortednet_cli.data.images.format import shortened
 from sortednet_cli.data.images.pillow import suffixes
-from sortednet_cli.errors import RequestError
+from sortednet_cli.data.limits import MAX_FILES, MAX_LEVELS
+from sortednet_cli.errors import RequestError, shortened
 from sortednet_cli.spec.places import IMAGES
 
 EXPECTED = IMAGES
-MAX_FILES = 5_000_000
-MAX_LEVELS = 64
-"""Folders inside one another: links may make a few folders look like very many."""
 # Left behind by macOS, Windows and Synology; thumbnails and notes of their own, no one's data.
 _OF_SYSTEMS = frozenset(("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini", "@eaDir"))
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sortednet_cli.data.images.format import shortened
 from sortednet_cli.data.text.delimited import read_csv, read_tsv
 from sortednet_cli.data.text.objects import read_json, read_json_lines
 from sortednet_cli.data.text.parquet import read_parquet
 from sortednet_cli.data.text.raw import check_lines, read_characters
 from sortednet_cli.data.text.table import DOCUMENT, Table
-from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.errors import RequestError, listed, shortened
 from sortednet_cli.logs import logger
 
 _READERS: dict[str, Callable[[Path, str], Table]] = {

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from sortednet_cli.data.images.format import shortened
-from sortednet_cli.data.images.tree import MAX_FILES, MAX_LEVELS
+from sortednet_cli.data.limits import MAX_FILES, MAX_LEVELS
 from sortednet_cli.data.part_names import part_named
 from sortednet_cli.data.split import PARTS, PartName
 from sortednet_cli.data.text.files import KINDS, is_table, read_file, read_plain, split_name
 from sortednet_cli.data.text.shards import in_order, split_of
 from sortednet_cli.data.text.table import Table, joined
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, shortened
 from sortednet_cli.logs import logger
 
 EXPECTED = (

@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from sortednet_cli.data.images.format import shortened
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, shortened
 
 
 @dataclass(frozen=True)

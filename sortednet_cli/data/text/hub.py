@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sortednet_cli.data.images.format import shortened
 from sortednet_cli.data.part_names import part_named
 from sortednet_cli.data.split import PartName
 from sortednet_cli.data.text.table import Table
-from sortednet_cli.errors import RequestError, WorkError, listed, reason_of
+from sortednet_cli.errors import RequestError, WorkError, listed, reason_of, shortened
 from sortednet_cli.logs import logger
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from sortednet_cli.data.images.format import shortened
 from sortednet_cli.data.text.alike import core, hint, shown
 from sortednet_cli.data.text.table import Table, is_unicode, kind
-from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.errors import RequestError, listed, shortened
 from sortednet_cli.logs import logger
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sortednet_cli.data.images.format import shortened
 from sortednet_cli.data.text.raw import check_lines, read_characters, read_lines
 from sortednet_cli.data.text.table import Table, check_columns
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, shortened
 
 
 class _RepeatedKey(ValueError):

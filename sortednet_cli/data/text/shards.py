@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sortednet_cli.data.images.format import shortened
 from sortednet_cli.data.text.files import is_table, split_name
-from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.errors import RequestError, listed, shortened
 
 _SHARD = re.compile(r"(?P<split>.+)[-.](?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})(-[0-9a-f]+)?")
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sortednet_cli.data.images.format import shortened
 from sortednet_cli.data.text.alike import hint
 from sortednet_cli.data.text.raw import LONGEST_LINE, is_too_long
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, shortened
 from sortednet_cli.spec.template import parse_template
 
 DOCUMENT = "text"

@@ -12,9 +12,8 @@ import torch
 from sortednet_cli.data import InputFormat
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Row
-from sortednet_cli.engine.training.nonfinite import pass_of
 from sortednet_cli.machine.device import describe_device, true_fp32
-from sortednet_cli.machine.memory import enough_memory
+from sortednet_cli.machine.memory import enough_memory, pass_of
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
 

@@ -15,10 +15,9 @@ from sortednet_cli.distributed.processes import ALONE, Processes
 from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Metrics, Row
-from sortednet_cli.engine.training.nonfinite import pass_of
 from sortednet_cli.families import Inputs
 from sortednet_cli.machine.device import true_fp32
-from sortednet_cli.machine.memory import enough_memory
+from sortednet_cli.machine.memory import enough_memory, pass_of
 from sortednet_cli.nesting import NestedNetwork, has_statistics, recalibrate
 from sortednet_cli.space import SubModel
 from sortednet_cli.tasks import Task

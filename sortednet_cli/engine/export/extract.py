@@ -17,12 +17,13 @@ from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
 from sortednet_cli.engine.evaluation.score import ensure_statistics
 from sortednet_cli.engine.export.card import model_card
 from sortednet_cli.engine.export.formats import Exporter
-from sortednet_cli.engine.sources.source import LoadedRun, Source, root_fields
+from sortednet_cli.engine.sources.root import root_fields
+from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.families import Inputs, TransformerFamily
 from sortednet_cli.families.stock_configs import GENERATION, of_depth
-from sortednet_cli.machine.device import versions
+from sortednet_cli.machine.versions import versions
 from sortednet_cli.nesting import NestedNetwork, SlicePlan, build_skeleton, stored_tensors
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
@@ -307,7 +308,7 @@ def _manifest(
 def needs_data(source: Source, submodel: SubModel) -> bool:
     """Whether the sub-model has normalisation statistics that the source does not store."""
     return (
-        not isinstance(source, LoadedRun)
+        source.measures_statistics
         and submodel != source.space.largest
         and bool(source.plan(submodel).statistics)
     )

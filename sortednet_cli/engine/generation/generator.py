@@ -19,8 +19,9 @@ from sortednet_cli.engine.generation import (
     Strategy,
     Tally,
 )
+from sortednet_cli.engine.generation.causal import make_decoder, require_causal
 from sortednet_cli.engine.generation.text import TextStream
-from sortednet_cli.engine.sources.source import Source, make_decoder, require_causal
+from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.families.stock_configs import GENERATION, unheeded
 from sortednet_cli.logs import logger

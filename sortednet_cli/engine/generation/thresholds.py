@@ -9,7 +9,8 @@ from torch import Tensor
 
 from sortednet_cli.data import Dataset
 from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
-from sortednet_cli.engine.sources.source import Source, require_causal
+from sortednet_cli.engine.generation.causal import require_causal
+from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.machine.device import true_fp32
 from sortednet_cli.nesting import NestedNetwork

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from sortednet_cli.data import InputFormat
 from sortednet_cli.engine.planning.passes import rest_of
-from sortednet_cli.engine.sources.source import task_of
+from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.loop import Trainer
 from sortednet_cli.families import Family
 from sortednet_cli.nesting import NestedNetwork, Share, make_rule

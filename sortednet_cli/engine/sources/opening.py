@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from sortednet_cli.engine.sources.source import LoadedArtifact, LoadedRun, Source
+from sortednet_cli.engine.sources.artifact import ArtifactSource
+from sortednet_cli.engine.sources.run import RunSource
+from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.stock import load_stock
 from sortednet_cli.storage.manifest import RunManifest
 from sortednet_cli.storage.sources import StoredSource, read_source
@@ -24,5 +26,5 @@ def open_stored(stored: StoredSource, allowed_factories: Collection[str] = ()) -
     """Open what was read already; errors as `open_source`."""
     if stored.manifest is None:
         return load_stock(stored.path)
-    made = LoadedRun if isinstance(stored.manifest, RunManifest) else LoadedArtifact
+    made = RunSource if isinstance(stored.manifest, RunManifest) else ArtifactSource
     return made.of(stored, allowed_factories)

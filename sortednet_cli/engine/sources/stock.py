@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from sortednet_cli.data import TextFormat
-from sortednet_cli.engine.sources.source import Source, open_root
+from sortednet_cli.engine.sources.root import open_root
+from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError, listed, reason_of
 from sortednet_cli.families import (
     REFUSALS,

@@ -7,7 +7,7 @@ from torch import nn
 
 from sortednet_cli.distributed.processes import Processes
 from sortednet_cli.engine.training.kernels import keeps_channels_last
-from sortednet_cli.engine.training.optimizer import RootOptimizer, place
+from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import (
     Family,
@@ -15,6 +15,7 @@ from sortednet_cli.families import (
     load_checkpoint_tensors,
     reorder_by_importance,
 )
+from sortednet_cli.machine.device import move_to
 from sortednet_cli.machine.precision import in_bf16
 from sortednet_cli.nesting import (
     NestedNetwork,
@@ -48,7 +49,7 @@ def begin_whole(
     channels_last = train.channels_last and keeps_channels_last(
         family, space, device, in_bf16(train.precision, device)
     )
-    placed = place(module, device, channels_last)
+    placed = move_to(module, device, channels_last)
     network = NestedNetwork(family, space, placed, compiles=train.compile)
     network.enable_training()
     optimizer = RootOptimizer(network, train)

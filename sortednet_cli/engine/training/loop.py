@@ -13,10 +13,10 @@ from torch import Tensor
 
 from sortednet_cli.data import Batch, Dataset
 from sortednet_cli.distributed.processes import ALONE, Processes
-from sortednet_cli.engine.training.nonfinite import LossWatch, Part, pass_of
+from sortednet_cli.engine.training.nonfinite import LossWatch, Part
 from sortednet_cli.engine.training.optimizer import RootOptimizer, learning_rate
 from sortednet_cli.families import Inputs, SharedPass
-from sortednet_cli.machine.memory import enough_memory
+from sortednet_cli.machine.memory import enough_memory, pass_of
 from sortednet_cli.machine.precision import in_bf16, seed_generators
 from sortednet_cli.nesting import NestedNetwork, Phases, Rule, Share, compiling
 from sortednet_cli.seeds import stream_seed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -84,9 +83,3 @@ def check_weights(network: NestedNetwork, update: int, processes: Processes = AL
             raise WorkError(
                 f"{name} is not finite after update {update}: training diverged; lower train.lr"
             )
-
-
-def pass_of(group: Sequence[SubModel], num_samples: int) -> str:
-    """Name the pass that serves a group, for a message."""
-    others = f" (with {len(group) - 1} more depths)" if len(group) > 1 else ""
-    return f"{group[0]}{others} on {num_samples} samples"

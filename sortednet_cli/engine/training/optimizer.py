@@ -199,11 +199,3 @@ def _make(spec: TrainSpec, groups: list[dict[str, object]], fused: bool) -> torc
     return torch.optim.SGD(
         groups, lr=spec.lr, momentum=momentum, nesterov=momentum > 0, fused=fused
     )
-
-
-def place(module: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
-    """Move a root network to its device and memory format, before any view is made."""
-    module.to(device)
-    if channels_last:
-        module.to(memory_format=torch.channels_last)
-    return module

@@ -17,7 +17,7 @@ from sortednet_cli.distributed.processes import ALONE, PATIENCE, PeerLost, Proce
 from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
 from sortednet_cli.engine.evaluation.gather import flat_statistics, gather_rows, gather_statistics
 from sortednet_cli.engine.evaluation.score import ensure_statistics, score
-from sortednet_cli.engine.sources.source import (
+from sortednet_cli.engine.sources.root import (
     open_root,
     read_family,
     read_format,
@@ -39,9 +39,10 @@ from sortednet_cli.engine.training.scalars import scalars
 from sortednet_cli.errors import RequestError, SortednetError
 from sortednet_cli.families import Config, Family, Root, root_of
 from sortednet_cli.families.stock_configs import GENERATION, generation_config, with_end
-from sortednet_cli.machine.device import settles, true_fp32, versions
+from sortednet_cli.machine.device import settles, true_fp32
 from sortednet_cli.machine.memory import enough_memory
 from sortednet_cli.machine.precision import warn_of_emulation
+from sortednet_cli.machine.versions import versions
 from sortednet_cli.nesting import (
     check_space,
     cost_of,

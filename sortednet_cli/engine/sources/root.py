@@ -1,0 +1,77 @@
+"""The root network of a run or an artifact: its family, its inputs and its task."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from sortednet_cli.data import ImageFormat, InputFormat, TextFormat
+from sortednet_cli.errors import RequestError, reason_of
+from sortednet_cli.families import REFUSALS, Family, Root, open_family
+from sortednet_cli.space import SubModel
+from sortednet_cli.storage.manifest import (
+    ArtifactManifest,
+    RunManifest,
+    StoredFormat,
+    StoredTextFormat,
+)
+from sortednet_cli.tasks import Task, make_task
+
+
+def task_of(inputs: InputFormat, label_smoothing: float = 0.0) -> Task:
+    """The task of a model that takes such inputs."""
+    return make_task(inputs.task, inputs.kind, inputs.output_shape(1)[-1], label_smoothing)
+
+
+def root_fields(family: Family, inputs: InputFormat) -> dict[str, Any]:
+    """What run and artifact manifests store of the root network and its inputs."""
+    stored = asdict(cast(ImageFormat | TextFormat, inputs))
+    return {"root": asdict(family.root), "data": stored}
+
+
+def read_family(
+    manifest: RunManifest | ArtifactManifest, path: Path, allowed: Collection[str]
+) -> Family:
+    """Open the family of a run or an artifact at `path`."""
+    root = Root(**manifest.root.model_dump())
+    inputs = read_format(manifest.data)
+    return open_root(root, allowed, inputs, where=f"the root network in the manifest of {path}")
+
+
+def open_root(root: Root, allowed: Collection[str], inputs: InputFormat, *, where: str) -> Family:
+    """Open a family, and try its root network without memory.
+
+    Raises:
+        RequestError: the configuration is none of the family, or the network does not take
+            such inputs or give one number for each class or token.
+    """
+    try:
+        family = open_family(root, allowed)
+        family.shrink(SubModel(()))  # entries that nothing but a cut looks at
+        with torch.device("meta"), torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+            module = family.build(family.root.config).eval()
+            if empty := [name for name, p in module.named_parameters() if not p.numel()]:
+                raise ValueError(f"{empty[0]} would have no elements")
+            outputs = family.forward(module, inputs.random_inputs(1))
+    except REFUSALS as error:
+        raise RequestError(f"{where}: {root.family} refused it: {reason_of(error)}") from error
+    shape, wanted = list(getattr(outputs, "shape", ())), list(inputs.output_shape(1))
+    # A model may have more tokens than its tokenizer, but no other number of classes.
+    spare = shape[-1] > wanted[-1] if shape and not inputs.classes else False
+    if shape[:-1] != wanted[:-1] or (shape[-1:] != wanted[-1:] and not spare):
+        raise RequestError(
+            f"{where}: outputs have the shape {shape} for one sample instead of"
+            f" {wanted}; check num_classes"
+        )
+    return family
+
+
+def read_format(stored: StoredFormat | StoredTextFormat) -> InputFormat:
+    kind = ImageFormat if isinstance(stored, StoredFormat) else TextFormat
+    return kind(**stored.model_dump())

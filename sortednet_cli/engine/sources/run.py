@@ -1,0 +1,81 @@
+"""A finished run, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from sortednet_cli.engine.sources.source import Source
+from sortednet_cli.engine.sources.weights import check_weights, load_weights, read_statistics
+from sortednet_cli.errors import RequestError
+from sortednet_cli.machine.device import move_to
+from sortednet_cli.nesting import (
+    NestedNetwork,
+    SlicePlan,
+    build_skeleton,
+    init_network,
+    plan_from_root,
+)
+from sortednet_cli.nesting.skeleton import statistic_names
+from sortednet_cli.space import SubModel
+from sortednet_cli.storage.run import RunFolder
+
+
+class RunSource(Source):
+    """A finished run."""
+
+    @property
+    def stem(self) -> str:
+        return self.path.name
+
+    @property
+    def measures_statistics(self) -> bool:
+        return False
+
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        return (RunFolder(self.path).weights,)
+
+    @property
+    def tokenizer(self) -> Path:
+        return RunFolder(self.path).tokenizer
+
+    def plan(self, submodel: SubModel) -> SlicePlan:
+        return plan_from_root(self.family, submodel)
+
+    def network(
+        self, device: torch.device | str = "cpu", *, channels_last: bool = False
+    ) -> NestedNetwork:
+        statistics = RunFolder(self.path).statistics
+        self.verify_weights()
+        if self.checks is not None:
+            self.checks.verify(statistics)
+        check_weights(self.family, self.family.root.config, self.weight_files)
+        module = init_network(self.family, seed=0)
+        load_weights(module, self.weight_files)
+        stored = read_statistics(statistics, self._most_statistics())
+        self._check_statistics(stored)
+        move_to(module.eval(), torch.device(device), channels_last)
+        return NestedNetwork(self.family, self.space, module, stored)
+
+    def _most_statistics(self) -> int:
+        """Bytes that the statistics of all sub-models have at most."""
+        skeleton = build_skeleton(self.family, self.family.shrink(self.space.largest))
+        buffers = dict(skeleton.named_buffers())
+        return len(self.space) * sum(buffers[name].nbytes for name in statistic_names(skeleton))
+
+    def _check_statistics(self, stored: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """RequestError unless there are statistics for each sub-model; two are looked into."""
+        for submodel in (self.space.smallest, self.space.largest):
+            skeleton = build_skeleton(self.family, self.family.shrink(submodel))
+            buffers = dict(skeleton.named_buffers())
+            wanted = {name: buffers[name].shape for name in statistic_names(skeleton)}
+            found = {name: t.shape for name, t in stored.get(submodel.name, {}).items()}
+            names = {s.name for s in self.space.submodels} if wanted else set()
+            if found != wanted or set(stored) != names:
+                raise RequestError(
+                    f"{RunFolder(self.path).statistics} does not belong here:"
+                    " it does not hold the normalisation statistics of each sub-model"
+                )
