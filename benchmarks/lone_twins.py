@@ -35,11 +35,10 @@ from trainings import (
     trainer_of,
 )
 
-from sortednet_cli import presets
 from sortednet_cli.engine.planning.costs import draws_of, phases_of
 from sortednet_cli.nesting import make_rule
 from sortednet_cli.space import SearchSpace
-from sortednet_cli.spec import load_preset
+from sortednet_cli.spec import load_preset, presets
 
 
 def main() -> None:

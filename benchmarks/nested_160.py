@@ -34,9 +34,8 @@ from trainings import (
     trainer_of,
 )
 
-from sortednet_cli import presets
 from sortednet_cli.engine.evaluation.plot import draw_cells
-from sortednet_cli.spec import load_preset
+from sortednet_cli.spec import load_preset, presets
 
 
 def main() -> None:

@@ -19,7 +19,8 @@ from typing import Any
 
 from allocator import VARIANTS, clean, run
 
-from sortednet_cli import allocator, presets
+from sortednet_cli import allocator
+from sortednet_cli.spec import presets
 
 TOO_LARGE = ("alpaca-llama2-13b",)
 SMALL = {"imagenet-resnet50": 32, "imagenet-mobilenetv2": 32, "glue-bert-large": 4}

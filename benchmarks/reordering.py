@@ -17,7 +17,7 @@ from typing import Any
 from harness import RESULTS, tell, write
 from trainings import Training, add_options, score, trainer_of
 
-from sortednet_cli import presets
+from sortednet_cli.spec import presets
 
 ORDERS = {"by importance": "importance", "as stored": "none"}
 

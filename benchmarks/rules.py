@@ -32,14 +32,13 @@ from trainings import (
     trainer_of,
 )
 
-from sortednet_cli import presets
 from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.planning.costs import compute_of
 from sortednet_cli.engine.planning.passes import routes_of
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.nesting import make_rule
 from sortednet_cli.space import SearchSpace
-from sortednet_cli.spec import load_preset
+from sortednet_cli.spec import load_preset, presets
 
 STOCK = (*PLAIN, "train.crossing_lr=1", "model.init=stock")
 SORTED = (*STOCK, "train.rule=sorted")

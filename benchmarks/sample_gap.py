@@ -36,10 +36,9 @@ from trainings import (
     trainer_of,
 )
 
-from sortednet_cli import presets
 from sortednet_cli.errors import RequestError
 from sortednet_cli.space import SearchSpace
-from sortednet_cli.spec import load_preset
+from sortednet_cli.spec import load_preset, presets
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 BY_DEFAULT = [

@@ -20,9 +20,8 @@ from harness import RESULTS, tell, write
 from rules import mean_and_spread
 from trainings import Result, Training, add_options, score, trainer_of
 
-from sortednet_cli import presets
 from sortednet_cli.errors import RequestError
-from sortednet_cli.spec import load_preset
+from sortednet_cli.spec import load_preset, presets
 
 
 def main() -> None:

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 
-from sortednet_cli import presets
 from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.training.kernels import keeps_channels_last
 from sortednet_cli.families import Family, Inputs, open_family, root_of
 from sortednet_cli.machine.device import move_to
 from sortednet_cli.nesting import NestedNetwork, init_network, quiet_first_backward
 from sortednet_cli.space import SearchSpace, SubModel
-from sortednet_cli.spec import CustomAxis, ModelSpec, RunSpec, load_preset
+from sortednet_cli.spec import CustomAxis, ModelSpec, RunSpec, load_preset, presets
 from tests.test_presets import PICO_CONFIG, PICO_SPACE, PICO_TRANSFORMER
 
 SAMPLES = 4

@@ -10,13 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from sortednet_cli import presets
 from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.training.session import Finished, Fit
 from sortednet_cli.families import Family, open_family, root_of
 from sortednet_cli.nesting import SubModelCost, check_space, cost_of, plan_from_root
 from sortednet_cli.space import SearchSpace, SubModel
-from sortednet_cli.spec import RunSpec, TextDataSpec, load_preset
+from sortednet_cli.spec import RunSpec, TextDataSpec, load_preset, presets
 from sortednet_cli.spec.template import parse_template
 
 PICO_CONFIG = {

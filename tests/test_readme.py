@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sortednet_cli import presets
-from sortednet_cli.spec import TrainSpec
+from sortednet_cli.spec import TrainSpec, presets
 from tests.torture import tour
 
 ROOT = Path(__file__).parents[1]

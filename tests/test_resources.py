@@ -14,7 +14,6 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from sortednet_cli import presets
 from sortednet_cli.cli import resources as shown
 from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.planning import costs
@@ -26,7 +25,7 @@ from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.nesting import NestedNetwork, init_network, make_rule, stored_tensors
 from sortednet_cli.space import SearchSpace, SubModel
-from sortednet_cli.spec import RunSpec, load_preset
+from sortednet_cli.spec import RunSpec, load_preset, presets
 from tests.commands import command, refused
 
 SMALL = {

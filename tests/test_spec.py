@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from sortednet_cli import presets
 from sortednet_cli.errors import RequestError
-from sortednet_cli.spec import dump_spec, load_preset, parse_spec
+from sortednet_cli.spec import dump_spec, load_preset, parse_spec, presets
 
 GOOD = """
 [model]

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from sortednet_cli import presets as preset_texts
 from sortednet_cli.cli import options
 from sortednet_cli.cli.render import print_json
 from sortednet_cli.errors import RequestError
+from sortednet_cli.spec import presets as preset_texts
 
 
 def presets(

@@ -11,9 +11,9 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from sortednet_cli import presets
 from sortednet_cli.bounded import MAX_SPEC, check_nesting, read_bounded
 from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.spec import presets
 from sortednet_cli.spec.data import DATA_KINDS
 from sortednet_cli.spec.models import RunSpec
 
