@@ -20,7 +20,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(BIN)/lint-imports
 	$(PYTEST)
-	ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) tests/test_numerics.py
+	ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) tests/laws/test_numerics.py
 
 # Every test again on older processors, as oneDNN is told that this one is: x86 alone.
 test-isa: $(VENV)/installed-dev
@@ -30,21 +30,21 @@ test-isa: $(VENV)/installed-dev
 # Every speed figure again: about an hour on one core, and 17 GB of room in BENCH.
 BENCH ?= bench
 bench: $(VENV)/installed-dev
-	$(BIN)/python benchmarks/shared_prefixes.py
-	$(BIN)/python benchmarks/engine_cost.py
-	$(BIN)/python benchmarks/compile_cost.py
-	$(BIN)/python benchmarks/narrow_models.py
-	$(BIN)/python benchmarks/strided_step.py
-	$(BIN)/python benchmarks/checksum_cost.py
-	$(BIN)/python benchmarks/data_rate.py
-	$(BIN)/python benchmarks/soft_cost.py
-	$(BIN)/python benchmarks/plan_memory.py
-	$(BIN)/python benchmarks/big_extract.py --folder $(BENCH)
+	$(BIN)/python -m benchmarks.speed.shared_prefixes
+	$(BIN)/python -m benchmarks.speed.engine_cost
+	$(BIN)/python -m benchmarks.speed.compile_cost
+	$(BIN)/python -m benchmarks.speed.narrow_models
+	$(BIN)/python -m benchmarks.speed.strided_step
+	$(BIN)/python -m benchmarks.speed.checksum_cost
+	$(BIN)/python -m benchmarks.speed.data_rate
+	$(BIN)/python -m benchmarks.speed.soft_cost
+	$(BIN)/python -m benchmarks.speed.plan_memory
+	$(BIN)/python -m benchmarks.speed.big_extract --folder $(BENCH)
 
 # What a GPU gives, as a share of plain modules, and the wall time of the 160 networks on CIFAR-10.
 bench-gpu: $(VENV)/installed-dev
-	$(BIN)/python benchmarks/engine_cost.py --device cuda --precision bf16
-	$(BIN)/python benchmarks/compile_cost.py --device cuda --precision bf16
+	$(BIN)/python -m benchmarks.speed.engine_cost --device cuda --precision bf16
+	$(BIN)/python -m benchmarks.speed.compile_cost --device cuda --precision bf16
 	time $(BIN)/sortednet train --preset cifar10-mobilenetv2 $(if $(DATA),--data $(DATA))
 
 # Trainings killed by the hundred and compared with those that were not, two thousand damaged

@@ -119,7 +119,9 @@ def over_runs(
 def command_line() -> str:
     """The running command as a reader would type it: paths by their last name."""
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
-    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
+    spec = sys.modules["__main__"].__spec__
+    assert spec is not None  # every benchmark runs as a module
+    return shlex.join(["python", "-m", spec.name, *words])
 
 
 def machine() -> dict[str, Any]:

@@ -1,16 +1,16 @@
 """Tables in README and docs, each made from a committed result by the script that made it.
 
-    python benchmarks/pages.py            # write every table again
-    python benchmarks/pages.py --check    # exit code 1 and the names, if one differs
+    python -m benchmarks.pages            # write every table again
+    python -m benchmarks.pages --check    # exit code 1 and the names, if one differs
 
 A page marks a table's place by two comments:
 
-    <!-- table: rules.py rules.json -->
+    <!-- table: accuracy/rules.py rules.json -->
     <!-- end -->
 
-The first names a script of this folder and a file of `results/`, or several; `table(result, ...)`
-of the script makes the Markdown in between. Other functions are named after a colon:
-`rules.py:curves`.
+The first names a script under this folder and a file of `results/`, or several. Its
+`table(result, ...)` makes the Markdown in between. Other functions are named after a colon:
+`accuracy/rules.py:curves`.
 """
 
 from __future__ import annotations

@@ -102,9 +102,9 @@ def run_commands() -> None:
     """Train, go on, cut and calibrate, in the working folder."""
     import torch
 
+    from tests.cli.test_generate import PICO
     from tests.commands import TINY, command
     from tests.sealing import unfinished
-    from tests.test_generate import PICO
 
     torch.set_num_threads(1)
     adamw = ("--set=train.optimizer=adamw", "--set=train.updates=2", "--out=adamw")

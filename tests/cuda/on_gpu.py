@@ -28,7 +28,7 @@ from tests.commands import TINY, Done, command, refused
 from tests.cuda.gpu import SimulatedGpu, simulated_gpu
 from tests.data import test_laws as images
 from tests.data.text import test_batches as texts
-from tests.decoding.models import make, prompt
+from tests.engine.generation.models import make, prompt
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 FP32 = "--set=train.precision=fp32"

@@ -229,7 +229,7 @@ def test_the_cache_folder_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None
 def test_auto_storage_streams_what_memory_should_not_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sortednet_cli.data import sources
+    from sortednet_cli.data.images import sources
 
     monkeypatch.setattr(sources, "MEMORY_LIMIT", 42 * 8 * 8 * 3 - 1)
     root = write_tree(tmp_path / "tree", tree_files())

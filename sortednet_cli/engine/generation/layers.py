@@ -176,7 +176,7 @@ def _swaps(inputs: Tensor) -> bool:
     """Whether the product is faster with the weight on the left, where outputs lie by column.
 
     On CPUs it is for 7 to 32 rows: 16 cost what 7 do, and otherwise up to twice that
-    (benchmarks/row_costs.py).
+    (benchmarks/speed/row_costs.py).
     """
     return inputs.device.type == "cpu" and 7 <= len(inputs) <= 32
 

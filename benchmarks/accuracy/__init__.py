@@ -1,0 +1,1 @@
+"""How good sub-models are: against lone twins, rules, seeds and published numbers."""

@@ -1,0 +1,1 @@
+"""What the engine costs: passes, updates, memory, data, decoding and extraction."""

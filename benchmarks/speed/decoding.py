@@ -1,0 +1,387 @@
+"""Plain, speculative and early-exit decoding beside transformers' own, on a finished run.
+
+    sortednet train --preset gsm8k-llama --data gsm8k
+    sortednet train --preset gsm8k-llama --data gsm8k --set train.rule=single --out runs/unsorted
+    python -m benchmarks.speed.decoding runs/gsm8k-llama --unsorted runs/unsorted \\
+        --data gsm8k/test.jsonl
+
+Nothing is trained. All ways decode the same prompts in one process, prompt by prompt in turn, so
+that what else the machine does falls on all of them. Draft depth and length of "best fixed", and
+the exit of transformers' assistant_early_exit, are chosen on prompts of their own before. Writes
+benchmarks/results/decoding.json and, with --plot, the picture of acceptance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+from benchmarks.harness import RESULTS
+from sortednet_cli import LoadedRun, load_run
+from sortednet_cli.data.text.tokenizer import load_tokenizer
+from sortednet_cli.engine.generation import EarlyExit, Plain, Stack, Strategy, Tally
+from sortednet_cli.engine.generation.pace import MOST_ROWS, Pace
+from sortednet_cli.storage.calibration import read_calibration
+
+PILOTS = 3
+
+
+@dataclass
+class Way:
+    """One way of decoding and what it made."""
+
+    name: str
+    run: Callable[[list[int]], list[int]]
+    tally: Tally | None = None
+    seconds: float = 0.0
+    outputs: list[list[int]] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        return sum(map(len, self.outputs)) / self.seconds
+
+    def take(self, prompt: list[int]) -> None:
+        start = time.perf_counter()
+        output = self.run(prompt)
+        self.seconds += time.perf_counter() - start
+        self.outputs.append(output)
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    run = load_run(options.run)
+    prompts = read_prompts(run, options.data, options.prompts + PILOTS)
+    pilots, prompts = prompts[:PILOTS], prompts[PILOTS:]
+    made = Bench(run, options.max_new_tokens)
+    ways = made.ways(pilots)
+    for way in ways:
+        way.run(pilots[0])
+        way.tally = None if way.tally is None else Tally()
+    for number, prompt in enumerate(prompts):
+        shift = number % len(ways)
+        for way in [*ways[shift:], *ways[:shift]]:
+            way.take(prompt)
+    result = {
+        "run": run.name,
+        "prompts": len(prompts),
+        "max_new_tokens": options.max_new_tokens,
+        "threads": options.threads,
+        "machine": platform.machine(),
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "ways": [record(way, ways) for way in ways],
+        "bound": bound(made.decoder.pace, made.agreements(prompts, ways[0].outputs)),
+        "pace_microseconds": {
+            "layer": [round(s * 1e6, 1) for s in made.decoder.pace.layer[1:]],
+            "head": [round(s * 1e6, 1) for s in made.decoder.pace.head[1:]],
+        },
+        "acceptance": {"sorted": made.acceptance(prompts, ways[0].outputs)},
+    }
+    if options.unsorted:
+        other = Bench(load_run(options.unsorted), options.max_new_tokens)
+        plain, drafting = other.plain(), other.speculative("drafting", *made.fixed)
+        for prompt in prompts:
+            plain.take(prompt)
+            drafting.take(prompt)
+        result["acceptance"]["unsorted"] = other.acceptance(prompts, plain.outputs)
+        result["unsorted"] = record(drafting, [plain, drafting])
+    print(table(result), acceptance_table(result), sep="\n\n")
+    out = options.out or RESULTS / "decoding.json"
+    out.write_text(json.dumps(result, indent=1) + "\n")
+    if options.plot:
+        draw(result["acceptance"], options.plot)
+
+
+class Bench:
+    """A run's decoder and the stock model of the same weights."""
+
+    def __init__(self, run: LoadedRun, max_new_tokens: int) -> None:
+        self._wanted = max_new_tokens
+        largest = run.space.largest
+        network = run.network()
+        self._stock: Any = network.standalone(largest)
+        self.decoder = run.decoder(largest)
+        self._calibration = read_calibration(run.path, largest)
+        self.fixed = (self.decoder.exits[0], 2)
+
+    def ways(self, pilots: Sequence[list[int]]) -> list[Way]:
+        """All ways, those with a free choice as they did best on `pilots`."""
+        shallow = [depth for depth in self.decoder.exits if depth <= self.decoder.depth // 2]
+        tried = {
+            (depth, length): self.speculative("", depth, length)
+            for depth in shallow
+            for length in (1, 2, 3, 4, 6)
+        }
+        stock_tried = {depth: self.stock("", depth) for depth in shallow}
+        for prompt in pilots:
+            for way in [*tried.values(), *stock_tried.values()]:
+                way.take(prompt)
+        self.fixed = depth, length = max(tried, key=lambda key: tried[key].rate)
+        stock_depth = max(stock_tried, key=lambda key: stock_tried[key].rate)
+        ways = [
+            self.plain(),
+            self.speculative(f"speculative, {length} drafts at depth {depth}", depth, length),
+            self.speculative(f"speculative, adaptive at depth {depth}", depth, None),
+            self.speculative("speculative, auto", None, None),
+            self.stock("transformers greedy", None),
+            self.stock(f"transformers assistant_early_exit={stock_depth}", stock_depth),
+        ]
+        if self._calibration:
+            exits = {depth: e.threshold for depth, e in self._calibration.exits.items()}
+            ways.insert(4, self._own(f"early exit, {self._calibration.target}", EarlyExit(exits)))
+        return ways
+
+    def plain(self) -> Way:
+        return self._own("greedy", Plain())
+
+    def speculative(self, name: str, depth: int | None, length: int | None) -> Way:
+        return self._own(name, self.decoder.speculative(depth, length))
+
+    def stock(self, name: str, depth: int | None) -> Way:
+        """Transformers' greedy decoding, or its speculation with an early exit."""
+        extra = {} if depth is None else {"assistant_early_exit": depth}
+
+        def run(prompt: list[int]) -> list[int]:
+            ids = torch.tensor([prompt])
+            found = self._stock.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=self._wanted,
+                do_sample=False,
+                **extra,
+            )
+            return without_end(found[0, len(prompt) :].tolist(), self._stock.config.eos_token_id)
+
+        return Way(name, run)
+
+    def acceptance(
+        self, prompts: Sequence[list[int]], outputs: Sequence[list[int]]
+    ) -> dict[int, float]:
+        """The share of tokens of plain decoding that each depth would have said."""
+        agreements = self.agreements(prompts, outputs)
+        return {
+            depth: statistics.fmean(a for text in texts for a in text)
+            for depth, texts in agreements.items()
+        }
+
+    def agreements(
+        self, prompts: Sequence[list[int]], outputs: Sequence[list[int]]
+    ) -> dict[int, list[list[bool]]]:
+        """By depth and text: whether each token is what that depth says there."""
+        depths = [*self.decoder.exits, self.decoder.depth]
+        found: dict[int, list[list[bool]]] = {depth: [] for depth in depths}
+        with torch.inference_mode():
+            for prompt, output in zip(prompts, outputs, strict=True):
+                if not output:
+                    continue
+                stack = Stack(self._stock, len(prompt) + len(output))
+                stack.push([*prompt, *output])
+                says: dict[int, Tensor] = {}
+                for depth in depths:
+                    stack.advance(depth)
+                    says[depth] = stack.logits(len(output) + 1)[:-1].argmax(-1)
+                for depth in depths:
+                    found[depth].append((says[depth] == says[depths[-1]]).tolist())
+        return found
+
+    def _own(self, name: str, strategy: Strategy) -> Way:
+        way = Way(name, lambda prompt: [], Tally())
+
+        def run(prompt: list[int]) -> list[int]:
+            return list(self.decoder.stream(prompt, strategy, self._wanted, tally=way.tally))
+
+        way.run = run
+        return way
+
+
+def without_end(tokens: list[int], end: int | None) -> list[int]:
+    return tokens[: tokens.index(end)] if end in tokens else tokens
+
+
+def record(way: Way, ways: Sequence[Way]) -> dict[str, Any]:
+    """One line of the table: rates beside ours and theirs, and agreement with greedy."""
+    reference = ways[0]
+    stock = next((other for other in ways if other.name == "transformers greedy"), None)
+    early = next((other for other in ways if "assistant" in other.name), None)
+    pairs = list(zip(way.outputs, reference.outputs, strict=True))
+    same = sum(a == b for output, wanted in pairs for a, b in zip(output, wanted, strict=False))
+    found: dict[str, Any] = {
+        "name": way.name,
+        "tokens_per_second": way.rate,
+        "of_greedy": way.rate / reference.rate,
+        "of_transformers_greedy": way.rate / stock.rate if stock else None,
+        "of_transformers_early_exit": way.rate / early.rate if early else None,
+        "texts_identical": sum(output == wanted for output, wanted in pairs),
+        "tokens_agreeing": same / sum(len(wanted) for _, wanted in pairs),
+    }
+    if way.tally is not None:
+        found |= {
+            key: way.tally.record().get(key)
+            for key in ("acceptance", "tokens_per_pass", "recomputed", "replayed", "changed")
+        }
+    return found
+
+
+def bound(pace: Pace, agreements: dict[int, list[list[bool]]]) -> list[dict[str, Any]]:
+    """What times of layers and head allow at each draft depth, as a ratio to plain decoding.
+
+    `fixed`: the best fixed number of drafts. `perfect`: a drafter that stops just before its
+    first wrong token. Both count nothing but layers and heads.
+    """
+    depth = max(agreements)
+    plain = pace.step(depth)
+    found = []
+    for exit_depth, texts in agreements.items():
+        if exit_depth == depth:
+            continue
+
+        def cost(drafts: int, exit_depth: int = exit_depth) -> float:
+            rows = drafts + 1
+            above = (depth - exit_depth) * pace.layer[rows] + pace.head[rows]
+            return rows * exit_depth * pace.layer[1] + drafts * pace.head[1] + above
+
+        tokens = sum(map(len, texts))
+        fixed = min(
+            sum(cost(length) for text in texts for _ in rounds(text, length))
+            for length in range(1, MOST_ROWS)
+        )
+        perfect = sum(cost(run) for text in texts for run in rounds(text, MOST_ROWS - 1))
+        found.append(
+            {
+                "depth": exit_depth,
+                "fixed": tokens * plain / fixed,
+                "perfect": tokens * plain / perfect,
+            }
+        )
+    return found
+
+
+def rounds(text: Sequence[bool], most: int) -> list[int]:
+    """How many drafts each round accepts where at most `most` are made."""
+    found, place = [], 0
+    while place < len(text):
+        run = 0
+        while run < most and place + run < len(text) and text[place + run]:
+            run += 1
+        found.append(run)
+        place += run + 1
+    return found
+
+
+def read_prompts(run: LoadedRun, path: Path, count: int) -> list[list[int]]:
+    """Questions of a JSONL file as the run's own training saw them."""
+    tokenizer: Any = load_tokenizer(run.tokenizer)
+    lines = path.read_text().splitlines()[:count]
+    form: Any = run.format
+    start = [] if form.bos_id is None else [form.bos_id]
+    questions = [f"{json.loads(line)['question']}\n" for line in lines]
+    return [start + tokenizer(q, add_special_tokens=False)["input_ids"] for q in questions]
+
+
+def table(result: dict[str, Any]) -> str:
+    """Rates of all ways, and how far their texts are those of greedy decoding."""
+    lines = [
+        "| way | tokens/s | of greedy | of transformers greedy | of its early exit | acceptance"
+        " | tokens a pass | texts identical | tokens agreeing |",
+        "|" + " --- |" * 9,
+    ]
+    for way in result["ways"]:
+        accepted, passes = way.get("acceptance"), way.get("tokens_per_pass")
+        lines.append(
+            f"| {way['name']} | {way['tokens_per_second']:.1f} | {way['of_greedy']:.2f} |"
+            f" {way['of_transformers_greedy']:.2f} | {way['of_transformers_early_exit']:.2f} |"
+            f" {'' if accepted is None else f'{accepted:.2f}'} |"
+            f" {'' if passes is None else f'{passes:.2f}'} |"
+            f" {way['texts_identical']} of {result['prompts']} | {way['tokens_agreeing']:.1%} |"
+        )
+    return "\n".join(lines)
+
+
+def acceptance_table(result: dict[str, Any]) -> str:
+    """By draft depth: how often it is accepted, and what that could gain."""
+    lines = [
+        "| draft depth | acceptance | unsorted | bound, fixed drafts | bound, perfect drafts |",
+        "|" + " --- |" * 5,
+    ]
+    accepted = {
+        name: {int(depth): share for depth, share in shares.items()}
+        for name, shares in result["acceptance"].items()
+    }
+    for row in result["bound"]:
+        depth = row["depth"]
+        other = accepted.get("unsorted", {}).get(depth)
+        shown = "" if other is None else f"{other:.3f}"
+        lines.append(
+            f"| {depth} | {accepted['sorted'][depth]:.3f} | {shown}"
+            f" | {row['fixed']:.2f} | {row['perfect']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+COMMANDS = {
+    "speculative, auto": "`generate --mode speculative`",
+    "greedy": "`generate` (greedy)",
+    "transformers assistant_early_exit=1": "transformers `assistant_early_exit=1`",
+    "transformers greedy": "transformers greedy",
+}
+
+
+def short_table(result: dict[str, Any]) -> str:
+    """The ways that a user has without choosing anything."""
+    ways = {way["name"]: way for way in result["ways"]}
+    lines = ["| decoding | tokens/s | of transformers greedy | texts as greedy |"]
+    lines.append("|" + " --- |" * 4)
+    for name, command in COMMANDS.items():
+        way = ways[name]
+        lines.append(
+            f"| {command} | {way['tokens_per_second']:.1f} | {way['of_transformers_greedy']:.2f}"
+            f" | {way['texts_identical']} of {result['prompts']} |"
+        )
+    return "\n".join(lines)
+
+
+def draw(acceptance: dict[str, dict[int, float]], path: Path) -> None:
+    """Draw acceptance by draft depth."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+    for (name, shares), style in zip(acceptance.items(), ("o-", "s--"), strict=False):
+        axes.plot(list(shares), list(shares.values()), style, label=f"{name} training")
+    axes.set_xlabel("draft depth (layers)")
+    axes.set_ylabel("share of greedy tokens it would say")
+    axes.set_ylim(0, 1.02)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--unsorted", type=Path, help="the same network trained by rule single")
+    parser.add_argument("--data", type=Path, required=True, help="JSONL with `question`")
+    parser.add_argument("--prompts", type=int, default=40)
+    parser.add_argument("--max-new-tokens", type=int, default=160)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""What things cost on a GPU: the sections of `gpu_check.py` that measure speed."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.harness import PLAIN, network_of, random_part, settle
+from benchmarks.speed import compile_cost, engine_cost
+from benchmarks.speed.engine_cost import Batches
+from sortednet_cli.engine.generation import Decoder, Plain
+from sortednet_cli.engine.generation.pace import Pace
+from sortednet_cli.engine.generation.stack import Stack
+from sortednet_cli.engine.sources.root import task_of
+from sortednet_cli.engine.training.loop import Position, Trainer, Update
+from sortednet_cli.engine.training.optimizer import RootOptimizer
+from sortednet_cli.errors import WorkError
+from sortednet_cli.nesting import make_rule
+
+Found = Iterator[tuple[str, dict[str, Any]]]
+"""Names, and what was found under each; `holds` tells whether that is right, where it must be."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every section is given: the device, images if there are any, and an empty folder."""
+
+    device: torch.device
+    data: Path | None
+    work: Path
+
+
+def steps(setup: Setup) -> Found:
+    """An update's time over a plain loop's, and its kernels."""
+    chosen = [case for case in engine_cost.CASES if "sequences" not in case.name]
+    for case, precision in itertools.product(chosen, ("bf16", "fp32")):
+        found = engine_cost.measure(case, 1, str(setup.device), precision)
+        _, running = endless(
+            setup,
+            case.preset,
+            *case.overrides,
+            *PLAIN,
+            "train.rule=single",
+            f"train.precision={precision}",
+        )
+        next(running)
+        kernels, busy = _kernels(running)
+        yield (
+            f"{case.name}, {precision}",
+            {
+                **{f"{kind}_over_plain": found[kind] for kind in ("largest", "smallest", "sorted")},
+                "units_per_second": found["largest_units_per_second"],
+                "kernels": kernels,
+                "busy_ms": busy,
+            },
+        )
+
+
+def graphs(setup: Setup) -> Found:
+    """A sub-model's pass replayed as a CUDA graph: its gradients, and its time."""
+    for preset in ("cifar10-resnet", "cifar10-mobilenetv2"):
+        trainer, _ = endless(setup, preset, *PLAIN, "train.rule=single", "train.precision=bf16")
+        data: Any = trainer.data
+        network, batch = trainer.network, data.train.samples[0]
+        for submodel in (network.space.largest, network.space.smallest):
+
+            def run(
+                trainer: Trainer = trainer, submodel: Any = submodel, batch: Any = batch
+            ) -> None:
+                trainer._pass([submodel], {submodel: 1.0}, batch, [])
+
+            eager = _milliseconds(run)
+            network.zero_gradients()
+            run()
+            wanted = network.gradient_buffers[0].clone()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                run()
+            network.zero_gradients()
+            graph.replay()
+            apart = (network.gradient_buffers[0] - wanted).norm() / wanted.norm()
+            replayed = {"replayed_ms": _milliseconds(graph.replay), "gradients_apart": float(apart)}
+            yield f"{preset} {submodel}", {"eager_ms": eager, **replayed}
+
+
+def decoding(setup: Setup) -> Found:
+    """Tokens a second; and a layer's time, as drafts are chosen by it and as it is."""
+    _, _, network = network_of("gsm8k-llama", [], str(setup.device))
+    whole = network.standalone(network.space.largest)
+    for precision in (torch.float32, torch.bfloat16):
+        module, rates = copy.deepcopy(whole), []
+        for parameter in module.parameters():
+            parameter.data = parameter.data.to(precision)
+        decoder = Decoder(module)
+        for _ in range(3):
+            start = time.perf_counter()
+            count = len(list(decoder.stream(range(5, 37), Plain(), 96)))
+            rates.append(count / (time.perf_counter() - start))
+        with torch.inference_mode():
+            stack = Stack(module, 128)
+            said = Pace.measure(stack).layer[1]
+            stack.push([1] * 64)
+            stack.advance(stack.depth)
+
+            def one(stack: Stack = stack) -> None:
+                stack.truncate(64)
+                stack.push([1])
+                stack.advance(stack.depth)
+
+            layers = {"layer_ms_said": 1e3 * said, "layer_ms": _milliseconds(one) / stack.depth}
+        yield str(precision).removeprefix("torch."), {"tokens_per_second": rates, **layers}
+
+
+def compiling(setup: Setup) -> Found:
+    """What `train.compile` costs and gains."""
+    options = argparse.Namespace(precision="bf16", device=str(setup.device), repeats=16)
+    found = compile_cost.measure(compile_cost.CASES[0], options)
+    kept = ("compilations", "seconds_to_compile", "gain")
+    yield str(found["name"]), {name: found[name] for name in kept}
+
+
+def training(setup: Setup) -> Found:
+    """160 networks on the images of --data by the command line: two epochs, then all scores."""
+    if setup.data is None:
+        return
+    run, epochs, start = setup.work / "nested", 2, time.perf_counter()
+    settings = (f"--set=train.epochs={epochs}", "--set=train.lr=0.05", "--out", run)
+    done = command("train", "--preset=cifar10-mobilenetv2", "--data", setup.data, *settings)
+    if done.returncode:
+        raise WorkError(done.stderr.strip()[-300:])
+    wall = time.perf_counter() - start
+    seconds = json.loads((run / "run.json").read_text(encoding="utf-8"))["train_seconds"]
+    table = json.loads((run / "frontier.json").read_text(encoding="utf-8"))
+    scores = [row["metrics"]["test"]["accuracy"] for row in table["submodels"]]
+    spread = [min(scores), statistics.median(scores), max(scores)]
+    times = {"seconds_of_an_epoch": seconds / epochs, "seconds_beside": wall - seconds}
+    yield f"{len(scores)} networks", {"seconds": wall, **times, "accuracy": spread}
+
+
+COSTS = {section.__name__: section for section in (steps, graphs, decoding, compiling, training)}
+
+
+def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `sortednet` in a process of its own."""
+    line = [sys.executable, "-m", "sortednet_cli", *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=300)
+
+
+def endless(setup: Setup, preset: str, *overrides: str) -> tuple[Trainer, Iterator[Update]]:
+    """The engine's own updates over random batches, without end."""
+    spec, inputs, network = network_of(preset, list(overrides), str(setup.device))
+    train = spec.train.model_copy(update={"updates": 1 << 30, "epochs": None})
+    data: Any = Batches(random_part(inputs, 4, train.batch_size, network.device))
+    rule, optimizer = make_rule(train, network.space), RootOptimizer(network, train)
+    trainer = Trainer(network, task_of(inputs), rule, data, optimizer, train)
+    return trainer, trainer.updates(Position(), lambda: False)
+
+
+def _milliseconds(run: Callable[[], object], repeats: int = 30) -> float:
+    """The mean of some runs in a row, after a few to warm up."""
+    for _ in range(5):
+        run()
+    settle()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    settle()
+    return 1e3 * (time.perf_counter() - start) / repeats
+
+
+def _kernels(running: Iterator[Update]) -> tuple[int, float]:
+    """How many kernels an update launches, and the milliseconds that they take together."""
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
+        next(running)
+        settle()
+    own = [event for event in profiled.events() or () if event.device_type.name == "CUDA"]
+    return len(own), sum(event.device_time for event in own) / 1e3

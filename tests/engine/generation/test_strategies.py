@@ -1,0 +1,243 @@
+"""Every strategy beside plain decoding: the same tokens, or the same distribution."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+from sortednet_cli.engine.generation import (
+    Adaptive,
+    Completion,
+    Decoder,
+    EarlyExit,
+    Fixed,
+    Greedy,
+    Plain,
+    Sampling,
+    Speculative,
+    Strategy,
+    Tally,
+)
+from sortednet_cli.engine.generation.automatic import Automatic
+from sortednet_cli.engine.generation.choice import Draft
+from sortednet_cli.errors import RequestError
+from tests.engine.generation.models import DEPTH, KINDS, VOCAB, make, prompt
+
+EXITS = (1, 2, 3)
+
+
+def plain_tokens(decoder: Decoder, tokens: list[int], count: int) -> list[int]:
+    return list(decoder.stream(tokens, Plain(), count))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_plain_decoding_is_the_stock_models(kind: str) -> None:
+    model, tokens = make(kind), prompt(9)
+    ids = torch.tensor([tokens])
+    found = model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=40, do_sample=False
+    )
+    assert plain_tokens(Decoder(model), tokens, 40) == found[0, 9:].tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("depth", "length"), [(1, 1), (2, 3), (3, 12), (1, None)])
+def test_speculation_emits_the_tokens_of_plain_decoding(
+    kind: str, depth: int, length: int | None
+) -> None:
+    decoder = Decoder(make(kind), EXITS)
+    for seed in range(3):
+        tokens, tally = prompt(5 + seed, seed), Tally()
+        strategy = decoder.speculative(depth, length)
+        found = list(decoder.stream(tokens, strategy, 60, tally=tally))
+        assert found == plain_tokens(decoder, tokens, 60)
+        assert tally.accepted <= tally.checked <= tally.drafted
+        assert tally.tokens == 60
+
+
+def test_automatic_speculation_emits_them_too_and_settles() -> None:
+    decoder = Decoder(make("llama"), EXITS)
+    strategy = decoder.speculative()
+    for seed in range(4):
+        tokens = prompt(8, seed)
+        assert list(decoder.stream(tokens, strategy, 80)) == plain_tokens(decoder, tokens, 80)
+    assert isinstance(strategy, Automatic)
+    assert strategy.depth in EXITS
+
+
+def test_equal_logits_are_computed_alone() -> None:
+    """With all logits equal every place is a tie: speculation must still be plain decoding."""
+    model = make("llama")
+    model.lm_head.weight.data.zero_()
+    decoder, tally = Decoder(model, EXITS), Tally()
+    strategy = decoder.speculative(1, 3)
+    assert list(decoder.stream(prompt(4), strategy, 6, tally=tally)) == [0] * 6
+    assert tally.recomputed == tally.replayed > 0
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral"])
+def test_a_threshold_that_none_passes_is_plain_decoding(kind: str) -> None:
+    decoder, tokens = Decoder(make(kind), EXITS), prompt(7)
+    never = EarlyExit(dict.fromkeys(EXITS, 1.1))
+    assert list(decoder.stream(tokens, never, 30)) == plain_tokens(decoder, tokens, 30)
+
+
+def test_a_threshold_that_all_pass_is_the_shallow_model() -> None:
+    model, tokens, tally = make("llama"), prompt(7), Tally()
+    decoder = Decoder(model, EXITS)
+    found = list(decoder.stream(tokens, EarlyExit({2: 0.0}), 30, tally=tally))
+    assert tally.exits == {2: 29}  # the first token comes from the prompt's own pass
+    shallow = make("llama")
+    shallow.model.layers = shallow.model.layers[:2]
+    shallow.config.num_hidden_layers = 2
+    given = [*tokens, found[0]]
+    assert found[1:] == plain_tokens(Decoder(shallow), given, 29)
+
+
+def test_speculative_sampling_keeps_the_models_distribution() -> None:
+    """Chi-squared of pairs of tokens against plain sampling's exact probabilities."""
+    model = make("llama", seed=5)
+    model.lm_head.weight.data *= 4  # a few tokens have most of the probability
+    decoder, tokens, count = Decoder(model, EXITS), prompt(6), 1500
+    chooser = Sampling(temperature=1.5, top_p=0.9)
+    found: Counter[tuple[int, ...]] = Counter()
+    for seed in range(count):
+        own = Sampling(temperature=1.5, top_p=0.9, seed=seed)
+        strategy = Speculative(1, Fixed(2))
+        found[tuple(decoder.stream(tokens, strategy, 3, chooser=own))[1:]] += 1
+    expected = _pairs(model, tokens, chooser)
+    assert set(found) <= set(expected)
+    statistic, cells, rest = 0.0, 0, 0.0
+    seen_rest = 0
+    for pair, share in expected.items():
+        if share * count < 5:
+            rest, seen_rest = rest + share * count, seen_rest + found[pair]
+            continue
+        statistic += (found[pair] - share * count) ** 2 / (share * count)
+        cells += 1
+    statistic += (seen_rest - rest) ** 2 / rest
+    # The 99.9% quantile of chi-squared with k degrees of freedom (Wilson and Hilferty).
+    k = cells
+    assert statistic < k * (1 - 2 / (9 * k) + 3.09 * (2 / (9 * k)) ** 0.5) ** 3
+    wrong = {pair: 1 / len(expected) for pair in expected}
+    assert sum((found[p] - s * count) ** 2 / (s * count) for p, s in wrong.items()) > 3 * statistic
+
+
+def _pairs(
+    model: torch.nn.Module, tokens: list[int], chooser: Sampling
+) -> dict[tuple[int, int], float]:
+    """The probabilities of the second and third token after a prompt."""
+
+    def shares(batch: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return chooser.probabilities(model(input_ids=batch).logits[:, -1]).double()
+
+    found: Counter[tuple[int, int]] = Counter()
+    start = torch.tensor([tokens])
+    first = shares(start)[0]
+    for a in first.nonzero().flatten():
+        second = shares(torch.cat([start, a.view(1, 1)], 1))[0]
+        alive = second.nonzero().flatten()
+        batch = torch.cat([start.repeat(len(alive), 1), a.repeat(len(alive), 1), alive[:, None]], 1)
+        for b, third in zip(alive.tolist(), shares(batch), strict=True):
+            for c in third.nonzero().flatten().tolist():
+                found[b, c] += float(first[a] * second[b] * third[c])
+    return dict(found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("length", [1, 4, None])
+def test_speculation_draws_the_tokens_of_plain_decoding(kind: str, length: int | None) -> None:
+    """Of a seed, whatever drafts; another seed draws others."""
+    decoder = Decoder(make(kind), EXITS)
+
+    def drawn(strategy: Strategy, seed: int) -> list[int]:
+        chooser = Sampling(temperature=0.8, top_p=0.95, seed=seed)
+        return list(decoder.stream(prompt(6), strategy, 50, chooser=chooser))
+
+    for seed in range(2):
+        plain = drawn(Plain(), seed)
+        for depth in EXITS:
+            assert drawn(decoder.speculative(depth, length), seed) == plain
+    assert drawn(Plain(), 0) != drawn(Plain(), 1)
+
+
+def test_a_draft_from_the_same_logits_always_stands() -> None:
+    chooser, logits = Sampling(seed=1), torch.randn(2, VOCAB)
+    for place in range(50):
+        assert chooser.verify([chooser.draft(logits[0], place)], logits, place).accepted == 1
+
+
+def test_a_draft_that_the_model_rules_out_never_stands() -> None:
+    logits = torch.zeros(2, VOCAB)
+    logits[0, 3] = -torch.inf
+    for place in range(50):
+        verdict = Sampling().verify([Draft(3, 1.0)], logits, place)
+        assert verdict.accepted == 0
+        assert verdict.token != 3
+
+
+def test_end_length_and_context_end_a_text() -> None:
+    model, tokens = make("llama", context=32), prompt(10)
+    free = plain_tokens(Decoder(model, EXITS), tokens, 15)
+    end = free[4]
+    for strategy in (Plain(), Speculative(1, Fixed(4)), EarlyExit({1: 1.1})):
+        done = Completion()
+        found = list(Decoder(model, EXITS, [end]).stream(tokens, strategy, 15, completion=done))
+        assert found == done.tokens == free[: free.index(end)]
+        assert done.finish == "end"
+        done = Completion()
+        assert len(list(Decoder(model).stream(tokens, strategy, 3, completion=done))) == 3
+        assert done.finish == "length"
+        done = Completion()
+        assert len(list(Decoder(model).stream(tokens, strategy, 99, completion=done))) == 22
+        assert done.finish == "context"
+
+
+def test_bfloat16_reports_what_it_recomputed() -> None:
+    model = make("llama")
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(torch.bfloat16)
+    decoder, tally = Decoder(model, EXITS), Tally()
+    found = list(decoder.stream(prompt(6), decoder.speculative(2, 3), 40, tally=tally))
+    assert len(found) == 40
+    assert tally.recomputed > 0
+    assert tally.changed <= tally.recomputed
+
+
+def test_what_cannot_draft_is_refused() -> None:
+    decoder = Decoder(make("llama"), EXITS)
+    with pytest.raises(RequestError, match="draft depth 4 is not trained; below 4 there are 1, 2"):
+        decoder.speculative(DEPTH)
+    with pytest.raises(RequestError, match="nothing can draft"):
+        Decoder(make("llama")).speculative(1)
+    with pytest.raises(RequestError, match="129 tokens, 2 more than the 127"):
+        next(decoder.stream(prompt(129), Plain(), 1))
+    with pytest.raises(RequestError, match="the prompt is empty"):
+        next(decoder.stream([], Plain(), 1))
+    with pytest.raises(RequestError, match="at least 1, not 0"):
+        next(decoder.stream([1], Plain(), 0))
+
+
+def test_adaptive_drafts_more_where_drafts_stand() -> None:
+    decoder = Decoder(make("llama"), EXITS)
+    good, bad = (Adaptive(decoder.pace, 1, DEPTH) for _ in range(2))
+    for _ in range(200):
+        good.learn(0.9, True)
+        bad.learn(0.9, False)
+    for length in (good, bad):
+        length.begin()
+    assert good.belief.of(0.9) > 0.95
+    assert bad.belief.of(0.9) < 0.05
+    assert not bad.keeps(0, 0.9)
+
+
+def test_greedy_is_unsure_of_what_rounding_could_swap() -> None:
+    logits = torch.zeros(2, VOCAB)
+    logits[:, 5], logits[0, 6], logits[1, 6] = 10.0, 9.0, 10.0 - 1e-5
+    verdict = Greedy().verify([Draft(5, 1.0)], logits, 0)
+    assert (verdict.accepted, verdict.token, verdict.sure) == (1, 5, False)
+    assert Greedy().close(logits[1], 0)
+    assert not Greedy().close(logits[0], 0)
