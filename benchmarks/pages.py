@@ -18,11 +18,9 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import runpy
 import sys
-from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -68,13 +66,9 @@ def filled(page: str) -> str:
 
 def _table(script: str, function: str, names: list[str]) -> str:
     texts = [(HERE / "results" / name).read_text(encoding="utf-8") for name in names]
-    made: str = _names(script)[function](*map(json.loads, texts))
+    name = "benchmarks." + script.removesuffix(".py").replace("/", ".")
+    made: str = getattr(import_module(name), function)(*map(json.loads, texts))
     return made
-
-
-@cache
-def _names(script: str) -> dict[str, Any]:
-    return runpy.run_path(str(HERE / script))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ PROGRAMS = {"sortednet": sortednet.main, "torchrun": torchrun.main, "python": _p
 _LATE = (
     *("matplotlib.pyplot", "sklearn.datasets", "torch._dynamo", "torchvision"),
     *("transformers.models.bert.modeling_bert", "transformers.models.llama.modeling_llama"),
-    *(f"sortednet_cli.engine.{name}" for name in ("decode", "extract", "fit")),
+    *(f"sortednet_cli.engine.{name}" for name in ("generation.generator", "export.extract")),
+    "sortednet_cli.engine.training.session",
 )
 """What commands import only where they need it."""
 

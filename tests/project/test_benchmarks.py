@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import runpy
 from argparse import Namespace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 def _script(name: str) -> dict[str, Any]:
-    return runpy.run_module(f"benchmarks.{name}")
+    return vars(import_module(f"benchmarks.{name}"))
 
 
 def test_every_rule_gets_the_same_multiply_adds() -> None:
@@ -157,9 +157,9 @@ def test_the_largest_stays_alone_where_the_choice_of_rate_thins_the_space() -> N
 
 def test_a_page_is_filled_between_its_marks() -> None:
     filled = _script("pages")["filled"]
-    page = "a\n<!-- table: data_rate.py data_rate.json -->\nold\n<!-- end -->\nb\n"
+    page = "a\n<!-- table: speed/data_rate.py data_rate.json -->\nold\n<!-- end -->\nb\n"
     new = filled(page)
-    assert new.startswith("a\n<!-- table: data_rate.py data_rate.json -->\n|")
+    assert new.startswith("a\n<!-- table: speed/data_rate.py data_rate.json -->\n|")
     assert new.endswith("|\n<!-- end -->\nb\n")
     assert filled(new) == new
 

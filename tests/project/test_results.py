@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
 import statistics
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.accuracy.rules import joined
+from benchmarks.pages import filled
 from tests.commands import command, python
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_every_table_is_what_its_script_makes_of_its_results() -> None:
-    code = "import runpy; runpy.run_module('benchmarks.pages', run_name='__main__')"
+    code = "from benchmarks.pages import main; main()"
     python("import sys; sys.argv.append('--check'); " + code, ROOT)
 
 
 def test_a_mark_that_is_not_whole_is_told() -> None:
     """Its table would never be made again, and nobody would see it."""
-    filled = runpy.run_module("benchmarks.pages")["filled"]
     begin, end = "<!-- table: accuracy/rules.py rules_cifar10_resnet.json -->\n", "<!-- end -->\n"
     assert "| sorted |" in filled(begin + end)
     for page in (begin, f"{begin}<!-- end\n-->\n", begin + begin + end):
@@ -127,7 +127,6 @@ def test_the_claim_on_160(name: str, num_seeds: int, macs: float, worst: float) 
 
 def rules_of(samples: int, *names: str) -> dict[str, Any]:
     """Scores of every rule over the seeds of all files, each with the work of so many samples."""
-    joined = runpy.run_module("benchmarks.accuracy.rules")["joined"]
     results = ROOT / "benchmarks" / "results"
     found = [json.loads((results / f"{n}.json").read_text(encoding="utf-8")) for n in names]
     assert {result["samples"] for result in found} == {samples}
