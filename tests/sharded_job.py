@@ -9,8 +9,10 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from sortednet_cli.distributed.processes import Processes, joined
-from sortednet_cli.engine.training import sharding as shard
-from sortednet_cli.engine.training.session import Finished, Fit
+from sortednet_cli.engine.training.backends import sharded
+from sortednet_cli.engine.training.events import Finished
+from sortednet_cli.engine.training.session import Session
+from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.nesting import NestedNetwork, init_network
 from sortednet_cli.spec import RunSpec, parse_spec
 from sortednet_cli.storage.run import RunFolder
@@ -80,26 +82,26 @@ def spec_of(folder: Path, *changes: str) -> RunSpec:
     return parse_spec(SPEC, where="here", name="shards", overrides=filled)
 
 
-def _open(place: Path, spec: RunSpec, processes: Processes) -> Fit:
+def _open(place: Path, spec: RunSpec, processes: Processes) -> Session:
     if processes.leads:
-        Fit.create(place, spec, CPU, processes)
+        create_session(place, spec, CPU, processes)
     processes.any(False)
-    return Fit.reopen(RunFolder.open(place), CPU, (), processes)
+    return reopen_session(RunFolder.open(place), CPU, (), processes)
 
 
 def _train(folder: Path, name: str, processes: Processes) -> None:
     place = folder / "sharded" / name
     fit = _open(place, spec_of(folder, *CASES[name]), processes)
     if name == "pretrained":  # no process makes a whole network to throw it away
-        shard.init_network = None  # type: ignore[attr-defined]
+        sharded.init_network = None  # type: ignore[attr-defined]
     assert isinstance(list(fit.events())[-1], Finished)
-    shard.init_network = init_network  # type: ignore[attr-defined]
+    sharded.init_network = init_network  # type: ignore[attr-defined]
 
 
 def _check_sizes(folder: Path, processes: Processes) -> None:
     """Weights, gradients and optimizer state: half of each here, nowhere more."""
     fit = _open(folder / "sizes", spec_of(folder), processes)
-    trainer, start, _ = fit._prepare()
+    trainer, start, _ = fit.prepare()
     network = trainer.network
     next(trainer.updates(start, lambda: False))
     whole = {name: p.numel() for name, p in network.parameters.items()}
@@ -117,13 +119,13 @@ def _check_sizes(folder: Path, processes: Processes) -> None:
 def _check_an_empty_batch(folder: Path, processes: Processes) -> None:
     """A process that has nothing to score in a batch still takes part, and adds nothing."""
     spec = spec_of(folder, *CASES["words"])
-    trainer, _, _ = _open(folder / "empty", spec, processes)._prepare()
+    trainer, _, _ = _open(folder / "empty", spec, processes).prepare()
     inputs, targets = next(trainer.data.training_batches(0, batch_size=4, seed=0, device=CPU))
     found = []
     for _ in range(2):
         trainer.network.zero_gradients()
         torch.manual_seed(0)  # dropout
-        trainer._micro_batch(0, (inputs, targets), trainer._draw(0, 0, processes.rank))
+        trainer.micro_batches.add_gradients((inputs, targets), trainer._draw(0, 0, processes.rank))
         found.append([gradient.clone() for gradient in trainer.network.own_gradients])
         if processes.rank == 1:
             targets = torch.full_like(targets, IGNORED)

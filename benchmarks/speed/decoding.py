@@ -30,8 +30,8 @@ from torch import Tensor
 from benchmarks.harness import RESULTS
 from sortednet_cli import LoadedRun, load_run
 from sortednet_cli.data.text.tokenizer import load_tokenizer
-from sortednet_cli.engine.generation import EarlyExit, Plain, Stack, Strategy, Tally
-from sortednet_cli.engine.generation.pace import MOST_ROWS, Pace
+from sortednet_cli.engine.generation import DecodingStats, EarlyExit, Plain, Stack, Strategy
+from sortednet_cli.engine.generation.timings import MOST_ROWS, LayerTimings
 from sortednet_cli.storage.calibration import read_calibration
 
 PILOTS = 3
@@ -43,7 +43,7 @@ class Way:
 
     name: str
     run: Callable[[list[int]], list[int]]
-    tally: Tally | None = None
+    stats: DecodingStats | None = None
     seconds: float = 0.0
     outputs: list[list[int]] = field(default_factory=list)
 
@@ -69,7 +69,7 @@ def main() -> None:
     ways = made.ways(pilots)
     for way in ways:
         way.run(pilots[0])
-        way.tally = None if way.tally is None else Tally()
+        way.stats = None if way.stats is None else DecodingStats()
     for number, prompt in enumerate(prompts):
         shift = number % len(ways)
         for way in [*ways[shift:], *ways[:shift]]:
@@ -82,10 +82,10 @@ def main() -> None:
         "machine": platform.machine(),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "ways": [record(way, ways) for way in ways],
-        "bound": bound(made.decoder.pace, made.agreements(prompts, ways[0].outputs)),
+        "bound": bound(made.decoder.timings, made.agreements(prompts, ways[0].outputs)),
         "pace_microseconds": {
-            "layer": [round(s * 1e6, 1) for s in made.decoder.pace.layer[1:]],
-            "head": [round(s * 1e6, 1) for s in made.decoder.pace.head[1:]],
+            "layer": [round(s * 1e6, 1) for s in made.decoder.timings.layer[1:]],
+            "head": [round(s * 1e6, 1) for s in made.decoder.timings.head[1:]],
         },
         "acceptance": {"sorted": made.acceptance(prompts, ways[0].outputs)},
     }
@@ -197,10 +197,10 @@ class Bench:
         return found
 
     def _own(self, name: str, strategy: Strategy) -> Way:
-        way = Way(name, lambda prompt: [], Tally())
+        way = Way(name, lambda prompt: [], DecodingStats())
 
         def run(prompt: list[int]) -> list[int]:
-            return list(self.decoder.stream(prompt, strategy, self._wanted, tally=way.tally))
+            return list(self.decoder.stream(prompt, strategy, self._wanted, stats=way.stats))
 
         way.run = run
         return way
@@ -226,15 +226,15 @@ def record(way: Way, ways: Sequence[Way]) -> dict[str, Any]:
         "texts_identical": sum(output == wanted for output, wanted in pairs),
         "tokens_agreeing": same / sum(len(wanted) for _, wanted in pairs),
     }
-    if way.tally is not None:
+    if way.stats is not None:
         found |= {
-            key: way.tally.record().get(key)
+            key: way.stats.record().get(key)
             for key in ("acceptance", "tokens_per_pass", "recomputed", "replayed", "changed")
         }
     return found
 
 
-def bound(pace: Pace, agreements: dict[int, list[list[bool]]]) -> list[dict[str, Any]]:
+def bound(pace: LayerTimings, agreements: dict[int, list[list[bool]]]) -> list[dict[str, Any]]:
     """What times of layers and head allow at each draft depth, as a ratio to plain decoding.
 
     `fixed`: the best fixed number of drafts. `perfect`: a drafter that stops just before its

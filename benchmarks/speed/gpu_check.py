@@ -39,7 +39,8 @@ from sortednet_cli.engine.generation import (
 )
 from sortednet_cli.engine.generation.causal import make_decoder
 from sortednet_cli.engine.loaded import load_run
-from sortednet_cli.engine.training.session import Fit, Interrupted
+from sortednet_cli.engine.training.events import Interrupted
+from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.machine.device import choose_device, true_fp32
 from sortednet_cli.nesting import quiet_first_backward
 from sortednet_cli.spec import load_preset
@@ -107,7 +108,7 @@ def nothing(setup: Setup) -> Found:
 def tokens(setup: Setup) -> Found:
     """Every way of decoding a model with grouped keys, against the CPU's tokens."""
     run = setup.work / "texts"
-    list(Fit.create(run, load_preset("pydoc-llama", list(TEXTS)), setup.device).events())
+    list(create_session(run, load_preset("pydoc-llama", list(TEXTS)), setup.device).events())
     source = load_run(run)
     cases = itertools.product(("fp32", "bf16"), WAYS.items(), CHOOSERS.items())
     for precision, (name, way), (how, make) in cases:
@@ -214,11 +215,11 @@ def _train(
     """The weights of a short training; one that is stopped is resumed."""
     with tempfile.TemporaryDirectory(dir=setup.work) as folder:
         path, asked = Path(folder) / "run", itertools.count(1)
-        fit = Fit.create(path, load_preset("digits-resnet", list(sets)), device)
+        fit = create_session(path, load_preset("digits-resnet", list(sets)), device)
         try:
             list(fit.events(lambda: stop is not None and next(asked) > stop))
         except Interrupted:
-            list(Fit.reopen(RunFolder.open(path), device, ()).events())
+            list(reopen_session(RunFolder.open(path), device, ()).events())
         return load_file(path / "weights.safetensors")
 
 

@@ -22,8 +22,8 @@ from benchmarks.harness import PLAIN, network_of, random_part, settle
 from benchmarks.speed import compile_cost, engine_cost
 from benchmarks.speed.engine_cost import Batches
 from sortednet_cli.engine.generation import Decoder, Plain
-from sortednet_cli.engine.generation.pace import Pace
 from sortednet_cli.engine.generation.stack import Stack
+from sortednet_cli.engine.generation.timings import LayerTimings
 from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.loop import Position, Trainer, Update
 from sortednet_cli.engine.training.optimizer import RootOptimizer
@@ -80,7 +80,7 @@ def graphs(setup: Setup) -> Found:
             def run(
                 trainer: Trainer = trainer, submodel: Any = submodel, batch: Any = batch
             ) -> None:
-                trainer._pass([submodel], {submodel: 1.0}, batch, [])
+                trainer.micro_batches.add_gradients(batch, [(submodel, 1.0)])
 
             eager = _milliseconds(run)
             network.zero_gradients()
@@ -111,7 +111,7 @@ def decoding(setup: Setup) -> Found:
             rates.append(count / (time.perf_counter() - start))
         with torch.inference_mode():
             stack = Stack(module, 128)
-            said = Pace.measure(stack).layer[1]
+            said = LayerTimings.measure(stack).layer[1]
             stack.push([1] * 64)
             stack.advance(stack.depth)
 

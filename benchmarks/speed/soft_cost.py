@@ -29,7 +29,7 @@ import torch
 
 from benchmarks.harness import RESULTS
 from sortednet_cli.engine.training.loop import Position, Trainer, Update
-from sortednet_cli.engine.training.session import Fit
+from sortednet_cli.engine.training.start import create_session
 from sortednet_cli.machine.versions import versions
 from sortednet_cli.nesting import cost_of
 from sortednet_cli.spec import load_preset
@@ -98,7 +98,7 @@ def measure(repeats: int, overrides: list[str]) -> dict[str, Any]:
 
 def trainer(path: Path, rule: str, overrides: list[str]) -> Trainer:
     spec = load_preset("pydoc-llama", [f"train.rule={rule}", "train.updates=1000", *overrides])
-    return Fit.create(path, spec, torch.device("cpu"))._prepare()[0]
+    return create_session(path, spec, torch.device("cpu")).prepare()[0]
 
 
 def updates(made: Trainer) -> Iterator[Update]:

@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from sortednet_cli import engine
 from sortednet_cli.cli import options
-from sortednet_cli.cli.render import Talk, data_console, print_json, rows_table, summary_line
+from sortednet_cli.cli.render import Progress, data_console, print_json, rows_table, summary_line
+from sortednet_cli.engine import EvaluateRequest, SourceRequest
 from sortednet_cli.errors import RequestError
 
 
@@ -35,34 +37,23 @@ def evaluate(
     axes = options.read_axes(width, depth, axis)
     if every and axes:
         raise RequestError("--all scores every sub-model: name no axis with it")
-    source = options.find_source(path, allow_factory, axes, lambda stored: stored.check_data(data))
-    submodels = source.space.submodels if every else [source.space.resolve(axes)]
+    request = EvaluateRequest(
+        SourceRequest(path, tuple(allow_factory or ())), axes, every, split, data, device
+    )
+    with Progress(quiet) as progress:
 
-    from sortednet_cli.distributed.processes import joined
-    from sortednet_cli.engine.evaluation.gather import gather_rows
-    from sortednet_cli.engine.evaluation.score import evaluate as score
-    from sortednet_cli.machine.device import choose_device
-
-    place = choose_device(device)
-    opened = source.open_data(None if data is None else str(data))
-    rows = []
-    with joined(place) as processes, Talk(quiet) as talk:
-        for row in score(
-            source, submodels, opened, splits=(split,), device=place, processes=processes
-        ):
-            rows.append(row)
+        def report(done: int, total: int, name: str) -> None:
             if every:
-                done = len(rows) * processes.count
-                talk.update("score", done, len(submodels), row.submodel.name)
-        rows = gather_rows(processes, rows, source.space)
-        if not processes.leads:
-            return
-    metric = source.task.metric
+                progress.update("score", done, total, name)
+
+        found = engine.evaluate(request, report)
+    if found is None:  # another process of the job has the rows
+        return
     if as_json:
-        records = [row.record(split) for row in rows]
-        print_json({"run": str(source.path), "metric": metric, "submodels": records})
+        records = [row.record(split) for row in found.rows]
+        print_json({"run": str(found.path), "metric": found.metric, "submodels": records})
         return
     console = data_console()
-    console.print(rows_table(rows, split, metric))
+    console.print(rows_table(found.rows, split, found.metric))
     if every:
-        console.print(summary_line(rows, split, metric))
+        console.print(summary_line(found.rows, split, found.metric))

@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from sortednet_cli import engine
 from sortednet_cli.cli import options
 from sortednet_cli.cli.render import print_json
+from sortednet_cli.engine import (
+    CalibrateRequest,
+    GenerateRequest,
+    SamplingOptions,
+    SourceRequest,
+)
 from sortednet_cli.errors import RequestError
 from sortednet_cli.logs import logger
 
 if TYPE_CHECKING:
-    from sortednet_cli.engine.generation import Tally
-    from sortednet_cli.engine.generation.generator import Generator
-    from sortednet_cli.engine.sources.source import Source
-    from sortednet_cli.space import SubModel
-    from sortednet_cli.storage.sources import StoredSource
+    from sortednet_cli.engine.generation import DecodingStats
+    from sortednet_cli.engine.generation.generate import Generation
 
 _AGREEMENT = 0.99
 
@@ -88,6 +92,7 @@ def generate(
     """
     options.set_verbosity(quiet, verbose)
     axes = options.read_axes(width, depth, axis)
+    source = SourceRequest(path, tuple(allow_factory or ()))
     if not calibrate and (agreement is not None or data is not None):
         raise RequestError("--agreement and --data belong to --calibrate")
     if calibrate:
@@ -96,40 +101,33 @@ def generate(
         target = _AGREEMENT if agreement is None else agreement
         if not 0 < target <= 1:
             raise RequestError(f"--agreement is above 0 and at most 1, not {target:g}")
-
-        def can_be_measured(stored: StoredSource) -> None:
-            stored.check_causal()
-            stored.check_data(data)
-
-        source = options.find_source(path, allow_factory, axes, can_be_measured)
-        _calibrate(source, source.space.resolve(axes), data, target, device, as_json)
+        _calibrate(CalibrateRequest(source, axes, target, data, device), as_json)
         return
     if max_new_tokens < 1:
         raise RequestError(f"--max-new-tokens is at least 1, not {max_new_tokens}")
     if stop and "" in stop:
         raise RequestError("--stop needs a text")
-    drafting = _read_draft(mode, draft_depth, draft_length)
-    draw = _read_draw(temperature, top_p, seed)
-    prompts = _read_prompts(prompt, prompt_file)
+    depth_of_draft, length_of_draft = _read_draft(mode, draft_depth, draft_length)
+    request = GenerateRequest(
+        tuple(_read_prompts(prompt, prompt_file)),
+        source,
+        axes,
+        mode=mode,
+        draft_depth=depth_of_draft,
+        draft_length=length_of_draft,
+        max_new_tokens=max_new_tokens,
+        stops=tuple(stop or ()),
+        sampling=_read_sampling(temperature, top_p, seed),
+        precision=precision,
+        device=device,
+    )
+    _print(engine.generate(request), mode, as_json)
 
-    def can_continue(stored: StoredSource) -> None:
-        stored.check_causal()
-        if mode == "early-exit":
-            stored.check_calibrated(axes)
 
-    source = options.find_source(path, allow_factory, axes, can_continue)
-
-    from sortednet_cli.engine.generation.generator import Draw, Generator
-    from sortednet_cli.machine.device import choose_device
-
-    made = Generator(source, source.space.resolve(axes), choose_device(device), precision)
-    encoded = made.encode(prompts)
-    strategy = made.strategy(mode, *drafting)
-    drawn = None if draw is None else Draw(**draw)
+def _print(found: Generation, mode: str, as_json: bool) -> None:
+    """Print texts as they come, or one document of all of them."""
     records = []
-    for answer, pieces in made.answers(
-        prompts, encoded, strategy, max_new_tokens, drawn, stop or ()
-    ):
+    for answer, pieces in found.answers:
         for piece in pieces:
             if not as_json:
                 sys.stdout.write(piece)
@@ -139,8 +137,8 @@ def generate(
             sys.stdout.flush()
         records.append(answer.record())
     if as_json:
-        print_json(_document(made, mode, records))
-    logger.info("%s", _summary(made.tally))
+        print_json(_document(found, mode, records))
+    logger.info("%s", _summary(found.stats))
 
 
 def _read_prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
@@ -191,9 +189,9 @@ def _read_draft(
         raise RequestError(f"--draft-depth is auto or a depth, not {draft_depth!r}") from error
 
 
-def _read_draw(
+def _read_sampling(
     temperature: float | None, top_p: float | None, seed: int | None
-) -> dict[str, Any] | None:
+) -> SamplingOptions | None:
     """How tokens are drawn; None where the best one is taken."""
     if temperature is None:
         if top_p is not None or seed is not None:
@@ -205,52 +203,40 @@ def _read_draw(
         raise RequestError(f"--top-p is above 0 and at most 1, not {top_p:g}")
     if seed is not None and seed < 0:
         raise RequestError(f"--seed is not negative, and not {seed}")
-    return {"temperature": temperature, "top_p": top_p or 1.0, "seed": seed or 0}
+    return SamplingOptions(temperature, top_p or 1.0, seed or 0)
 
 
-def _document(made: Generator, mode: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+def _document(made: Generation, mode: str, records: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "run": str(made.source.path),
+        "run": str(made.path),
         "submodel": made.submodel.name,
         "mode": mode,
         "completions": records,
-        "statistics": made.tally.record(),
+        "statistics": made.stats.record(),
     }
 
 
-def _summary(tally: Tally) -> str:
-    text = f"{tally.tokens} tokens in {tally.seconds:.2f} s: {tally.tokens_per_second:.1f} a second"
-    if tally.passes:
-        text += f"; {tally.tokens / tally.passes:.2f} for a pass through all layers"
-    if tally.acceptance is not None:
-        text += f"; {tally.acceptance:.0%} of drafts accepted"
-    if tally.changed:
-        text += f"; {tally.changed} tokens differ from what joint checking said"
-    if tally.exits:
-        left = ", ".join(f"{count} at {depth}" for depth, count in sorted(tally.exits.items()))
+def _summary(stats: DecodingStats) -> str:
+    text = f"{stats.tokens} tokens in {stats.seconds:.2f} s: {stats.tokens_per_second:.1f} a second"
+    if stats.passes:
+        text += f"; {stats.tokens / stats.passes:.2f} for a pass through all layers"
+    if stats.acceptance is not None:
+        text += f"; {stats.acceptance:.0%} of drafts accepted"
+    if stats.changed:
+        text += f"; {stats.changed} tokens differ from what joint checking said"
+    if stats.exits:
+        left = ", ".join(f"{count} at {depth}" for depth, count in sorted(stats.exits.items()))
         text += f"; tokens by depth: {left}"
     return text
 
 
-def _calibrate(
-    source: Source,
-    submodel: SubModel,
-    data: Path | None,
-    target: float,
-    device: str,
-    as_json: bool,
-) -> None:
-    from sortednet_cli.engine.generation.thresholds import calibrate
-    from sortednet_cli.machine.device import choose_device
-    from sortednet_cli.storage.calibration import write_calibration
-
-    opened = source.open_data(None if data is None else str(data))
-    found = calibrate(source, submodel, opened, target, choose_device(device))
-    written = write_calibration(source.path, submodel, found)
-    logger.info("wrote %s", written)
+def _calibrate(request: CalibrateRequest, as_json: bool) -> None:
+    done = engine.calibrate(request)
+    found = done.thresholds
+    logger.info("wrote %s", done.file)
     if as_json:
         record = found.model_dump(mode="json")
-        print_json({"run": str(source.path), "submodel": submodel.name, **record})
+        print_json({"run": str(done.path), "submodel": done.submodel.name, **record})
         return
     for exit_depth, stored in found.exits.items():
         typer.echo(

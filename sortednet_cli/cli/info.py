@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sortednet_cli.cli import options
+from sortednet_cli import engine
+from sortednet_cli.cli import options, resources
 from sortednet_cli.cli.render import print_json
+from sortednet_cli.engine import SourceRequest
 from sortednet_cli.errors import RequestError, plain
 from sortednet_cli.logs import logger
-from sortednet_cli.space import SearchSpace, SubModel, format_count
+from sortednet_cli.space import format_count
 
 if TYPE_CHECKING:
-    from sortednet_cli.spec import RunSpec
+    pass
+
+if TYPE_CHECKING:
+    from sortednet_cli.engine import Inspection, SlicePlan
 
 
 def info(
@@ -58,28 +62,24 @@ def info(
             raise RequestError(
                 "--preset and --config are for --plan, which then takes no run, artifact or axes"
             )
-        _print_resources(options.read_spec(preset, config, overrides or []), processes, as_json)
+        found = engine.plan(options.read_spec(preset, config, overrides or []), processes or 1)
+        if as_json:
+            print_json(resources.record(found))
+        else:
+            typer.echo(resources.text(found))
         return
     if overrides or processes is not None:
         raise RequestError("--set and --processes are for --plan with --preset or --config")
     if axes and not plan:
         raise RequestError("axes are for --plan, which prints one sub-model's slices")
     if check:
-        _check(path or options.newest_finished(), as_json)
+        _print_check(engine.inspect(path), as_json)
         return
     if plan:
-        source = options.find_source(path, allow_factory, axes)
-        found = source.plan(source.space.resolve(axes))
-        if as_json:
-            slices = {name: [p.source, list(p.shape)] for name, p in found.slices.items()}
-            print_json({"slices": slices, "statistics": found.statistics, "digest": found.digest})
-        else:
-            typer.echo(plain(str(found)))
+        source = SourceRequest(path, tuple(allow_factory or ()))
+        _print_slices(engine.slices(source, axes), as_json)
         return
-    from sortednet_cli.storage.artifact import ArtifactFolder
-
-    path = path or options.newest_finished()
-    facts = _artifact(path) if ArtifactFolder.is_one(path) else _run(path)
+    facts = engine.describe(path)
     if as_json:
         print_json(facts)
     else:
@@ -88,29 +88,19 @@ def info(
             typer.echo(f"{key:<{width_of_key}}  {plain(_shown(value))}")
 
 
-def _print_resources(spec: RunSpec, processes: int | None, as_json: bool) -> None:
-    from sortednet_cli.cli import resources
-    from sortednet_cli.engine.training.preflight import check_plan
-
-    check_plan(spec)  # told before torch is imported
-
-    from sortednet_cli.engine.planning.resources import plan_resources
-
-    found = plan_resources(spec, processes or 1)
+def _print_slices(found: SlicePlan, as_json: bool) -> None:
     if as_json:
-        print_json(resources.record(found))
+        slices = {name: [p.source, list(p.shape)] for name, p in found.slices.items()}
+        print_json({"slices": slices, "statistics": found.statistics, "digest": found.digest})
     else:
-        typer.echo(resources.text(found))
+        typer.echo(plain(str(found)))
 
 
-def _check(path: Path, as_json: bool) -> None:
-    from sortednet_cli.storage.inspection import inspect
-
-    found = inspect(path)
+def _print_check(found: Inspection, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                "path": str(path),
+                "path": str(found.path),
                 "kind": found.kind,
                 "ok": True,
                 "finished": found.finished,
@@ -121,62 +111,10 @@ def _check(path: Path, as_json: bool) -> None:
         )
         return
     if not found.finished:
-        logger.warning("%s is unfinished: only its newest checkpoint has checksums", path)
+        logger.warning("%s is unfinished: only its newest checkpoint has checksums", found.path)
     elif found.unexpected:
         logger.warning("without a checksum: %s", ", ".join(found.unexpected))
     typer.echo(f"ok: {len(found.files)} files, {found.num_bytes} bytes")
-
-
-def _run(path: Path) -> dict[str, Any]:
-    from sortednet_cli.storage.run import RunFolder
-    from sortednet_cli.storage.sources import is_checkpoint
-
-    if is_checkpoint(path) and not (path / "run.json").exists():
-        raise RequestError(
-            f"{path} looks like a stock checkpoint, of which nothing is recorded: see its slices"
-            f" with --plan, or cut it with: sortednet extract {path}"
-        )
-    run = RunFolder.open(path)
-    spec, manifest = run.spec(), run.manifest()
-    space = SearchSpace.of(spec.space)
-    facts: dict[str, Any] = {
-        "kind": "run",
-        "path": str(path),
-        "name": spec.name,
-        "state": manifest.state,
-        "family": spec.model.family,
-        "space": space.as_lists(),
-        "submodels": len(space),
-        "rule": spec.train.rule,
-        "data": manifest.data.source,
-        "classes": len(manifest.data.classes),
-    }
-    if manifest.state == "finished":
-        rows = run.rows()
-        facts["params"] = [min(r.params for r in rows), max(r.params for r in rows)]
-        facts["macs"] = [min(r.macs for r in rows), max(r.macs for r in rows)]
-        facts["train_seconds"] = manifest.train_seconds
-    return facts
-
-
-def _artifact(path: Path) -> dict[str, Any]:
-    from sortednet_cli.storage.artifact import ArtifactFolder
-
-    manifest = ArtifactFolder.open(path).manifest()
-    row = manifest.submodel
-    return {
-        "kind": "artifact",
-        "path": str(path),
-        "run": manifest.run,
-        "submodel": SubModel.of(row.axes).name,
-        "family": manifest.root.family,
-        "params": row.params,
-        "macs": row.macs,
-        "metrics": row.metrics,
-        "loader": manifest.loader,
-        "verified": manifest.verified,
-        "plan_digest": manifest.plan_digest,
-    }
 
 
 def _shown(value: Any) -> str:

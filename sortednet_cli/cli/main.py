@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from sortednet_cli import allocator, launch
+from sortednet_cli import allocator, engine, launch
 from sortednet_cli.cli.evaluate import evaluate
 from sortednet_cli.cli.extract import extract
 from sortednet_cli.cli.frontier import frontier
@@ -126,9 +126,7 @@ def _within_the_system(arguments: Sequence[str]) -> object:
     except RuntimeError as error:  # torch's, whose allocators know no MemoryError
         if "torch" not in sys.modules:
             raise
-        from sortednet_cli.machine.memory import lack_of_memory
-
-        if (reason := lack_of_memory(error)) is None:
+        if (reason := engine.lack_of_memory(error)) is None:
             raise
         raise WorkError(
             f"out of memory: {reason}; take a smaller sub-model, or a device with more"
@@ -180,7 +178,7 @@ def _leave_pipe() -> int:
     return 0
 
 
-class _Deaf(io.TextIOWrapper):
+class _LossyStderr(io.TextIOWrapper):
     """Standard error that nobody need read: talk is lost with its reader, work is not."""
 
     def write(self, text: str) -> int:
@@ -215,7 +213,9 @@ def _open_streams() -> None:
     sys.stdout = data
     talk = sys.stderr.buffer if sys.stderr else os.fdopen(_STDERR, "wb")
     encoding = sys.stderr.encoding if sys.stderr else "utf-8"
-    sys.stderr = _Deaf(talk, encoding=encoding, errors="backslashreplace", line_buffering=True)
+    sys.stderr = _LossyStderr(
+        talk, encoding=encoding, errors="backslashreplace", line_buffering=True
+    )
 
 
 def main() -> None:

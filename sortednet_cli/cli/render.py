@@ -114,7 +114,7 @@ def summary_line(rows: Sequence[Row], split: str, metric: str) -> str:
     )
 
 
-class Talk:
+class Progress:
     """Progress on stderr: a live bar on a terminal, a plain line now and then elsewhere."""
 
     def __init__(self, quiet: bool) -> None:
@@ -124,7 +124,7 @@ class Talk:
         self._title = ""
         self._last = 0.0
 
-    def __enter__(self) -> Talk:
+    def __enter__(self) -> Progress:
         if sys.stderr.isatty() and not self._quiet:
             self._bar = _make_bar()
             self._bar.start()
@@ -150,13 +150,13 @@ def _make_bar() -> ProgressBar:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.progress import Progress as ProgressBar
 
-    return Progress(
+    return ProgressBar(
         TextColumn("{task.description:>8}"),
         BarColumn(),
         MofNCompleteColumn(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sortednet_cli.cli.render import Talk
+from sortednet_cli.cli.render import Progress
 from sortednet_cli.logs import logger
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def time_rows(
     from sortednet_cli.machine.device import choose_device
 
     timed, place = [], choose_device(device)
-    with Talk(quiet) as talk:
+    with Progress(quiet) as talk:
         for row in measure_rows(source, rows, place):
             timed.append(row)
             talk.update("time", len(timed), len(rows), row.submodel.name)

@@ -41,7 +41,7 @@ GRACE_SECONDS = 2.0
 """How long the first process may take to tell what went wrong before another one does."""
 
 
-class Elsewhere(SortednetError):
+class ReportedByPeer(SortednetError):
     """Another process failed, and told why: this one only has to leave, with the same code."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
@@ -135,7 +135,7 @@ class Processes:
             key: names the thing done, once in a job.
 
         Raises:
-            Elsewhere: it failed there; the first process raises what happened.
+            ReportedByPeer: it failed there; the first process raises what happened.
         """
         if self.store is None:
             return work()
@@ -143,12 +143,12 @@ class Processes:
             with lost_peers():
                 told = json.loads(self.store.get(key))
             if "error" in told:
-                raise Elsewhere(told["error"], told["code"])
+                raise ReportedByPeer(told["error"], told["code"])
             return str(told["result"])
         try:
             result = work()
         except BaseException as error:
-            code = getattr(error, "exit_code", Elsewhere.exit_code)
+            code = getattr(error, "exit_code", ReportedByPeer.exit_code)
             self.store.set(key, json.dumps({"error": str(error), "code": code}))
             raise
         self.store.set(key, json.dumps({"result": result}))
@@ -209,7 +209,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
             yield processes
         whole = True
     except SortednetError as error:
-        error.told_here = not isinstance(error, Elsewhere) and processes.may_tell()
+        error.told_here = not isinstance(error, ReportedByPeer) and processes.may_tell()
         raise
     finally:
         # To close a GPU's communicator is to wait for its peers, who may have gone.

@@ -85,6 +85,11 @@ class ShardedNetwork(NestedNetwork):
         gradients = [part.grad for part in self._parts.values()]
         return [own_part(gradient) for gradient in gradients if gradient is not None]
 
+    @property
+    def unsummed_gradients(self) -> list[Tensor]:
+        """None: every backward pass leaves sums."""
+        return []
+
     def run(self, work: Callable[[], Result]) -> Result:
         """Do `work` with the root's own tensors gathered: what runs sub-models must be in it."""
         return cast(Result, self._top(work))

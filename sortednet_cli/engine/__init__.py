@@ -1,0 +1,257 @@
+"""The front door: one function for each command, with a typed request and a typed result.
+
+Importing it imports no torch, and each function tells everything that it can before it does: a
+wrong request is answered at once. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sortednet_cli import launch
+from sortednet_cli.engine.requests import (
+    CalibrateRequest,
+    EvaluateRequest,
+    GenerateRequest,
+    SamplingOptions,
+    SourceRequest,
+    TrainRequest,
+)
+from sortednet_cli.engine.training.events import (
+    Event,
+    Finished,
+    Interrupted,
+    Scored,
+    Started,
+    Updated,
+)
+from sortednet_cli.logs import logger
+from sortednet_cli.spec import RunSpec
+
+if TYPE_CHECKING:
+    from sortednet_cli.engine.evaluation.evaluate import Evaluation as Evaluation
+    from sortednet_cli.engine.generation.generate import Calibrated as Calibrated
+    from sortednet_cli.engine.generation.generate import Generation as Generation
+    from sortednet_cli.engine.planning.resources import ResourcePlan as ResourcePlan
+    from sortednet_cli.engine.sources.describe import Description as Description
+    from sortednet_cli.engine.sources.source import Source
+    from sortednet_cli.nesting import SlicePlan as SlicePlan
+    from sortednet_cli.storage.inspection import Inspection as Inspection
+    from sortednet_cli.storage.sources import StoredSource
+
+__all__ = [
+    "CalibrateRequest",
+    "EvaluateRequest",
+    "Event",
+    "Finished",
+    "GenerateRequest",
+    "Interrupted",
+    "Report",
+    "SamplingOptions",
+    "Scored",
+    "SourceRequest",
+    "Started",
+    "TrainRequest",
+    "Updated",
+    "calibrate",
+    "describe",
+    "evaluate",
+    "generate",
+    "inspect",
+    "lack_of_memory",
+    "plan",
+    "slices",
+    "train",
+]
+
+Report = Callable[[int, int, str], None]
+"""Takes how much of a long piece of work is done, of how much, and the name of the last part."""
+
+
+def _no_report(done: int, total: int, name: str) -> None:
+    pass
+
+
+def train(request: TrainRequest, stopped: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+    """Train a run: `Started`, an `Updated` now and then, each sub-model `Scored`, `Finished`.
+
+    Args:
+        stopped: asked between micro-batches, and between batches of scoring.
+
+    Raises:
+        RequestError: the request is wrong; nothing was written.
+        Interrupted: `stopped` became true; the run can be resumed.
+        WorkError: training diverged, memory ran out, or the run's folder cannot be written.
+    """
+    from sortednet_cli.engine.training.preflight import check_begun, check_new
+
+    if request.spec is None:
+        check_begun(_unfinished_spec(request.resume))
+    else:
+        check_new(request.spec)
+        _check_place(request.spec, request.out)
+
+    from sortednet_cli.engine.training.train import train as carry_out
+
+    yield from carry_out(request, stopped)
+
+
+def evaluate(request: EvaluateRequest, report: Report = _no_report) -> Evaluation | None:
+    """Score a sub-model, or all of them.
+
+    Returns:
+        The rows; None in a process of a job that does not lead it.
+
+    Raises:
+        RequestError: there is no such source, sub-model or data.
+        WorkError: memory ran out.
+    """
+    source = open_source(
+        request.source, request.axes, lambda stored: stored.check_data(request.data)
+    )
+
+    from sortednet_cli.engine.evaluation.evaluate import evaluate as carry_out
+
+    return carry_out(source, request, report)
+
+
+def generate(request: GenerateRequest) -> Generation:
+    """Continue texts; the completions come one after another, in pieces.
+
+    Raises:
+        RequestError: the model continues no texts, a prompt is too long, or the mode needs what
+            the model has not.
+    """
+
+    def can_continue(stored: StoredSource) -> None:
+        stored.check_causal()
+        if request.mode == "early-exit":
+            stored.check_calibrated(request.axes)
+
+    source = open_source(request.source, request.axes, can_continue)
+
+    from sortednet_cli.engine.generation.generate import generate as carry_out
+
+    return carry_out(source, request)
+
+
+def calibrate(request: CalibrateRequest) -> Calibrated:
+    """Measure the thresholds of early exit on validation data, and store them.
+
+    Raises:
+        RequestError: the model continues no texts, or has no exit below the sub-model.
+        WorkError: the validation part has no token to measure.
+    """
+
+    def can_be_measured(stored: StoredSource) -> None:
+        stored.check_causal()
+        stored.check_data(request.data)
+
+    source = open_source(request.source, request.axes, can_be_measured)
+
+    from sortednet_cli.engine.generation.generate import calibrate as carry_out
+
+    return carry_out(source, request)
+
+
+def plan(spec: RunSpec, processes: int = 1) -> ResourcePlan:
+    """Count what a training takes, without weights or data.
+
+    Raises:
+        RequestError: the spec leaves sizes to its data or its pretrained model, or is wrong.
+    """
+    from sortednet_cli.engine.training.preflight import check_plan
+
+    check_plan(spec)
+
+    from sortednet_cli.engine.planning.resources import plan_resources
+
+    return plan_resources(spec, processes)
+
+
+def slices(request: SourceRequest, axes: Mapping[str, int | float]) -> SlicePlan:
+    """Plan a sub-model: which leading slice of which tensor each of its tensors is."""
+    source = open_source(request, axes)
+    return source.plan(source.space.resolve(axes))
+
+
+def describe(path: Path | None) -> Description:
+    """Say what a run or an artifact is, the newest finished run if none is named. No torch.
+
+    Raises:
+        RequestError: it is none, or damaged.
+    """
+    from sortednet_cli.engine.sources.describe import describe as carry_out
+
+    return carry_out(path or _newest_finished())
+
+
+def inspect(path: Path | None) -> Inspection:
+    """Compare every file of a run or an artifact with its checksum. No torch.
+
+    Raises:
+        RequestError: a file is damaged or missing; each is named.
+    """
+    from sortednet_cli.storage.inspection import inspect as carry_out
+
+    return carry_out(path or _newest_finished())
+
+
+def lack_of_memory(error: BaseException) -> str | None:
+    """What an allocator said, in one sentence; None if the error is another one."""
+    from sortednet_cli.machine.memory import lack_of_memory as reason
+
+    return reason(error)
+
+
+def open_source(
+    request: SourceRequest,
+    axes: Mapping[str, int | float] | None = None,
+    check: Callable[[StoredSource], None] = lambda stored: None,
+) -> Source:
+    """Open what a request names.
+
+    What can be told without torch is told before it is imported, which takes seconds.
+
+    Args:
+        axes: of a sub-model that will be asked for.
+        check: what else a command asks of it.
+    """
+    from sortednet_cli.storage.sources import read_source
+
+    stored = read_source(request.path or _newest_finished())
+    stored.check_axes(axes or {})
+    check(stored)
+    stored.check_allowed(request.allow_factories)
+
+    from sortednet_cli.engine.sources.opening import open_stored
+
+    return open_stored(stored, request.allow_factories)
+
+
+def _newest_finished() -> Path:
+    """The run that is meant when none is named; the log says which one."""
+    from sortednet_cli.storage.run import newest_run
+
+    path = newest_run(finished=True).path
+    logger.info("using %s", path)
+    return path
+
+
+def _unfinished_spec(path: Path | None) -> RunSpec:
+    from sortednet_cli.storage.run import unfinished_run
+
+    return unfinished_run(path).spec()
+
+
+def _check_place(spec: RunSpec, out: Path | None) -> None:
+    """RequestError if no new run can have its folder there."""
+    from sortednet_cli.storage.files import require_free
+    from sortednet_cli.storage.run import default_place
+
+    if out is None:
+        default_place(spec.name)
+    elif not launch.restarts():
+        require_free(out)

@@ -100,6 +100,11 @@ class NestedNetwork:
         """All gradients that this process holds."""
         return self.gradient_buffers
 
+    @property
+    def unsummed_gradients(self) -> list[Tensor]:
+        """Those of them that an update has still to sum over all processes."""
+        return self.gradient_buffers
+
     def at(self, submodel: SubModel | None = None, /, **axes: int | float) -> nn.Module:
         """Return a sub-model's module: the same object every time.
 

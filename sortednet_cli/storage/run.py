@@ -279,6 +279,17 @@ def newest_run(*, finished: bool) -> RunFolder:
     return RunFolder.open(max(found)[1])
 
 
+def unfinished_run(path: Path | None) -> RunFolder:
+    """Open the run to go on with, the newest unfinished one if none is named.
+
+    Raises:
+        RequestError: there is none, or it is finished.
+    """
+    folder = newest_run(finished=False) if path is None else RunFolder.open(path)
+    folder.require_unfinished()
+    return folder
+
+
 def _save(save: Callable[[Path], object], folder: Path) -> None:
     try:
         save(folder)

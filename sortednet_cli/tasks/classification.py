@@ -9,11 +9,11 @@ from torch import Tensor
 
 from sortednet_cli.tasks.base import Task, summed_loss
 
-Tally = tuple[Tensor, Tensor, float]
+DecodingStats = tuple[Tensor, Tensor, float]
 """Predicted and true classes [N], and the summed loss."""
 
 
-def _tally(logits: Tensor, targets: Tensor) -> Tally:
+def _tally(logits: Tensor, targets: Tensor) -> DecodingStats:
     return logits.argmax(1), targets, summed_loss(logits, targets)
 
 
@@ -27,10 +27,10 @@ class Classification(Task):
     def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return states, targets
 
-    def tally(self, logits: Tensor, targets: Tensor) -> Tally:
+    def tally(self, logits: Tensor, targets: Tensor) -> DecodingStats:
         return _tally(logits, targets)
 
-    def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
+    def metrics(self, tallies: list[DecodingStats], num_bytes: int) -> dict[str, float]:
         """Accuracy and mean loss."""
         correct = sum(int((found == true).sum()) for found, true, _ in tallies)
         total = sum(len(true) for _, true, _ in tallies)
@@ -44,7 +44,7 @@ class TextClassification(Classification):
     def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return states[:, 0], targets
 
-    def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
+    def metrics(self, tallies: list[DecodingStats], num_bytes: int) -> dict[str, float]:
         """Accuracy, mean loss, F1, and Matthews' correlation.
 
         F1 is that of class 1 where the task has two classes, else the mean over the classes that

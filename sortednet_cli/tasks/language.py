@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sortednet_cli.tasks.base import IGNORED, Task, summed_loss
 
-Tally = tuple[float, int, int]
+DecodingStats = tuple[float, int, int]
 """Summed loss in nats, right predictions, and scored tokens."""
 
 
@@ -27,11 +27,11 @@ class LanguageModelling(Task):
         chosen = (flat != IGNORED).nonzero().squeeze(1)
         return states.flatten(0, 1).index_select(0, chosen), flat[chosen]
 
-    def tally(self, logits: Tensor, targets: Tensor) -> Tally:
+    def tally(self, logits: Tensor, targets: Tensor) -> DecodingStats:
         loss = summed_loss(logits, targets)
         return loss, int((logits.argmax(1) == targets).sum()), len(targets)
 
-    def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
+    def metrics(self, tallies: list[DecodingStats], num_bytes: int) -> dict[str, float]:
         """Loss in nats a token, perplexity, accuracy of the next (or hidden) token.
 
         Where the scored tokens spell a text, also bits per byte of it, which does not depend

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from sortednet_cli.engine.evaluation.latency import describe
 from sortednet_cli.engine.generation import Decoder, EarlyExit, Plain, Sampling, Stack, Strategy
-from sortednet_cli.engine.training.session import Fit, Interrupted
+from sortednet_cli.engine.training.events import Interrupted
+from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.errors import WorkError
 from sortednet_cli.machine.device import choose_device, settles
 from sortednet_cli.nesting import quiet_first_backward
@@ -108,12 +109,12 @@ def test_a_training_in_bf16_ends_well_and_goes_on_where_it_was_stopped(
 ) -> None:
     sets = [word.removeprefix("--set=") for word in TRAININGS["images"][1:]]
     spec = load_preset("digits-resnet", [*sets, "train.precision=bf16"])
-    whole = Fit.create(tmp_path / "whole", spec, GPU)
+    whole = create_session(tmp_path / "whole", spec, GPU)
     list(whole.events())
-    fit, asked = Fit.create(tmp_path / "cut", spec, GPU), []
+    fit, asked = create_session(tmp_path / "cut", spec, GPU), []
     with pytest.raises(Interrupted):
         list(fit.events(lambda: bool(asked.append(1)) or len(asked) > 2))
-    list(Fit.reopen(RunFolder.open(tmp_path / "cut"), GPU, ()).events())
+    list(reopen_session(RunFolder.open(tmp_path / "cut"), GPU, ()).events())
     found, wanted = load_file(fit.run.weights), load_file(whole.run.weights)
     assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
 
@@ -121,9 +122,9 @@ def test_a_training_in_bf16_ends_well_and_goes_on_where_it_was_stopped(
 def test_an_update_of_an_image_network_never_waits(gpu: SimulatedGpu, tmp_path: Path) -> None:
     """The host may run ahead of the GPU until losses are looked at."""
     sets = [word.removeprefix("--set=") for word in TRAININGS["images"][1:]]
-    trainer, start, _ = Fit.create(
+    trainer, start, _ = create_session(
         tmp_path / "run", load_preset("digits-resnet", sets), GPU
-    )._prepare()
+    ).prepare()
     quiet_first_backward()
     before = gpu.waits
     for _ in trainer.updates(start, lambda: False):
@@ -137,7 +138,7 @@ def test_an_update_whose_loss_is_no_number_changes_nothing(
     sets = [word.removeprefix("--set=") for word in TINY[1:]]
     settings = (f"train.optimizer={optimizer}", "train.max_nonfinite=9")
     spec = load_preset("digits-resnet", [*sets, *settings])
-    trainer, start, _ = Fit.create(tmp_path / "run", spec, GPU)._prepare()
+    trainer, start, _ = create_session(tmp_path / "run", spec, GPU).prepare()
     quiet_first_backward()
     updates = trainer.updates(start, lambda: False)
     next(updates)
@@ -170,7 +171,7 @@ def test_scores_and_latencies_of_a_run(
 def test_every_mode_of_generate(
     runs: dict[str, Path], gpu: SimulatedGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sortednet_cli.engine.generation.pace._REPEATS", 1)
+    monkeypatch.setattr("sortednet_cli.engine.generation.timings._REPEATS", 1)
     run = runs["language"]
     said = [
         ended(command("generate", run, "--calibrate", "--agreement=0.3", "--device", device))

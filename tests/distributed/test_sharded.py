@@ -17,8 +17,9 @@ import torch
 from safetensors.torch import load_file
 
 from sortednet_cli.data import Texts, open_data
+from sortednet_cli.engine.training.events import Finished
 from sortednet_cli.engine.training.loop import Trainer
-from sortednet_cli.engine.training.session import Finished, Fit
+from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.nesting import Share, init_network
 from sortednet_cli.spec import RunSpec, dump_spec
@@ -82,9 +83,9 @@ def _plain(path: Path, spec: RunSpec, processes: int, monkeypatch: pytest.Monkey
     spec = spec.model_copy(update={"train": spec.train.model_copy(update=each)})
     if path.exists():
         (path / "spec.toml").write_text(dump_spec(spec))
-        fit = Fit.reopen(RunFolder.open(path), CPU, ())
+        fit = reopen_session(RunFolder.open(path), CPU, ())
     else:
-        fit = Fit.create(path, spec, CPU)
+        fit = create_session(path, spec, CPU)
     assert isinstance(list(fit.events())[-1], Finished)
     return fit.run
 
@@ -209,7 +210,7 @@ def test_one_process_holds_everything(tmp_path: Path) -> None:
     weights = []
     for shard in ("true", "false"):
         spec = spec_of(tmp_path, f"train.shard={shard}", "train.rule=sorted", "train.updates=2")
-        fit = Fit.create(tmp_path / shard, spec, CPU)
+        fit = create_session(tmp_path / shard, spec, CPU)
         assert isinstance(list(fit.events())[-1], Finished)
         weights.append(load_file(fit.run.weights))
     for name, tensor in weights[0].items():

@@ -11,9 +11,10 @@ import torch
 import torch.distributed as dist
 
 from sortednet_cli.distributed.processes import PeerLost, Processes, lost_peers
-from sortednet_cli.engine.generation.pace import Pace
-from sortednet_cli.engine.training import session as fits
-from sortednet_cli.engine.training.session import Fit
+from sortednet_cli.engine.generation.timings import LayerTimings
+from sortednet_cli.engine.training import driver
+from sortednet_cli.engine.training.backends import replicated
+from sortednet_cli.engine.training.start import create_session
 from sortednet_cli.errors import RequestError
 from sortednet_cli.machine.device import choose_device, settles, true_fp32
 from sortednet_cli.machine.memory import lack_of_memory
@@ -159,9 +160,10 @@ def test_a_device_that_waits_for_a_dead_peer_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: bool
 ) -> None:
     """What it holds is then of no use, and reading it would wait for ever."""
-    monkeypatch.setattr(fits, "settles", lambda device, **_: ends)
+    monkeypatch.setattr(driver, "settles", lambda device, **_: ends)
+    monkeypatch.setattr(replicated, "settles", lambda device, **_: ends)
     _Died.asked = 0
-    fit = Fit.create(tmp_path / "run", load_preset("digits-resnet", SETS), CPU)
+    fit = create_session(tmp_path / "run", load_preset("digits-resnet", SETS), CPU)
     fit.processes = _Died(count=2)
     told = "update 2 is saved" if ends else "no update is saved"
     with pytest.raises(PeerLost, match=f"has died; {told}"):
@@ -171,9 +173,10 @@ def test_a_device_that_waits_for_a_dead_peer_is_not_read(
 def test_a_device_that_is_asked_to_log_waits_no_longer_than_it_is_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fits, "settles", lambda device, **_: False)
+    monkeypatch.setattr(driver, "settles", lambda device, **_: False)
+    monkeypatch.setattr(replicated, "settles", lambda device, **_: False)
     _Died.asked = -10
-    fit = Fit.create(tmp_path / "run", load_preset("digits-resnet", [*SETS, EVERY]), CPU)
+    fit = create_session(tmp_path / "run", load_preset("digits-resnet", [*SETS, EVERY]), CPU)
     fit.processes = _Died(count=2)
     with pytest.raises(PeerLost, match="the device waits for another process"):
         list(fit.events(lambda: fit.run.path.exists() and _Died.asked > -10))
@@ -209,9 +212,9 @@ class _Slow:
 
 
 def test_layers_are_timed_until_the_device_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sortednet_cli.engine.generation.pace._REPEATS", 1)
+    monkeypatch.setattr("sortednet_cli.engine.generation.timings._REPEATS", 1)
     stack: Any = _Slow()
-    pace = Pace.measure(stack)
+    pace = LayerTimings.measure(stack)
     assert pace.layer[1] >= 1e-3
     assert pace.layer[8] >= 8e-3
     assert pace.head[8] < 8e-3  # the device had nothing left to do
@@ -227,6 +230,6 @@ def test_float32_means_float32_while_something_runs_and_only_then(tmp_path: Path
         assert (cudnn.allow_tf32, product.fp32_precision) == (True, "tf32")
     finally:
         product.fp32_precision = "none"
-    fit = Fit.create(tmp_path / "run", load_preset("digits-resnet", SETS), CPU)
+    fit = create_session(tmp_path / "run", load_preset("digits-resnet", SETS), CPU)
     assert {cudnn.allow_tf32 for _ in fit.events()} == {False}
     assert cudnn.allow_tf32

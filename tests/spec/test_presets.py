@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from sortednet_cli.data import nominal_format
-from sortednet_cli.engine.training.session import Finished, Fit
+from sortednet_cli.engine.training.events import Finished
+from sortednet_cli.engine.training.start import create_session
 from sortednet_cli.families import Family, open_family, root_of
 from sortednet_cli.nesting import SubModelCost, check_space, cost_of, plan_from_root
 from sortednet_cli.space import SearchSpace, SubModel
@@ -151,7 +152,7 @@ def test_pico_form_trains_two_steps(
     if original.data.source != "digits":
         overrides += [f"data.path={images}", "data.image_size=32", "data.validation=0.2"]
     spec = load_preset(name, [*overrides, "data.workers=0"])
-    fit = Fit.create(tmp_path / "run", spec, torch.device("cpu"))
+    fit = create_session(tmp_path / "run", spec, torch.device("cpu"))
     finished = list(fit.events())[-1]
     assert isinstance(finished, Finished)
     assert len(finished.rows) == len(SearchSpace.of(spec.space))
@@ -179,7 +180,7 @@ def test_pico_form_of_a_text_preset_trains_two_steps(name: str, tmp_path: Path) 
         update={"pretrained": None, "reorder": "none", "config": PICO_TRANSFORMER}
     )
     spec = spec.model_copy(update={"model": model})
-    finished = list(Fit.create(tmp_path / "run", spec, torch.device("cpu")).events())[-1]
+    finished = list(create_session(tmp_path / "run", spec, torch.device("cpu")).events())[-1]
     assert isinstance(finished, Finished)
     assert len(finished.rows) == len(SearchSpace.of(spec.space))
     assert all(row.metrics["test"]["loss"] > 0 for row in finished.rows)

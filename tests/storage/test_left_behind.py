@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sortednet_cli.engine.training.session import Fit, Progress
+from sortednet_cli.engine.training.events import Updated
+from sortednet_cli.engine.training.session import Session
+from sortednet_cli.engine.training.start import create_session
 from sortednet_cli.errors import WorkError
 from sortednet_cli.spec import load_preset
 from sortednet_cli.storage.checkpoint import load_checkpoint
@@ -22,16 +24,18 @@ from tests.disks import strays
 from tests.fixtures.make import SETTINGS
 
 
-def begin(path: Path) -> Fit:
+def begin(path: Path) -> Session:
     settings = [word.removeprefix("--set=") for word in SETTINGS[1:]]
     more = ["train.updates=8", "train.log_every=1", "train.checkpoint_minutes=0.000001"]
-    return Fit.create(path, load_preset("digits-resnet", [*settings, *more]), torch.device("cpu"))
+    return create_session(
+        path, load_preset("digits-resnet", [*settings, *more]), torch.device("cpu")
+    )
 
 
-def harmed(fit: Fit, harm: Callable[[Path], object]) -> None:
+def harmed(fit: Session, harm: Callable[[Path], object]) -> None:
     """Train, and do something to the run's folder after its fourth update."""
     for event in fit.events():
-        if isinstance(event, Progress) and event.update == 4:
+        if isinstance(event, Updated) and event.update == 4:
             harm(fit.run.path)
 
 

@@ -17,9 +17,8 @@ from typing import Any
 import pytest
 import torch
 
-import sortednet_cli.engine.training.session as fitting
 from sortednet_cli.data.images.cache import Decoded, cached
-from sortednet_cli.engine.training.session import Fit
+from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import load_preset
@@ -80,7 +79,7 @@ def test_the_lock_of_a_folder_that_was_replaced_is_no_lock(
 def test_a_run_that_another_one_finished_meanwhile_is_left_alone(home: Path) -> None:
     manifest = (RUN / "run.json").read_text()
     (RUN / "run.json").write_text(manifest.replace('"finished",', '"training",'))
-    fit = Fit.reopen(RunFolder.open(RUN), torch.device("cpu"), ())
+    fit = reopen_session(RunFolder.open(RUN), torch.device("cpu"), ())
     (RUN / "run.json").write_text(manifest)
     before = listing(RUN)
     with pytest.raises(RequestError, match="is finished; there is nothing to go on with"):
@@ -260,5 +259,5 @@ def test_the_name_is_taken_only_where_none_was_given(
 
     _while_staging(monkeypatch, name, make)
     with pytest.raises(RequestError, match="mine exists; choose another --out"):
-        fitting.Fit.create(name, spec, torch.device("cpu"))
+        create_session(name, spec, torch.device("cpu"))
     assert listing(work)["mine/file"] and len(listing(Path("mine"))) == 1

@@ -32,7 +32,7 @@ from tests.torture.template import make_template
 
 
 @dataclass
-class Tally:
+class DecodingStats:
     """What came of the cases of one kind."""
 
     codes: Counter[int] = field(default_factory=Counter)
@@ -103,7 +103,7 @@ def main() -> int:
 
 
 def _all(chosen: argparse.Namespace, template: Path, place: Path) -> int:
-    tallies = {kind: Tally() for kind in KINDS}
+    tallies = {kind: DecodingStats() for kind in KINDS}
     start = time.perf_counter()
     for kind, number in cases(chosen.cases):
         arguments, ended, wrong = attack(kind, number, chosen.seed, template, place)

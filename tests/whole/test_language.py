@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
 from sortednet_cli.engine.evaluation.score import score
 from sortednet_cli.engine.loaded import load_run
+from sortednet_cli.engine.training.events import Finished
 from sortednet_cli.engine.training.loop import Trainer
 from sortednet_cli.engine.training.optimizer import RootOptimizer
-from sortednet_cli.engine.training.session import Finished, Fit
+from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import (
     TransformerFamily,
@@ -106,7 +107,7 @@ def test_sum_has_the_gradient_of_separate_runs(weights: list[float] | None) -> N
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sortednet_cli.tasks.chunks.LOGITS_AT_ONCE", 7 * VOCAB)
-        trainer._micro_batch(0, (inputs, targets), drawn)
+        trainer.micro_batches.add_gradients((inputs, targets), drawn)
     for name, gradient in network.gradients.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-7, msg=name)
 
@@ -286,12 +287,12 @@ def test_a_resumed_language_run_is_the_uninterrupted_one(tmp_path: Path) -> None
     spec = load_preset("pydoc-llama", [*PICO_RUN, "train.updates=6"])
     weights = []
     for name, stops in (("whole", []), ("cut", [3])):
-        fit = Fit.create(tmp_path / name, spec, torch.device("cpu"))
+        fit = create_session(tmp_path / name, spec, torch.device("cpu"))
         for stop in stops:
             calls = iter(range(1000))
             with pytest.raises(Exception, match="stopped"):
                 list(fit.events(lambda: next(calls) >= stop))  # noqa: B023
-            fit = Fit.reopen(fit.run, torch.device("cpu"), ())
+            fit = reopen_session(fit.run, torch.device("cpu"), ())
         assert isinstance(list(fit.events())[-1], Finished)
         weights.append(load_run(tmp_path / name).network().weights)
     for name, tensor in weights[0].items():

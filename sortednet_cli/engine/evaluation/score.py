@@ -26,7 +26,7 @@ from sortednet_cli.tasks.chunks import chunks
 _ELSEWHERE = "take a device with more, or free some of this one's"
 
 
-def evaluate(
+def score_source(
     source: Source,
     submodels: Sequence[SubModel],
     data: Dataset,

@@ -6,14 +6,15 @@ from sortednet_cli.engine.generation.early_exit import EarlyExit
 from sortednet_cli.engine.generation.plain import Plain
 from sortednet_cli.engine.generation.speculative import Adaptive, Fixed, Speculative
 from sortednet_cli.engine.generation.stack import Stack
+from sortednet_cli.engine.generation.statistics import DecodingStats
 from sortednet_cli.engine.generation.strategy import Strategy
-from sortednet_cli.engine.generation.tally import Tally
 
 __all__ = [
     "Adaptive",
     "Chooser",
     "Completion",
     "Decoder",
+    "DecodingStats",
     "EarlyExit",
     "Fixed",
     "Greedy",
@@ -22,5 +23,4 @@ __all__ = [
     "Speculative",
     "Stack",
     "Strategy",
-    "Tally",
 ]

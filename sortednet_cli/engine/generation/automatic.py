@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sortednet_cli.engine.generation.choice import Chooser
-from sortednet_cli.engine.generation.pace import Pace
 from sortednet_cli.engine.generation.speculative import Adaptive, Speculative
 from sortednet_cli.engine.generation.stack import Stack
-from sortednet_cli.engine.generation.tally import Tally
+from sortednet_cli.engine.generation.statistics import DecodingStats
+from sortednet_cli.engine.generation.timings import LayerTimings
 
 _TRIED = 8
 
@@ -22,13 +22,13 @@ class Automatic:
     lately; what was learnt stays for the prompts after.
 
     Args:
-        pace: measured times.
+        timings: measured times.
         exits: depths that can draft, ascending.
         depth: layers of the model.
     """
 
-    def __init__(self, pace: Pace, exits: Sequence[int], depth: int) -> None:
-        self._lengths = {d: Adaptive(pace, d, depth) for d in exits}
+    def __init__(self, timings: LayerTimings, exits: Sequence[int], depth: int) -> None:
+        self._lengths = {d: Adaptive(timings, d, depth) for d in exits}
         self._ways = {d: Speculative(d, length) for d, length in self._lengths.items()}
         self._untried = list(exits)
         self._tried: list[int] = []
@@ -42,12 +42,12 @@ class Automatic:
         return max(self._tried, key=lambda depth: self._lengths[depth].rate)
 
     def tokens(
-        self, stack: Stack, token: int, chooser: Chooser, tally: Tally, wanted: int
+        self, stack: Stack, token: int, chooser: Chooser, stats: DecodingStats, wanted: int
     ) -> Iterator[int]:
         prompt, generated = stack.length, [token]
         while True:
             way = self._ways[self.depth]
-            new = way.round(stack, prompt, generated, chooser, tally, wanted)
+            new = way.round(stack, prompt, generated, chooser, stats, wanted)
             self._try_on()
             generated += new
             yield from new

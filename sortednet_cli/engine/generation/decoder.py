@@ -12,11 +12,11 @@ from torch import nn
 
 from sortednet_cli.engine.generation.automatic import Automatic
 from sortednet_cli.engine.generation.choice import Chooser, Greedy
-from sortednet_cli.engine.generation.pace import Pace
 from sortednet_cli.engine.generation.speculative import Adaptive, Fixed, Speculative
 from sortednet_cli.engine.generation.stack import Stack
+from sortednet_cli.engine.generation.statistics import DecodingStats
 from sortednet_cli.engine.generation.strategy import Strategy
-from sortednet_cli.engine.generation.tally import Tally
+from sortednet_cli.engine.generation.timings import LayerTimings
 from sortednet_cli.errors import RequestError, listed
 
 _ROUND = 64
@@ -56,14 +56,14 @@ class Decoder:
         self.exits = sorted(depth for depth in exits if 0 < depth < self.depth)
         self.dtype = next(module.parameters()).dtype
         self._end = frozenset(end)
-        self._pace: Pace | None = None
+        self._pace: LayerTimings | None = None
 
     @property
-    def pace(self) -> Pace:
+    def timings(self) -> LayerTimings:
         """Measured times of layers and head; measured once."""
         if self._pace is None:
             with torch.inference_mode():
-                self._pace = Pace.measure(self._empty(min(self.context, 2 * _ROUND)))
+                self._pace = LayerTimings.measure(self._empty(min(self.context, 2 * _ROUND)))
         return self._pace
 
     def speculative(
@@ -82,14 +82,14 @@ class Decoder:
         if depth is None:
             if length is not None:
                 raise RequestError("a fixed draft length needs a draft depth")
-            return Automatic(self.pace, self.exits, self.depth)
+            return Automatic(self.timings, self.exits, self.depth)
         if depth not in self.exits:
             raise RequestError(
                 f"draft depth {depth} is not trained; below {self.depth} there are"
                 f" {listed(map(str, self.exits))}"
             )
         if length is None:
-            return Speculative(depth, Adaptive(self.pace, depth, self.depth))
+            return Speculative(depth, Adaptive(self.timings, depth, self.depth))
         return Speculative(depth, Fixed(length))
 
     def check_prompt(self, prompt: Sequence[int]) -> None:
@@ -110,14 +110,14 @@ class Decoder:
         max_new_tokens: int,
         *,
         chooser: Chooser | None = None,
-        tally: Tally | None = None,
+        stats: DecodingStats | None = None,
         completion: Completion | None = None,
     ) -> Iterator[int]:
         """Yield tokens after `prompt` as they come; an end token ends the text unyielded.
 
         Args:
             chooser: picks tokens; the best one each time unless given.
-            tally: counts; time stands still while the caller has a token.
+            stats: counts; time stands still while the caller has a token.
             completion: is filled with the same tokens and why they ended.
 
         Raises:
@@ -126,35 +126,40 @@ class Decoder:
         self.check_prompt(prompt)
         if max_new_tokens < 1:
             raise RequestError(f"max_new_tokens is at least 1, not {max_new_tokens}")
-        chooser, tally = chooser or Greedy(self.dtype), tally or Tally()
+        chooser, stats = chooser or Greedy(self.dtype), stats or DecodingStats()
         done = completion or Completion()
         room = self.context - len(prompt)
         wanted = min(max_new_tokens, room)
         done.finish = "length" if max_new_tokens <= room else "context"
-        tally.prompt_tokens += len(prompt)
-        tokens = self._tokens(prompt, strategy, chooser, tally, wanted)
+        stats.prompt_tokens += len(prompt)
+        tokens = self._tokens(prompt, strategy, chooser, stats, wanted)
         for _ in range(wanted):
             start = time.perf_counter()
             # Not held across a yield: the mode is the thread's, and the caller's again.
             with torch.inference_mode():
                 token = next(tokens)
-            tally.seconds += time.perf_counter() - start
+            stats.seconds += time.perf_counter() - start
             if token in self._end:
                 done.finish = "end"
                 return
-            tally.tokens += 1
+            stats.tokens += 1
             done.tokens.append(token)
             yield token
 
     def _tokens(
-        self, prompt: Sequence[int], strategy: Strategy, chooser: Chooser, tally: Tally, wanted: int
+        self,
+        prompt: Sequence[int],
+        strategy: Strategy,
+        chooser: Chooser,
+        stats: DecodingStats,
+        wanted: int,
     ) -> Iterator[int]:
         stack = self._empty(len(prompt) + wanted)
         stack.push(prompt)
         stack.advance(stack.depth)
         token = chooser.pick(stack.logits(1)[0], stack.length)
         yield token
-        yield from strategy.tokens(stack, token, chooser, tally, wanted - 1)
+        yield from strategy.tokens(stack, token, chooser, stats, wanted - 1)
 
     def _empty(self, length: int) -> Stack:
         """The stack without positions, with room for `length` of them."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from sortednet_cli.engine.generation.choice import Chooser
 from sortednet_cli.engine.generation.stack import Stack
-from sortednet_cli.engine.generation.tally import Tally
+from sortednet_cli.engine.generation.statistics import DecodingStats
 
 
 class EarlyExit:
@@ -22,7 +22,7 @@ class EarlyExit:
         self._thresholds = sorted(thresholds.items())
 
     def tokens(
-        self, stack: Stack, token: int, chooser: Chooser, tally: Tally, wanted: int
+        self, stack: Stack, token: int, chooser: Chooser, stats: DecodingStats, wanted: int
     ) -> Iterator[int]:
         while True:
             stack.push([token])
@@ -35,7 +35,7 @@ class EarlyExit:
                 depth = stack.depth
                 stack.advance(depth)
                 logits = stack.logits(1)[0]
-                tally.passes += 1
-            tally.exits[depth] += 1
+                stats.passes += 1
+            stats.exits[depth] += 1
             token = chooser.pick(logits, stack.length)
             yield token

@@ -12,15 +12,16 @@ from sortednet_cli.data.text.tokenizer import load_tokenizer, num_tokens, surrou
 from sortednet_cli.engine.generation import (
     Completion,
     Decoder,
+    DecodingStats,
     EarlyExit,
     Greedy,
     Plain,
     Sampling,
     Strategy,
-    Tally,
 )
 from sortednet_cli.engine.generation.causal import make_decoder, require_causal
 from sortednet_cli.engine.generation.text import TextStream
+from sortednet_cli.engine.requests import SamplingOptions
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.families.stock_configs import GENERATION, unheeded
@@ -28,15 +29,6 @@ from sortednet_cli.logs import logger
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.calibration import require_calibration
-
-
-@dataclass(frozen=True)
-class Draw:
-    """How tokens are drawn; a run without it takes the best one each time."""
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    seed: int = 0
 
 
 @dataclass
@@ -69,7 +61,7 @@ class Generator:
     submodel: SubModel
     device: torch.device
     precision: str = "fp32"
-    tally: Tally = field(default_factory=Tally)
+    stats: DecodingStats = field(default_factory=DecodingStats)
 
     def __post_init__(self) -> None:
         self._form = require_causal(self.source)
@@ -125,25 +117,27 @@ class Generator:
         encoded: Sequence[Sequence[int]],
         strategy: Strategy,
         max_new_tokens: int,
-        draw: Draw | None = None,
+        options: SamplingOptions | None = None,
         stops: Sequence[str] = (),
     ) -> Iterator[tuple[Answer, Iterator[str]]]:
         """Yield each prompt's answer with the pieces of its text; read them in turn."""
         for number, (prompt, tokens) in enumerate(zip(prompts, encoded, strict=True)):
             answer, done = Answer(prompt), Completion()
-            chooser = self._chooser(draw, number)
+            chooser = self._chooser(options, number)
             stream = self.decoder.stream(
-                tokens, strategy, max_new_tokens, chooser=chooser, tally=self.tally, completion=done
+                tokens, strategy, max_new_tokens, chooser=chooser, stats=self.stats, completion=done
             )
             texts = TextStream(self._tokenizer, stops)
             yield answer, _read(answer, texts, stream, done)
 
-    def _chooser(self, draw: Draw | None, number: int) -> Greedy:
+    def _chooser(self, options: SamplingOptions | None, number: int) -> Greedy:
         """What picks the tokens after prompt `number`."""
         dtype = self.decoder.dtype
-        if draw is None:
+        if options is None:
             return Greedy(dtype)
-        return Sampling(draw.temperature, draw.top_p, stream_seed(draw.seed, "draw", number), dtype)
+        return Sampling(
+            options.temperature, options.top_p, stream_seed(options.seed, "draw", number), dtype
+        )
 
 
 def _read(

@@ -6,18 +6,18 @@ from collections.abc import Iterator
 
 from sortednet_cli.engine.generation.choice import Chooser
 from sortednet_cli.engine.generation.stack import Stack
-from sortednet_cli.engine.generation.tally import Tally
+from sortednet_cli.engine.generation.statistics import DecodingStats
 
 
 class Plain:
     """One pass through all layers for each token."""
 
     def tokens(
-        self, stack: Stack, token: int, chooser: Chooser, tally: Tally, wanted: int
+        self, stack: Stack, token: int, chooser: Chooser, stats: DecodingStats, wanted: int
     ) -> Iterator[int]:
         while True:
             stack.push([token])
             stack.advance(stack.depth)
-            tally.passes += 1
+            stats.passes += 1
             token = chooser.pick(stack.logits(1)[0], stack.length)
             yield token

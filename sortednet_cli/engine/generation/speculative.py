@@ -11,9 +11,9 @@ from itertools import pairwise
 from typing import Protocol
 
 from sortednet_cli.engine.generation.choice import Chooser, Draft, Verdict
-from sortednet_cli.engine.generation.pace import MOST_ROWS, Pace
 from sortednet_cli.engine.generation.stack import Stack
-from sortednet_cli.engine.generation.tally import Tally
+from sortednet_cli.engine.generation.statistics import DecodingStats
+from sortednet_cli.engine.generation.timings import MOST_ROWS, LayerTimings
 
 
 class DraftLength(Protocol):
@@ -97,22 +97,22 @@ class Adaptive:
     choice the best one for a long text (a renewal process's optimal stopping).
 
     Args:
-        pace: measured times.
+        timings: measured times.
         draft_depth: layers that draft.
         depth: layers of the model.
     """
 
     _KEPT = 0.95
 
-    def __init__(self, pace: Pace, draft_depth: int, depth: int) -> None:
-        self._draft = draft_depth * pace.layer[1]
-        self._head = pace.head[1]
+    def __init__(self, timings: LayerTimings, draft_depth: int, depth: int) -> None:
+        self._draft = draft_depth * timings.layer[1]
+        self._head = timings.head[1]
         above = depth - draft_depth
         self._check = [
-            above * layer + head for layer, head in zip(pace.layer, pace.head, strict=True)
+            above * layer + head for layer, head in zip(timings.layer, timings.head, strict=True)
         ]
         self.belief = Belief()
-        self._tokens, self._seconds = 1.0, pace.step(depth)
+        self._tokens, self._seconds = 1.0, timings.step(depth)
         self._survival = 1.0
 
     @property
@@ -165,11 +165,11 @@ class Speculative:
         self._length = length
 
     def tokens(
-        self, stack: Stack, token: int, chooser: Chooser, tally: Tally, wanted: int
+        self, stack: Stack, token: int, chooser: Chooser, stats: DecodingStats, wanted: int
     ) -> Iterator[int]:
         prompt, generated = stack.length, [token]
         while True:
-            new = self.round(stack, prompt, generated, chooser, tally, wanted)
+            new = self.round(stack, prompt, generated, chooser, stats, wanted)
             generated += new
             yield from new
 
@@ -179,7 +179,7 @@ class Speculative:
         prompt: int,
         generated: list[int],
         chooser: Chooser,
-        tally: Tally,
+        stats: DecodingStats,
         wanted: int,
     ) -> list[int]:
         """Draft and check once.
@@ -195,15 +195,15 @@ class Speculative:
         start = stack.length
         drafts = self._draft(stack, generated[-1], chooser, wanted - len(generated))
         stack.advance(stack.depth)
-        tally.passes += 1
+        stats.passes += 1
         verdict = chooser.verify(drafts, stack.logits(len(drafts) + 1), start + 1)
-        self._count(drafts, verdict, tally)
+        self._count(drafts, verdict, stats)
         stack.truncate(start + verdict.accepted + 1)
         kept = [draft.token for draft in drafts[: verdict.accepted]]
         if verdict.sure:
             return [*kept, verdict.token]
-        token = _alone(stack, prompt, [*generated, *kept], chooser, tally)
-        tally.changed += token != verdict.token
+        token = _alone(stack, prompt, [*generated, *kept], chooser, stats)
+        stats.changed += token != verdict.token
         return [*kept, token]
 
     def _draft(self, stack: Stack, token: int, chooser: Chooser, room: int) -> list[Draft]:
@@ -221,30 +221,32 @@ class Speculative:
             drafts.append(draft)
         return drafts
 
-    def _count(self, drafts: list[Draft], verdict: Verdict, tally: Tally) -> None:
+    def _count(self, drafts: list[Draft], verdict: Verdict, stats: DecodingStats) -> None:
         checked = drafts[: verdict.accepted + verdict.sure]
         for place, draft in enumerate(checked):
             self._length.learn(draft.confidence, place < verdict.accepted)
         self._length.finish(len(drafts), verdict.accepted + 1)
-        tally.drafted += len(drafts)
-        tally.checked += len(checked)
-        tally.accepted += verdict.accepted
+        stats.drafted += len(drafts)
+        stats.checked += len(checked)
+        stats.accepted += verdict.accepted
 
 
-def _alone(stack: Stack, prompt: int, generated: list[int], chooser: Chooser, tally: Tally) -> int:
+def _alone(
+    stack: Stack, prompt: int, generated: list[int], chooser: Chooser, stats: DecodingStats
+) -> int:
     """Pick the token after `generated` by passes over single positions.
 
     Several positions in one pass round differently from one. Where the two best tokens are
     closer than that, the last position is computed again by itself; where they are still
     closer than what the cache of earlier joint passes may have left, every position is.
     """
-    tally.recomputed += 1
+    stats.recomputed += 1
     stack.truncate(stack.length - 1)
     stack.push(generated[-1:])
     stack.advance(stack.depth)
     logits = stack.logits(1)[0]
     if chooser.close(logits, stack.length):
-        tally.replayed += 1
+        stats.replayed += 1
         stack.truncate(prompt)
         for token in generated:
             stack.push([token])

@@ -7,14 +7,14 @@ from typing import Protocol
 
 from sortednet_cli.engine.generation.choice import Chooser
 from sortednet_cli.engine.generation.stack import Stack
-from sortednet_cli.engine.generation.tally import Tally
+from sortednet_cli.engine.generation.statistics import DecodingStats
 
 
 class Strategy(Protocol):
     """How tokens after the first come about."""
 
     def tokens(
-        self, stack: Stack, token: int, chooser: Chooser, tally: Tally, wanted: int
+        self, stack: Stack, token: int, chooser: Chooser, stats: DecodingStats, wanted: int
     ) -> Iterator[int]:
         """Yield the tokens after `token`, which has no position yet, until closed.
 

@@ -149,7 +149,7 @@ def optimizer_bytes(train: TrainSpec, weights: int) -> int:
     return kept[train.optimizer] * weights
 
 
-def brake_bytes(train: TrainSpec, weights: int) -> int:
+def step_mask_bytes(train: TrainSpec, weights: int) -> int:
     """What the optimizer holds for weights that it moves in part: at most two copies of all."""
     return 2 * weights if train.smallest_first or train.crossing_lr < 1 else 0
 

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 from sortednet_cli.data import InputFormat
 from sortednet_cli.engine.planning.passes import rest_of
 from sortednet_cli.engine.sources.root import task_of
-from sortednet_cli.engine.training.loop import Trainer
+from sortednet_cli.engine.training.micro_batch import MicroBatches
 from sortednet_cli.families import Family
 from sortednet_cli.nesting import NestedNetwork, Share, make_rule
 from sortednet_cli.nesting.rules import EveryDepth, Phases, Sandwich, Single, Sorted
@@ -155,12 +155,11 @@ def footprint_of(
         network = _Unshared(family, space, family.build(family.root.config))
         network.enable_training()
         task = _scoring_all(task_of(inputs, spec.label_smoothing))
-        none: Any = None  # neither data nor optimizer are part of a micro-batch
-        trainer = Trainer(network, task, make_rule(spec, space), none, none, spec)
+        micro_batches = MicroBatches(network, task, spec)
         targets = torch.zeros(inputs.output_shape(spec.batch_size)[:-1], dtype=torch.int64)
         batch = inputs.random_inputs(spec.batch_size), targets
         network.shared_pass([submodel for submodel, _ in shares], training=True)
         with LiveBytes([*network.parameters.values(), *network.gradient_buffers]) as live:
-            trainer._micro_batch(0, batch, shares)
+            micro_batches.add_gradients(batch, shares)
         gradient = sum(buffer.nbytes for buffer in network.gradient_buffers)
     return Footprint(gradient, live.peak, live.casts)

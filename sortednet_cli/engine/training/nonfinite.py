@@ -1,76 +1,68 @@
-"""What can go wrong in the middle of a training, and how it is told."""
+"""Losses and weights that are not finite: where they came from, and when a training ends."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from sortednet_cli.distributed.processes import ALONE, Elsewhere, Processes
-from sortednet_cli.errors import WorkError
+from sortednet_cli.distributed.processes import ALONE, Processes, ReportedByPeer
+from sortednet_cli.engine.training.micro_batch import SubModelLoss
+from sortednet_cli.errors import SortednetError, WorkError
 from sortednet_cli.nesting import NestedNetwork
-from sortednet_cli.space import SubModel
-
-
-@dataclass(frozen=True)
-class Part:
-    """The loss of one sub-model on one batch of this process."""
-
-    submodel: SubModel
-    batch: int
-    loss: Tensor
 
 
 @dataclass
 class LossWatch:
-    """Finds losses that are no numbers; looks at them all at once, when asked.
+    """Counts updates whose loss is not finite, and looks at many of them at once.
 
-    Reading a loss waits for the device, so updates are noted as they are made.
+    Reading a loss waits for the device, so an update is noted when it is made and read later.
     """
 
     limit: int
-    found: int = 0
-    _noted: list[tuple[int, Tensor, list[Part]]] = field(default_factory=list)
+    count: int = 0
+    _noted: list[tuple[int, Tensor, list[SubModelLoss]]] = field(default_factory=list)
 
-    def note(self, update: int, loss: Tensor, parts: list[Part]) -> None:
-        """Remember an update's loss, summed over all processes, and this process's parts."""
-        self._noted.append((update, loss, parts))
+    def note(self, update: int, loss: Tensor, own: list[SubModelLoss]) -> None:
+        """Remember an update's loss, summed over all processes, and this process's own losses."""
+        self._noted.append((update, loss, own))
 
     def check(self) -> None:
         """Look at what was noted since the last time.
 
         Raises:
-            WorkError: as many updates as `limit` had a loss that is no number.
-            Elsewhere: they had, and another process knows where it came from.
+            WorkError: the loss of `limit` updates was not finite.
+            ReportedByPeer: it was not, and another process knows where it came from.
         """
         noted, self._noted = self._noted, []
         if not noted:
             return
         losses = torch.stack([loss for _, loss, _ in noted]).tolist()
-        for (update, _, parts), loss in zip(noted, losses, strict=True):
-            if abs(loss) < float("inf"):
+        for (update, _, own), loss in zip(noted, losses, strict=True):
+            if math.isfinite(loss):
                 continue
-            self.found += 1
-            if self.found >= self.limit:
-                raise _told(update, loss, parts, self.found)
+            self.count += 1
+            if self.count >= self.limit:
+                raise _error(update, loss, own, self.count)
 
 
-def _told(update: int, loss: float, parts: list[Part], found: int) -> Exception:
-    for part in parts:
+def _error(update: int, loss: float, own: list[SubModelLoss], count: int) -> SortednetError:
+    for part in own:
         value = float(part.loss)
-        if not abs(value) < float("inf"):
-            count = f", after {found - 1} that were passed over" if found > 1 else ""
+        if not math.isfinite(value):
+            before = f", after {count - 1} that were passed over" if count > 1 else ""
             return WorkError(
                 f"the loss is {value} at update {update}: {part.submodel} on training batch"
-                f" {part.batch}{count}; training diverged or the data are bad: lower train.lr,"
+                f" {part.batch}{before}; training diverged or the data are bad: lower train.lr,"
                 " or raise train.max_nonfinite"
             )
-    return Elsewhere(f"the loss is {loss} at update {update}")
+    return ReportedByPeer(f"the loss is {loss} at update {update}")
 
 
 def check_weights(network: NestedNetwork, update: int, processes: Processes = ALONE) -> None:
-    """WorkError if weights are no numbers any more: no checkpoint is to hold them.
+    """WorkError if a weight is not finite: no checkpoint is to hold it.
 
     Where each of the `processes` holds a part, all raise it if one does.
     """
@@ -78,8 +70,8 @@ def check_weights(network: NestedNetwork, update: int, processes: Processes = AL
     wrong = [not bool(torch.isfinite(part).all()) for part in parts.values()]
     if network.sharded:
         wrong = list(processes.any(*wrong))
-    for name, found in zip(parts, wrong, strict=True):
-        if found:
+    for name, is_wrong in zip(parts, wrong, strict=True):
+        if is_wrong:
             raise WorkError(
                 f"{name} is not finite after update {update}: training diverged; lower train.lr"
             )

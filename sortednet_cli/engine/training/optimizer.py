@@ -61,7 +61,7 @@ class RootOptimizer:
                 self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self.crossing = {} if spec.crossing_lr == 1 else crossing_weights(network)
         self.opened = network.space.largest
-        self._set_brakes()
+        self._set_masks()
 
     def open(self, opened: SubModel, before: SubModel) -> None:
         """Say which sub-model holds all that is open for the next step, and for the one before."""
@@ -69,7 +69,7 @@ class RootOptimizer:
             self._begin(self._shapes(opened), self._shapes(before))
         if opened != self.opened:
             self.opened = opened
-            self._set_brakes()
+            self._set_masks()
 
     def step(self, touched: Collection[str], lr: float, skip: Tensor | None = None) -> None:
         """Take one step on the `touched` parameters at learning rate `lr`.
@@ -86,36 +86,37 @@ class RootOptimizer:
         if self.skips_on_device and skip is not None:
             # What a gradient scaler tells a fused kernel: leave weights, state and step count.
             self.optimizer.found_inf = skip.float()  # type: ignore[attr-defined]
-        braked = [name for name in self.brakes if name in touched]
-        for name in braked:
-            self.kept[name].copy_(self.parameters[name].detach())
+        masked = [name for name in self.step_masks if name in touched]
+        for name in masked:
+            self.before[name].copy_(self.parameters[name].detach())
         self.optimizer.step()
-        for name in braked:
-            self.parameters[name].detach().lerp_(self.kept[name], self.brakes[name])
+        for name in masked:
+            self.parameters[name].detach().lerp_(self.before[name], self.step_masks[name])
 
-    def _set_brakes(self) -> None:
-        self.brakes = self._brakes()
+    def _set_masks(self) -> None:
+        self.step_masks = self._masks()
         # Held from step to step: fresh memory of this size costs several times the arithmetic.
-        self.kept = {name: torch.empty_like(self.parameters[name]) for name in self.brakes}
+        self.before = {name: torch.empty_like(self.parameters[name]) for name in self.step_masks}
 
-    def _brakes(self) -> dict[str, Tensor]:
-        """Which part of its step each weight gives back, by parameter; whole steps have none.
+    def _masks(self) -> dict[str, Tensor]:
+        """Make the step masks: the share of its step that each weight takes back, by parameter.
 
-        The step is cut, not the gradient: AdamW and RMSprop would scale a gradient back.
+        A parameter whose weights all take whole steps has no mask. The step is masked, not the
+        gradient: AdamW and RMSprop divide by its size, so that a smaller one changes nothing.
         """
         if not self.crossing and self.opened == self.network.space.largest:
             return {}
         shapes = self._shapes(self.opened)
-        brakes = {}
+        masks = {}
         for name, weight in self.parameters.items():
-            pace = torch.ones([1] * weight.dim())
+            taken = torch.ones([1] * weight.dim())
             if name in self.crossing:
-                pace = spread(torch.where(self.crossing[name], self.spec.crossing_lr, 1.0), weight)
+                taken = spread(torch.where(self.crossing[name], self.spec.crossing_lr, 1.0), weight)
             if name in shapes and shapes[name] != weight.shape:
-                pace = pace * _inside(shapes[name], weight.shape)
-            if pace.min() < 1:
-                brakes[name] = (1 - pace).to(weight)
-        return brakes
+                taken = taken * _inside(shapes[name], weight.shape)
+            if taken.min() < 1:
+                masks[name] = (1 - taken).to(weight)
+        return masks
 
     def _shapes(self, submodel: SubModel) -> dict[str, tuple[int, ...]]:
         """The leading slice that a sub-model has of each root tensor that it has."""

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from sortednet_cli.engine.export.extract import extract
 from sortednet_cli.engine.export.formats import export
 from sortednet_cli.engine.loaded import LoadedRun, load_artifact, load_run
-from sortednet_cli.engine.training.session import Fit
+from sortednet_cli.engine.training.start import create_session
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import RunSpec
@@ -54,7 +54,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SORTEDNET_CACHE", str(root / "cache"))
-        list(Fit.create(root / "run", spec, torch.device("cpu")).events())
+        list(create_session(root / "run", spec, torch.device("cpu")).events())
         yield load_run(root / "run", allow_factory=["tests.pico:FlatNet"])
 
 

@@ -11,6 +11,7 @@ from sortednet_cli.engine.generation import (
     Adaptive,
     Completion,
     Decoder,
+    DecodingStats,
     EarlyExit,
     Fixed,
     Greedy,
@@ -18,7 +19,6 @@ from sortednet_cli.engine.generation import (
     Sampling,
     Speculative,
     Strategy,
-    Tally,
 )
 from sortednet_cli.engine.generation.automatic import Automatic
 from sortednet_cli.engine.generation.choice import Draft
@@ -49,12 +49,12 @@ def test_speculation_emits_the_tokens_of_plain_decoding(
 ) -> None:
     decoder = Decoder(make(kind), EXITS)
     for seed in range(3):
-        tokens, tally = prompt(5 + seed, seed), Tally()
+        tokens, stats = prompt(5 + seed, seed), DecodingStats()
         strategy = decoder.speculative(depth, length)
-        found = list(decoder.stream(tokens, strategy, 60, tally=tally))
+        found = list(decoder.stream(tokens, strategy, 60, stats=stats))
         assert found == plain_tokens(decoder, tokens, 60)
-        assert tally.accepted <= tally.checked <= tally.drafted
-        assert tally.tokens == 60
+        assert stats.accepted <= stats.checked <= stats.drafted
+        assert stats.tokens == 60
 
 
 def test_automatic_speculation_emits_them_too_and_settles() -> None:
@@ -71,10 +71,10 @@ def test_equal_logits_are_computed_alone() -> None:
     """With all logits equal every place is a tie: speculation must still be plain decoding."""
     model = make("llama")
     model.lm_head.weight.data.zero_()
-    decoder, tally = Decoder(model, EXITS), Tally()
+    decoder, stats = Decoder(model, EXITS), DecodingStats()
     strategy = decoder.speculative(1, 3)
-    assert list(decoder.stream(prompt(4), strategy, 6, tally=tally)) == [0] * 6
-    assert tally.recomputed == tally.replayed > 0
+    assert list(decoder.stream(prompt(4), strategy, 6, stats=stats)) == [0] * 6
+    assert stats.recomputed == stats.replayed > 0
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral"])
@@ -85,10 +85,10 @@ def test_a_threshold_that_none_passes_is_plain_decoding(kind: str) -> None:
 
 
 def test_a_threshold_that_all_pass_is_the_shallow_model() -> None:
-    model, tokens, tally = make("llama"), prompt(7), Tally()
+    model, tokens, stats = make("llama"), prompt(7), DecodingStats()
     decoder = Decoder(model, EXITS)
-    found = list(decoder.stream(tokens, EarlyExit({2: 0.0}), 30, tally=tally))
-    assert tally.exits == {2: 29}  # the first token comes from the prompt's own pass
+    found = list(decoder.stream(tokens, EarlyExit({2: 0.0}), 30, stats=stats))
+    assert stats.exits == {2: 29}  # the first token comes from the prompt's own pass
     shallow = make("llama")
     shallow.model.layers = shallow.model.layers[:2]
     shallow.config.num_hidden_layers = 2
@@ -200,11 +200,11 @@ def test_bfloat16_reports_what_it_recomputed() -> None:
     model = make("llama")
     for parameter in model.parameters():
         parameter.data = parameter.data.to(torch.bfloat16)
-    decoder, tally = Decoder(model, EXITS), Tally()
-    found = list(decoder.stream(prompt(6), decoder.speculative(2, 3), 40, tally=tally))
+    decoder, stats = Decoder(model, EXITS), DecodingStats()
+    found = list(decoder.stream(prompt(6), decoder.speculative(2, 3), 40, stats=stats))
     assert len(found) == 40
-    assert tally.recomputed > 0
-    assert tally.changed <= tally.recomputed
+    assert stats.recomputed > 0
+    assert stats.changed <= stats.recomputed
 
 
 def test_what_cannot_draft_is_refused() -> None:
@@ -223,7 +223,7 @@ def test_what_cannot_draft_is_refused() -> None:
 
 def test_adaptive_drafts_more_where_drafts_stand() -> None:
     decoder = Decoder(make("llama"), EXITS)
-    good, bad = (Adaptive(decoder.pace, 1, DEPTH) for _ in range(2))
+    good, bad = (Adaptive(decoder.timings, 1, DEPTH) for _ in range(2))
     for _ in range(200):
         good.learn(0.9, True)
         bad.learn(0.9, False)

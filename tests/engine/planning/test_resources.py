@@ -191,9 +191,9 @@ def test_what_an_optimizer_holds_for_steps_in_part_is_planned(setting: str) -> N
     if spec.train.smallest_first:
         optimizer.open(smallest, smallest)
     optimizer.step(network.plan(smallest).sources, 0.1)
-    held = sum(t.nbytes for kind in (optimizer.brakes, optimizer.kept) for t in kind.values())
+    held = sum(t.nbytes for kind in (optimizer.step_masks, optimizer.before) for t in kind.values())
     weights = sum(parameter.nbytes for parameter in network.parameters.values())
-    assert 0 < held <= costs.brake_bytes(spec.train, weights)
+    assert 0 < held <= costs.step_mask_bytes(spec.train, weights)
 
 
 def test_live_bytes_by_hand() -> None:

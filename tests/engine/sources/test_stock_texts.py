@@ -18,7 +18,7 @@ from sortednet_cli.engine.export.extract import extract
 from sortednet_cli.engine.generation.generator import Generator
 from sortednet_cli.engine.loaded import load_artifact
 from sortednet_cli.engine.sources.stock import load_stock
-from sortednet_cli.engine.training.session import Fit
+from sortednet_cli.engine.training.start import create_session
 from sortednet_cli.errors import RequestError
 from sortednet_cli.spec import load_preset
 from tests.commands import command, refused
@@ -134,7 +134,7 @@ def test_a_run_ends_where_its_pretrained_model_and_its_texts_do(stock: Path) -> 
     settings = ["data.source=text", "data.path=texts.txt", "data.max_length=16",
                 "model.config={}", "model.pretrained=stock", "model.reorder=none",
                 "train.batch_size=2", "train.updates=1", "space.depth=[1,2]"]  # fmt: skip
-    fit = Fit.create(Path("run"), load_preset("pydoc-llama", settings), torch.device("cpu"))
+    fit = create_session(Path("run"), load_preset("pydoc-llama", settings), torch.device("cpu"))
     known = json.loads((fit.run.tokenizer / "generation_config.json").read_text())
     assert (known["eos_token_id"], known["temperature"]) == ([7, 9, END], 0.6)
 

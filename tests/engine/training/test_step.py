@@ -13,9 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
 from sortednet_cli.engine.evaluation.score import calibration_batches
+from sortednet_cli.engine.training.events import Interrupted
 from sortednet_cli.engine.training.loop import Trainer
 from sortednet_cli.engine.training.optimizer import RootOptimizer
-from sortednet_cli.engine.training.session import Fit, Interrupted
+from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.machine.precision import has_bf16, in_bf16, seed_generators, warn_of_emulation
@@ -95,7 +96,7 @@ def _updates(pico: Pico, batch: tuple[Any, Tensor], **fields: Any) -> dict[str, 
     data: Any = None
     rule = make_rule(spec, network.space)
     trainer = Trainer(network, task, rule, data, RootOptimizer(network, spec), spec)
-    trainer._micro_batch(0, batch, trainer._draw(0, 0, 0))
+    trainer.micro_batches.add_gradients(batch, trainer._draw(0, 0, 0))
     return {name: gradient.clone() for name, gradient in network.gradients.items()}
 
 
@@ -247,7 +248,7 @@ def test_a_run_keeps_the_precision_that_it_began_in(
     spec = load_preset("digits-resnet", ["train.updates=1", "train.precision=auto"])
     for has, stored in ((True, "bf16"), (False, "fp32")):
         monkeypatch.setattr("sortednet_cli.machine.precision.has_bf16", lambda _, has=has: has)
-        fit = Fit.create(tmp_path / stored, spec, CPU)
+        fit = create_session(tmp_path / stored, spec, CPU)
         assert fit.run.spec().train.precision == fit.spec.train.precision == stored
 
 
@@ -263,10 +264,10 @@ def test_a_batch_of_one_that_has_no_variance_is_refused(tmp_path: Path) -> None:
         "space.width=[1.0]",
     ]
     with pytest.raises(RequestError, match=r"train\.batch_size = 1"):
-        Fit.create(tmp_path / "run", load_preset("digits-resnet", overrides), CPU)
+        create_session(tmp_path / "run", load_preset("digits-resnet", overrides), CPU)
     assert not (tmp_path / "run").exists()
     spec = load_preset("digits-resnet", [*overrides, "model.config.norm=group"])
-    assert list(Fit.create(tmp_path / "run", spec, CPU).events())
+    assert list(create_session(tmp_path / "run", spec, CPU).events())
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -287,12 +288,12 @@ def test_a_training_that_stops_where_weights_open_resumes_to_the_same_bytes(
             "space.depth=[8]",
         ],
     )
-    straight = Fit.create(tmp_path / "straight", spec, CPU)
+    straight = create_session(tmp_path / "straight", spec, CPU)
     list(straight.events())
     for count in (1, 2, 3):
-        broken = Fit.create(tmp_path / f"stopped-{count}", spec, CPU)
+        broken = create_session(tmp_path / f"stopped-{count}", spec, CPU)
         calls = iter(range(100))
         with pytest.raises(Interrupted):
             list(broken.events(lambda calls=calls, count=count: next(calls) >= count))  # type: ignore[misc]
-        list(Fit.reopen(broken.run, CPU, ()).events())
+        list(reopen_session(broken.run, CPU, ()).events())
         assert broken.run.weights.read_bytes() == straight.run.weights.read_bytes(), count

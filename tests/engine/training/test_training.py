@@ -14,9 +14,11 @@ from torch.nn import functional as F
 from sortednet_cli.data import Images, open_images
 from sortednet_cli.engine.loaded import load_run
 from sortednet_cli.engine.planning.passes import rest_of
+from sortednet_cli.engine.training.events import Event, Finished, Interrupted
 from sortednet_cli.engine.training.loop import Position, Trainer, total_updates
 from sortednet_cli.engine.training.optimizer import RootOptimizer, learning_rate
-from sortednet_cli.engine.training.session import Event, Finished, Fit, Interrupted
+from sortednet_cli.engine.training.session import Session
+from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.nesting import (
@@ -338,8 +340,8 @@ def test_recalibration_is_the_mean_over_batches_and_changes_one_submodel_only() 
     assert all(torch.equal(b, other[n]) for n, b in network.at(large).named_buffers())
 
 
-def _fit(path: Path, spec: RunSpec) -> Fit:
-    return Fit.create(path, spec, CPU)
+def _fit(path: Path, spec: RunSpec) -> Session:
+    return create_session(path, spec, CPU)
 
 
 def _stop_after(count: int):  # type: ignore[no-untyped-def]
@@ -363,7 +365,7 @@ def test_resumed_equals_uninterrupted(
     with pytest.raises(Interrupted, match="--resume"):
         list(broken.events(_stop_after(stop_at)))
     assert not broken.run.finished
-    again = Fit.reopen(broken.run, CPU, ())
+    again = reopen_session(broken.run, CPU, ())
     list(again.events())
     for file in ("weights.safetensors", "statistics.safetensors", "metrics.jsonl", "frontier.json"):
         one, two = (tmp_path / run / file for run in ("straight", "broken"))
@@ -377,7 +379,7 @@ def test_interrupting_the_scoring_loses_nothing(tmp_path: Path) -> None:
     updates = 6  # the two widths are scored one after the other
     with pytest.raises(Interrupted, match="scoring"):
         list(fit.events(_stop_after(updates + 1)))
-    events: list[Event] = list(Fit.reopen(fit.run, CPU, ()).events())
+    events: list[Event] = list(reopen_session(fit.run, CPU, ()).events())
     assert isinstance(events[-1], Finished)
 
 

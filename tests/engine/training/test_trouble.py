@@ -14,7 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sortednet_cli.engine.training.session import Finished, Fit, Interrupted
+from sortednet_cli.engine.training.events import Finished, Interrupted
+from sortednet_cli.engine.training.session import Session
+from sortednet_cli.engine.training.start import create_session
 from sortednet_cli.errors import WorkError
 from sortednet_cli.machine.memory import enough_memory, pass_of
 from sortednet_cli.space import SubModel
@@ -28,8 +30,8 @@ CPU = torch.device("cpu")
 SETTINGS = [word.removeprefix("--set=") for word in TINY[1:]]
 
 
-def _fit(path: Path, *overrides: str) -> Fit:
-    return Fit.create(path, load_preset("digits-resnet", [*SETTINGS, *overrides]), CPU)
+def _fit(path: Path, *overrides: str) -> Session:
+    return create_session(path, load_preset("digits-resnet", [*SETTINGS, *overrides]), CPU)
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def test_some_bad_losses_are_passed_over(tmp_path: Path, spoilt: list[int]) -> N
 def test_an_update_with_a_bad_loss_changes_no_weight(tmp_path: Path, spoilt: list[int]) -> None:
     spoilt.append(2)
     fit = _fit(tmp_path / "run", "train.updates=3", "train.max_nonfinite=2", "train.log_every=1")
-    trainer, start, _ = fit._prepare()
+    trainer, start, _ = fit.prepare()
     states = []
     for _ in trainer.updates(start, lambda: False):
         states.append({n: p.detach().clone() for n, p in trainer.network.parameters.items()})

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass
-class Tally:
+class DecodingStats:
     """Counts over any number of prompts.
 
     Attributes:

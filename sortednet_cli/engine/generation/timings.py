@@ -16,7 +16,7 @@ _PAST = 64
 
 
 @dataclass(frozen=True)
-class Pace:
+class LayerTimings:
     """Seconds by the number of positions; entry 0 is unused.
 
     Attributes:
@@ -32,7 +32,7 @@ class Pace:
         return depth * self.layer[1] + self.head[1]
 
     @classmethod
-    def measure(cls, stack: Stack) -> Pace:
+    def measure(cls, stack: Stack) -> LayerTimings:
         """Time an empty stack, the median of a few repeats for each number of positions."""
         past = max(1, min(_PAST, stack.capacity - MOST_ROWS))
         most = min(MOST_ROWS, stack.capacity - past)

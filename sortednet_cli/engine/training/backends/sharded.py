@@ -1,14 +1,14 @@
-"""Training of a network that no process holds whole; the loop is that of `train.py`.
+"""No process holds the whole network: FSDP2.
 
 Files are those of any other run: each process reads its rows of them, and a tensor is gathered
-when its turn comes to be written. This module is imported where it is needed: FSDP takes half a
-second.
+when its turn comes to be written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,10 @@ from torch.distributed.tensor import DTensor
 
 from sortednet_cli.distributed.processes import Processes, lost_peers
 from sortednet_cli.distributed.sharded_network import ShardedNetwork, own_part, own_rows, whole
-from sortednet_cli.engine.training.loop import Position, Trainer, Update
+from sortednet_cli.engine.training.backends.base import Backend, Beginning, check_space
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.errors import RequestError
-from sortednet_cli.families import TransformerFamily, starting_names
+from sortednet_cli.families import Family, TransformerFamily, starting_names
 from sortednet_cli.nesting import NestedNetwork, build_skeleton, init_network
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SearchSpace
@@ -29,6 +29,7 @@ from sortednet_cli.storage.checkpoint import (
     Checkpoint,
     CheckpointFolder,
     is_written,
+    newest_checkpoint,
     save_checkpoint,
 )
 from sortednet_cli.storage.checks import FileCheck
@@ -42,21 +43,59 @@ from sortednet_cli.storage.tensors import (
     write_tensors,
 )
 
+Item = TypeVar("Item")
 
-class ShardedTrainer(Trainer):
-    """Trains a `ShardedNetwork`: every pass talks, so a lost process may show anywhere."""
 
-    def updates(
-        self,
-        start: Position,
-        stopped: Callable[[], bool],
-        due: Callable[[], bool] = lambda: False,
-    ) -> Iterator[Update]:
+class Sharded(Backend):
+    """A part of every tensor on each process; all take part in every pass and every file."""
+
+    whole_after_loss = False
+
+    def begin(
+        self, run: RunFolder, spec: RunSpec, family: Family, device: torch.device
+    ) -> Beginning:
+        assert isinstance(family, TransformerFamily)
+        space, saved = SearchSpace.of(spec.space), newest_checkpoint(run)
+        if saved is not None:
+            saved.verify()
+            check_space(run, space, saved.counters)
+        network, optimizer = _open_shards(spec, family, space, device, self.processes, saved)
+        return network, optimizer, saved.counters if saved else None
+
+    def stops(self, asked: bool) -> bool:
+        # All are in the same pass: one that left it would leave the others waiting there.
+        (stop,) = self.processes.any(asked or self.processes.abandoned)
+        return stop
+
+    def wait_for_device(self, device: torch.device, stopped: Callable[[], bool]) -> None:
+        """Nothing to do: a process that dies shows in the pass that it leaves."""
+
+    def save(self, run: RunFolder, state: Callable[[], Checkpoint]) -> None:
+        made = state()
+        (wanted,) = self.processes.any(self.processes.leads and not is_written(run, made.update))
         with lost_peers():
-            yield from super().updates(start, stopped, due)
+            if self.processes.leads:
+                save_checkpoint(run, made, whole)
+            elif wanted:
+                _follow(made.weights)
+                _follow(made.optimizer)
+
+    def write_weights(self, path: Path, network: NestedNetwork) -> dict[Path, FileCheck]:
+        with lost_peers():
+            if self.processes.leads:
+                return {path: write_tensors(path, network.weights, whole=whole)}
+            _follow(network.weights)
+            return {}
+
+    def scored_here(self, groups: Sequence[Item]) -> Sequence[Item]:
+        return groups
+
+    @property
+    def groups_at_once(self) -> int:
+        return 1
 
 
-def open_shards(
+def _open_shards(
     spec: RunSpec,
     family: TransformerFamily,
     space: SearchSpace,
@@ -97,36 +136,6 @@ def open_shards(
             )
             _fill(network, files, names)
     return network, RootOptimizer(network, spec.train)
-
-
-def save_together(processes: Processes, run: RunFolder, state: Checkpoint) -> None:
-    """Write a checkpoint of tensors in parts; every process must call it.
-
-    Raises:
-        PeerLost: another process has gone; the checkpoint before this one stands.
-    """
-    (wanted,) = processes.any(processes.leads and not is_written(run, state.update))
-    with lost_peers():
-        if processes.leads:
-            save_checkpoint(run, state, whole)
-        elif wanted:
-            _follow(state.weights)
-            _follow(state.optimizer)
-
-
-def write_together(
-    processes: Processes, path: Path, network: NestedNetwork
-) -> dict[Path, FileCheck]:
-    """Write the weights of a network in parts into one file; every process must call it.
-
-    Returns:
-        The file's checksum, in the process that wrote it.
-    """
-    with lost_peers():
-        if processes.leads:
-            return {path: write_tensors(path, network.weights, whole=whole)}
-        _follow(network.weights)
-        return {}
 
 
 def _follow(tensors: Mapping[str, Tensor]) -> None:

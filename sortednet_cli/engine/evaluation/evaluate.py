@@ -1,0 +1,46 @@
+"""The command's request: sub-models of a source, scored by all processes of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sortednet_cli.distributed.processes import joined
+from sortednet_cli.engine.evaluation.gather import gather_rows
+from sortednet_cli.engine.evaluation.score import score_source
+from sortednet_cli.engine.requests import EvaluateRequest
+from sortednet_cli.engine.sources.source import Source
+from sortednet_cli.engine.sources.table import Row
+from sortednet_cli.machine.device import choose_device
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Sub-models with their costs and their scores on one part of the data."""
+
+    path: Path
+    split: str
+    metric: str
+    rows: list[Row]
+
+
+def evaluate(
+    source: Source, request: EvaluateRequest, report: Callable[[int, int, str], None]
+) -> Evaluation | None:
+    """Score what a request asks for; None in a process that does not lead its job."""
+    space = source.space
+    submodels = space.submodels if request.every else [space.resolve(request.axes)]
+    device = choose_device(request.device)
+    data = source.open_data(None if request.data is None else str(request.data))
+    rows: list[Row] = []
+    with joined(device) as processes:
+        for row in score_source(
+            source, submodels, data, splits=(request.split,), device=device, processes=processes
+        ):
+            rows.append(row)
+            report(len(rows) * processes.count, len(submodels), row.submodel.name)
+        rows = gather_rows(processes, rows, space)
+        if not processes.leads:
+            return None
+    return Evaluation(source.path, request.split, source.task.metric, rows)

@@ -1,0 +1,68 @@
+"""The commands' requests: texts continued, and the thresholds of early exit measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sortednet_cli.engine.generation import DecodingStats
+from sortednet_cli.engine.generation.generator import Answer, Generator
+from sortednet_cli.engine.generation.thresholds import calibrate as measure_thresholds
+from sortednet_cli.engine.requests import CalibrateRequest, GenerateRequest
+from sortednet_cli.engine.sources.source import Source
+from sortednet_cli.machine.device import choose_device
+from sortednet_cli.space import SubModel
+from sortednet_cli.storage.calibration import Calibration, write_calibration
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Completions that are being made.
+
+    Attributes:
+        answers: each with the pieces of its text; read the pieces before the next answer.
+        stats: complete once all of them are read.
+    """
+
+    path: Path
+    submodel: SubModel
+    answers: Iterator[tuple[Answer, Iterator[str]]]
+    stats: DecodingStats
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Stored thresholds of early exit, and the file that holds them."""
+
+    path: Path
+    submodel: SubModel
+    file: Path
+    thresholds: Calibration
+
+
+def generate(source: Source, request: GenerateRequest) -> Generation:
+    """Make a decoder and start it on the request's prompts."""
+    submodel = source.space.resolve(request.axes)
+    device = choose_device(request.device)
+    generator = Generator(source, submodel, device, request.precision)
+    encoded = generator.encode(request.prompts)
+    strategy = generator.strategy(request.mode, request.draft_depth, request.draft_length)
+    answers = generator.answers(
+        request.prompts,
+        encoded,
+        strategy,
+        request.max_new_tokens,
+        request.sampling,
+        request.stops,
+    )
+    return Generation(source.path, submodel, answers, generator.stats)
+
+
+def calibrate(source: Source, request: CalibrateRequest) -> Calibrated:
+    """Measure the thresholds of a sub-model's exits and write them beside its weights."""
+    submodel = source.space.resolve(request.axes)
+    data = source.open_data(None if request.data is None else str(request.data))
+    device = choose_device(request.device)
+    found = measure_thresholds(source, submodel, data, request.agreement, device)
+    return Calibrated(source.path, submodel, write_calibration(source.path, submodel, found), found)

@@ -1,0 +1,213 @@
+"""One micro-batch: the gradients of its sub-models, added to the network's.
+
+Knows passes, losses and a teacher; neither data nor optimizer, nor what other processes do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from sortednet_cli.data import Batch
+from sortednet_cli.families import Inputs, SharedPass
+from sortednet_cli.machine.memory import enough_memory, pass_of
+from sortednet_cli.machine.precision import in_bf16
+from sortednet_cli.nesting import NestedNetwork, Share, compiling
+from sortednet_cli.space import SubModel
+from sortednet_cli.spec import TrainSpec
+from sortednet_cli.tasks import Task
+from sortednet_cli.tasks.chunks import chunks
+
+_LOWER = "lower train.batch_size and raise train.accumulate as much, or take train.precision=bf16"
+
+
+@dataclass(frozen=True)
+class SubModelLoss:
+    """The weighted loss of one sub-model on one batch of this process."""
+
+    submodel: SubModel
+    batch: int
+    loss: Tensor
+
+
+class _Exits(NamedTuple):
+    """What one forward pass leaves for its backward pass, an entry for each sub-model.
+
+    A tuple, for FSDP looks for tensors in what a forward pass returns.
+
+    Attributes:
+        states: what the body made, [N, C], with its graph.
+        gradients: of the losses with respect to `states`.
+        losses: weighted, without a graph.
+        teacher: the largest sub-model's logits by chunk, if it is among them and teaches.
+    """
+
+    states: list[Tensor]
+    gradients: list[Tensor]
+    losses: list[Tensor]
+    teacher: list[Tensor]
+
+
+@dataclass(frozen=True)
+class MicroBatches:
+    """Trains micro-batches of one network and task.
+
+    Attributes:
+        per_update: micro-batches of an update over all processes; each has its share of the loss.
+    """
+
+    network: NestedNetwork
+    task: Task
+    spec: TrainSpec
+    per_update: int = 1
+
+    def add_gradients(
+        self, batch: Batch, drawn: Sequence[Share], number: int = 0
+    ) -> list[SubModelLoss]:
+        """Add the gradients of the sub-models that were `drawn`; return their losses.
+
+        Args:
+            number: of the batch in the training, for messages.
+
+        Raises:
+            WorkError: a pass lacked memory, or its compilation failed.
+        """
+        _, targets = batch
+        # The weights of a draw sum to one; a sum of losses gives each loss a weight of one.
+        scale = (len(drawn) if self.spec.sums_losses else 1) / self.per_update
+        weights = {submodel: weight * scale for submodel, weight in drawn}
+        teacher = self._teacher_beforehand(batch, drawn)
+        losses = []
+        for group in self.network.groups(list(weights)):
+            with self._may_fail(group, len(targets)):
+                found = self._pass(group, weights, batch, teacher)
+            teacher = teacher or found.teacher
+            pairs = zip(group, found.losses, strict=True)
+            losses += [SubModelLoss(submodel, number, loss) for submodel, loss in pairs]
+        return losses
+
+    def _teacher_beforehand(self, batch: Batch, drawn: Sequence[Share]) -> list[Tensor]:
+        """The teacher's logits by chunk; none where it is trained first, or there is none."""
+        largest = self.network.space.largest
+        if not self.spec.distill or drawn[0][0] == largest:
+            return []
+        with self._may_fail([largest], len(batch[1])):
+            return self._teach(largest, *batch)
+
+    def _pass(
+        self,
+        group: Sequence[SubModel],
+        weights: Mapping[SubModel, float],
+        batch: Batch,
+        teacher: Sequence[Tensor],
+    ) -> _Exits:
+        """Train what one pass serves, the deepest sub-model first.
+
+        States are cut off from the graph a chunk of rows at a time, each chunk collects the
+        gradient of its logits, and one backward pass takes them all through the body.
+        """
+        shared = self.network.shared_pass(group, training=True)
+        self.network.check_sharing(group[0])
+        tails = _Tails(self, shared, group, weights, teacher)
+        found = self.network.run(partial(self._forward, shared, batch, tails))
+        torch.autograd.backward(found.states, found.gradients)
+        return found
+
+    def _forward(self, shared: SharedPass, batch: Batch, tails: _Tails) -> _Exits:
+        inputs, targets = batch
+        # One context for body and tails: a weight is cast once, not for each chunk and exit.
+        with self._autocast():
+            picked = [self.task.scored(states, targets) for states in shared.states(inputs)]
+            return tails.run([states for states, _ in picked], picked[0][1])
+
+    @torch.no_grad()
+    def _teach(self, largest: SubModel, inputs: Inputs, targets: Tensor) -> list[Tensor]:
+        """The largest sub-model's logits, in chunks."""
+        shared = self.network.shared_pass([largest], training=True)
+
+        def forward() -> list[Tensor]:
+            with self._autocast():
+                (states,) = shared.states(inputs)
+                scored, wanted = self.task.scored(states, targets)
+                pieces = chunks(len(wanted), self.task.num_outputs)
+                return [shared.logits(0, scored[rows]).float() for rows in pieces]
+
+        return self.network.run(forward)
+
+    @contextmanager
+    def _may_fail(self, group: Sequence[SubModel], num_samples: int) -> Iterator[None]:
+        """Tell what a pass lacked: memory, or a compiler."""
+        compiler: AbstractContextManager[None] = compiling() if self.spec.compile else nullcontext()
+        with enough_memory(pass_of(group, num_samples), _LOWER), compiler:
+            yield
+
+    def _autocast(self) -> torch.autocast:
+        # What a cast remembers is as large as the weights: not where they do not fit.
+        return torch.autocast(
+            self.network.device.type,
+            dtype=torch.bfloat16,
+            enabled=in_bf16(self.spec.precision, self.network.device),
+            cache_enabled=not self.network.sharded,
+        )
+
+
+@dataclass
+class _Tails:
+    """The tails of one pass: losses of its exits and the gradients of their states."""
+
+    owner: MicroBatches
+    shared: SharedPass
+    group: Sequence[SubModel]
+    weights: Mapping[SubModel, float]
+    teacher: Sequence[Tensor]
+    pieces: list[list[Tensor]] = field(default_factory=list)
+    taught: list[Tensor] = field(default_factory=list)
+
+    def run(self, states: list[Tensor], wanted: Tensor) -> _Exits:
+        """Add the exits' losses, a chunk of logits at a time, so that few logits exist at once."""
+        self.pieces = [[] for _ in self.group]
+        losses = [torch.zeros((), device=self.owner.network.device) for _ in self.group]
+        for chunk, rows in enumerate(chunks(len(wanted), self.owner.task.num_outputs)):
+            for number in range(len(self.group)):
+                logits = self._logits(states, number, rows)
+                losses[number] += self._add(logits, number, chunk, wanted[rows], len(wanted))
+        if not len(wanted):  # gradients of zero, so that all processes have the same to sum
+            for number in range(len(self.group)):
+                self._backward(self._logits(states, number, slice(0, 0)).sum())
+        gradients = [_joined([cast(Tensor, p.grad) for p in own]) for own in self.pieces]
+        return _Exits(states, gradients, losses, self.taught)
+
+    def _logits(self, states: list[Tensor], number: int, rows: slice) -> Tensor:
+        self.pieces[number].append(states[number].detach()[rows].requires_grad_())
+        return self.shared.logits(number, self.pieces[number][-1]).float()
+
+    def _add(
+        self, logits: Tensor, number: int, chunk: int, wanted: Tensor, num_rows: int
+    ) -> Tensor:
+        """Run the backward pass of one chunk of logits; return its part of the weighted loss."""
+        owner, submodel = self.owner, self.group[number]
+        # The teacher itself learns from the labels alone.
+        is_teacher = submodel == owner.network.space.largest
+        teacher = self.teacher or self.taught
+        learns_from = None if is_teacher or not teacher else teacher[chunk]
+        loss = owner.task.loss(logits, wanted, learns_from, owner.spec.teacher_share)
+        part = loss * (self.weights[submodel] * len(wanted) / num_rows)
+        self._backward(part)
+        if owner.spec.distill and is_teacher:
+            self.taught.append(logits.detach())
+        return part.detach()
+
+    def _backward(self, loss: Tensor) -> None:
+        """Run backward as torch asks for it, outside of autocast, while its casts are kept."""
+        with torch.autocast(self.owner.network.device.type, enabled=False):
+            loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _joined(gradients: list[Tensor]) -> Tensor:
+    return gradients[0] if len(gradients) == 1 else torch.cat(gradients)

@@ -1,0 +1,143 @@
+"""The beginning of a training: a new run's folder written, or an unfinished run opened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from sortednet_cli.data import Dataset, TextFormat, Texts, open_data
+from sortednet_cli.distributed.processes import ALONE, Processes
+from sortednet_cli.engine.sources.root import open_root, read_family, read_format, root_fields
+from sortednet_cli.engine.training.requirements import (
+    absolute,
+    check_amount,
+    check_batch,
+    with_precision,
+)
+from sortednet_cli.engine.training.session import Session
+from sortednet_cli.families import Config, Root, root_of
+from sortednet_cli.families.stock_configs import GENERATION, generation_config, with_end
+from sortednet_cli.machine.versions import versions
+from sortednet_cli.nesting import check_space, make_rule
+from sortednet_cli.space import SearchSpace
+from sortednet_cli.spec import RunSpec
+from sortednet_cli.spec.vocabulary import CAUSAL_TASKS
+from sortednet_cli.storage.files import Taken, free_name, write_json
+from sortednet_cli.storage.pretrained import open_pretrained
+from sortednet_cli.storage.run import RunFolder
+
+SaveTokenizer = Callable[[Path], object]
+
+
+def create_session(
+    path: Path,
+    spec: RunSpec,
+    device: torch.device,
+    processes: Processes = ALONE,
+    *,
+    or_next: bool = False,
+) -> Session:
+    """Check the whole request against data and model, then write the run's folder.
+
+    Args:
+        or_next: take the next free name, `path-2` and so on, if `path` exists.
+
+    Raises:
+        RequestError: anything wrong with the request; nothing is left behind.
+    """
+    model = spec.model
+    pretrained = open_pretrained(model.pretrained) if model.pretrained else None
+    folder = pretrained.folder if pretrained else None
+    data = open_data(spec.data, spec.task, tokenizer=folder)
+    stock = pretrained.config if pretrained else {}
+    root = root_of(model, spec.task, data.format.facts(), stock)
+    allowed = [spec.model.factory] if spec.model.factory else []
+    family = open_root(root, allowed, data.format, where="model.config")
+    space = SearchSpace.of(spec.space)
+    check_space(family, space)
+    make_rule(spec.train, space)
+    check_amount(data, spec.train, processes)
+    check_batch(family, data.format, spec.train)
+    spec = absolute(with_precision(spec, device))
+    manifest = {
+        "created": time.time(),
+        "name": spec.name,
+        "versions": versions(),
+        **root_fields(family, data.format),
+    }
+    create = RunFolder.create if not or_next else _create_next
+    run = create(path, spec, manifest, _saves_language(data, root, folder))
+    return Session(run, spec, family, data, device, processes)
+
+
+def reopen_session(
+    run: RunFolder,
+    device: torch.device,
+    allowed: tuple[str, ...],
+    processes: Processes = ALONE,
+) -> Session:
+    """Open an unfinished run to go on with it.
+
+    Raises:
+        RequestError: it is damaged, or its data cannot be opened any more.
+    """
+    spec, manifest = run.spec(), run.manifest()
+    family = read_family(manifest, run.path, allowed)
+    known = read_format(manifest.data)
+    data = open_data(spec.data, spec.task, known=known, tokenizer=run.tokenizer)
+    check_amount(data, spec.train, processes)
+    return Session(run, spec, family, data, device, processes)
+
+
+def open_together(
+    processes: Processes, start: Callable[[], Session], again: Callable[[Path], Session]
+) -> Session:
+    """Let the first process start or reopen a run, and all others open the same one.
+
+    Raises:
+        ReportedByPeer: the first process could not; it says why.
+    """
+    made: list[Session] = []
+
+    def lead() -> str:
+        made.append(start())
+        return str(made[0].run.path.absolute())
+
+    path = processes.lead("run", lead)
+    return made[0] if made else again(Path(path))
+
+
+def _create_next(
+    path: Path, spec: RunSpec, manifest: dict[str, object], save: SaveTokenizer | None
+) -> RunFolder:
+    """Write a run under the first free name; another training may take it meanwhile."""
+    while True:
+        try:
+            return RunFolder.create(free_name(path), spec, manifest, save)
+        except Taken:
+            continue
+
+
+def _saves_language(data: Dataset, root: Root, pretrained: Path | None) -> SaveTokenizer | None:
+    """What writes the tokenizer of a run on texts, and how its model generates."""
+    if not isinstance(data, Texts):
+        return None
+    return partial(_save_language, data, _generation(data.format, root, pretrained))
+
+
+def _generation(form: TextFormat, root: Root, pretrained: Path | None) -> Config | None:
+    """How a causal model generates: as its pretrained one, and ending as its texts do."""
+    if form.task not in CAUSAL_TASKS:
+        return None
+    known = generation_config(pretrained, root.config)
+    return with_end(known, form.eos_id)
+
+
+def _save_language(texts: Texts, generation: Config | None, folder: Path) -> None:
+    texts.tokenizer.save_pretrained(folder)
+    if generation is not None:
+        write_json(folder / GENERATION, generation)
