@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -34,24 +34,6 @@ class SubModelLoss:
     submodel: SubModel
     batch: int
     loss: Tensor
-
-
-class _Exits(NamedTuple):
-    """What one forward pass leaves for its backward pass, an entry for each sub-model.
-
-    A tuple, for FSDP looks for tensors in what a forward pass returns.
-
-    Attributes:
-        states: what the body made, [N, C], with its graph.
-        gradients: of the losses with respect to `states`.
-        losses: weighted, without a graph.
-        teacher: the largest sub-model's logits by chunk, if it is among them and teaches.
-    """
-
-    states: list[Tensor]
-    gradients: list[Tensor]
-    losses: list[Tensor]
-    teacher: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -87,7 +69,7 @@ class MicroBatches:
         for group in self.network.groups(list(weights)):
             with self._may_fail(group, len(targets)):
                 found = self._pass(group, weights, batch, teacher)
-            teacher = teacher or found.teacher
+            teacher = teacher or found.taught
             pairs = zip(group, found.losses, strict=True)
             losses += [SubModelLoss(submodel, number, loss) for submodel, loss in pairs]
         return losses
@@ -106,7 +88,7 @@ class MicroBatches:
         weights: Mapping[SubModel, float],
         batch: Batch,
         teacher: Sequence[Tensor],
-    ) -> _Exits:
+    ) -> _Tails:
         """Train what one pass serves, the deepest sub-model first.
 
         States are cut off from the graph a chunk of rows at a time, each chunk collects the
@@ -115,16 +97,19 @@ class MicroBatches:
         shared = self.network.shared_pass(group, training=True)
         self.network.check_sharing(group[0])
         tails = _Tails(self, shared, group, weights, teacher)
-        found = self.network.run(partial(self._forward, shared, batch, tails))
-        torch.autograd.backward(found.states, found.gradients)
-        return found
+        self.network.run(partial(self._forward, shared, batch, tails))
+        torch.autograd.backward(tails.states, tails.gradients)
+        return tails
 
-    def _forward(self, shared: SharedPass, batch: Batch, tails: _Tails) -> _Exits:
+    def _forward(self, shared: SharedPass, batch: Batch, tails: _Tails) -> list[Tensor]:
+        """Run body and tails; return what the body made, by which FSDP finds its backward pass."""
         inputs, targets = batch
-        # One context for body and tails: a weight is cast once, not for each chunk and exit.
+        # One context for both: a weight is cast once, not for each chunk and exit.
         with self._autocast():
-            picked = [self.task.scored(states, targets) for states in shared.states(inputs)]
-            return tails.run([states for states, _ in picked], picked[0][1])
+            outputs = shared.states(inputs)
+            scored = [self.task.scored(states, targets) for states in outputs]
+            tails.run([states for states, _ in scored], scored[0][1])
+        return outputs
 
     @torch.no_grad()
     def _teach(self, largest: SubModel, inputs: Inputs, targets: Tensor) -> list[Tensor]:
@@ -159,33 +144,42 @@ class MicroBatches:
 
 @dataclass
 class _Tails:
-    """The tails of one pass: losses of its exits and the gradients of their states."""
+    """The tails of one pass, an entry for each sub-model of its group.
+
+    Attributes:
+        states: of the rows that are scored, [N, C], with their graph.
+        gradients: of the losses with respect to the states.
+        losses: weighted, without a graph.
+        taught: the largest sub-model's logits by chunk, if it is in the group and teaches.
+    """
 
     owner: MicroBatches
     shared: SharedPass
     group: Sequence[SubModel]
     weights: Mapping[SubModel, float]
     teacher: Sequence[Tensor]
-    pieces: list[list[Tensor]] = field(default_factory=list)
+    states: list[Tensor] = field(default_factory=list)
+    gradients: list[Tensor] = field(default_factory=list)
+    losses: list[Tensor] = field(default_factory=list)
     taught: list[Tensor] = field(default_factory=list)
+    _pieces: list[list[Tensor]] = field(default_factory=list)
 
-    def run(self, states: list[Tensor], wanted: Tensor) -> _Exits:
+    def run(self, states: list[Tensor], wanted: Tensor) -> None:
         """Add the exits' losses, a chunk of logits at a time, so that few logits exist at once."""
-        self.pieces = [[] for _ in self.group]
-        losses = [torch.zeros((), device=self.owner.network.device) for _ in self.group]
+        self.states, self._pieces = states, [[] for _ in self.group]
+        self.losses = [torch.zeros((), device=self.owner.network.device) for _ in self.group]
         for chunk, rows in enumerate(chunks(len(wanted), self.owner.task.num_outputs)):
             for number in range(len(self.group)):
-                logits = self._logits(states, number, rows)
-                losses[number] += self._add(logits, number, chunk, wanted[rows], len(wanted))
+                logits = self._logits(number, rows)
+                self.losses[number] += self._add(logits, number, chunk, wanted[rows], len(wanted))
         if not len(wanted):  # gradients of zero, so that all processes have the same to sum
             for number in range(len(self.group)):
-                self._backward(self._logits(states, number, slice(0, 0)).sum())
-        gradients = [_joined([cast(Tensor, p.grad) for p in own]) for own in self.pieces]
-        return _Exits(states, gradients, losses, self.taught)
+                self._backward(self._logits(number, slice(0, 0)).sum())
+        self.gradients = [_joined([cast(Tensor, p.grad) for p in own]) for own in self._pieces]
 
-    def _logits(self, states: list[Tensor], number: int, rows: slice) -> Tensor:
-        self.pieces[number].append(states[number].detach()[rows].requires_grad_())
-        return self.shared.logits(number, self.pieces[number][-1]).float()
+    def _logits(self, number: int, rows: slice) -> Tensor:
+        self._pieces[number].append(self.states[number].detach()[rows].requires_grad_())
+        return self.shared.logits(number, self._pieces[number][-1]).float()
 
     def _add(
         self, logits: Tensor, number: int, chunk: int, wanted: Tensor, num_rows: int
