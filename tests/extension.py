@@ -1,6 +1,7 @@
-"""A package of somebody else's that adds to this one: really installed, for as long as a test runs.
+"""Install another package, which extends this one, for as long as a test runs.
 
-    with installed(tmp_path, {"toy.py": SOURCE}, {"sortednet.rules": {"ends": "toy:Ends"}}) as files:
+    points = {"sortednet.rules": {"ends": "toy:Ends"}}
+    with installed(tmp_path, {"toy.py": SOURCE}, points) as files:
         assert files == ["toy.py"]
         done = command("train", *TINY, "--set=train.rule=ends")
 
@@ -31,7 +32,7 @@ def installed(
     """Install a distribution, give the list of its own files, and take it away again.
 
     Args:
-        folder: where its parent folder is made.
+        folder: the folder to install it into.
         files: the text of each file by its path.
         points: what each entry-point group holds: names with `module:object`.
         name: of the distribution; two at once need two names.
@@ -59,7 +60,7 @@ def installed(
 
 
 def _describe(folder: Path, name: str, points: Mapping[str, Mapping[str, str]]) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     lines = [
         line
@@ -70,6 +71,6 @@ def _describe(folder: Path, name: str, points: Mapping[str, Mapping[str, str]]) 
 
 
 def _forget() -> None:
-    """Entry points are read once; what is installed has changed."""
+    """Read entry points again: what is installed has changed."""
     importlib.invalidate_caches()
     extensions.added.cache_clear()
