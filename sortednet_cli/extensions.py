@@ -10,11 +10,13 @@ Nothing of it is imported before its name is used.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from sortednet_cli.errors import RequestError, reason_of
+from sortednet_cli.errors import RequestError, listed, reason_of
 
 ARCHITECTURES = "sortednet.families"
 RULES = "sortednet.rules"
@@ -45,10 +47,53 @@ def added(group: str) -> dict[str, EntryPoint]:
 
 def load(group: str, name: str) -> Any:
     """Import what an entry point names; RequestError if that fails."""
-    point = added(group)[name]
+    return _loaded(added(group)[name])
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Classes by name: this package's own, then those that other packages add.
+
+    Attributes:
+        group: the entry-point group that other packages add to.
+        noun: what such a class is called in messages.
+        own: `module:Class` of each of this package's own, as an entry point would say it.
+    """
+
+    group: str
+    noun: str
+    own: Mapping[str, str]
+
+    def names(self) -> list[str]:
+        """List every legal name. Nobody can replace one of this package's own."""
+        return list(dict.fromkeys([*self.own, *added(self.group)]))
+
+    def known(self, name: object) -> str:
+        """Check a name in a spec; ValueError, as pydantic takes it, lists the legal ones."""
+        if not isinstance(name, str) or (name not in self.own and name not in added(self.group)):
+            legal = listed(self.names())
+            raise ValueError(f"unknown {self.noun} {name!r}; the {self.noun}s are {legal}")
+        return name
+
+    def load(self, name: str, base: type) -> Any:
+        """Import a class, which must be a subclass of `base`; RequestError if that fails."""
+        if name in self.own:
+            point = EntryPoint(name, self.own[name], self.group)
+        else:
+            point = added(self.group)[name]
+        found = _loaded(point)
+        if not (isinstance(found, type) and issubclass(found, base)):
+            raise RequestError(
+                f"{self.group}: {name!r} is {point.value}, which is no subclass of"
+                f" {base.__module__}.{base.__qualname__}"
+            )
+        return found
+
+
+def _loaded(point: EntryPoint) -> Any:
     try:
         return point.load()
     except Exception as error:
         raise RequestError(
-            f"{group}: {name!r} cannot be loaded from {point.value}: {reason_of(error)}"
+            f"{point.group}: {point.name!r} cannot be loaded from {point.value}: {reason_of(error)}"
         ) from error

@@ -34,8 +34,7 @@ from benchmarks.accuracy.trainings import (
     trainer_of,
 )
 from benchmarks.harness import RESULTS, positive, tell, write
-from sortednet_cli.engine.planning.costs import draws_of, phases_of
-from sortednet_cli.nesting import make_rule
+from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import load_preset, presets
 
@@ -127,10 +126,10 @@ def shares_of(preset: str, settings: list[str]) -> dict[str, float]:
     spec = load_preset(preset, settings)
     space = SearchSpace.of(spec.space)
     shares = dict.fromkeys((s.name for s in space.submodels), 0.0)
-    for share, rule in phases_of(make_rule(spec.train, space)):
-        draws = draws_of(rule)
+    for phase in make_rule(spec.train, space).phases():
+        draws = phase.draws()
         for submodel in itertools.chain(*draws):
-            shares[submodel.name] += share / len(draws)
+            shares[submodel.name] += phase.length / len(draws)
     return shares
 
 

@@ -36,7 +36,7 @@ from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.planning.costs import compute_of
 from sortednet_cli.engine.planning.passes import routes_of
 from sortednet_cli.families import open_family, root_of
-from sortednet_cli.nesting import make_rule
+from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import load_preset, presets
 

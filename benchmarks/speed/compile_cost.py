@@ -33,7 +33,8 @@ from benchmarks.speed.engine_cost import Batches
 from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.loop import Position, Trainer, Update
 from sortednet_cli.engine.training.optimizer import RootOptimizer
-from sortednet_cli.nesting import NestedNetwork, make_rule, quiet_first_backward
+from sortednet_cli.nesting import NestedNetwork, quiet_first_backward
+from sortednet_cli.rules import make_rule
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.loop import Position, Trainer
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.machine.device import move_to
-from sortednet_cli.nesting import NestedNetwork, make_rule, quiet_first_backward
+from sortednet_cli.nesting import NestedNetwork, quiet_first_backward
+from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
 from sortednet_cli.tasks import Task

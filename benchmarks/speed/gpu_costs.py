@@ -28,7 +28,7 @@ from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.loop import Position, Trainer, Update
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.errors import WorkError
-from sortednet_cli.nesting import make_rule
+from sortednet_cli.rules import make_rule
 
 Found = Iterator[tuple[str, dict[str, Any]]]
 """Names, and what was found under each; `holds` tells whether that is right, where it must be."""

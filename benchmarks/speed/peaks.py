@@ -78,7 +78,8 @@ def train_and_score(preset: str, updates: int) -> None:
     from sortednet_cli.engine.sources.root import task_of
     from sortednet_cli.engine.training.loop import Position, Trainer
     from sortednet_cli.engine.training.optimizer import RootOptimizer
-    from sortednet_cli.nesting import make_rule, quiet_first_backward
+    from sortednet_cli.nesting import quiet_first_backward
+    from sortednet_cli.rules import make_rule
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     quiet_first_backward()

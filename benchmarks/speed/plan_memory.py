@@ -41,7 +41,8 @@ from sortednet_cli.engine.planning.resources import plan_resources
 from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.loop import Position, Trainer
 from sortednet_cli.engine.training.optimizer import RootOptimizer
-from sortednet_cli.nesting import make_rule, quiet_first_backward
+from sortednet_cli.nesting import quiet_first_backward
+from sortednet_cli.rules import make_rule
 from sortednet_cli.spec import load_preset
 
 MIB = 1 << 20

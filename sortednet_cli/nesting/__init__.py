@@ -1,4 +1,4 @@
-"""Slice plans, the nested network, rules, statistics and costs."""
+"""Slice plans, the nested network, statistics and costs."""
 
 from sortednet_cli.nesting.compiled import compiling
 from sortednet_cli.nesting.cost import SubModelCost, cost_of
@@ -12,16 +12,12 @@ from sortednet_cli.nesting.plan import (
     plan_between,
     plan_from_root,
 )
-from sortednet_cli.nesting.rules import Phases, Rule, Share, make_rule
 from sortednet_cli.nesting.skeleton import build_skeleton, named_tensors, stored_tensors
 from sortednet_cli.nesting.statistics import has_statistics, recalibrate
 
 __all__ = [
     "LeadingSlice",
     "NestedNetwork",
-    "Phases",
-    "Rule",
-    "Share",
     "SlicePlan",
     "SubModelCost",
     "begin_as_identity",
@@ -32,7 +28,6 @@ __all__ = [
     "crossing_weights",
     "has_statistics",
     "init_network",
-    "make_rule",
     "named_tensors",
     "plan_between",
     "plan_from_root",

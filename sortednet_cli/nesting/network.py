@@ -21,6 +21,7 @@ from sortednet_cli.nesting.skeleton import (
     stored_tensors,
 )
 from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.space.submodel import rest_of
 
 _ALIGNMENT = 64
 """Elements that each gradient's place is a multiple of: vector loads start on a cache line."""
@@ -132,8 +133,8 @@ class NestedNetwork:
         """Part sub-models by what one pass serves, the deepest of each group first."""
         found: dict[object, list[SubModel]] = {}
         for submodel in submodels:
-            rest = tuple((axis, value) for axis, value in submodel.values if axis != "depth")
-            found.setdefault(rest if self.family.shares_depths else submodel, []).append(submodel)
+            shared = rest_of(submodel) if self.family.shares_depths else submodel
+            found.setdefault(shared, []).append(submodel)
         return [sorted(group, key=_depth, reverse=True) for group in found.values()]
 
     def shared_pass(self, group: Sequence[SubModel], *, training: bool) -> SharedPass:

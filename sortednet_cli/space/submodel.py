@@ -42,6 +42,11 @@ class SubModel:
         return self.name
 
 
+def rest_of(submodel: SubModel) -> tuple[tuple[str, int | float], ...]:
+    """A sub-model without its depth: sub-models equal in it can share a pass."""
+    return tuple((axis, value) for axis, value in submodel.values if axis != "depth")
+
+
 def axis_rank(axis: str) -> tuple[int, str]:
     """Sort key that puts the well-known axes first, the user's own after them by name."""
     known = axis in _AXIS_ORDER

@@ -92,10 +92,19 @@ def _parse_value(text: str) -> Any:
 
 
 def _explain(item: Mapping[str, Any]) -> str:
-    path = ".".join(str(part) for part in _without_kind(item["loc"]))
+    return explain(item, _without_kind(item["loc"]), _legal_keys(item["loc"][:-1]))
+
+
+def explain(item: Mapping[str, Any], location: Sequence[Any], legal: Sequence[str]) -> str:
+    """Put one of pydantic's errors into a line.
+
+    Args:
+        location: the keys that lead to the wrong one, and that.
+        legal: the keys that it might have been.
+    """
+    path = ".".join(map(str, location))
     if item["type"] == "extra_forbidden":
-        legal = _legal_keys(item["loc"][:-1])
-        close = difflib.get_close_matches(str(item["loc"][-1]), legal, n=1)
+        close = difflib.get_close_matches(str(location[-1]), legal, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         return f"{path}: unknown key{hint}; the keys are {listed(legal)}"
     message = item["msg"].removeprefix("Value error, ")

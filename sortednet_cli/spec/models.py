@@ -18,7 +18,7 @@ from sortednet_cli.spec.fields import (
     PositiveFloat,
     SpecModel,
 )
-from sortednet_cli.spec.vocabulary import FAMILIES, FRACTIONS
+from sortednet_cli.spec.vocabulary import FAMILIES, FRACTIONS, RULES
 
 _FLOAT32_MAX = 3e38
 
@@ -113,7 +113,9 @@ class ModelSpec(SpecModel):
 class TrainSpec(SpecModel):
     """How the nested network is trained."""
 
-    rule: Literal["sorted", "sandwich", "sum", "sandwich-sum", "single"] = "sorted"
+    rule: Annotated[str, BeforeValidator(RULES.known)] = "sorted"
+    rule_options: dict[str, Any] | None = None
+    """For a rule of another package: its own settings, which that package documents."""
     submodel: str | None = None
     draws: PositiveInt = 1
     num_random: Annotated[int, Field(ge=0)] = 2
@@ -151,11 +153,6 @@ class TrainSpec(SpecModel):
     max_nonfinite: PositiveInt = 1
     deterministic: bool = False
     tensorboard: bool = False
-
-    @property
-    def sums_losses(self) -> bool:
-        """Whether the losses of a micro-batch are summed: as US-Nets do, the others average."""
-        return self.loss == "sum" or (self.loss is None and self.rule == "sandwich")
 
     @model_validator(mode="before")
     @classmethod

@@ -1,9 +1,12 @@
-"""Names of families and data sources with what is legal for each: data, no torch."""
+"""Names of families, rules, trackers and data sources, and what is legal for each. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from sortednet_cli import extensions
+from sortednet_cli.extensions import Registry
 
 
 @dataclass(frozen=True)
@@ -70,3 +73,15 @@ SOURCES: dict[str, SourceFacts] = {
 }
 
 TEXT_SOURCES = ("text", "pydoc", "hub")
+
+RULES = Registry(
+    extensions.RULES,
+    "rule",
+    {
+        "sorted": "sortednet_cli.rules.sorted:Sorted",
+        "sandwich": "sortednet_cli.rules.sandwich:Sandwich",
+        "sum": "sortednet_cli.rules.every_depth:Sum",
+        "sandwich-sum": "sortednet_cli.rules.every_depth:SandwichSum",
+        "single": "sortednet_cli.rules.single:Single",
+    },
+)

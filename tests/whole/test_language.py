@@ -27,7 +27,8 @@ from sortednet_cli.families import (
     reorder_by_importance,
     root_of,
 )
-from sortednet_cli.nesting import NestedNetwork, init_network, make_rule
+from sortednet_cli.nesting import NestedNetwork, init_network
+from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec, load_preset
 from sortednet_cli.storage.pretrained import open_pretrained

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from random import Random
 
-from sortednet_cli.engine.planning.passes import Route, rest_of, shared_macs
-from sortednet_cli.nesting import Rule
-from sortednet_cli.nesting.rules import EveryDepth, Phases, Single, Sorted
+from sortednet_cli.engine.planning.passes import Route, shared_macs
+from sortednet_cli.rules import Rule
 from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.space.submodel import rest_of
 from sortednet_cli.spec import TrainSpec
-
-DRAWS = 256
-"""Draws whose mean stands for a rule's, where there are too many to take all."""
 
 LOSS_BYTES, FLAG_BYTES = 4, 8
 """What an update exchanges beside gradients: its loss, and whether to stop or to save."""
@@ -149,9 +145,10 @@ def optimizer_bytes(train: TrainSpec, weights: int) -> int:
     return kept[train.optimizer] * weights
 
 
-def step_mask_bytes(train: TrainSpec, weights: int) -> int:
+def step_mask_bytes(train: TrainSpec, rule: Rule, weights: int) -> int:
     """What the optimizer holds for weights that it moves in part: at most two copies of all."""
-    return 2 * weights if train.smallest_first or train.crossing_lr < 1 else 0
+    opens = rule.opened(0.0) != rule.space.largest
+    return 2 * weights if opens or train.crossing_lr < 1 else 0
 
 
 def replicated(weights: int, gradient: int, optimizer: int, micro_batch: int) -> Memory:
@@ -203,26 +200,6 @@ def _sent(size: int, processes: int) -> int:
     return size * (processes - 1) // processes
 
 
-def phases_of(rule: Rule) -> list[tuple[float, Rule]]:
-    """Which share of a training each of its rules has."""
-    return rule.lengths() if isinstance(rule, Phases) else [(1.0, rule)]
-
-
-def draws_of(rule: Rule) -> list[list[SubModel]]:
-    """Draws of one micro-batch, all equally likely: all there are, or `DRAWS` of them.
-
-    Args:
-        rule: one that is the same throughout.
-    """
-    if isinstance(rule, Sorted) and rule.count == 1:
-        return [[submodel] for submodel in rule.space.submodels]
-    certain = isinstance(rule, Single) or (isinstance(rule, EveryDepth) and rule.outer is None)
-    return [
-        [submodel for submodel, _ in rule.draw(Random(number))]
-        for number in range(1 if certain else DRAWS)
-    ]
-
-
 def compute_of(
     train: TrainSpec, rule: Rule, space: SearchSpace, routes: Mapping[SubModel, Route]
 ) -> Compute:
@@ -231,13 +208,13 @@ def compute_of(
     A teacher that the rule has not drawn takes one more forward pass.
     """
     forward = teacher = 0.0
-    for share, part in phases_of(rule):
-        draws = draws_of(part)
+    for phase in rule.phases():
+        draws = phase.draws()
         runs = sum(shared_macs([routes[submodel] for submodel in draw]) for draw in draws)
-        forward += share * runs / len(draws)
+        forward += phase.length * runs / len(draws)
         if train.distill:
             without = sum(draw[0] != space.largest for draw in draws)
-            teacher += share * without / len(draws) * shared_macs([routes[space.largest]])
+            teacher += phase.length * without / len(draws) * shared_macs([routes[space.largest]])
     samples = train.accumulate * train.batch_size
     return Compute(round(samples * forward), round(samples * teacher))
 

@@ -20,13 +20,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sortednet_cli.data import InputFormat
-from sortednet_cli.engine.planning.passes import rest_of
 from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.micro_batch import MicroBatches
 from sortednet_cli.families import Family
-from sortednet_cli.nesting import NestedNetwork, Share, make_rule
-from sortednet_cli.nesting.rules import EveryDepth, Phases, Sandwich, Single, Sorted
-from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.nesting import NestedNetwork
+from sortednet_cli.rules import Rule
+from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
 from sortednet_cli.tasks import LanguageModelling, Task
 
@@ -103,31 +102,6 @@ def _scoring_all(task: Task) -> Task:
     return task
 
 
-def largest_draw(spec: TrainSpec, space: SearchSpace) -> list[Share]:
-    """What takes most memory of all that a rule can draw for one micro-batch.
-
-    Groups run one after the other: the one of the largest sub-model counts, with as many other
-    depths of it as can be drawn.
-    """
-    rule = make_rule(spec, space)
-    if isinstance(rule, Phases):
-        rule = rule.phases[-1].rule
-    largest = space.largest
-    chosen = [largest]
-    if isinstance(rule, EveryDepth):
-        chosen = [SubModel.of({**largest.axes, "depth": d}) for d in reversed(rule.depths)]
-    elif isinstance(rule, Sandwich | Sorted):
-        others = [s for s in space.submodels[:-1] if rest_of(s) == rest_of(largest)]
-        if isinstance(rule, Sorted):
-            more = rule.count - 1
-        else:
-            more = rule.num_random + (space.smallest in others)
-        chosen += others[::-1][:more]
-    elif isinstance(rule, Single):
-        chosen = [rule.submodel]
-    return [(submodel, 1 / len(chosen)) for submodel in chosen]
-
-
 @dataclass(frozen=True)
 class Footprint:
     """Memory of one micro-batch beyond weights, gradient and optimizer.
@@ -143,16 +117,14 @@ class Footprint:
     casts: int
 
 
-def footprint_of(
-    family: Family, space: SearchSpace, spec: TrainSpec, inputs: InputFormat
-) -> Footprint:
-    """Count the memory of the largest micro-batch.
+def footprint_of(family: Family, rule: Rule, spec: TrainSpec, inputs: InputFormat) -> Footprint:
+    """Count the memory of the heaviest micro-batch that a rule draws.
 
     Its samples have the task's full length, and every token that may be scored is.
     """
-    shares = largest_draw(spec, space)
+    shares = rule.heaviest()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"):
-        network = _Unshared(family, space, family.build(family.root.config))
+        network = _Unshared(family, rule.space, family.build(family.root.config))
         network.enable_training()
         task = _scoring_all(task_of(inputs, spec.label_smoothing))
         micro_batches = MicroBatches(network, task, spec)

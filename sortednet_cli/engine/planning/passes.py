@@ -15,6 +15,7 @@ from sortednet_cli.families import Family, StagedFamily, TransformerFamily
 from sortednet_cli.nesting import build_skeleton, stored_tensors
 from sortednet_cli.nesting.skeleton import statistic_names
 from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.space.submodel import rest_of
 
 Known = dict[Hashable, tuple[Tensor, int]]
 """By the steps taken so far: the state after them, and multiply-adds of the last."""
@@ -60,11 +61,6 @@ def routes_of(family: Family, space: SearchSpace, inputs: InputFormat) -> dict[S
     return {
         submodel: _staged_route(family, submodel, inputs, known) for submodel in space.submodels
     }
-
-
-def rest_of(submodel: SubModel) -> tuple[tuple[str, int | float], ...]:
-    """A sub-model without its depth: sub-models equal in it can share a pass."""
-    return tuple((axis, value) for axis, value in submodel.values if axis != "depth")
 
 
 def _prefix_routes(

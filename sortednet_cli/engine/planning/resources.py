@@ -18,7 +18,8 @@ from sortednet_cli.engine.planning.footprint import Footprint, footprint_of
 from sortednet_cli.engine.planning.passes import routes_of, stored_bytes
 from sortednet_cli.engine.training.preflight import check_plan
 from sortednet_cli.families import Family, TransformerFamily, open_family, root_of
-from sortednet_cli.nesting import build_skeleton, has_statistics, make_rule
+from sortednet_cli.nesting import build_skeleton, has_statistics
+from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
 
@@ -67,10 +68,10 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
     rule = make_rule(train, space)
     root = build_skeleton(family, family.root.config)
     groups = groups_of(family, root)
-    footprint = footprint_of(family, space, train, inputs)
+    footprint = footprint_of(family, rule, train, inputs)
     routes = routes_of(family, space, inputs)
     optimizer = costs.optimizer_bytes(train, groups.whole)
-    state = optimizer + costs.step_mask_bytes(train, groups.whole)
+    state = optimizer + costs.step_mask_bytes(train, rule, groups.whole)
     held = costs.replicated(groups.whole, footprint.gradient, state, footprint.peak)
     memory = {"replicated": held}
     wire = {"replicated": costs.replicated_wire(footprint.gradient, processes)}

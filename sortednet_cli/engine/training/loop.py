@@ -16,7 +16,8 @@ from sortednet_cli.engine.training.nonfinite import LossWatch
 from sortednet_cli.engine.training.optimizer import RootOptimizer, learning_rate
 from sortednet_cli.machine.memory import enough_memory
 from sortednet_cli.machine.precision import seed_generators
-from sortednet_cli.nesting import NestedNetwork, Phases, Rule, Share
+from sortednet_cli.nesting import NestedNetwork
+from sortednet_cli.rules import Rule, Share
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
@@ -95,7 +96,9 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.watch = LossWatch(self.spec.max_nonfinite)
-        self.micro_batches = MicroBatches(self.network, self.task, self.spec, self.batches_each)
+        self.micro_batches = MicroBatches(
+            self.network, self.task, self.spec, self.batches_each, self.rule.sums_losses
+        )
 
     @property
     def batches_each(self) -> int:
@@ -199,9 +202,8 @@ class Trainer:
 
     def _open_weights(self, index: int, schedule: Schedule) -> None:
         """Tell the optimizer which weights the rule has opened by now."""
-        if isinstance(self.rule, Phases):
-            now, before = schedule.progress(index), schedule.progress(index - 1)
-            self.optimizer.open(self.rule.at(now).opened, self.rule.at(before).opened)
+        now, before = schedule.progress(index), schedule.progress(index - 1)
+        self.optimizer.open(self.rule.opened(now), self.rule.opened(before))
 
     def _step(self, drawn: tuple[SubModel, ...], lr: float, loss: Tensor) -> None:
         """Step, unless the loss is no number."""

@@ -18,7 +18,8 @@ from sortednet_cli.data import Batch
 from sortednet_cli.families import Inputs, SharedPass
 from sortednet_cli.machine.memory import enough_memory, pass_of
 from sortednet_cli.machine.precision import in_bf16
-from sortednet_cli.nesting import NestedNetwork, Share, compiling
+from sortednet_cli.nesting import NestedNetwork, compiling
+from sortednet_cli.rules import Share
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
 from sortednet_cli.tasks import Task
@@ -42,12 +43,14 @@ class MicroBatches:
 
     Attributes:
         per_update: micro-batches of an update over all processes; each has its share of the loss.
+        sums_losses: whether the losses of a micro-batch are summed, not averaged.
     """
 
     network: NestedNetwork
     task: Task
     spec: TrainSpec
     per_update: int = 1
+    sums_losses: bool = False
 
     def add_gradients(
         self, batch: Batch, drawn: Sequence[Share], number: int = 0
@@ -62,7 +65,7 @@ class MicroBatches:
         """
         _, targets = batch
         # The weights of a draw sum to one; a sum of losses gives each loss a weight of one.
-        scale = (len(drawn) if self.spec.sums_losses else 1) / self.per_update
+        scale = (len(drawn) if self.sums_losses else 1) / self.per_update
         weights = {submodel: weight * scale for submodel, weight in drawn}
         teacher = self._teacher_beforehand(batch, drawn)
         losses = []

@@ -6,10 +6,10 @@ Whoever relies on it asks again, through the same functions.
 from __future__ import annotations
 
 from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
 from sortednet_cli.spec.places import find_data
-from sortednet_cli.spec.rules import check_rule
 from sortednet_cli.storage.pretrained import find_pretrained
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
@@ -22,7 +22,7 @@ def check_begun(spec: RunSpec) -> None:
 
 def check_new(spec: RunSpec) -> None:
     """RequestError if the rule does not fit, or data or a pretrained model are not there."""
-    check_rule(spec.train, SearchSpace.of(spec.space))
+    make_rule(spec.train, SearchSpace.of(spec.space))
     find_data(spec.data)
     if spec.model.pretrained is not None:
         find_pretrained(spec.model.pretrained)
@@ -30,7 +30,7 @@ def check_new(spec: RunSpec) -> None:
 
 def check_plan(spec: RunSpec) -> None:
     """RequestError if a plan, which reads no data and no pretrained model, cannot be made."""
-    check_rule(spec.train, SearchSpace.of(spec.space))
+    make_rule(spec.train, SearchSpace.of(spec.space))
     missing = [key for key in _SIZES if key not in spec.model.config]
     if spec.model.pretrained is not None and missing:
         raise RequestError(

@@ -26,7 +26,8 @@ from sortednet_cli.families import Family
 from sortednet_cli.machine.device import true_fp32
 from sortednet_cli.machine.memory import enough_memory
 from sortednet_cli.machine.precision import warn_of_emulation
-from sortednet_cli.nesting import make_rule, quiet_first_backward
+from sortednet_cli.nesting import quiet_first_backward
+from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
 from sortednet_cli.storage.checks import FileCheck

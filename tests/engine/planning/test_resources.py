@@ -18,12 +18,13 @@ from sortednet_cli.cli import resources as shown
 from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.planning import costs
 from sortednet_cli.engine.planning.costs import Groups, Memory, Wire
-from sortednet_cli.engine.planning.footprint import LiveBytes, largest_draw
+from sortednet_cli.engine.planning.footprint import LiveBytes
 from sortednet_cli.engine.planning.passes import Route, routes_of, shared_macs
 from sortednet_cli.engine.planning.resources import ResourcePlan, plan_resources
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.families import open_family, root_of
-from sortednet_cli.nesting import NestedNetwork, init_network, make_rule, stored_tensors
+from sortednet_cli.nesting import NestedNetwork, init_network, stored_tensors
+from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec, load_preset, presets
 from tests.commands import command, refused
@@ -193,7 +194,9 @@ def test_what_an_optimizer_holds_for_steps_in_part_is_planned(setting: str) -> N
     optimizer.step(network.plan(smallest).sources, 0.1)
     held = sum(t.nbytes for kind in (optimizer.step_masks, optimizer.before) for t in kind.values())
     weights = sum(parameter.nbytes for parameter in network.parameters.values())
-    assert 0 < held <= costs.step_mask_bytes(spec.train, weights)
+    assert (
+        0 < held <= costs.step_mask_bytes(spec.train, make_rule(spec.train, network.space), weights)
+    )
 
 
 def test_live_bytes_by_hand() -> None:
@@ -224,10 +227,10 @@ def test_live_bytes_by_hand() -> None:
         (["train.rule=single", "train.submodel=w0.5-d4"], ["w0.5-d4"]),
     ],
 )
-def test_the_largest_draw(overrides: list[str], names: list[str]) -> None:
+def test_the_heaviest_draw(overrides: list[str], names: list[str]) -> None:
     axes = ["space.width=[0.5, 1.0]", "space.depth=[1, 4, 8]", "train.distill=false"]
     spec = load_preset("digits-resnet", [*axes, *overrides])
-    drawn = largest_draw(spec.train, SearchSpace.of(spec.space))
+    drawn = make_rule(spec.train, SearchSpace.of(spec.space)).heaviest()
     assert [submodel.name for submodel, _ in drawn] == names
 
 

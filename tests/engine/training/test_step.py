@@ -20,7 +20,8 @@ from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.machine.precision import has_bf16, in_bf16, seed_generators, warn_of_emulation
-from sortednet_cli.nesting import NestedNetwork, make_rule
+from sortednet_cli.nesting import NestedNetwork
+from sortednet_cli.rules import make_rule
 from sortednet_cli.spec import ModelSpec, TrainSpec, load_preset
 from sortednet_cli.tasks import Classification, LanguageModelling
 from tests.pico import PICOS, Pico

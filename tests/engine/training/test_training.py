@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from sortednet_cli.data import Images, open_images
 from sortednet_cli.engine.loaded import load_run
-from sortednet_cli.engine.planning.passes import rest_of
 from sortednet_cli.engine.training.events import Event, Finished, Interrupted
 from sortednet_cli.engine.training.loop import Position, Trainer, total_updates
 from sortednet_cli.engine.training.optimizer import RootOptimizer, learning_rate
@@ -25,11 +24,12 @@ from sortednet_cli.nesting import (
     NestedNetwork,
     crossing_weights,
     init_network,
-    make_rule,
     recalibrate,
     spread,
 )
+from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.space.submodel import rest_of
 from sortednet_cli.spec import ImageDataSpec, RunSpec, TrainSpec, load_preset
 from sortednet_cli.tasks import Classification
 from tests.pico import PICOS

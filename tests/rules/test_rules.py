@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from sortednet_cli.errors import RequestError
-from sortednet_cli.nesting import make_rule
+from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import TrainSpec
 

@@ -1,0 +1,74 @@
+"""The rules `sum` and `sandwich-sum`: every depth at once, from one pass."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import ClassVar
+
+from sortednet_cli.errors import RequestError
+from sortednet_cli.rules.base import Rule, Share, equal_shares
+from sortednet_cli.rules.sandwich import Sandwich
+from sortednet_cli.rules.sorted import Sorted
+from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.spec import TrainSpec
+
+
+class EveryDepth(Rule):
+    """All depths of each sub-model that another rule draws from the other axes.
+
+    `train.depth_weights` are relative, one for each of the ascending depths; where the search
+    space is only partly open, the open depths have the first of them.
+    """
+
+    outer_rule: ClassVar[type[Rule]]
+
+    def __init__(self, train: TrainSpec, space: SearchSpace) -> None:
+        super().__init__(train, space)
+        axes = dict(space.axes)
+        self.depths = axes.pop("depth")
+        self.weights = (train.depth_weights or (1.0,) * len(self.depths))[: len(self.depths)]
+        self.outer = self.outer_rule(train, SearchSpace.of(axes)) if axes else None
+
+    @classmethod
+    def check(cls, train: TrainSpec, space: SearchSpace) -> None:
+        depths = dict(space.axes).get("depth")
+        if depths is None:
+            raise RequestError(f"train.rule: the rule '{train.rule}' needs a depth axis in [space]")
+        if train.depth_weights is not None and len(train.depth_weights) != len(depths):
+            raise RequestError(
+                f"train.depth_weights: {len(train.depth_weights)} weights for {len(depths)} depths"
+            )
+
+    def draw(self, random: Random, progress: float = 1.0) -> list[Share]:
+        points: list[tuple[dict[str, int | float], float]] = [({}, 1.0)]
+        if self.outer is not None:
+            points = [(s.axes, weight) for s, weight in self.outer.draw(random, progress)]
+        total = sum(self.weights)
+        exits = list(zip(self.depths, self.weights, strict=True))[::-1]
+        return [
+            (SubModel.of({**axes, "depth": depth}), share * weight / total)
+            for axes, share in points
+            for depth, weight in exits
+        ]
+
+    def draws(self, start: float = 0.0, end: float = 1.0) -> list[list[SubModel]]:
+        if self.outer is None:
+            return [[submodel for submodel, _ in self.draw(Random(0))]]
+        return super().draws(start, end)
+
+    def heaviest(self) -> list[Share]:
+        largest = self.space.largest.axes
+        depths = reversed(self.depths)
+        return equal_shares([SubModel.of({**largest, "depth": depth}) for depth in depths])
+
+
+class Sum(EveryDepth):
+    """All depths of one random choice of the other axes (SoFT, arXiv 2309.08968)."""
+
+    outer_rule = Sorted
+
+
+class SandwichSum(EveryDepth):
+    """All depths of a sandwich of the other axes."""
+
+    outer_rule = Sandwich
