@@ -18,7 +18,7 @@ from sortednet_cli.spec.fields import (
     PositiveFloat,
     SpecModel,
 )
-from sortednet_cli.spec.vocabulary import FAMILIES, FRACTIONS, RULES
+from sortednet_cli.spec.vocabulary import FAMILIES, FRACTIONS, RULES, TRACKERS
 
 _FLOAT32_MAX = 3e38
 
@@ -153,6 +153,14 @@ class TrainSpec(SpecModel):
     max_nonfinite: PositiveInt = 1
     deterministic: bool = False
     tensorboard: bool = False
+    trackers: tuple[Annotated[str, BeforeValidator(TRACKERS.known)], ...] = ()
+    """Where losses and learning rates go beside `metrics.jsonl`."""
+
+    @property
+    def tracker_names(self) -> tuple[str, ...]:
+        """Every tracker, once; `tensorboard = true` means the one of that name."""
+        short = ("tensorboard",) if self.tensorboard else ()
+        return tuple(dict.fromkeys((*self.trackers, *short)))
 
     @model_validator(mode="before")
     @classmethod

@@ -85,3 +85,9 @@ RULES = Registry(
         "single": "sortednet_cli.rules.single:Single",
     },
 )
+
+TRACKERS = Registry(
+    extensions.TRACKERS,
+    "tracker",
+    {"tensorboard": "sortednet_cli.engine.training.trackers.tensorboard:TensorBoard"},
+)

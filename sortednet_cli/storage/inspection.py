@@ -46,7 +46,8 @@ def inspect(path: Path) -> Inspection:
     if problems:
         raise RequestError("; ".join(problems))
     known = set(found.files)
-    for file in files_under(path, [LOCK, HOLDER, "tensorboard"]):
+    trackers = RunFolder.open(path).spec().train.tracker_names if found.kind == "run" else ()
+    for file in files_under(path, [LOCK, HOLDER, *trackers]):
         if file not in known:
             found.unexpected.append(file.relative_to(path).as_posix())
     found.num_bytes = sum(file.stat().st_size for file in found.files)

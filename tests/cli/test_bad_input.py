@@ -84,7 +84,7 @@ WRONG_SPECS = {
             "train.updates: ",
             "not 'many'",
             "train.momentum: ",
-            "'sorted', 'sandwich', 'sum', 'sandwich-sum' or 'single'",
+            "the rules are sorted, sandwich, sum, sandwich-sum, single",
             "unknown source 'imagnet'; the sources are digits, mnist",
         ],
     ),

@@ -12,7 +12,7 @@ from sortednet_cli.engine.training.backends import Backend
 from sortednet_cli.engine.training.events import Interrupted, Updated
 from sortednet_cli.engine.training.loop import Position, Trainer, Update
 from sortednet_cli.engine.training.nonfinite import check_weights
-from sortednet_cli.engine.training.scalars import Record, scalars
+from sortednet_cli.engine.training.trackers import Record, tracking
 from sortednet_cli.errors import RequestError
 from sortednet_cli.machine.device import settles
 from sortednet_cli.storage.checkpoint import Checkpoint, newest_checkpoint
@@ -58,8 +58,8 @@ class Driver:
             )
         self._done = self._saved = start
         self._last_save = time.monotonic()
-        wanted = spec.tensorboard and self.trainer.processes.leads
-        with scalars(self.run.path / "tensorboard", wanted, start.update + 1) as record:
+        trackers = spec.tracker_names if self.trainer.processes.leads else ()
+        with tracking(trackers, self.run.path, start.update + 1) as record:
             try:
                 with lost_peers():
                     yield from self._updates(start, total, stopped, record)
@@ -110,8 +110,7 @@ class Driver:
         if self.trainer.processes.leads:
             names = [submodel.name for submodel in update.submodels]
             self.run.log({**entry, "lr": update.lr, "submodels": names})
-        record("train/loss", loss, update.number)
-        record("train/lr", update.lr, update.number)
+        record(update.number, {"train/loss": loss, "train/lr": update.lr})
         return Updated(update.number, total, loss, update.lr, update.submodels, rate)
 
     def _save(self) -> None:

@@ -5,6 +5,7 @@ Whoever relies on it asks again, through the same functions.
 
 from __future__ import annotations
 
+from sortednet_cli.engine.training.trackers import check_trackers
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
@@ -16,13 +17,15 @@ _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermedia
 
 
 def check_begun(spec: RunSpec) -> None:
-    """RequestError if the data that a training goes on with are not where they were."""
+    """RequestError if data or trackers that a training goes on with are not there any more."""
+    check_trackers(spec.train.tracker_names)
     find_data(spec.data)
 
 
 def check_new(spec: RunSpec) -> None:
-    """RequestError if the rule does not fit, or data or a pretrained model are not there."""
+    """RequestError if the rule does not fit, or trackers, data or weights are not there."""
     make_rule(spec.train, SearchSpace.of(spec.space))
+    check_trackers(spec.train.tracker_names)
     find_data(spec.data)
     if spec.model.pretrained is not None:
         find_pretrained(spec.model.pretrained)

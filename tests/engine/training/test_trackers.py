@@ -1,0 +1,152 @@
+"""Trackers: TensorBoard's events, and a tracker of another package."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sortednet_cli.engine.training.trackers import Tracker
+from sortednet_cli.spec import TrainSpec
+from sortednet_cli.spec.vocabulary import TRACKERS
+from sortednet_cli.storage.run import RunFolder
+from tests.commands import TINY, command, listing, refused
+from tests.extension import installed
+
+SOURCE = '''
+"""The tracker `lines`: a text file of values."""
+
+from sortednet_cli.engine.training.trackers import Tracker
+
+
+class Lines(Tracker):
+    def __init__(self, run, first):
+        folder = run / "lines"
+        folder.mkdir(exist_ok=True)
+        self.file = (folder / f"{first}.txt").open("w")
+
+    def record(self, update, values):
+        for name, value in values.items():
+            print(update, name, value, file=self.file)
+
+    def close(self):
+        print("closed", file=self.file)
+        self.file.close()
+
+
+class Failing(Lines):
+    def record(self, update, values):
+        raise ConnectionError("no server there")
+
+
+class Unclosable(Lines):
+    def close(self):
+        super().close()
+        raise ValueError("cannot close")
+
+
+class Unopened(Tracker):
+    def __init__(self, run, first):
+        raise ConnectionError("no server there")
+
+    record = close = None
+
+
+class Lacking(Unopened):
+    @classmethod
+    def check(cls):
+        from sortednet_cli.errors import RequestError
+        raise RequestError("the tracker 'lacking' needs: pip install lacking")
+'''
+KINDS = ("Lines", "Failing", "Unclosable", "Unopened", "Lacking")
+POINTS = {"sortednet.trackers": {kind.lower(): f"toy_tracker:{kind}" for kind in KINDS}}
+ARGUMENTS = (*TINY, "--set=train.log_every=1", "--quiet")
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Iterator[None]:
+    with installed(tmp_path, {"toy_tracker.py": SOURCE}, POINTS) as files:
+        assert files == ["toy_tracker.py"]
+        yield
+
+
+@pytest.mark.parametrize("name", TRACKERS.own)
+def test_every_tracker_of_the_package_is_where_the_registry_says(name: str) -> None:
+    kind = TRACKERS.load(name, Tracker)
+    assert kind.__module__.startswith("sortednet_cli.engine.training.trackers.")
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_tracker_of_another_package(work: Path) -> None:
+    chosen = '--set=train.trackers=["lines"]'
+    done = command("train", *ARGUMENTS, chosen)
+    assert (done.code, done.err) == (0, "")
+    run = work / done.out.strip()
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = (run / "lines" / "1.txt").read_text().splitlines()
+    assert lines == [
+        *(
+            f"{entry['update']} train/{key} {entry[key]}"
+            for entry in logged
+            for key in ("loss", "lr")
+        ),
+        "closed",
+    ]
+    assert len(lines) == 2 * 3 + 1
+    checked = json.loads(command("info", run, "--check", "--json").out)
+    assert checked["unexpected"] == []
+    assert command("info", "--plan", *TINY, chosen).code == 0
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_tracker_that_fails_ends_the_training_in_one_message(work: Path) -> None:
+    for number, name in enumerate(("failing", "unopened", "unclosable")):
+        run = work / f"run{number}"
+        done = command("train", *ARGUMENTS, f'--set=train.trackers=["{name}", "lines"]',
+                       f"--out={run}")  # fmt: skip
+        refused(done, 1, f"the tracker '{name}' failed: ")
+        assert not RunFolder.open(run).finished
+        assert command("info", run, "--check").code == 0
+    assert (work / "run0" / "lines" / "1.txt").read_text() == "closed\n"
+    assert not (work / "run1" / "lines").exists()
+    assert "closed" in (work / "run2" / "lines" / "1.txt").read_text()
+
+
+@pytest.mark.usefixtures("toy")
+def test_what_a_tracker_lacks_is_told_before_anything_is_written(work: Path) -> None:
+    before = listing(work)
+    for setting, said in (
+        ('["line"]', "unknown tracker 'line'; the trackers are tensorboard, failing, lacking"),
+        ('["lacking"]', "the tracker 'lacking' needs: pip install lacking"),
+    ):
+        done = command("train", *ARGUMENTS, f"--set=train.trackers={setting}")
+        refused(done, 2, said)
+    assert listing(work) == before
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"tensorboard": True},
+        {"trackers": ["tensorboard"]},
+        {"tensorboard": True, "trackers": ["tensorboard"]},
+    ],
+)
+def test_tensorboard_is_short_for_the_tracker(settings: dict[str, object]) -> None:
+    assert TrainSpec.model_validate({"updates": 1, **settings}).tracker_names == ("tensorboard",)
+
+
+def test_tensorboard_reads_what_was_recorded(work: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    done = command("train", *ARGUMENTS, '--set=train.trackers=["tensorboard"]')
+    assert (done.code, done.err) == (0, "")
+    run = work / done.out.strip()
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for key in ("loss", "lr"):
+        found = {event.step: event.value for event in events.Scalars(f"train/{key}")}
+        assert found == pytest.approx({entry["update"]: entry[key] for entry in logged})
