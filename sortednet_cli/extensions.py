@@ -87,6 +87,10 @@ class Registry:
                 f"{self.group}: {name!r} is {point.value}, which is no subclass of"
                 f" {base.__module__}.{base.__qualname__}"
             )
+        if lacking := sorted(getattr(found, "__abstractmethods__", ())):
+            raise RequestError(
+                f"{self.group}: {name!r} is {point.value}, which lacks {listed(lacking)}"
+            )
         return found
 
 

@@ -6,24 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
-from sortednet_cli.errors import listed
 from sortednet_cli.spec.fields import MAX_IMAGE_SIZE, MAX_LENGTH, Share, SpecModel
+from sortednet_cli.spec.sources import source_named
 from sortednet_cli.spec.template import check_template
-from sortednet_cli.spec.vocabulary import SOURCES, TEXT_SOURCES
-
-
-def _known_source(name: object) -> object:
-    if not isinstance(name, str) or (name not in SOURCES and name not in TEXT_SOURCES):
-        raise ValueError(
-            f"unknown source {name!r}; the sources are {listed([*SOURCES, *TEXT_SOURCES])}"
-        )
-    return name
+from sortednet_cli.spec.vocabulary import SOURCES
 
 
 class DataSpec(SpecModel):
     """What every kind of data has: its source, and the shares of the held-out parts."""
 
-    source: Annotated[str, BeforeValidator(_known_source)]
+    source: Annotated[str, BeforeValidator(SOURCES.known)]
     path: str | None = None
     validation: Share = 0.1
     test: Share = 0.2
@@ -69,8 +61,11 @@ DATA_KINDS: dict[str, type[DataSpec]] = {"image": ImageDataSpec, "text": TextDat
 
 def data_kind(value: Any) -> str:
     """`text` or `image`, by the source of a table or of a spec."""
-    source = value.get("source") if isinstance(value, dict) else getattr(value, "source", None)
-    return "text" if source in TEXT_SOURCES else "image"
+    name = value.get("source") if isinstance(value, dict) else getattr(value, "source", None)
+    try:
+        return source_named(SOURCES.known(name)).kind
+    except ValueError:
+        return "image"  # whose field says what is wrong
 
 
 AnyDataSpec = Annotated[

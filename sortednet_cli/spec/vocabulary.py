@@ -21,15 +21,6 @@ class FamilyFacts:
     """Axes that its stock configuration cannot say, each with the reason."""
 
 
-@dataclass(frozen=True)
-class SourceFacts:
-    """Image shape (channels, height = width) and classes, where the name alone decides them."""
-
-    channels: int | None = None
-    image_size: int | None = None
-    num_classes: int | None = None
-
-
 _ALL_ORDERS = ("late-first", "balanced", "prefix")
 _STAGED_ORDERS = ("late-first", "balanced")
 _ENCODER_TASKS = ("classification", "masked-lm")
@@ -63,17 +54,6 @@ FAMILIES: dict[str, FamilyFacts] = {
     "custom": FamilyFacts((), _ALL_ORDERS),
 }
 
-SOURCES: dict[str, SourceFacts] = {
-    "digits": SourceFacts(1, 8, 10),
-    "mnist": SourceFacts(1, 28, 10),
-    "fashion-mnist": SourceFacts(1, 28, 10),
-    "cifar10": SourceFacts(3, 32, 10),
-    "cifar100": SourceFacts(3, 32, 100),
-    "image-folder": SourceFacts(channels=3),
-}
-
-TEXT_SOURCES = ("text", "pydoc", "hub")
-
 RULES = Registry(
     extensions.RULES,
     "rule",
@@ -90,4 +70,20 @@ TRACKERS = Registry(
     extensions.TRACKERS,
     "tracker",
     {"tensorboard": "sortednet_cli.engine.training.trackers.tensorboard:TensorBoard"},
+)
+
+SOURCES = Registry(
+    extensions.SOURCES,
+    "source",
+    {
+        "digits": "sortednet_cli.data.images.sources.digits:Digits",
+        "mnist": "sortednet_cli.data.images.sources.mnist:Mnist",
+        "fashion-mnist": "sortednet_cli.data.images.sources.mnist:FashionMnist",
+        "cifar10": "sortednet_cli.data.images.sources.cifar:Cifar10",
+        "cifar100": "sortednet_cli.data.images.sources.cifar:Cifar100",
+        "image-folder": "sortednet_cli.data.images.sources.image_folder:ImageFolder",
+        "text": "sortednet_cli.data.text.sources.text:TextFiles",
+        "pydoc": "sortednet_cli.data.text.sources.pydoc:Pydoc",
+        "hub": "sortednet_cli.data.text.sources.hub:Hub",
+    },
 )

@@ -229,9 +229,9 @@ def test_the_cache_folder_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None
 def test_auto_storage_streams_what_memory_should_not_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sortednet_cli.data.images import sources
+    from sortednet_cli.data.images import locate
 
-    monkeypatch.setattr(sources, "MEMORY_LIMIT", 42 * 8 * 8 * 3 - 1)
+    monkeypatch.setattr(locate, "MEMORY_LIMIT", 42 * 8 * 8 * 3 - 1)
     root = write_tree(tmp_path / "tree", tree_files())
     assert not isinstance(opened("image-folder", root, workers=0).train, MemoryPart)
     assert isinstance(opened("image-folder", root, storage="memory").train, MemoryPart)

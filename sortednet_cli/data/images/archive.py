@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from sortednet_cli.bounded import check_regular
-from sortednet_cli.data.images.tree import EXPECTED, Listing
+from sortednet_cli.data.images.sources.base import EXPECTED
+from sortednet_cli.data.images.tree import Listing
 from sortednet_cli.errors import RequestError, reason_of
 
 MAX_MEMBERS = 5_000_000

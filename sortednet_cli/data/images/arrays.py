@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, cast
 
@@ -14,34 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sortednet_cli.data.images.cache import Decoded
+from sortednet_cli.data.split import PartName
 from sortednet_cli.errors import RequestError
 
-DIGITS = tuple(str(digit) for digit in range(10))
-IDX_CLASSES: dict[str, tuple[str, ...]] = {
-    "mnist": DIGITS,
-    "fashion-mnist": (
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
-    ),
-}
-# torchvision's names for the same data, and for the folders it keeps them in.
-TORCHVISION_CLASSES = {
-    "mnist": "MNIST",
-    "fashion-mnist": "FashionMNIST",
-    "cifar10": "CIFAR10",
-    "cifar100": "CIFAR100",
-}
-CIFAR_FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 MAX_IDX_BYTES = 2**31
 _RESIZE_CHUNK = 1024
+
+Parts = Mapping[PartName, tuple[Tensor, Tensor]]
+"""Images and labels by part, as `Decoded` holds them."""
 _IDX_PREFIXES = {"train": "train", "test": "t10k"}
 
 
@@ -52,24 +33,23 @@ def read_digits() -> Decoded:
     bunch = load_digits()
     pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
     labels = torch.from_numpy(bunch.target.astype(np.int64))
-    return Decoded(DIGITS, {"train": (torch.from_numpy(pixels), labels)})
+    return Decoded(tuple(map(str, range(10))), {"train": (torch.from_numpy(pixels), labels)})
 
 
-def find_idx(folder: Path, source: str) -> Path | None:
-    """Find the folder with a source's idx files: `folder` itself or torchvision's below it."""
-    inner = Path(TORCHVISION_CLASSES[source]) / "raw"
+def find_idx(folder: Path, torchvision_name: str) -> Path | None:
+    """Find the folder with idx files: `folder` itself, or torchvision's below it."""
+    inner = Path(torchvision_name) / "raw"
     for place in (folder, folder / inner, folder / "raw"):
         if any(_idx_path(place, name) for name in _idx_names("train")):
             return place
     return None
 
 
-def read_idx(folder: Path, source: str) -> Decoded:
-    """Read the four idx files, plain or gzipped, of MNIST or Fashion-MNIST.
+def read_idx(folder: Path, classes: tuple[str, ...]) -> Decoded:
+    """Read the four idx files, plain or gzipped, of a data set with these classes.
 
     Raises RequestError for a file that is missing, cut short or of another kind.
     """
-    classes = IDX_CLASSES[source]
     train = _read_idx_part(folder, "train", len(classes))
     return Decoded(classes, {"train": train, "test": _read_idx_part(folder, "test", len(classes))})
 
@@ -124,16 +104,16 @@ def _read_idx_file(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(bytearray(data), np.uint8).reshape(sizes)
 
 
-def read_cifar(root: Path, source: str) -> Decoded:
+def read_cifar(folder: Path, source: str, torchvision_name: str) -> Decoded:
     """Read CIFAR-10 or CIFAR-100 as torchvision keeps it, after torchvision's checksums."""
     from torchvision import datasets
 
-    dataset = getattr(datasets, TORCHVISION_CLASSES[source])
+    dataset = getattr(datasets, torchvision_name)
     try:
-        train, test = (dataset(str(root), train=is_train) for is_train in (True, False))
+        train, test = (dataset(str(folder.parent), train=is_train) for is_train in (True, False))
     except RuntimeError as error:
         raise RequestError(
-            f"{root / CIFAR_FOLDERS[source]} is refused: its files are not the published"
+            f"{folder} is refused: its files are not the published"
             f" ones of {source} (a checksum differs or a file is missing)"
         ) from error
     return Decoded(tuple(train.classes), {"train": _hwc(train), "test": _hwc(test)})
@@ -145,12 +125,9 @@ def _hwc(dataset: object) -> tuple[Tensor, Tensor]:
     return pixels.permute(0, 3, 1, 2).contiguous(), targets
 
 
-def resized(decoded: Decoded, size: int) -> Decoded:
+def resized(parts: Parts, size: int) -> Parts:
     """Resize all images, which are square, to `size` x `size` pixels."""
-    return Decoded(
-        decoded.classes,
-        {part: (_resize(images, size), labels) for part, (images, labels) in decoded.parts.items()},
-    )
+    return {part: (_resize(images, size), labels) for part, (images, labels) in parts.items()}
 
 
 def _resize(images: Tensor, size: int) -> Tensor:

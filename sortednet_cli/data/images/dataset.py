@@ -20,9 +20,9 @@ from sortednet_cli.data.images.format import (
     check_same,
     class_numbers,
 )
+from sortednet_cli.data.images.locate import StreamedFolder, locate
 from sortednet_cli.data.images.memory import MemoryPart, MemoryTrainingPart
 from sortednet_cli.data.images.remarks import Remarks, Told, tell
-from sortednet_cli.data.images.sources import StreamedFolder, locate
 from sortednet_cli.data.images.stream import FileReader, StreamPart, StreamTrainingPart
 from sortednet_cli.data.inputs import Part
 from sortednet_cli.data.order import EpochOrder

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sortednet_cli.data.images.names import composed, look_alikes, mentioned_parts, part_of
-from sortednet_cli.data.images.tree import EXPECTED, Listing
+from sortednet_cli.data.images.sources.base import EXPECTED
+from sortednet_cli.data.images.tree import Listing
 from sortednet_cli.data.split import PARTS, PartName
 from sortednet_cli.errors import RequestError, listed, shortened
 

@@ -10,9 +10,7 @@ from pathlib import Path
 from sortednet_cli.data.images.pillow import suffixes
 from sortednet_cli.data.limits import MAX_FILES, MAX_LEVELS
 from sortednet_cli.errors import RequestError, shortened
-from sortednet_cli.spec.places import IMAGES
 
-EXPECTED = IMAGES
 # Left behind by macOS, Windows and Synology; thumbnails and notes of their own, no one's data.
 _OF_SYSTEMS = frozenset(("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini", "@eaDir"))
 

@@ -13,10 +13,10 @@ from sortednet_cli.data.text.answers import AnswersPart
 from sortednet_cli.data.text.causal import CausalPart
 from sortednet_cli.data.text.format import TextFormat, check_same
 from sortednet_cli.data.text.labelled import LabelledPart
+from sortednet_cli.data.text.locate import locate
 from sortednet_cli.data.text.masked import MaskedPart
 from sortednet_cli.data.text.parts import Batch, TextPart, TrainingTexts, Truncation
 from sortednet_cli.data.text.records import Records, cut_parts, read_records
-from sortednet_cli.data.text.sources import locate
 from sortednet_cli.data.text.tokenizer import (
     check_roles,
     load_tokenizer,

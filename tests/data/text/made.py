@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from sortednet_cli.data.text import Texts, open_texts
+from sortednet_cli.data import Texts, open_texts
 from sortednet_cli.data.text.format import TextFormat
 from sortednet_cli.data.text.parts import Batch
 from sortednet_cli.spec import TextDataSpec

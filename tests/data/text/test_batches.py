@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sortednet_cli.data.text import Texts, open_texts
+from sortednet_cli.data import Texts, open_texts
 from sortednet_cli.data.text.causal import CausalPart
 from sortednet_cli.errors import RequestError
 from tests.data.text.made import (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sortednet_cli.data.text.sources import locate
+from sortednet_cli.data.text.locate import locate
 from sortednet_cli.errors import RequestError
 from sortednet_cli.spec import TextDataSpec
 

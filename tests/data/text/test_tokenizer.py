@@ -56,7 +56,7 @@ def test_the_same_texts_give_the_same_tokenizer_in_every_process() -> None:
 def test_a_tokenizer_is_trained_on_the_training_part_alone(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("abc abc abd\n" * 40)
     (tmp_path / "test.txt").write_text("xyzzy xyzzy\n" * 40)
-    from sortednet_cli.data.text import open_texts
+    from sortednet_cli.data import open_texts
     from tests.data.text.made import spec
 
     tokens = open_texts(spec(tmp_path), "causal-lm").tokenizer.get_vocab()

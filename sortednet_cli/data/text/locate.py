@@ -1,17 +1,16 @@
-"""From a spec to tables of texts: what each source is called and where it is looked for."""
+"""From a spec to tables of texts: what its source reads, checked against the task."""
 
 from __future__ import annotations
 
 from sortednet_cli.data.split import PartName
-from sortednet_cli.data.text.files import TABLE_KINDS, documents, read_file
-from sortednet_cli.data.text.folder import EXPECTED, read_folder
-from sortednet_cli.data.text.hub import read_hub
+from sortednet_cli.data.text.files import TABLE_KINDS
 from sortednet_cli.data.text.labels import is_unlabelled
+from sortednet_cli.data.text.sources.base import TextSource
 from sortednet_cli.data.text.table import Table
 from sortednet_cli.errors import RequestError
 from sortednet_cli.logs import logger
 from sortednet_cli.spec import TextDataSpec
-from sortednet_cli.spec.places import find_data
+from sortednet_cli.spec.sources import source_named
 
 WHOLE_TEXTS = ("causal-lm", "masked-lm")
 Tables = dict[PartName, Table]
@@ -26,7 +25,10 @@ def locate(spec: TextDataSpec, task: str) -> tuple[str, Tables]:
     Raises RequestError for data that are not there, cannot be read or do not suit the task, and
     WorkError if a download fails.
     """
-    name, found = _found(spec)
+    source = source_named(spec.source)
+    assert isinstance(source, TextSource)
+    place = source.find(spec.path)
+    name, found = source.data_name(spec.path, place), source.read(spec, place)
     if task == "classification":
         for part in [part for part in found if part != "train"]:
             if is_unlabelled(found[part], spec.label):
@@ -39,24 +41,3 @@ def locate(spec: TextDataSpec, task: str) -> tuple[str, Tables]:
                 f"{task} needs columns, and {table.where} is plain text: use {TABLE_KINDS}"
             )
     return name, found
-
-
-def _found(spec: TextDataSpec) -> tuple[str, Tables]:
-    path = find_data(spec)
-    if spec.source == "pydoc":
-        return "pydoc", {"train": _pydoc()}
-    if path is None:
-        assert spec.path is not None
-        return spec.path, read_hub(spec.path)
-    name = path.name or spec.source
-    if path.is_dir():
-        return name, read_folder(path, name)
-    if path.is_file():
-        return name, {"train": read_file(path)}
-    raise RequestError(f"data.path: {path} is no file or folder: {EXPECTED}")
-
-
-def _pydoc() -> Table:
-    from pydoc_data.topics import topics
-
-    return documents([topics[name] for name in sorted(topics)], "pydoc")

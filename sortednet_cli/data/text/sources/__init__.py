@@ -1,0 +1,1 @@
+"""Sources of texts, one file each. No torch until one is read."""
