@@ -8,7 +8,7 @@ from sortednet_cli.data.inputs import InputFormat
 from sortednet_cli.data.text.format import TextFormat
 from sortednet_cli.errors import RequestError
 from sortednet_cli.spec import RunSpec, TextDataSpec
-from sortednet_cli.spec.sources import source_named
+from sortednet_cli.spec.data_sources import data_source
 
 CLASSES_OF_TEXTS = 2
 """Classes assumed of texts whose labels nobody has read: they cost next to nothing."""
@@ -26,7 +26,7 @@ def nominal_format(spec: RunSpec) -> InputFormat:
         count = CLASSES_OF_TEXTS if spec.task == "classification" else 0
         classes = tuple(map(str, range(count)))
         return TextFormat(spec.task, vocab, spec.data.max_length, classes, 0, 1, 2, "none")
-    source = source_named(spec.data.source)
+    source = data_source(spec.data.source)
     assert isinstance(source, ImageSource)
     size = spec.data.image_size or source.image_size
     num_classes = source.num_classes or config.get("num_classes")

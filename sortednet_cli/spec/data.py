@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
+from sortednet_cli.spec.data_sources import data_source
 from sortednet_cli.spec.fields import MAX_IMAGE_SIZE, MAX_LENGTH, Share, SpecModel
-from sortednet_cli.spec.sources import source_named
 from sortednet_cli.spec.template import check_template
 from sortednet_cli.spec.vocabulary import SOURCES
 
@@ -63,7 +63,7 @@ def data_kind(value: Any) -> str:
     """`text` or `image`, by the source of a table or of a spec."""
     name = value.get("source") if isinstance(value, dict) else getattr(value, "source", None)
     try:
-        return source_named(SOURCES.known(name)).kind
+        return data_source(SOURCES.known(name)).kind
     except ValueError:
         return "image"  # whose field says what is wrong
 

@@ -10,8 +10,8 @@ from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.space import Budget, SearchSpace
 from sortednet_cli.spec import AnyDataSpec, TextDataSpec
 from sortednet_cli.spec.data import data_kind
+from sortednet_cli.spec.data_sources import find_data
 from sortednet_cli.spec.factories import check_allowed
-from sortednet_cli.spec.sources import find_data
 from sortednet_cli.spec.vocabulary import CAUSAL_TASKS
 from sortednet_cli.storage.artifact import ArtifactFolder
 from sortednet_cli.storage.calibration import require_calibration

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sortednet_cli.spec.sources import Source
+from sortednet_cli.spec.data_sources import DataSource
 from sortednet_cli.spec.vocabulary import SOURCES
 from tests.cli.test_shell import HEAVY
 from tests.commands import TINY, command, environment, refused
@@ -82,7 +82,7 @@ def toys(tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", SOURCES.own)
 def test_every_source_of_the_package_is_where_the_registry_says(name: str) -> None:
-    kind: type[Source] = SOURCES.load(name, Source)
+    kind: type[DataSource] = SOURCES.load(name, DataSource)
     assert kind.__module__.startswith(f"sortednet_cli.data.{kind.kind}")
 
 

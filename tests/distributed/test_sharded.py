@@ -21,7 +21,8 @@ from sortednet_cli.engine.training.events import Finished
 from sortednet_cli.engine.training.loop import Trainer
 from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.families import open_family, root_of
-from sortednet_cli.nesting import Share, init_network
+from sortednet_cli.nesting import init_network
+from sortednet_cli.rules import Share
 from sortednet_cli.spec import RunSpec, dump_spec
 from sortednet_cli.storage.run import RunFolder
 from tests.commands import TINY, command, environment, refused

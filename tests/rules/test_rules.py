@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from sortednet_cli.errors import RequestError
-from sortednet_cli.rules import make_rule
+from sortednet_cli.rules import Rule, make_rule
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import TrainSpec
 
@@ -168,3 +168,25 @@ def test_one_beginning_at_most_and_a_teacher_that_is_trained() -> None:
         _spec(rule="sorted", largest_first=0.5, smallest_first=0.5)
     with pytest.raises(ValueError, match="leaves to the end"):
         _spec(rule="sandwich", distill=True, smallest_first=0.5)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"rule": "sorted"},
+        {"rule": "sorted", "draws": 3},
+        {"rule": "sandwich", "num_random": 1},
+        {"rule": "sum"},
+        {"rule": "sandwich-sum"},
+        {"rule": "single", "submodel": "w0.5-d3"},
+        {"rule": "sandwich", "largest_first": 0.5},
+        {"rule": "sum", "smallest_first": 0.5},
+    ],
+)
+def test_what_rules_know_of_themselves_is_what_their_draws_show(fields: dict[str, object]) -> None:
+    """The defaults of a rule of another package, on rules that know better."""
+    rule = make_rule(_spec(**fields), SPACE)
+    assert Rule.heaviest(rule) == rule.heaviest()
+    drawn = {tuple(draw) for phase in rule.phases() for draw in phase.draws()}
+    assert {tuple(draw) for draw in Rule.draws(rule)} <= drawn
+    assert sum(phase.length for phase in rule.phases()) == pytest.approx(1)

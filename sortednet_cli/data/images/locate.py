@@ -13,7 +13,7 @@ from sortednet_cli.data.images.files import MEMORY_LIMIT, FileOptions, FolderTre
 from sortednet_cli.data.images.sources.base import EXPECTED, ImageSource
 from sortednet_cli.errors import RequestError, shortened
 from sortednet_cli.spec import ImageDataSpec
-from sortednet_cli.spec.sources import source_named
+from sortednet_cli.spec.data_sources import data_source
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def locate(spec: ImageDataSpec, *, with_all_classes: bool) -> tuple[str, Located
     Data that a model is to be made for must come `with_all_classes`. Raises RequestError, saying
     what was expected, if the path holds something else.
     """
-    source = source_named(spec.source)
+    source = data_source(spec.source)
     assert isinstance(source, ImageSource)
     found = source.find(spec.path)
     name, located = source.data_name(spec.path, found), source.read(spec, found)

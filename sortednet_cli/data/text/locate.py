@@ -10,7 +10,7 @@ from sortednet_cli.data.text.table import Table
 from sortednet_cli.errors import RequestError
 from sortednet_cli.logs import logger
 from sortednet_cli.spec import TextDataSpec
-from sortednet_cli.spec.sources import source_named
+from sortednet_cli.spec.data_sources import data_source
 
 WHOLE_TEXTS = ("causal-lm", "masked-lm")
 Tables = dict[PartName, Table]
@@ -25,7 +25,7 @@ def locate(spec: TextDataSpec, task: str) -> tuple[str, Tables]:
     Raises RequestError for data that are not there, cannot be read or do not suit the task, and
     WorkError if a download fails.
     """
-    source = source_named(spec.source)
+    source = data_source(spec.source)
     assert isinstance(source, TextSource)
     place = source.find(spec.path)
     name, found = source.data_name(spec.path, place), source.read(spec, place)

@@ -10,7 +10,7 @@ from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
-from sortednet_cli.spec.sources import find_data
+from sortednet_cli.spec.data_sources import find_data
 from sortednet_cli.storage.pretrained import find_pretrained
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")

@@ -13,7 +13,7 @@ from sortednet_cli.families import Family
 from sortednet_cli.machine.precision import in_bf16
 from sortednet_cli.nesting import build_skeleton
 from sortednet_cli.spec import RunSpec, TrainSpec
-from sortednet_cli.spec.sources import source_named
+from sortednet_cli.spec.data_sources import data_source
 
 
 def check_amount(data: Dataset, train: TrainSpec, processes: Processes) -> None:
@@ -65,7 +65,7 @@ def with_precision(spec: RunSpec, device: torch.device) -> RunSpec:
 def absolute(spec: RunSpec) -> RunSpec:
     """Store absolute paths, so that a run can go on from any working folder."""
     data, model = spec.data, spec.model
-    if data.path is not None and source_named(data.source).path_is_file:
+    if data.path is not None and data_source(data.source).path_is_file:
         data = data.model_copy(update={"path": str(Path(data.path).absolute())})
     if model.pretrained is not None and Path(model.pretrained).is_dir():
         place = str(Path(model.pretrained).absolute())

@@ -1,1 +1,5 @@
-"""Sources of images, one file each. No torch until one is read."""
+"""Sources of images, one file each. No torch until one is read.
+
+A source of another package is a subclass of `ImageSource`, named by an entry point of the group
+`sortednet.sources`.
+"""

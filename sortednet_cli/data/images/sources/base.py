@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from sortednet_cli.spec import ImageDataSpec
-from sortednet_cli.spec.sources import Source
+from sortednet_cli.spec.data_sources import DataSource
 
 if TYPE_CHECKING:
     from sortednet_cli.data.images.cache import Decoded
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EXPECTED = "expected train/CLASS/ and test/CLASS/ folders of images, or CLASS/ folders alone"
 
 
-class ImageSource(Source):
+class ImageSource(DataSource):
     """A source of images with a label each.
 
     Attributes:

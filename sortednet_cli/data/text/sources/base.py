@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from sortednet_cli.spec import TextDataSpec
-from sortednet_cli.spec.sources import Source
+from sortednet_cli.spec.data_sources import DataSource
 
 if TYPE_CHECKING:
     from sortednet_cli.data.text.locate import Tables
 
 
-class TextSource(Source):
+class TextSource(DataSource):
     """A source of texts: whole ones, or tables with columns."""
 
     kind: ClassVar[Literal["image", "text"]] = "text"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sortednet_cli.spec.data import DataSpec
 
 
-class Source(ABC):
+class DataSource(ABC):
     """One data source: an `ImageSource` or a `TextSource`, which also say how to open it.
 
     Its module imports no torch: a source is asked what it is and where its data lie before.
@@ -64,15 +64,15 @@ class Source(ABC):
         return found.name or self.name
 
 
-def source_named(name: str) -> Source:
+def data_source(name: str) -> DataSource:
     """Make a source; RequestError if another package's cannot be loaded."""
-    kind: type[Source] = SOURCES.load(name, Source)
+    kind: type[DataSource] = SOURCES.load(name, DataSource)
     return kind(name)
 
 
 def find_data(spec: DataSpec) -> Path | None:
-    """Find the file or folder of a spec's data, as `Source.find` does."""
-    return source_named(spec.source).find(spec.path)
+    """Find the file or folder of a spec's data, as `DataSource.find` does."""
+    return data_source(spec.source).find(spec.path)
 
 
 def _absolute(text: str) -> Path:
