@@ -1,16 +1,36 @@
-"""Opening the data that a spec names, of whatever kind they are."""
+"""Opening the data that a spec names, whatever their kind, and the types of what is opened."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import cast
 
-from sortednet_cli.data.images.dataset import open_images
+from sortednet_cli.data.images.cache import Decoded
+from sortednet_cli.data.images.dataset import Images, open_images
 from sortednet_cli.data.images.format import ImageFormat
-from sortednet_cli.data.inputs import Dataset, InputFormat
+from sortednet_cli.data.inputs import Batch, Dataset, InputFormat, Part
+from sortednet_cli.data.nominal import nominal_format
 from sortednet_cli.data.text.format import TextFormat
-from sortednet_cli.data.text.texts import open_texts
+from sortednet_cli.data.text.table import Table
+from sortednet_cli.data.text.texts import Texts, open_texts
 from sortednet_cli.spec import ImageDataSpec, TextDataSpec
+
+__all__ = [
+    "Batch",
+    "Dataset",
+    "Decoded",
+    "ImageFormat",
+    "Images",
+    "InputFormat",
+    "Part",
+    "Table",
+    "TextFormat",
+    "Texts",
+    "nominal_format",
+    "open_data",
+    "open_images",
+    "open_texts",
+]
 
 
 def open_data(
