@@ -92,7 +92,9 @@ def _parse_value(text: str) -> Any:
 
 
 def _explain(item: Mapping[str, Any]) -> str:
-    return explain(item, _without_kind(item["loc"]), _legal_keys(item["loc"][:-1]))
+    is_key = item["type"] == "extra_forbidden"
+    legal = _legal_keys(item["loc"][:-1]) if is_key else []
+    return explain(item, _without_kind(item["loc"]), legal)
 
 
 def explain(item: Mapping[str, Any], location: Sequence[Any], legal: Sequence[str]) -> str:
@@ -100,7 +102,7 @@ def explain(item: Mapping[str, Any], location: Sequence[Any], legal: Sequence[st
 
     Args:
         location: the keys that lead to the wrong one, and that.
-        legal: the keys that it might have been.
+        legal: for an unknown key, those that it might have been.
     """
     path = ".".join(map(str, location))
     if item["type"] == "extra_forbidden":
