@@ -36,11 +36,11 @@ from benchmarks.harness import network_of, positive, random_part, write
 from benchmarks.speed.engine_cost import Batches
 from benchmarks.speed.soft_cost import ALLOCATORS, memory_mib
 from sortednet_cli.distributed.processes import ALONE, Processes, joined
-from sortednet_cli.engine.planning.footprint import LiveBytes
 from sortednet_cli.engine.planning.resources import plan_resources
 from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.loop import Position, Trainer
 from sortednet_cli.engine.training.optimizer import RootOptimizer
+from sortednet_cli.machine.live_bytes import LiveBytes
 from sortednet_cli.nesting import quiet_first_backward
 from sortednet_cli.rules import make_rule
 from sortednet_cli.spec import load_preset

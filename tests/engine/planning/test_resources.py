@@ -18,11 +18,11 @@ from sortednet_cli.cli import resources as shown
 from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.planning import costs
 from sortednet_cli.engine.planning.costs import Groups, Memory, Wire
-from sortednet_cli.engine.planning.footprint import LiveBytes
 from sortednet_cli.engine.planning.passes import Route, routes_of, shared_macs
 from sortednet_cli.engine.planning.resources import ResourcePlan, plan_resources
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.families import open_family, root_of
+from sortednet_cli.machine.live_bytes import LiveBytes
 from sortednet_cli.nesting import NestedNetwork, init_network, stored_tensors
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace, SubModel
