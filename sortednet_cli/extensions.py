@@ -10,11 +10,11 @@ Nothing of it is imported before its name is used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from sortednet_cli.errors import RequestError, listed, reason_of
 
@@ -51,7 +51,7 @@ def load(group: str, name: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Registry:
+class ClassRegistry:
     """Classes by name: this package's own, then those that other packages add.
 
     Attributes:
@@ -101,3 +101,73 @@ def _loaded(point: EntryPoint) -> Any:
         raise RequestError(
             f"{point.group}: {point.name!r} cannot be loaded from {point.value}: {reason_of(error)}"
         ) from error
+
+
+class Named(Protocol):
+    """What a registry holds."""
+
+    @property
+    def name(self) -> str: ...
+
+
+Kind = TypeVar("Kind", bound=Named)
+
+
+@dataclass(frozen=True)
+class Registry(Generic[Kind]):
+    """Objects of one kind by their names: the package's own, then those of other packages.
+
+    Attributes:
+        group: the entry points that add to it. Each names what makes an object without arguments,
+            such as its class.
+        kind: the class that all objects are of.
+        own: what makes the package's own.
+    """
+
+    group: str
+    kind: type[Kind]
+    own: Mapping[str, Callable[[], Kind]]
+
+    @property
+    def names(self) -> list[str]:
+        """All names, the package's own first; nothing is imported."""
+        return [*self.own, *self._added]
+
+    def find(self, name: str) -> Kind | None:
+        """Make the object of a name; None if there is none.
+
+        Raises:
+            RequestError: what an entry point names is no such object, or another one has its name.
+        """
+        added = self._added
+        if name in self.own:
+            return self.own[name]()
+        return self._made(added[name]) if name in added else None
+
+    def every(self) -> list[Kind]:
+        """Make all objects; errors as `find`."""
+        return [found for name in self.names if (found := self.find(name)) is not None]
+
+    @property
+    def _added(self) -> dict[str, EntryPoint]:
+        found = added(self.group)
+        for name in found.keys() & self.own.keys():
+            raise RequestError(
+                f"{self.group}: {found[name].value} has the name of one of sortednet-cli's own:"
+                f" {name!r}"
+            )
+        return found
+
+    def _made(self, point: EntryPoint) -> Kind:
+        make = load(self.group, point.name)
+        try:
+            found = make()
+        except Exception as error:
+            raise RequestError(
+                f"{self.group}: {point.name!r} cannot be made of {point.value}: {reason_of(error)}"
+            ) from error
+        if not isinstance(found, self.kind) or found.name != point.name:
+            raise RequestError(
+                f"{self.group}: {point.value} is no {self.kind.__name__} named {point.name!r}"
+            )
+        return found

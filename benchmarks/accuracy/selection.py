@@ -15,28 +15,28 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.accuracy.trainings import score
 from benchmarks.harness import over_runs, tell
 from sortednet_cli import LoadedRun
-from sortednet_cli.engine.evaluation.frontier import choose, stored_rows
-from sortednet_cli.engine.evaluation.latency import measure_rows
+from sortednet_cli.engine.evaluation.budget import Bound, Budget
+from sortednet_cli.engine.evaluation.costs import Cost, find_cost
+from sortednet_cli.engine.evaluation.frontier import PricedRows, choose
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.errors import RequestError
-from sortednet_cli.space import Budget, Cost
 
 SHARES = (0.1, 0.25, 0.5, 0.75)
-COSTS: tuple[Cost, ...] = ("params", "macs", "latency_ms")
+COSTS = {"params": "parameters", "macs": "multiply-adds", "latency_ms": "latency"}
 REPEATS = 25
 
 
 def select(source: LoadedRun) -> dict[str, Any]:
     """Every budget of a run."""
     start = time.perf_counter()
-    rows = list(measure_rows(source, stored_rows(source), torch.device("cpu")))
-    seconds = time.perf_counter() - start
-    budgets = [one(source, rows, cost, share) for cost in COSTS for share in SHARES]
+    priced = PricedRows(source, device="cpu")
+    for name in COSTS:
+        priced.price(find_cost(name))
+    rows, seconds = priced.rows, time.perf_counter() - start
+    budgets = [one(source, rows, find_cost(name), share) for name in COSTS for share in SHARES]
     return {
         "name": source.name,
         "data": Path(source.data.path).name if source.data.path else source.data.source,
@@ -49,19 +49,20 @@ def select(source: LoadedRun) -> dict[str, Any]:
 
 def one(source: LoadedRun, rows: list[Row], cost: Cost, share: float) -> dict[str, Any]:
     """One budget: what is picked, what was best, and how long picking took."""
-    budget = Budget(cost, share * max(row.cost(cost) for row in rows))
+    limit = share * max(cost.value(row) for row in rows)
+    budget = Budget.of(Bound(cost, limit))
     seconds = []
     try:
         for _ in range(REPEATS):
             start = time.perf_counter()
-            picked = choose(source, rows, budget)
+            picked = choose(rows, budget, source.task)
             seconds.append(time.perf_counter() - start)
     except RequestError:  # even the smallest is above it
-        return {"cost": cost, "share": share, "picked": None}
-    fitting = [row for row in rows if row.cost(cost) <= budget.limit]
+        return {"cost": cost.name, "share": share, "picked": None}
+    fitting = [row for row in rows if cost.value(row) <= limit]
     best = max(fitting, key=_test)
     return {
-        "cost": cost,
+        "cost": cost.name,
         "share": share,
         "fitting": len(fitting),
         "picked": picked.submodel.name,
@@ -76,9 +77,6 @@ def _test(row: Row) -> float:
     return score({"metrics": row.metrics}, "test")
 
 
-NAMES = {"params": "parameters", "macs": "multiply-adds", "latency_ms": "latency"}
-
-
 def table(result: dict[str, Any]) -> str:
     """Accuracies in percent of the test part; regret in points."""
     lines = [
@@ -88,7 +86,7 @@ def table(result: dict[str, Any]) -> str:
     ]
     for run in result["runs"]:
         for budget in run["budgets"]:
-            limit = f"{100 * budget['share']:.0f}% of {NAMES[budget['cost']]}"
+            limit = f"{100 * budget['share']:.0f}% of {COSTS[budget['cost']]}"
             if budget["picked"] is None:
                 lines.append(f"| {run['name']} | {limit} | 0 | none fits | | | | |")
                 continue

@@ -8,34 +8,29 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sortednet_cli.cli import options
+from sortednet_cli.cli.extended import extended, value_of
+from sortednet_cli.cli.pricing import reporting, tell_conditions
 from sortednet_cli.cli.render import print_json
-from sortednet_cli.cli.timing import Conditions, time_rows
 from sortednet_cli.errors import RequestError
 from sortednet_cli.logs import logger
-from sortednet_cli.space import Budget, format_count
+from sortednet_cli.space import format_count
 
 if TYPE_CHECKING:
     from sortednet_cli.engine.export.extract import Verification
-    from sortednet_cli.engine.sources.source import Source
-    from sortednet_cli.engine.sources.table import Row
     from sortednet_cli.storage.sources import StoredSource
+
+ExtractCommand = extended("out", lambda: [*options.bounds(), *options.formats()])
 
 
 def extract(
+    context: typer.Context,
     path: options.SourceArgument = None,
     width: options.WidthOption = None,
     depth: options.DepthOption = None,
     axis: options.AxisOption = None,
-    max_params: options.MaxParamsOption = None,
-    max_macs: options.MaxMacsOption = None,
-    max_latency_ms: options.MaxLatencyOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Default: artifacts/RUN-SUBMODEL.")
     ] = None,
-    file_format: Annotated[
-        Literal["safetensors", "onnx", "pt2"],
-        typer.Option("--format", help="Write this as well as safetensors."),
-    ] = "safetensors",
     shard_size: Annotated[
         str,
         typer.Option("--max-shard-size", metavar="N", help="Bytes of one file of weights."),
@@ -56,11 +51,17 @@ def extract(
 ) -> None:
     """Cut a sub-model out as a standalone model, by its axes or by a budget; print its folder.
 
+    Bounds on several costs hold together.
+
     Example: sortednet extract --max-params 50k
     """
+    from sortednet_cli.engine.evaluation.budget import check_selection
+    from sortednet_cli.engine.export.formats import find_format
+
     options.set_verbosity(quiet, verbose)
     axes = options.read_axes(width, depth, axis)
-    budget = options.read_budget(max_params, max_macs, max_latency_ms)
+    budget = options.read_budget(context)
+    further = find_format(value_of(context, "format"))
     if axes and budget:
         raise RequestError("name the sub-model by its axes or by a budget, not both")
     if out is not None:
@@ -68,23 +69,25 @@ def extract(
     most_bytes = options.read_count("--max-shard-size", shard_size)
 
     def can_be_cut(stored: StoredSource) -> None:
-        from sortednet_cli.engine.export.formats import check_format
-
-        check_format(file_format, stored.kind)
+        if further is not None:
+            further.check(stored.kind)
         if budget is not None:
-            stored.check_budget(budget)
+            check_selection(stored, budget)
         if data is not None:
             stored.check_data(data)
 
     source = options.find_source(path, allow_factory, axes, can_be_cut)
-    chosen, conditions = None, Conditions()
+    choice = None
     if budget is not None:
-        chosen, conditions = _fitting(source, budget, device, quiet)
-    submodel = source.space.resolve(axes) if chosen is None else chosen.submodel
+        from sortednet_cli.engine.evaluation.frontier import select
+
+        with reporting(quiet) as report:
+            choice = select(source, budget, device, report)
+        tell_conditions(choice.conditions)
+    submodel = source.space.resolve(axes) if choice is None else choice.row.submodel
 
     from sortednet_cli.engine.export.extract import extract as cut
     from sortednet_cli.engine.export.extract import needs_data
-    from sortednet_cli.engine.export.formats import export
     from sortednet_cli.storage.files import Taken, free_name
 
     place = Path("artifacts") / f"{source.stem}-{submodel}"
@@ -98,7 +101,7 @@ def extract(
                 submodel,
                 out or free_name(place),
                 opened,
-                export(file_format, source.format.kind),
+                further,
                 most_shard_bytes=most_bytes,
                 check_outputs=None if check == "auto" else check == "outputs",
             )
@@ -116,12 +119,12 @@ def extract(
     if as_json:
         from dataclasses import asdict, replace
 
-        row = replace(done.row, latency_ms=chosen.latency_ms if chosen else None)
+        row = replace(done.row, costs=choice.row.costs if choice else {})
         print_json(
             {
                 "path": str(done.path),
                 "submodel": row.record("test"),
-                **({"latency": conditions} if conditions else {}),
+                **(choice.conditions if choice else {}),
                 "verified": asdict(done.verified),
                 "loader": done.loader,
             }
@@ -134,13 +137,3 @@ def _said(verified: Verification) -> str:
     if verified.max_abs_diff is None:
         return "tensor by tensor"
     return f"on {verified.samples} samples (largest difference {verified.max_abs_diff:.2g})"
-
-
-def _fitting(source: Source, budget: Budget, device: str, quiet: bool) -> tuple[Row, Conditions]:
-    """The best sub-model within a budget, and what its latency was measured under."""
-    from sortednet_cli.engine.evaluation.frontier import choose, stored_rows
-
-    rows, conditions = stored_rows(source), Conditions()
-    if budget.cost == "latency_ms":
-        rows, conditions = time_rows(source, rows, device, quiet)
-    return choose(source, rows, budget), conditions

@@ -16,8 +16,8 @@ import typer
 
 from sortednet_cli import allocator, engine, launch
 from sortednet_cli.cli.evaluate import evaluate
-from sortednet_cli.cli.extract import extract
-from sortednet_cli.cli.frontier import frontier
+from sortednet_cli.cli.extract import ExtractCommand, extract
+from sortednet_cli.cli.frontier import FrontierCommand, frontier
 from sortednet_cli.cli.generate import generate
 from sortednet_cli.cli.info import info
 from sortednet_cli.cli.presets import presets
@@ -53,8 +53,8 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command("eval")(evaluate)
-app.command()(frontier)
-app.command()(extract)
+app.command(cls=FrontierCommand)(frontier)
+app.command(cls=ExtractCommand)(extract)
 app.command()(generate)
 app.command()(presets)
 app.command()(info)

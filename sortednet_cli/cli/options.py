@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
+from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sortednet_cli import allocator, logs
-from sortednet_cli.errors import RequestError
-from sortednet_cli.space import Budget, parse_count
+from sortednet_cli.cli.extended import option, value_of
+from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.space import parse_count
 
 if TYPE_CHECKING:
+    from sortednet_cli.engine.evaluation.budget import Budget
     from sortednet_cli.engine.sources.source import Source
     from sortednet_cli.spec import RunSpec
     from sortednet_cli.storage.sources import StoredSource
@@ -67,25 +69,6 @@ AllowOption = Annotated[
         show_default=False,
     ),
 ]
-MaxParamsOption = Annotated[
-    str | None,
-    typer.Option("--max-params", metavar="N", help="Budget: 50k, 1.5M.", show_default=False),
-]
-MaxMacsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--max-macs", metavar="N", help="Budget in multiply-adds: 200k, 3M, 1G.", show_default=False
-    ),
-]
-MaxLatencyOption = Annotated[
-    float | None,
-    typer.Option(
-        "--max-latency-ms",
-        metavar="T",
-        help="Budget in milliseconds, batch size 1.",
-        show_default=False,
-    ),
-]
 
 
 def set_verbosity(quiet: bool, verbose: bool) -> None:
@@ -119,22 +102,37 @@ def read_axes(
     return axes
 
 
-def read_budget(
-    max_params: str | None, max_macs: str | None, max_latency_ms: float | None
-) -> Budget | None:
-    """Make a budget of at most one bound; RequestError if there are more."""
-    budgets: list[Budget] = []
-    if max_params is not None:
-        budgets.append(Budget("params", read_count("--max-params", max_params)))
-    if max_macs is not None:
-        budgets.append(Budget("macs", read_count("--max-macs", max_macs)))
-    if max_latency_ms is not None:
-        if not 0 < max_latency_ms < math.inf:
-            raise RequestError("--max-latency-ms must be positive: milliseconds, such as 2.5")
-        budgets.append(Budget("latency_ms", max_latency_ms))
-    if len(budgets) > 1:
-        raise RequestError("give one of --max-params, --max-macs and --max-latency-ms")
-    return budgets[0] if budgets else None
+def bounds() -> list[Parameter]:
+    """Describe one option for each cost: the most of it."""
+    from sortednet_cli.engine.evaluation.costs import every_cost
+
+    return [option(cost.name, cost.flag, metavar="N", help=cost.help) for cost in every_cost()]
+
+
+def read_budget(context: typer.Context) -> Budget | None:
+    """Make a budget of the `bounds` that were given; RequestError if one cannot be read."""
+    from sortednet_cli.engine.evaluation.budget import read_budget as read
+    from sortednet_cli.engine.evaluation.costs import every_cost
+
+    given = {cost.name: value_of(context, cost.name) for cost in every_cost()}
+    return read({name: text for name, text in given.items() if text is not None})
+
+
+def costs() -> list[Parameter]:
+    """Describe the option `--cost`."""
+    from sortednet_cli.engine.evaluation.costs import DEFAULT, every_cost
+
+    names = listed(cost.name for cost in every_cost())
+    words = f"What a score costs: {names}. The unit may be left out."
+    return [option("cost", "--cost", DEFAULT, metavar="NAME", help=words)]
+
+
+def formats() -> list[Parameter]:
+    """Describe the option `--format`."""
+    from sortednet_cli.engine.export.formats import ALONE, format_names
+
+    words = f"Write this as well as safetensors: {listed(format_names())}."
+    return [option("format", "--format", ALONE, metavar="NAME", help=words)]
 
 
 def read_count(option: str, text: str) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBar
     from rich.table import Table
 
+    from sortednet_cli.engine.evaluation.costs import Cost
     from sortednet_cli.engine.sources.table import Row
 
 PLAIN_SECONDS = 10.0
@@ -49,30 +50,42 @@ def show_score(metric: str, value: float) -> str:
 
 
 def rows_table(
-    rows: Sequence[Row], split: str, metric: str, marks: Sequence[bool] | None = None
+    rows: Sequence[Row],
+    split: str,
+    metric: str,
+    marks: Sequence[bool] | None = None,
+    costs: Sequence[Cost] = (),
 ) -> Table:
-    """One line for each sub-model."""
+    """One line for each sub-model.
+
+    Args:
+        marks: whether each is on the frontier.
+        costs: those beyond parameters and multiply-adds.
+    """
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("sub-model")
     for title in ("params", "MACs", f"{split} {metric}", "loss"):
         table.add_column(title, justify="right")
-    timed = any(row.latency_ms is not None for row in rows)
-    if timed:
-        table.add_column("latency ms", justify="right")
+    for cost in costs:
+        table.add_column(cost.title, justify="right")
     if marks is not None:
         table.add_column("frontier")
     for i, row in enumerate(rows):
         metrics = row.metrics[split]
         cells = [row.submodel.name, format_count(row.params), format_count(row.macs)]
         cells += [show_score(metric, metrics[metric]), f"{metrics['loss']:.4f}"]
-        if timed:
-            cells.append("" if row.latency_ms is None else f"{row.latency_ms:.3f}")
+        cells += [_show_cost(cost, row) for cost in costs]
         if marks is not None:
             cells.append("*" if marks[i] else "")
         table.add_row(*cells)
     return table
+
+
+def _show_cost(cost: Cost, row: Row) -> str:
+    value = cost.of(row)
+    return "" if value is None else cost.show(value)
 
 
 def grid_table(rows: Sequence[Row], split: str, metric: str) -> Table | None:

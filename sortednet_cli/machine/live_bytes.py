@@ -62,3 +62,9 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _key(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
+
+
+def storage_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of what tensors lie in, shared storages once."""
+    sizes = {_key(tensor): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(sizes.values())

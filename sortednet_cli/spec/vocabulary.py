@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sortednet_cli import extensions
-from sortednet_cli.extensions import Registry
+from sortednet_cli.extensions import ClassRegistry
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ FAMILIES: dict[str, FamilyFacts] = {
     "custom": FamilyFacts((), _ALL_ORDERS),
 }
 
-RULES = Registry(
+RULES = ClassRegistry(
     extensions.RULES,
     "rule",
     {
@@ -66,13 +66,13 @@ RULES = Registry(
     },
 )
 
-TRACKERS = Registry(
+TRACKERS = ClassRegistry(
     extensions.TRACKERS,
     "tracker",
     {"tensorboard": "sortednet_cli.engine.training.trackers.tensorboard:TensorBoard"},
 )
 
-SOURCES = Registry(
+SOURCES = ClassRegistry(
     extensions.SOURCES,
     "source",
     {

@@ -14,6 +14,9 @@ from sortednet_cli.storage.shards import sharded_files
 
 MANIFEST = "sortednet.json"
 
+EXPORTED = "model"
+"""Files of the weights for other programs have this name and one suffix."""
+
 VOCABULARIES = (
     "tokenizer.json",
     "tokenizer.model*",
@@ -85,8 +88,14 @@ class ArtifactFolder:
         was exported for others to run: `sortednet info --check` looks at these.
         """
         checks = Checks(self.path / MANIFEST, manifest.files)
-        checks.verify_all_but(".safetensors", ".onnx", ".pt2", "README.md")
+        exported = [name for name in manifest.files or () if _is_exported(name)]
+        checks.verify_all_but(".safetensors", *exported, "README.md")
         return checks
+
+
+def _is_exported(name: str) -> bool:
+    stem, _, suffix = name.partition(".")
+    return stem == EXPORTED and "." not in suffix
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sortednet_cli.errors import RequestError, listed
-from sortednet_cli.space import Budget, SearchSpace
+from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import AnyDataSpec, TextDataSpec
 from sortednet_cli.spec.data import data_kind
 from sortednet_cli.spec.data_sources import find_data
@@ -68,12 +68,6 @@ class StoredSource:
         """RequestError if there is no such sub-model."""
         if self.space is not None:
             self.space.resolve(axes)
-
-    def check_budget(self, budget: Budget | None) -> None:
-        """RequestError if nothing is scored, or nothing fits a budget that the table can tell."""
-        require_scores(self.path, self.rows)
-        if budget is not None and budget.cost != "latency_ms":
-            budget.check([getattr(row, budget.cost) for row in self.rows])
 
     def check_data(self, path: Path | None) -> None:
         """RequestError if there are no data at `path`, or where its own were."""

@@ -206,11 +206,11 @@ WRONG_REQUESTS = {
     "split": (["eval", "--split=best"], ["--split", "validation"]),
     "device": (["eval", "--device=nonsense"], ["--device nonsense: no such device"]),
     "data-missing": (["eval", "--data=nowhere"], ["data.path"]),
-    "cost": (["frontier", "--cost=price"], ["--cost", "latency"]),
+    "cost": (["frontier", "--cost=price"], ["--cost 'price'", "params, macs", "latency_ms"]),
     "plot-suffix": (["frontier", "--plot=a.jpg"], ["--plot a.jpg", ".svg or .png"]),
     "plot-folder": (["frontier", "--plot=no/a.svg"], ["--plot no/a.svg", "there is no folder"]),
     "plot-is-folder": (["frontier", "--plot=d.svg"], ["--plot d.svg", "is a folder"]),
-    "format": (["extract", "--format=zip"], ["--format", "safetensors"]),
+    "format": (["extract", "--format=zip"], ["--format 'zip'", "safetensors, onnx, pt2"]),
     "axes-and-budget": (["extract", "--width=1", "--max-params=1M"], ["axes", "budget"]),
     "out-exists": (["extract", "--out=taken"], ["taken exists", "--out"]),
     "out-link": (["extract", "--out=link"], ["link exists", "--out"]),
@@ -266,10 +266,28 @@ def test_sub_model_outside_the_search_space(
         (["--max-params=1T"], ["--max-params", "'1T'"]),
         (["--max-params=1e999"], ["--max-params", "'1e999'"]),
         (["--max-params="], ["--max-params", "''"]),
-        (["--max-latency-ms=0"], ["--max-latency-ms must be positive"]),
-        (["--max-latency-ms=nan"], ["--max-latency-ms must be positive"]),
-        (["--max-latency-ms=fast"], ["--max-latency-ms"]),
-        (["--max-params=1M", "--max-macs=1M"], ["--max-params, --max-macs and --max-latency-ms"]),
+        (["--max-latency-ms=0"], ["--max-latency-ms", "'0' is not a positive number of millisec"]),
+        (["--max-latency-ms=nan"], ["--max-latency-ms", "'nan' is not a positive number"]),
+        (["--max-latency-ms=fast"], ["--max-latency-ms", "'fast' is not a positive number"]),
+        (["--max-size-mb=inf"], ["--max-size-mb", "'inf' is not a positive number of megabytes"]),
+        (["--max-memory-mb=-1"], ["--max-memory-mb", "'-1' is not a positive number of megabytes"]),
+        (["--max-size-mb=1e-3"], ["no sub-model fits size_mb <= 0.001", "the smallest has 0.00"]),
+        (["--max-memory-mb=1e-3"], ["no sub-model fits memory_mb <= 0.001; the smallest has"]),
+        (
+            ["--max-params=10", "--max-latency-ms=1e-9"],
+            [
+                "no sub-model fits params <= 10 and latency_ms <= 1e-09; the least there is:"
+                " params 414, latency_ms not known yet; params <= 10 rules out all of them"
+            ],
+        ),
+        (
+            ["--max-params=1k", "--max-latency-ms=1e-9"],
+            [
+                "params 414, latency_ms",
+                "latency_ms <= 1e-09 rules out the",
+                "that fit params <= 1k",
+            ],
+        ),
     ],
 )
 def test_impossible_budget(home: Path, name: str, budget: list[str], fragments: list[str]) -> None:

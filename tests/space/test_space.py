@@ -1,4 +1,4 @@
-"""Sub-models, search spaces, depth orders, budgets and the frontier."""
+"""Sub-models, search spaces, depth orders and counts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import pytest
 
 from sortednet_cli.errors import RequestError
 from sortednet_cli.space import (
-    Budget,
     SearchSpace,
     SubModel,
     format_count,
-    frontier,
     kept_blocks,
     parse_count,
 )
@@ -126,29 +124,3 @@ def test_bad_counts_show_how_to_write_one(text: str) -> None:
 def test_format_count_is_read_back() -> None:
     for count in (7, 999, 50_000, 1_500_000, 2_000_000_000):
         assert parse_count(format_count(count)) == count
-
-
-def test_frontier_against_the_definition() -> None:
-    points = [
-        (0.9, 10.0),
-        (0.9, 12.0),
-        (0.8, 5.0),
-        (0.7, 5.0),
-        (0.95, 20.0),
-        (0.6, 30.0),
-        (0.8, 5.0),
-    ]
-
-    def is_beaten(i: int) -> bool:
-        score, cost = points[i]
-        return any(s >= score and c <= cost and (s > score or c < cost) for s, c in points)
-
-    assert frontier(points) == [not is_beaten(i) for i in range(len(points))]
-
-
-def test_budget_takes_the_best_that_fits_and_the_cheaper_of_equals() -> None:
-    rows = [("a", 0.9, 100.0), ("b", 0.95, 300.0), ("c", 0.95, 200.0), ("d", 0.99, 400.0)]
-    assert Budget("params", 300).choose(rows) == "c"
-    assert Budget("params", 400).choose(rows) == "d"
-    with pytest.raises(RequestError, match="the smallest has 100"):
-        Budget("params", 99).choose(rows)

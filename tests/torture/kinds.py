@@ -106,11 +106,12 @@ def _override(random: Random, home: Path) -> Arguments:
     return ["train", *TINY[:1], "--set=train.updates=1", *TINY[2:], *chosen, "--quiet"]
 
 
+_BOUNDS = ("--max-params", "--max-macs", "--max-latency-ms", "--max-size-mb", "--max-memory-mb")
 _COMMANDS = {
     "train": ("--preset", "--config", "--set", "--data", "--out", "--resume", "--device"),
     "eval": ("--width", "--depth", "--axis", "--all", "--data", "--split", "--device"),
-    "frontier": ("--cost", "--max-params", "--max-macs", "--max-latency-ms", "--plot"),
-    "extract": ("--width", "--depth", "--axis", "--max-params", "--max-macs", "--out", "--format"),
+    "frontier": ("--cost", *_BOUNDS, "--plot"),
+    "extract": ("--width", "--depth", "--axis", *_BOUNDS, "--out", "--format"),
     "generate": ("--prompt", "--mode", "--max-new-tokens", "--stop", "--temperature", "--top-p"),
     "presets": ("list", "show", "digits-resnet"),
     "info": ("--plan", "--width", "--depth", "--axis"),

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import torch
 
 from sortednet_cli.data import InputFormat
-from sortednet_cli.engine.sources.source import Source
-from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.machine.device import describe_device, true_fp32
 from sortednet_cli.machine.memory import enough_memory, pass_of
 from sortednet_cli.nesting import NestedNetwork
@@ -49,13 +45,6 @@ def latency_ms(
             if repeat >= WARMUP:
                 times.append(time.perf_counter() - start)
     return 1e3 * statistics.median(times)
-
-
-def measure_rows(source: Source, rows: Sequence[Row], device: torch.device) -> Iterator[Row]:
-    """Fill in the latency of each row."""
-    network = source.network(device)
-    for row in rows:
-        yield replace(row, latency_ms=latency_ms(network, row.submodel, source.format))
 
 
 def _synchronize(device: torch.device) -> None:

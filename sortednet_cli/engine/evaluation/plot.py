@@ -10,14 +10,8 @@ from typing import Any
 from sortednet_cli.engine.evaluation.frontier import SELECTION_SPLIT, Frontier
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Row
-from sortednet_cli.space import format_count
 from sortednet_cli.storage.files import write_bytes
 
-_COST_LABELS = {
-    "params": "parameters",
-    "macs": "multiply-adds (per sample)",
-    "latency_ms": "latency, ms (batch size 1)",
-}
 _FRONTIER_COLOR, _POINT_COLOR, _CHOSEN_COLOR = "#c44e52", "#8c9bb0", "#2e7d32"
 
 
@@ -39,7 +33,7 @@ def draw_frontier(source: Source, found: Frontier, path: Path) -> None:
     if panels[0].get_xscale() == "log":
         panels[0].xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         panels[0].xaxis.set_minor_formatter(NullFormatter())
-    panels[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
+    panels[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: found.cost.show(value)))
     if is_grid:
         _draw_grid(panels[1], found, source.space.largest.axes)
     figure.suptitle(f"{source.name}: {len(found.rows)} sub-models of one network")
@@ -54,18 +48,18 @@ def _value(row: Row, metric: str) -> float:
 
 
 def _draw_scatter(panel: Any, found: Frontier) -> None:
-    costs = [row.cost(found.cost) for row in found.rows]
+    costs = [found.cost.value(row) for row in found.rows]
     scores = [_value(row, found.metric) for row in found.rows]
     panel.scatter(costs, scores, s=16, color=_POINT_COLOR, label="sub-models")
     best = sorted((c, s) for c, s, mark in zip(costs, scores, found.pareto, strict=True) if mark)
     panel.plot(*zip(*best, strict=True), "o-", ms=4.5, color=_FRONTIER_COLOR, label="frontier")
     if found.chosen is not None:
-        point = found.chosen.cost(found.cost), _value(found.chosen, found.metric)
+        point = found.cost.value(found.chosen), _value(found.chosen, found.metric)
         label = f"chosen: {found.chosen.submodel}"
         panel.plot(*point, "*", ms=14, color=_CHOSEN_COLOR, label=label, zorder=3)
     if max(costs) > 4 * min(costs):
         panel.set_xscale("log")
-    panel.set_xlabel(_COST_LABELS[found.cost])
+    panel.set_xlabel(found.cost.label)
     unit = ", %" if found.metric == "accuracy" else ""
     panel.set_ylabel(f"{SELECTION_SPLIT} {found.metric}{unit}")
     panel.grid(alpha=0.3)

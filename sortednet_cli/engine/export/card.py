@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sortednet_cli.engine.export.formats import Format
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.space import format_count
 from sortednet_cli.storage.artifact import has_tokenizer
 
-_OTHER_FORMATS = {
-    "model.onnx": "has the input `inputs`, the output `logits` and a free batch size.",
-    "model.pt2": "is for `torch.export.load(...).module()`, with a free batch size.",
-}
 
+def model_card(
+    source: Source, row: Row, num_checked: int, folder: Path, further: Format | None
+) -> str:
+    """Write the card of an artifact as Markdown.
 
-def model_card(source: Source, row: Row, num_checked: int, folder: Path) -> str:
-    """Write the card of an artifact as Markdown; `folder` holds its files."""
-    files = {file.name for file in folder.iterdir()}
-    others = "".join(f"`{name}` {use}\n" for name, use in _OTHER_FORMATS.items() if name in files)
+    Args:
+        num_checked: inputs whose logits are recorded in the artifact.
+        folder: holds its files.
+        further: the format of a file beside its weights.
+    """
+    others = "" if further is None else f"`{further.file}` {further.card}\n"
     inputs = source.format
     test = row.metrics.get("test", {})
     scores = ", ".join(f"{name} {value:.4g}" for name, value in test.items()) or "not measured"

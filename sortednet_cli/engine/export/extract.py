@@ -16,7 +16,7 @@ from sortednet_cli.data import Dataset
 from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
 from sortednet_cli.engine.evaluation.score import ensure_statistics
 from sortednet_cli.engine.export.card import model_card
-from sortednet_cli.engine.export.formats import Exporter
+from sortednet_cli.engine.export.formats import Format
 from sortednet_cli.engine.sources.root import root_fields
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Row
@@ -85,7 +85,7 @@ def extract(
     submodel: SubModel,
     out: Path,
     data: Dataset | None = None,
-    exporter: Exporter | None = None,
+    further: Format | None = None,
     *,
     most_shard_bytes: int = MOST_SHARD_BYTES,
     check_outputs: bool | None = None,
@@ -95,7 +95,8 @@ def extract(
     Args:
         data: the data, needed only where the sub-model has normalisation statistics that
             the source does not store (an artifact cut from an artifact).
-        exporter: writes a further file format beside the safetensors file.
+        further: the format of a file to be written beside the safetensors file. Its outputs are
+            compared too, whatever `check_outputs` says.
         most_shard_bytes: larger weights are written as several files with an index.
         check_outputs: whether to run the artifact and the source's views beside each other;
             by default if the source's weights are at most `MOST_CHECKED_BYTES`.
@@ -104,9 +105,11 @@ def extract(
         RequestError: `out` exists.
         WorkError: a check failed; nothing is left behind.
     """
-    if check_outputs is None:
+    if further is not None:
+        check_outputs = True
+    elif check_outputs is None:
         size = sum(path.stat().st_size for path in source.weight_files if path.is_file())
-        check_outputs = exporter is not None or size <= MOST_CHECKED_BYTES
+        check_outputs = size <= MOST_CHECKED_BYTES
     plan = source.plan(submodel)
     # Loading the whole source is for what needs it: statistics belong to small networks.
     network = source.network() if check_outputs or plan.statistics else None
@@ -126,10 +129,10 @@ def extract(
         _check_tensors(source, plan, files, weights)
         verified = Verification(True, None, 0)
         if network is not None and check_outputs:
-            verified = _check_outputs(source, network, submodel, folder, exporter)
+            verified = _check_outputs(source, network, submodel, folder, further)
         else:
             _check_names(source, submodel, files)
-        card = model_card(source, row, verified.samples, staging)
+        card = model_card(source, row, verified.samples, staging, further)
         write_text(staging / "README.md", card)
         listed = {"files": checks_of(staging, files_under(staging, [CALIBRATION]), files)}
         manifest = _manifest(source, submodel, row, plan, verified)
@@ -234,7 +237,7 @@ def _check_outputs(
     network: NestedNetwork,
     submodel: SubModel,
     folder: ArtifactFolder,
-    exporter: Exporter | None,
+    further: Format | None,
 ) -> Verification:
     """Load the artifact back as a user would, and run it beside what it was cut from.
 
@@ -257,10 +260,9 @@ def _check_outputs(
         raise WorkError(f"verification failed: outputs differ from the views by {difference:g}")
     named = inputs if isinstance(inputs, dict) else {"inputs": inputs}
     write_tensors(folder.check, {**named, "logits": logits})
-    if exporter is not None:
-        assert isinstance(inputs, Tensor)
+    if further is not None:
         with _one_thread():
-            exporter(loaded, inputs, logits, folder.path)
+            further.export(loaded, inputs, logits, folder.path)
     return Verification(True, difference, len(logits))
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from sortednet_cli.space import Cost, SubModel, frontier
+from sortednet_cli.space import SubModel
 from sortednet_cli.storage.manifest import StoredRow
 
 Metrics = Mapping[str, float]
@@ -15,19 +15,17 @@ Metrics = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Row:
-    """A sub-model with its costs and, for each part of the data, its metrics."""
+    """A sub-model with its costs and, for each part of the data, its metrics.
+
+    Attributes:
+        costs: those that are not stored and that a command asked for, by name.
+    """
 
     submodel: SubModel
     params: int
     macs: int
     metrics: Mapping[str, Metrics]
-    latency_ms: float | None = None
-
-    def cost(self, cost: Cost) -> float:
-        value = getattr(self, cost)
-        if value is None:
-            raise ValueError("latency has not been measured")
-        return cast(float, value)
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     def record(self, split: str, pareto: bool | None = None) -> dict[str, Any]:
         """The JSON of one sub-model, the same in every command."""
@@ -39,8 +37,9 @@ class Row:
             "flops": 2 * self.macs,
             "metrics": _finite(self.metrics.get(split, {})),
             "split": split,
-            "latency_ms": self.latency_ms,
+            "latency_ms": None,
             "pareto": pareto,
+            **self.costs,
         }
 
     def stored(self) -> dict[str, Any]:
@@ -61,17 +60,3 @@ class Row:
 def _finite(metrics: Metrics) -> dict[str, float | None]:
     """JSON has no infinity: a loss that is none is null."""
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-
-
-def score(row: Row, split: str, metric: str, higher_is_better: bool) -> float:
-    """A row's score with higher meaning better, whatever the metric."""
-    value = row.metrics[split][metric]
-    return value if higher_is_better else -value
-
-
-def mark_frontier(
-    rows: Sequence[Row], split: str, metric: str, higher_is_better: bool, cost: Cost
-) -> list[bool]:
-    """Mark the rows that no other beats on both score and cost."""
-    points = [(score(row, split, metric, higher_is_better), row.cost(cost)) for row in rows]
-    return frontier(points)

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sortednet_cli.engine.export.extract import extract
-from sortednet_cli.engine.export.formats import export
+from sortednet_cli.engine.export.formats import find_format
 from sortednet_cli.engine.loaded import LoadedRun, load_artifact, load_run
 from sortednet_cli.engine.training.start import create_session
 from sortednet_cli.errors import RequestError, WorkError
@@ -130,7 +130,7 @@ def test_out_that_exists_is_refused(run: LoadedRun, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("file_format", ["onnx", "pt2"])
 def test_other_formats(run: LoadedRun, tmp_path: Path, file_format: str) -> None:
-    done = extract(run, _smallish(run), tmp_path / "artifact", None, export(file_format, "image"))
+    done = extract(run, _smallish(run), tmp_path / "artifact", None, find_format(file_format))
     assert (done.path / f"model.{file_format}").stat().st_size > 0
     if file_format == "pt2":
         check = load_file(done.path / "check.safetensors")

@@ -1,0 +1,110 @@
+"""A file format of another package: written, verified and described by one entry point."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sortednet_cli.storage.artifact import ArtifactFolder
+from tests.commands import command, listing, refused
+from tests.extension import installed
+
+SOURCE = '''
+import json
+from pathlib import Path
+
+from sortednet_cli.engine.export.formats import Format
+
+Path("IMPORTED").touch()
+
+
+class Numbers(Format):
+    """Weights as text, for somebody's microcontroller."""
+
+    name = "txt"
+    card = "holds the weights as decimal numbers."
+    tolerance = 1e-3
+    packages = ("json",)
+    install = "pip install toy"
+
+    def refusal(self, kind):
+        return None if kind == "image" else "for image models"
+
+    def write(self, module, inputs, file):
+        import torch
+
+        values = {name: tensor.tolist() for name, tensor in module.state_dict().items()}
+        file.write_text(json.dumps(values))
+        read = {name: torch.tensor(value) for name, value in json.loads(file.read_text()).items()}
+        module.load_state_dict(read)
+        with torch.no_grad():
+            return module(inputs) + 0.0
+'''
+POINTS = {"sortednet.formats": {"txt": "toy:Numbers"}}
+
+
+@pytest.fixture
+def toy(home: Path) -> Iterator[Path]:
+    with installed(home.parent, {"toy.py": SOURCE}, POINTS) as files:
+        assert files == ["toy.py"]
+        yield home
+
+
+def test_it_is_listed_and_not_imported(toy: Path) -> None:
+    words = " ".join(command("extract", "--help").out.split())
+    assert "safetensors, onnx, pt2, txt." in words
+    refused(command("extract", "--format=zip"), 2, "the formats are safetensors, onnx, pt2, txt")
+    assert command("extract", "--out=plain", "--quiet").code == 0
+    assert not Path("IMPORTED").exists()
+
+
+@pytest.mark.parametrize("check", ["auto", "tensors"])
+def test_its_file_is_written_and_described(toy: Path, check: str) -> None:
+    done = command(
+        "extract", "--depth=1", "--format=txt", f"--verify={check}", "--out=cut", "--json"
+    )
+    assert done.code == 0, done
+    assert json.loads(done.out)["verified"]["samples"] > 0
+    assert json.loads(Path("cut/model.txt").read_text())
+    card = Path("cut/README.md").read_text()
+    assert card.endswith("`model.txt` holds the weights as decimal numbers.\n")
+    manifest = ArtifactFolder(Path("cut")).manifest()
+    assert manifest.files is not None and "model.txt" in manifest.files
+
+
+def test_its_file_is_for_others_to_run(toy: Path) -> None:
+    """Like any export it may be moved away; only `info --check` looks at it."""
+    assert command("extract", "--format=txt", "--out=cut", "--quiet").code == 0
+    Path("cut/model.txt").write_text("damaged")
+    assert command("extract", "cut", "--depth=1", "--out=again", "--quiet").code == 0
+    refused(command("info", "cut", "--check"), 2, "cut/model.txt is damaged")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "fragments"),
+    [
+        ("+ 0.0", "+ 0.1", 1, ["verification failed: the outputs of model.txt differ by 0.1"]),
+        ("+ 0.0", "* float('nan')", 1, ["the outputs of model.txt differ by nan"]),
+        ('"image" else', '"text" else', 2, ["--format txt is for image models"]),
+        ('("json",)', '("json", "no_such")', 2, ["--format txt needs: pip install toy"]),
+        ('name = "txt"', 'name = "csv"', 2, ["toy:Numbers is no Format named 'txt'"]),
+    ],
+    ids=["outputs", "nan", "refusal", "package", "name"],
+)
+def test_what_fails_leaves_nothing(
+    home: Path, old: str, new: str, code: int, fragments: list[str]
+) -> None:
+    before = listing(home)
+    with installed(home.parent, {"toy.py": SOURCE.replace(old, new)}, POINTS):
+        refused(command("extract", "--format=txt", "--out=cut", "--quiet"), code, *fragments)
+    (home / "IMPORTED").unlink()
+    assert listing(home) == before
+
+
+def test_the_name_of_an_own_format_is_taken(home: Path) -> None:
+    points = {"sortednet.formats": {"onnx": "toy:Numbers"}}
+    with installed(home.parent, {"toy.py": SOURCE}, points):
+        refused(command("extract"), 2, "toy:Numbers", "one of sortednet-cli's own", "onnx")
