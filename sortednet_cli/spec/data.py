@@ -16,21 +16,32 @@ class DataSpec(SpecModel):
     """What every kind of data has: its source, and the shares of the held-out parts."""
 
     source: Annotated[str, BeforeValidator(SOURCES.known)]
+    """Where samples come from, such as `digits`, `image-folder` or `text`."""
     path: str | None = None
+    """A file or folder, or a data set's name on a hub; `--data` sets it."""
     validation: Share = 0.1
+    """The validation part, as a fraction of the training samples, where the data have none."""
     test: Share = 0.2
+    """The test part, as a fraction of all samples, where the data have none."""
     split_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the split into parts; not the training seed."""
 
 
 class ImageDataSpec(DataSpec):
     """Images with a label each."""
 
     image_size: Annotated[int, Field(gt=0, le=MAX_IMAGE_SIZE)] | None = None
+    """Scale the shorter side to this many pixels and crop the middle."""
     augment: Literal["none", "crop", "resized-crop"] = "crop"
+    """Random changes to training images: padding and a crop, or a resized crop."""
     crop_padding: Annotated[int, Field(ge=0, le=MAX_IMAGE_SIZE)] = 4
+    """For `crop`: pixels of zero padding before the crop."""
     flip: bool = False
+    """Whether to mirror training images at random."""
     storage: Literal["auto", "memory", "stream"] = "auto"
+    """Hold decoded images in memory or read them as needed; `auto` holds up to 2 GiB."""
     workers: Annotated[int, Field(ge=0, le=256)] = 2
+    """Processes that read images when they are not held in memory."""
 
 
 ColumnText = Annotated[str, AfterValidator(check_template)]
@@ -47,13 +58,21 @@ class TextDataSpec(DataSpec):
     """
 
     text: ColumnText = "text"
+    """The column of the text, or a template such as `"{title}\\n{body}"`."""
     pair: ColumnText | None = None
+    """The column or template of the second text of a pair."""
     label: str = "label"
+    """The column of the class."""
     question: ColumnText = "question"
+    """For the task `answers`: the column or template of the question."""
     answer: ColumnText = "answer"
+    """For the task `answers`: the column or template of the answer."""
     max_length: Annotated[int, Field(ge=8, le=MAX_LENGTH)] = 128
+    """Tokens of a sequence; longer texts are truncated, with a warning."""
     vocab_size: Annotated[int, Field(ge=300, le=1 << 24)] = 4096
+    """Tokens of the tokenizer that is trained when no pretrained one is given."""
     mask: Share = 0.15
+    """For the task `masked-lm`: the fraction of tokens to hide."""
 
 
 DATA_KINDS: dict[str, type[DataSpec]] = {"image": ImageDataSpec, "text": TextDataSpec}

@@ -40,8 +40,11 @@ class CustomAxis(SpecModel):
     """
 
     scales: tuple[str, ...] = ()
+    """Arguments, numbers or lists of numbers, that are multiplied by the axis value and rounded."""
     sets: str | None = None
+    """One argument that takes the axis value itself."""
     stages: str | None = None
+    """One argument that lists the number of blocks of each stage; `depth_order` says which go."""
 
     @model_validator(mode="after")
     def _one_verb(self) -> Self:
@@ -58,22 +61,34 @@ class CustomBlocks(SpecModel):
     """
 
     paths: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The container of blocks of each stage, as a path in the module: `["body"]`."""
     before: Annotated[int, Field(ge=0)] = 0
+    """How many modules at the start of a container are not blocks."""
     after: Annotated[int, Field(ge=0)] = 0
+    """How many modules at the end of a container are not blocks."""
 
 
 class ModelSpec(SpecModel):
     """The root network: its family and the stock configuration it is built from."""
 
     family: Annotated[str, BeforeValidator(_known_family)]
+    """The family of models, such as `preact_resnet` or `llama`."""
     config: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the stock class, or of the factory, for the root network."""
     depth_order: Literal["prefix", "balanced", "late-first"] | None = None
+    """The order in which depth removes blocks; by default the first that the family allows."""
     init: Literal["stock", "nested", "nested-identity"] = "stock"
+    """First weights: the stock class's own, or with zeros that keep sub-models alike."""
     pretrained: str | None = None
+    """A folder, `package:NAME/FOLDER` or hub name to start from; transformers models only."""
     reorder: Literal["importance", "none"] = "none"
+    """Sort heads and units of pretrained weights, so that the largest come first."""
     factory: str | None = None
+    """For `custom`: the function or class that builds the model, as `package.module:name`."""
     axes: dict[AxisName, CustomAxis] = Field(default_factory=dict)
+    """For `custom`: what each axis does to the factory's arguments."""
     blocks: CustomBlocks | None = None
+    """For `custom`: where the blocks are. A depth axis needs it."""
 
     @model_validator(mode="after")
     def _custom_is_declared(self) -> Self:
@@ -114,45 +129,83 @@ class TrainSpec(SpecModel):
     """How the nested network is trained."""
 
     rule: Annotated[str, BeforeValidator(RULES.known)] = "sorted"
+    """Which sub-models a micro-batch trains."""
     rule_options: dict[str, Any] | None = None
-    """For a rule of another package: its own settings, which that package documents."""
+    """Settings of a rule of another package, which that package documents."""
     submodel: str | None = None
+    """For the rule `single`: the sub-model, such as `"w0.5-d8"`; by default the largest."""
     draws: PositiveInt = 1
+    """For the rule `sorted`: how many sub-models each micro-batch trains."""
     num_random: Annotated[int, Field(ge=0)] = 2
+    """How many random sub-models a `sandwich` adds, or random widths a `sandwich-sum`."""
     depth_weights: tuple[PositiveFloat, ...] | None = None
+    """For `sum` and `sandwich-sum`: a loss weight for each depth, in order; by default equal."""
     loss: Literal["mean", "sum"] | None = None
+    """How the losses of a micro-batch combine; by default `sum` for `sandwich`, else `mean`."""
     distill: bool = False
+    """Whether the largest sub-model teaches the others in the same micro-batch."""
     teacher_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The teacher's share of a student's loss; labels have the rest. Needs `distill`."""
     largest_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The fraction of the updates, at the start, that train the largest sub-model alone."""
     smallest_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The fraction of the updates, at the start, over which the search space opens."""
     updates: PositiveInt | None = None
+    """How long to train, in optimizer steps. Give this or `epochs`."""
     epochs: PositiveFloat | None = None
+    """How long to train, in passes over the training part. Give this or `updates`."""
     batch_size: PositiveInt = 128
+    """Samples, or windows of text, in a micro-batch on one process."""
     accumulate: PositiveInt = 1
+    """Micro-batches of an update on each process."""
     diverse_ranks: bool = True
+    """Whether each process draws its own sub-models; under `shard` the default is `false`."""
     shard: bool = False
+    """Whether to divide weights, gradient and optimizer state between the processes (FSDP2)."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the first weights, order, draws, augmentation and dropout."""
     optimizer: Literal["sgd", "adamw", "rmsprop"] = "sgd"
+    """The optimizer; `sgd` uses Nesterov momentum."""
     lr: Annotated[float, Field(gt=0, lt=_FLOAT32_MAX)] = 0.1
+    """The highest learning rate of the schedule."""
     crossing_lr: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """The fraction of the learning rate that crossing weights get; image networks only."""
     momentum: Fraction = 0.9
+    """Momentum of `sgd` and `rmsprop`."""
     clip: PositiveFloat | None = None
+    """The largest norm of an update's gradient; by default there is no limit."""
     weight_decay: Annotated[float, Field(ge=0, lt=_FLOAT32_MAX)] = 5e-4
+    """Weight decay."""
     decay: Literal["all", "weights"] = "weights"
+    """What decays: tensors of two or more dimensions, or norms and biases too."""
     schedule: Literal["cosine", "constant", "step", "exponential"] = "cosine"
+    """How the learning rate falls after warm-up."""
     lr_drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.75)
+    """For `step`: where the rate falls to a tenth, as fractions of the training."""
     lr_end: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """For `exponential`: the last learning rate, as a fraction of `lr`."""
     warmup: Fraction = 0.05
+    """The fraction of the updates over which the learning rate rises from zero."""
     label_smoothing: Fraction = 0.0
+    """Label smoothing of the losses from labels."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Autocast: `auto` takes bfloat16 where the device has units for it, else float32."""
     channels_last: bool = False
+    """Whether images and weights use the `channels_last` memory format."""
     compile: bool = False
+    """Whether to compile the blocks with `torch.compile` for training."""
     recalibrate_samples: PositiveInt = 2048
+    """Training images from which each sub-model's statistics are measured at the end."""
     checkpoint_minutes: PositiveFloat = 2.0
+    """Minutes between checkpoints."""
     log_every: PositiveInt = 10
+    """Updates between lines of `metrics.jsonl`."""
     max_nonfinite: PositiveInt = 1
+    """The training ends at this many losses that are NaN or infinite."""
     deterministic: bool = False
+    """Whether to use deterministic kernels only."""
     tensorboard: bool = False
+    """Whether to write TensorBoard events; needs the extra `tensorboard`."""
     trackers: tuple[Annotated[str, BeforeValidator(TRACKERS.known)], ...] = ()
     """Where losses and learning rates go beside `metrics.jsonl`."""
 
@@ -214,11 +267,17 @@ class RunSpec(SpecModel):
     """Everything a run needs to be repeated: `spec.toml` is this model."""
 
     name: PlainName
+    """The run's name; by default the preset's, or that of the spec file without `.toml`."""
     task: Task = "classification"
+    """What the model learns, which decides its loss and its metric."""
     model: ModelSpec
+    """The root network."""
     space: dict[str, tuple[AxisValue, ...]]
+    """The values of each axis. Every combination is a sub-model."""
     train: TrainSpec
+    """How to train."""
     data: AnyDataSpec
+    """Where samples come from."""
 
     @model_validator(mode="after")
     def _task_fits_family(self) -> Self:
