@@ -156,9 +156,10 @@ def _spec_keys() -> Lines:
     yield from ["# Spec keys", ""]
     yield "A spec is a TOML file. `sortednet presets show NAME` prints one to start from, and"
     yield "`--set TABLE.KEY=VALUE` changes one key for one training. An unknown key is an error"
-    yield "that lists the legal ones; all errors of a spec are reported at once. `train.updates` and"
-    yield "`train.epochs` are one quantity: give exactly one. With `--set`, one replaces the other,"
-    yield "and the last of several values for a key counts."
+    yield "that lists the legal ones; all errors of a spec are reported at once."
+    yield ""
+    yield "`train.updates` and `train.epochs` are one quantity: give exactly one. With `--set`, one"
+    yield "replaces the other, and the last of several values for a key counts."
     tables: list[tuple[str, type[Any], type[Any] | None]] = [
         ("Top level", spec.RunSpec, None),
         ("`[model]`", spec.ModelSpec, None),
