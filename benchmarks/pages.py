@@ -24,7 +24,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 PLACE = re.compile(
     r"(<!-- table: (\S+\.py)(?::(\w+))? (\S+\.json(?: \S+\.json)*) -->\n).*?(<!-- end -->)", re.S
 )

@@ -1,4 +1,4 @@
-"""Your own model, with the very lines of docs/models.md."""
+"""Your own model, with the very lines of docs/reference/models.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from tests.commands import WITHOUT_THIS_PACKAGE, command, python, refused, shell
 
-DOCS = Path(__file__).parents[2] / "docs" / "models.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "models.md"
 
 MYNETS = """
 from torch import nn
