@@ -100,8 +100,8 @@ def _artifact(axis: Axes) -> None:
         axis.add_patch(arrow)
     text = (
         "A standalone model with contiguous\ntensors: model.safetensors, and the\n"
-        "config.json of the stock class.\n\nExtraction compares every tensor with\nits slice, and the"
-        " outputs bit for bit."
+        "config.json of the stock class.\n\nExtraction compares every tensor with\n"
+        "its slice, and the outputs bit for bit."
     )
     axis.text(3.5, 5.4, text, ha="center", va="top")
     axis.set(xlim=(-0.4, 7.4), ylim=(-0.6, 9.4))
