@@ -1,4 +1,4 @@
-"""Your own model, with the very lines of docs/reference/models.md."""
+"""Your own model, with the very lines of the tutorial."""
 
 from __future__ import annotations
 
@@ -10,35 +10,19 @@ from safetensors.torch import load_file
 
 from tests.commands import WITHOUT_THIS_PACKAGE, command, python, refused, shell
 
-DOCS = Path(__file__).parents[2] / "docs" / "reference" / "models.md"
-
-MYNETS = """
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self, hidden, layers, num_classes):
-        super().__init__()
-        self.stem = nn.Sequential(nn.Flatten(), nn.Linear(64, hidden))
-        blocks = [nn.Sequential(nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, hidden))
-                  for _ in range(layers)]
-        self.body = nn.Sequential(*blocks)
-        self.head = nn.Linear(hidden, num_classes)
-
-    def forward(self, x):
-        return self.head(self.body(self.stem(x)))
-
-def make(hidden, layers, num_classes):
-    return Net(hidden, layers, num_classes)
-"""
+TUTORIAL = (Path(__file__).parents[2] / "docs" / "tutorials" / "your-own-model.md").read_text(
+    encoding="utf-8"
+)
+(MYNETS,) = re.findall(r"```python\n(.*?)```", TUTORIAL, re.DOTALL)
+(SPEC,) = re.findall(r"```toml\n(.*?)```", TUTORIAL, re.DOTALL)
 
 
 def test_the_documented_model_trains_and_its_card_loads_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (snippet,) = re.findall(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     Path("mynets.py").write_text(MYNETS)
-    Path("mine.toml").write_text(snippet)
+    Path("mine.toml").write_text(SPEC)
     denied = shell("sortednet train --config mine.toml --quiet && sortednet eval --all")
     assert denied.code == 2
     assert "--allow-factory mynets:make" in denied.err
@@ -77,9 +61,8 @@ def test_a_wrong_declaration_is_refused_before_anything_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    (snippet,) = re.findall(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     Path("mynets.py").write_text("print('noise')\n" + MYNETS)
-    Path("mine.toml").write_text(snippet)
+    Path("mine.toml").write_text(SPEC)
     done = command("train", "--config", "mine.toml", "--set", override)
     refused(done, 2, message)
     assert not Path("runs").exists()
