@@ -158,6 +158,8 @@ def _spec_keys() -> Lines:
     yield "`--set TABLE.KEY=VALUE` changes one key for one training. An unknown key is an error"
     yield "that lists the legal ones; all errors of a spec are reported at once."
     yield ""
+    yield "See [families](models.md), [sources](data.md), [rules](../explanation/training.md)."
+    yield ""
     yield "`train.updates` and `train.epochs` are one quantity: give exactly one. With `--set`, one"
     yield "replaces the other, and the last of several values for a key counts."
     tables: list[tuple[str, type[Any], type[Any] | None]] = [

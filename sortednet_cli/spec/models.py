@@ -129,7 +129,7 @@ class TrainSpec(SpecModel):
     """How the nested network is trained."""
 
     rule: Annotated[str, BeforeValidator(RULES.known)] = "sorted"
-    """Which sub-models a micro-batch trains."""
+    """What a micro-batch trains: `sorted`, `sandwich`, `sum`, `sandwich-sum`, `single`."""
     rule_options: dict[str, Any] | None = None
     """Settings of a rule of another package, which that package documents."""
     submodel: str | None = None
