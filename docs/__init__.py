@@ -1,0 +1,1 @@
+"""The pages' own scripts: what is generated, and the figure."""
