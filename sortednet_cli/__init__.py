@@ -1,25 +1,38 @@
 """Train one nested network that holds hundreds of good sub-models; cut any of them out.
 
-from sortednet_cli import load_run, load_artifact
+from sortednet_cli import extract, frontier, load_artifact, load_run, train
 
-load_run("runs/digits-resnet").network().at(width=0.75, depth=4)   # an nn.Module
-load_run("runs/pydoc-llama").decoder(depth=8)                        # a Decoder
+run = train("digits-resnet", {"train.epochs": 20})
+load_run(run).network().at(width=0.75, depth=4)                      # an nn.Module
+load_artifact(extract(run, limits={"params": 50_000})).module()      # a standalone one
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sortednet_cli.api import evaluate, extract, frontier, train
     from sortednet_cli.engine.loaded import LoadedArtifact, LoadedRun, load_artifact, load_run
 
-__all__ = ["LoadedArtifact", "LoadedRun", "load_artifact", "load_run"]
+__all__ = [
+    "LoadedArtifact",
+    "LoadedRun",
+    "evaluate",
+    "extract",
+    "frontier",
+    "load_artifact",
+    "load_run",
+    "train",
+]
+
+_LOADED = ("LoadedArtifact", "LoadedRun", "load_artifact", "load_run")
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch only when the Python interface is used: the command line starts without."""
-    if name in __all__:
-        from sortednet_cli.engine import loaded
-
-        return getattr(loaded, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import torch only when the Python interface needs it: the command line starts without."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "engine.loaded" if name in _LOADED else "api"
+    return getattr(import_module(f"sortednet_cli.{home}"), name)

@@ -41,12 +41,7 @@ def evaluate(
         SourceRequest(path, tuple(allow_factory or ())), axes, every, split, data, device
     )
     with Progress(quiet) as progress:
-
-        def report(done: int, total: int, name: str) -> None:
-            if every:
-                progress.update("score", done, total, name)
-
-        found = engine.evaluate(request, report)
+        found = engine.evaluate(request, progress.update if every else engine.no_report)
     if found is None:  # another process of the job has the rows
         return
     if as_json:

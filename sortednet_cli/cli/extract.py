@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from sortednet_cli import engine
 from sortednet_cli.cli import options
 from sortednet_cli.cli.extended import extended, value_of
-from sortednet_cli.cli.pricing import reporting, tell_conditions
-from sortednet_cli.cli.render import print_json
-from sortednet_cli.errors import RequestError
+from sortednet_cli.cli.render import Progress, print_json, tell_conditions
+from sortednet_cli.engine import ExtractRequest, SourceRequest
 from sortednet_cli.logs import logger
 from sortednet_cli.space import format_count
 
 if TYPE_CHECKING:
-    from sortednet_cli.engine.export.extract import Verification
-    from sortednet_cli.storage.sources import StoredSource
+    from sortednet_cli.engine import Verification
 
 ExtractCommand = extended("out", lambda: [*options.bounds(), *options.formats()])
 
@@ -55,60 +55,22 @@ def extract(
 
     Example: sortednet extract --max-params 50k
     """
-    from sortednet_cli.engine.evaluation.budget import check_selection
-    from sortednet_cli.engine.export.formats import find_format
-
     options.set_verbosity(quiet, verbose)
-    axes = options.read_axes(width, depth, axis)
-    budget = options.read_budget(context)
-    further = find_format(value_of(context, "format"))
-    if axes and budget:
-        raise RequestError("name the sub-model by its axes or by a budget, not both")
-    if out is not None:
-        options.check_free(out)
-    most_bytes = options.read_count("--max-shard-size", shard_size)
-
-    def can_be_cut(stored: StoredSource) -> None:
-        if further is not None:
-            further.check(stored.kind)
-        if budget is not None:
-            check_selection(stored, budget)
-        if data is not None:
-            stored.check_data(data)
-
-    source = options.find_source(path, allow_factory, axes, can_be_cut)
-    choice = None
-    if budget is not None:
-        from sortednet_cli.engine.evaluation.frontier import select
-
-        with reporting(quiet) as report:
-            choice = select(source, budget, device, report)
-        tell_conditions(choice.conditions)
-    submodel = source.space.resolve(axes) if choice is None else choice.row.submodel
-
-    from sortednet_cli.engine.export.extract import extract as cut
-    from sortednet_cli.engine.export.extract import needs_data
-    from sortednet_cli.storage.files import Taken, free_name
-
-    place = Path("artifacts") / f"{source.stem}-{submodel}"
-    opened = None
-    if needs_data(source, submodel):
-        opened = source.open_data(None if data is None else str(data))
-    while True:
-        try:
-            done = cut(
-                source,
-                submodel,
-                out or free_name(place),
-                opened,
-                further,
-                most_shard_bytes=most_bytes,
-                check_outputs=None if check == "auto" else check == "outputs",
-            )
-            break
-        except Taken:
-            if out is not None:
-                raise  # Without --out, another extraction took the name first: take the next.
+    request = ExtractRequest(
+        SourceRequest(path, tuple(allow_factory or ())),
+        axes=options.read_axes(width, depth, axis),
+        limits=options.read_limits(context),
+        out=out,
+        file_format=value_of(context, "format"),
+        max_shard_bytes=options.read_count("--max-shard-size", shard_size),
+        verify=check,
+        data=data,
+        device=device,
+    )
+    with Progress(quiet) as progress:
+        found = engine.extract(request, progress.update)
+    tell_conditions(found.conditions)
+    done = found.done
     logger.info(
         "extracted %s: %s parameters, %s MACs, verified %s",
         done.row.submodel,
@@ -116,21 +78,18 @@ def extract(
         format_count(done.row.macs),
         _said(done.verified),
     )
-    if as_json:
-        from dataclasses import asdict, replace
-
-        row = replace(done.row, costs=choice.row.costs if choice else {})
-        print_json(
-            {
-                "path": str(done.path),
-                "submodel": row.record("test"),
-                **(choice.conditions if choice else {}),
-                "verified": asdict(done.verified),
-                "loader": done.loader,
-            }
-        )
-    else:
+    if not as_json:
         typer.echo(str(done.path))
+        return
+    print_json(
+        {
+            "path": str(done.path),
+            "submodel": done.row.record("test"),
+            **found.conditions,
+            "verified": asdict(done.verified),
+            "loader": done.loader,
+        }
+    )
 
 
 def _said(verified: Verification) -> str:

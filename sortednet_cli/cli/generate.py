@@ -21,8 +21,7 @@ from sortednet_cli.errors import RequestError
 from sortednet_cli.logs import logger
 
 if TYPE_CHECKING:
-    from sortednet_cli.engine.generation import DecodingStats
-    from sortednet_cli.engine.generation.generate import Generation
+    from sortednet_cli.engine import DecodingStats, Generation
 
 _AGREEMENT = 0.99
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sortednet_cli import allocator, logs
+from sortednet_cli import allocator, engine, logs
 from sortednet_cli.cli.extended import option, value_of
+from sortednet_cli.engine import ExtractRequest, FrontierRequest
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.space import parse_count
 
 if TYPE_CHECKING:
-    from sortednet_cli.engine.evaluation.budget import Budget
-    from sortednet_cli.engine.sources.source import Source
     from sortednet_cli.spec import RunSpec
-    from sortednet_cli.storage.sources import StoredSource
 
 SourceArgument = Annotated[
     Path | None,
@@ -104,35 +101,26 @@ def read_axes(
 
 def bounds() -> list[Parameter]:
     """Describe one option for each cost: the most of it."""
-    from sortednet_cli.engine.evaluation.costs import every_cost
-
-    return [option(cost.name, cost.flag, metavar="N", help=cost.help) for cost in every_cost()]
+    return [option(cost.name, cost.flag, metavar="N", help=cost.help) for cost in engine.costs()]
 
 
-def read_budget(context: typer.Context) -> Budget | None:
-    """Make a budget of the `bounds` that were given; RequestError if one cannot be read."""
-    from sortednet_cli.engine.evaluation.budget import read_budget as read
-    from sortednet_cli.engine.evaluation.costs import every_cost
-
-    given = {cost.name: value_of(context, cost.name) for cost in every_cost()}
-    return read({name: text for name, text in given.items() if text is not None})
+def read_limits(context: typer.Context) -> dict[str, str]:
+    """Collect the limits of the `bounds` that were given, by the names of their costs."""
+    given = {cost.name: value_of(context, cost.name) for cost in engine.costs()}
+    return {name: text for name, text in given.items() if text is not None}
 
 
 def costs() -> list[Parameter]:
     """Describe the option `--cost`."""
-    from sortednet_cli.engine.evaluation.costs import DEFAULT, every_cost
-
-    names = listed(cost.name for cost in every_cost())
+    names = listed(cost.name for cost in engine.costs())
     words = f"What a score costs: {names}. The unit may be left out."
-    return [option("cost", "--cost", DEFAULT, metavar="NAME", help=words)]
+    return [option("cost", "--cost", FrontierRequest.cost, metavar="NAME", help=words)]
 
 
 def formats() -> list[Parameter]:
     """Describe the option `--format`."""
-    from sortednet_cli.engine.export.formats import ALONE, format_names
-
-    words = f"Write this as well as safetensors: {listed(format_names())}."
-    return [option("format", "--format", ALONE, metavar="NAME", help=words)]
+    words = f"Write this as well as safetensors: {listed(engine.formats())}."
+    return [option("format", "--format", ExtractRequest.file_format, metavar="NAME", help=words)]
 
 
 def read_count(option: str, text: str) -> int:
@@ -157,45 +145,3 @@ def read_spec(
         return load_preset(preset, overrides)
     assert config is not None
     return load_spec_file(config, overrides)
-
-
-def find_source(
-    path: Path | None,
-    allow: list[str] | None,
-    axes: Mapping[str, int | float] | None = None,
-    check: Callable[[StoredSource], None] = lambda stored: None,
-) -> Source:
-    """Open the named run or artifact, or the newest finished run.
-
-    What can be told without torch is told before it is imported, which takes seconds.
-
-    Args:
-        axes: of a sub-model that will be asked for.
-        check: what else a command asks of it.
-    """
-    from sortednet_cli.storage.sources import read_source
-
-    stored = read_source(path or newest_finished())
-    stored.check_axes(axes or {})
-    check(stored)
-    stored.check_allowed(allow or ())
-
-    from sortednet_cli.engine.sources.opening import open_stored
-
-    return open_stored(stored, allow or ())
-
-
-def check_free(out: Path) -> None:
-    """RequestError if no new folder can have the name."""
-    from sortednet_cli.storage.files import require_free
-
-    require_free(out)
-
-
-def newest_finished() -> Path:
-    """The run that a command takes when none is named; stderr says which one."""
-    from sortednet_cli.storage.run import newest_run
-
-    path = newest_run(finished=True).path
-    logs.logger.info("using %s", path)
-    return path

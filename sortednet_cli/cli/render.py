@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sortednet_cli import launch
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBar
     from rich.table import Table
 
-    from sortednet_cli.engine.evaluation.costs import Cost
-    from sortednet_cli.engine.sources.table import Row
+    from sortednet_cli.engine import Conditions, Cost, Row
 
 PLAIN_SECONDS = 10.0
 PIPE_WIDTH = 200
@@ -157,6 +156,13 @@ class Progress:
             self._last = time.monotonic()
             logger.info("%s %d/%d  %s", title, done, total, detail)
         self._title = title
+
+
+def tell_conditions(conditions: Mapping[str, Conditions]) -> None:
+    """Say what measured costs must be quoted with."""
+    for quantity, said in conditions.items():
+        words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in said.items())
+        logger.info("%s: %s", quantity, words)
 
 
 def _make_bar() -> ProgressBar:

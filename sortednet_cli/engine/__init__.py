@@ -14,6 +14,8 @@ from sortednet_cli import launch
 from sortednet_cli.engine.requests import (
     CalibrateRequest,
     EvaluateRequest,
+    ExtractRequest,
+    FrontierRequest,
     GenerateRequest,
     SamplingOptions,
     SourceRequest,
@@ -27,16 +29,25 @@ from sortednet_cli.engine.training.events import (
     Started,
     Updated,
 )
+from sortednet_cli.errors import RequestError
 from sortednet_cli.logs import logger
 from sortednet_cli.spec import RunSpec
 
 if TYPE_CHECKING:
+    from sortednet_cli.engine.evaluation.costs import Conditions as Conditions
+    from sortednet_cli.engine.evaluation.costs import Cost as Cost
     from sortednet_cli.engine.evaluation.evaluate import Evaluation as Evaluation
+    from sortednet_cli.engine.evaluation.frontier import Frontier as Frontier
+    from sortednet_cli.engine.evaluation.frontier import Report as CostReport
+    from sortednet_cli.engine.export.extract import Verification as Verification
+    from sortednet_cli.engine.export.request import Extraction as Extraction
+    from sortednet_cli.engine.generation import DecodingStats as DecodingStats
     from sortednet_cli.engine.generation.generate import Calibrated as Calibrated
     from sortednet_cli.engine.generation.generate import Generation as Generation
     from sortednet_cli.engine.planning.resources import ResourcePlan as ResourcePlan
     from sortednet_cli.engine.sources.describe import Description as Description
     from sortednet_cli.engine.sources.source import Source
+    from sortednet_cli.engine.sources.table import Row as Row
     from sortednet_cli.nesting import SlicePlan as SlicePlan
     from sortednet_cli.storage.inspection import Inspection as Inspection
     from sortednet_cli.storage.sources import StoredSource
@@ -45,7 +56,9 @@ __all__ = [
     "CalibrateRequest",
     "EvaluateRequest",
     "Event",
+    "ExtractRequest",
     "Finished",
+    "FrontierRequest",
     "GenerateRequest",
     "Interrupted",
     "Report",
@@ -56,22 +69,29 @@ __all__ = [
     "TrainRequest",
     "Updated",
     "calibrate",
+    "costs",
     "describe",
     "evaluate",
+    "extract",
+    "formats",
+    "frontier",
     "generate",
     "inspect",
     "lack_of_memory",
+    "no_report",
     "plan",
     "slices",
     "train",
 ]
 
-Report = Callable[[int, int, str], None]
-"""Takes how much of a long piece of work is done, of how much, and the name of the last part."""
+_PICTURES = (".svg", ".png")
+
+Report = Callable[[str, int, int, str], None]
+"""Takes the name of a long piece of work, how much is done, of how much, and its last part."""
 
 
-def _no_report(done: int, total: int, name: str) -> None:
-    pass
+def no_report(work: str, done: int, total: int, part: str) -> None:
+    """Report to nobody."""
 
 
 def train(request: TrainRequest, stopped: Callable[[], bool] = lambda: False) -> Iterator[Event]:
@@ -98,7 +118,7 @@ def train(request: TrainRequest, stopped: Callable[[], bool] = lambda: False) ->
     yield from carry_out(request, stopped)
 
 
-def evaluate(request: EvaluateRequest, report: Report = _no_report) -> Evaluation | None:
+def evaluate(request: EvaluateRequest, report: Report = no_report) -> Evaluation | None:
     """Score a sub-model, or all of them.
 
     Returns:
@@ -112,9 +132,68 @@ def evaluate(request: EvaluateRequest, report: Report = _no_report) -> Evaluatio
         request.source, request.axes, lambda stored: stored.check_data(request.data)
     )
 
+    from sortednet_cli.engine.evaluation.costs import Conditions as Conditions
+    from sortednet_cli.engine.evaluation.costs import Cost as Cost
     from sortednet_cli.engine.evaluation.evaluate import evaluate as carry_out
 
     return carry_out(source, request, report)
+
+
+def frontier(request: FrontierRequest, report: Report = no_report) -> Frontier:
+    """Mark the frontier of a run, choose within limits, and draw it where asked.
+
+    Raises:
+        RequestError: there is no such run, cost or place for a picture; nothing fits the limits.
+    """
+    from sortednet_cli.engine.evaluation.budget import check_selection, read_budget
+    from sortednet_cli.engine.evaluation.costs import find_cost
+
+    cost, budget = find_cost(request.cost), read_budget(request.limits)
+    if request.plot is not None:
+        _check_plot(request.plot)
+    source = open_source(request.source, check=lambda stored: check_selection(stored, budget))
+
+    from sortednet_cli.engine.evaluation.frontier import make_frontier
+    from sortednet_cli.engine.evaluation.plot import draw_frontier
+
+    found = make_frontier(source, cost, budget, request.device, _of_costs(report))
+    if request.plot is not None:
+        draw_frontier(source, found, request.plot)
+        logger.info("drew %s", request.plot)
+    return found
+
+
+def extract(request: ExtractRequest, report: Report = no_report) -> Extraction:
+    """Cut a sub-model out as a standalone model that stock libraries load.
+
+    Raises:
+        RequestError: there is no such source, sub-model or format; nothing fits the limits; the
+            folder exists.
+        WorkError: a check failed; nothing is left behind.
+    """
+    from sortednet_cli.engine.evaluation.budget import check_selection, read_budget
+    from sortednet_cli.engine.export.formats import find_format
+    from sortednet_cli.storage.files import require_free
+
+    budget, file_format = read_budget(request.limits), find_format(request.file_format)
+    if request.axes and budget:
+        raise RequestError("name the sub-model by its axes or by a budget, not both")
+    if request.out is not None:
+        require_free(request.out)
+
+    def can_be_cut(stored: StoredSource) -> None:
+        if file_format is not None:
+            file_format.check(stored.kind)
+        if budget is not None:
+            check_selection(stored, budget)
+        if request.data is not None:
+            stored.check_data(request.data)
+
+    source = open_source(request.source, request.axes, can_be_cut)
+
+    from sortednet_cli.engine.export.request import carry_out
+
+    return carry_out(source, request, budget, file_format, _of_costs(report))
 
 
 def generate(request: GenerateRequest) -> Generation:
@@ -199,6 +278,20 @@ def inspect(path: Path | None) -> Inspection:
     return carry_out(path or _newest_finished())
 
 
+def costs() -> list[Cost]:
+    """List what budgets can bound and frontiers weigh. No torch."""
+    from sortednet_cli.engine.evaluation.costs import every_cost
+
+    return every_cost()
+
+
+def formats() -> list[str]:
+    """List the names of an artifact's file formats. No torch."""
+    from sortednet_cli.engine.export.formats import format_names
+
+    return format_names()
+
+
 def lack_of_memory(error: BaseException) -> str | None:
     """What an allocator said, in one sentence; None if the error is another one."""
     from sortednet_cli.machine.memory import lack_of_memory as reason
@@ -229,6 +322,21 @@ def open_source(
     from sortednet_cli.engine.sources.opening import open_stored
 
     return open_stored(stored, request.allow_factories)
+
+
+def _of_costs(report: Report) -> CostReport:
+    """Tell of each cost by its quantity."""
+    return lambda cost, done, total, row: report(cost.quantity, done, total, row.submodel.name)
+
+
+def _check_plot(plot: Path) -> None:
+    """RequestError if no picture can be written there."""
+    if plot.suffix not in _PICTURES:
+        raise RequestError(f"--plot {plot}: write a name that ends in .svg or .png")
+    if not plot.absolute().parent.is_dir():
+        raise RequestError(f"--plot {plot}: there is no folder {plot.absolute().parent}")
+    if plot.is_dir():
+        raise RequestError(f"--plot {plot}: it is a folder")
 
 
 def _newest_finished() -> Path:

@@ -117,3 +117,50 @@ class CalibrateRequest:
     agreement: float = 0.99
     data: Path | None = None
     device: str = "auto"
+
+
+Limits = Mapping[str, "str | float"]
+"""The most of each cost by its name: a number, or text as its option takes it."""
+
+
+@dataclass(frozen=True)
+class FrontierRequest:
+    """Mark the sub-models that no other beats on both validation score and a cost.
+
+    Attributes:
+        cost: the name of what a score costs.
+        limits: choose the best sub-model within all of them.
+        plot: a picture to draw, `.svg` or `.png`.
+    """
+
+    source: SourceRequest = field(default_factory=SourceRequest)
+    cost: str = "macs"
+    limits: Limits = field(default_factory=dict)
+    plot: Path | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class ExtractRequest:
+    """Cut a sub-model out as an artifact.
+
+    Attributes:
+        axes: of the sub-model; or name none, and give `limits`.
+        limits: take the sub-model with the best validation score within all of them.
+        out: the artifact's folder; None for `artifacts/RUN-SUBMODEL`, or the next free name.
+        file_format: `safetensors`, or a format to be written beside it.
+        max_shard_bytes: larger weights are written as several files.
+        verify: `tensors`; `outputs` too; or `auto`, which decides by the size of the weights.
+        data: where the data lie, if not where the run's own were.
+        device: that a limit on latency is measured on.
+    """
+
+    source: SourceRequest = field(default_factory=SourceRequest)
+    axes: Axes = field(default_factory=dict)
+    limits: Limits = field(default_factory=dict)
+    out: Path | None = None
+    file_format: str = "safetensors"
+    max_shard_bytes: int = 5_000_000_000
+    verify: str = "auto"
+    data: Path | None = None
+    device: str = "auto"

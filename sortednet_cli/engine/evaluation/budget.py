@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sortednet_cli.engine.evaluation.costs import Cost, every_cost
 from sortednet_cli.engine.sources.table import Row
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.storage.sources import StoredSource, require_scores
 
 
@@ -93,18 +93,22 @@ class Budget:
         raise AssertionError("a row is within all bounds")
 
 
-def read_budget(limits: Mapping[str, str]) -> Budget | None:
-    """Make a budget of the texts that bound costs by their names; None if there are none.
+def read_budget(limits: Mapping[str, str | float]) -> Budget | None:
+    """Make a budget of the most of each cost by its name; None if there are none.
+
+    A limit is a number, or text as the cost's option takes it.
 
     Raises:
-        RequestError: one cannot be read; the message names its option.
+        RequestError: one cannot be read, or there is no such cost; the message names the option.
     """
     bounds = []
-    for cost in every_cost():
-        if cost.name not in limits:
-            continue
+    costs = {cost.name: cost for cost in every_cost()} if limits else {}
+    for name, limit in limits.items():
+        if name not in costs:
+            raise RequestError(f"no cost {name!r}: the costs are {listed(costs)}")
+        cost = costs[name]
         try:
-            bounds.append(Bound(cost, cost.read(limits[cost.name])))
+            bounds.append(Bound(cost, cost.read(limit) if isinstance(limit, str) else limit))
         except RequestError as error:
             raise RequestError(f"{cost.flag}: {error}") from error
     return Budget.of(*bounds) if bounds else None

@@ -26,7 +26,7 @@ class Evaluation:
 
 
 def evaluate(
-    source: Source, request: EvaluateRequest, report: Callable[[int, int, str], None]
+    source: Source, request: EvaluateRequest, report: Callable[[str, int, int, str], None]
 ) -> Evaluation | None:
     """Score what a request asks for; None in a process that does not lead its job."""
     space = source.space
@@ -39,7 +39,7 @@ def evaluate(
             source, submodels, data, splits=(request.split,), device=device, processes=processes
         ):
             rows.append(row)
-            report(len(rows) * processes.count, len(submodels), row.submodel.name)
+            report("score", len(rows) * processes.count, len(submodels), row.submodel.name)
         rows = gather_rows(processes, rows, space)
         if not processes.leads:
             return None

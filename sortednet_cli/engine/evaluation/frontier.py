@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from sortednet_cli.engine.evaluation.budget import Budget
 from sortednet_cli.engine.evaluation.costs import Conditions, Cost
@@ -28,10 +29,13 @@ class Frontier:
     """All rows of a run with the frontier marked, and the choice for a budget if asked.
 
     Attributes:
+        split: the part of the data whose scores count.
         priced: the costs that were got for them, beside those that the table stores.
         conditions: by quantity, what measured costs must be quoted with.
     """
 
+    path: Path
+    split: str
     rows: Sequence[Row]
     pareto: Sequence[bool]
     cost: Cost
@@ -135,6 +139,8 @@ def make_frontier(
     priced.price(cost)
     rows = priced.rows
     return Frontier(
+        path=source.path,
+        split=SELECTION_SPLIT,
         rows=rows,
         pareto=pareto([(_score(source.task, row), cost.value(row)) for row in rows]),
         cost=cost,

@@ -1,0 +1,61 @@
+"""The command's request: a sub-model chosen, cut out under a free name, and verified."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sortednet_cli.engine.evaluation.budget import Budget
+from sortednet_cli.engine.evaluation.costs import Conditions
+from sortednet_cli.engine.evaluation.frontier import Report, select
+from sortednet_cli.engine.export.extract import Extracted, extract, needs_data
+from sortednet_cli.engine.export.formats import Format
+from sortednet_cli.engine.requests import ExtractRequest
+from sortednet_cli.engine.sources.source import Source
+from sortednet_cli.storage.files import Taken, free_name
+
+ARTIFACTS = Path("artifacts")
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """A finished artifact, and what the costs that chose it must be quoted with."""
+
+    done: Extracted
+    conditions: Mapping[str, Conditions]
+
+
+def carry_out(
+    source: Source,
+    request: ExtractRequest,
+    budget: Budget | None,
+    file_format: Format | None,
+    report: Report,
+) -> Extraction:
+    """Choose the sub-model if a budget is given, then cut it out."""
+    choice = None if budget is None else select(source, budget, request.device, report)
+    submodel = choice.row.submodel if choice else source.space.resolve(request.axes)
+    data = None
+    if needs_data(source, submodel):
+        data = source.open_data(None if request.data is None else str(request.data))
+    while True:
+        out = request.out or free_name(ARTIFACTS / f"{source.stem}-{submodel}")
+        try:
+            done = extract(
+                source,
+                submodel,
+                out,
+                data,
+                file_format,
+                most_shard_bytes=request.max_shard_bytes,
+                check_outputs=None if request.verify == "auto" else request.verify == "outputs",
+            )
+        except Taken:
+            if request.out is not None:
+                raise
+            continue  # another extraction took the name first
+        if choice is None:
+            return Extraction(done, {})
+        row = replace(done.row, costs=choice.row.costs)
+        return Extraction(replace(done, row=row), choice.conditions)
