@@ -51,7 +51,7 @@ def score_source(
         found = score(network, group, data, splits, source.task, sizes)
         for submodel in reversed(group):
             yield source.row(submodel, found[submodel])
-    release()
+        release()  # the next width frees and asks for other sizes
 
 
 def _go_on() -> None:

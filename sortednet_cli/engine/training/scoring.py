@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 
+from sortednet_cli.allocator import release
 from sortednet_cli.data import InputFormat
 from sortednet_cli.distributed.processes import lost_peers
 from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
@@ -52,6 +53,7 @@ def score_all(
                 cost = cost_of(network.family, submodel, inputs.random_inputs, inputs.num_units)
                 rows.append(Row(submodel, cost.params, cost.macs, found[submodel]))
                 yield Scored(rows[-1], len(rows) * backend.groups_at_once, len(network.space))
+            release()  # the next width frees and asks for other sizes
     except _Cut:
         cut = True
     if any(trainer.processes.any(cut)):
