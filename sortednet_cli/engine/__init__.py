@@ -10,7 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sortednet_cli import launch
+from sortednet_cli.engine.checks import (
+    check_place,
+    check_plot,
+    newest_finished,
+    open_source,
+    unfinished_spec,
+)
 from sortednet_cli.engine.requests import (
     CalibrateRequest,
     EvaluateRequest,
@@ -46,7 +52,6 @@ if TYPE_CHECKING:
     from sortednet_cli.engine.generation.generate import Generation as Generation
     from sortednet_cli.engine.planning.resources import ResourcePlan as ResourcePlan
     from sortednet_cli.engine.sources.describe import Description as Description
-    from sortednet_cli.engine.sources.source import Source
     from sortednet_cli.engine.sources.table import Row as Row
     from sortednet_cli.nesting import SlicePlan as SlicePlan
     from sortednet_cli.storage.inspection import Inspection as Inspection
@@ -84,8 +89,6 @@ __all__ = [
     "train",
 ]
 
-_PICTURES = (".svg", ".png")
-
 Report = Callable[[str, int, int, str], None]
 """Takes the name of a long piece of work, how much is done, of how much, and its last part."""
 
@@ -108,10 +111,10 @@ def train(request: TrainRequest, stopped: Callable[[], bool] = lambda: False) ->
     from sortednet_cli.engine.training.preflight import check_begun, check_new
 
     if request.spec is None:
-        check_begun(_unfinished_spec(request.resume))
+        check_begun(unfinished_spec(request.resume))
     else:
         check_new(request.spec)
-        _check_place(request.spec, request.out)
+        check_place(request.spec, request.out)
 
     from sortednet_cli.engine.training.train import train as carry_out
 
@@ -150,7 +153,7 @@ def frontier(request: FrontierRequest, report: Report = no_report) -> Frontier:
 
     cost, budget = find_cost(request.cost), read_budget(request.limits)
     if request.plot is not None:
-        _check_plot(request.plot)
+        check_plot(request.plot)
     source = open_source(request.source, check=lambda stored: check_selection(stored, budget))
 
     from sortednet_cli.engine.evaluation.frontier import make_frontier
@@ -264,7 +267,7 @@ def describe(path: Path | None) -> Description:
     """
     from sortednet_cli.engine.sources.describe import describe as carry_out
 
-    return carry_out(path or _newest_finished())
+    return carry_out(path or newest_finished())
 
 
 def inspect(path: Path | None) -> Inspection:
@@ -275,7 +278,7 @@ def inspect(path: Path | None) -> Inspection:
     """
     from sortednet_cli.storage.inspection import inspect as carry_out
 
-    return carry_out(path or _newest_finished())
+    return carry_out(path or newest_finished())
 
 
 def costs() -> list[Cost]:
@@ -299,67 +302,6 @@ def lack_of_memory(error: BaseException) -> str | None:
     return reason(error)
 
 
-def open_source(
-    request: SourceRequest,
-    axes: Mapping[str, int | float] | None = None,
-    check: Callable[[StoredSource], None] = lambda stored: None,
-) -> Source:
-    """Open what a request names.
-
-    What can be told without torch is told before it is imported, which takes seconds.
-
-    Args:
-        axes: of a sub-model that will be asked for.
-        check: what else a command asks of it.
-    """
-    from sortednet_cli.storage.sources import read_source
-
-    stored = read_source(request.path or _newest_finished())
-    stored.check_axes(axes or {})
-    check(stored)
-    stored.check_allowed(request.allow_factories)
-
-    from sortednet_cli.engine.sources.opening import open_stored
-
-    return open_stored(stored, request.allow_factories)
-
-
 def _of_costs(report: Report) -> CostReport:
     """Tell of each cost by its quantity."""
     return lambda cost, done, total, row: report(cost.quantity, done, total, row.submodel.name)
-
-
-def _check_plot(plot: Path) -> None:
-    """RequestError if no picture can be written there."""
-    if plot.suffix not in _PICTURES:
-        raise RequestError(f"--plot {plot}: write a name that ends in .svg or .png")
-    if not plot.absolute().parent.is_dir():
-        raise RequestError(f"--plot {plot}: there is no folder {plot.absolute().parent}")
-    if plot.is_dir():
-        raise RequestError(f"--plot {plot}: it is a folder")
-
-
-def _newest_finished() -> Path:
-    """The run that is meant when none is named; the log says which one."""
-    from sortednet_cli.storage.run import newest_run
-
-    path = newest_run(finished=True).path
-    logger.info("using %s", path)
-    return path
-
-
-def _unfinished_spec(path: Path | None) -> RunSpec:
-    from sortednet_cli.storage.run import unfinished_run
-
-    return unfinished_run(path).spec()
-
-
-def _check_place(spec: RunSpec, out: Path | None) -> None:
-    """RequestError if no new run can have its folder there."""
-    from sortednet_cli.storage.files import require_free
-    from sortednet_cli.storage.run import default_place
-
-    if out is None:
-        default_place(spec.name)
-    elif not launch.restarts():
-        require_free(out)
