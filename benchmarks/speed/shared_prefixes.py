@@ -28,7 +28,7 @@ from benchmarks.harness import Work, in_turn, network_of, positive, random_part,
 from sortednet_cli.engine.evaluation.score import score_part
 from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.families import Family, Inputs, StagedFamily, TransformerFamily
-from sortednet_cli.families.transformer_nets import Architecture
+from sortednet_cli.families.transformers.family import Architecture
 from sortednet_cli.machine.device import move_to
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel

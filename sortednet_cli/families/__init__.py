@@ -15,15 +15,16 @@ from sortednet_cli.families.base import (
 )
 from sortednet_cli.families.custom import CustomFamily
 from sortednet_cli.families.preact_resnet import PreActResNetFamily
-from sortednet_cli.families.pretrained import (
+from sortednet_cli.families.shared import Inputs, SharedPass
+from sortednet_cli.families.torchvision.mobilenet_v2 import MobileNetV2Family
+from sortednet_cli.families.torchvision.resnet import ResNetFamily
+from sortednet_cli.families.transformers.family import TransformerFamily, complete_config, family_of
+from sortednet_cli.families.transformers.pretrained import (
     load_checkpoint_tensors,
     matched_names,
     starting_names,
 )
-from sortednet_cli.families.reorder import reorder_by_importance
-from sortednet_cli.families.shared import Inputs, SharedPass
-from sortednet_cli.families.torchvision_nets import MobileNetV2Family, ResNetFamily
-from sortednet_cli.families.transformer_nets import TransformerFamily, complete_config, family_of
+from sortednet_cli.families.transformers.reorder import reorder_by_importance
 from sortednet_cli.spec import ModelSpec
 from sortednet_cli.spec.vocabulary import FAMILIES
 

@@ -22,7 +22,7 @@ from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.families import Inputs, TransformerFamily
-from sortednet_cli.families.stock_configs import GENERATION, of_depth
+from sortednet_cli.families.transformers.stock_configs import GENERATION, of_depth
 from sortednet_cli.machine.versions import versions
 from sortednet_cli.nesting import NestedNetwork, SlicePlan, build_skeleton, stored_tensors
 from sortednet_cli.seeds import stream_seed

@@ -7,7 +7,7 @@ import torch
 from sortednet_cli.data import TextFormat
 from sortednet_cli.engine.generation.decoder import Decoder
 from sortednet_cli.engine.sources.source import Source
-from sortednet_cli.families.stock_configs import end_tokens
+from sortednet_cli.families.transformers.stock_configs import end_tokens
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.sources import check_causal
 

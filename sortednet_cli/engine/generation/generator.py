@@ -24,7 +24,7 @@ from sortednet_cli.engine.generation.text import TextStream
 from sortednet_cli.engine.requests import SamplingOptions
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError, listed
-from sortednet_cli.families.stock_configs import GENERATION, unheeded
+from sortednet_cli.families.transformers.stock_configs import GENERATION, unheeded
 from sortednet_cli.logs import logger
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel

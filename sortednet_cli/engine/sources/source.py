@@ -15,7 +15,7 @@ from sortednet_cli.data import Dataset, InputFormat, open_data
 from sortednet_cli.engine.sources.root import read_family, read_format, task_of
 from sortednet_cli.engine.sources.table import Metrics, Row
 from sortednet_cli.families import Config, Family
-from sortednet_cli.families.stock_configs import generation_config
+from sortednet_cli.families.transformers.stock_configs import generation_config
 from sortednet_cli.nesting import (
     NestedNetwork,
     SlicePlan,

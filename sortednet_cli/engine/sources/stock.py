@@ -25,8 +25,8 @@ from sortednet_cli.families import (
     family_of,
     matched_names,
 )
-from sortednet_cli.families.stock_configs import class_names, standard_config
-from sortednet_cli.families.transformer_nets import ARCHITECTURES, class_of
+from sortednet_cli.families.transformers.family import ARCHITECTURES, class_of
+from sortednet_cli.families.transformers.stock_configs import class_names, standard_config
 from sortednet_cli.logs import logger
 from sortednet_cli.nesting import (
     NestedNetwork,

@@ -20,7 +20,7 @@ from sortednet_cli.engine.training.requirements import (
 )
 from sortednet_cli.engine.training.session import Session
 from sortednet_cli.families import Config, Root, root_of
-from sortednet_cli.families.stock_configs import GENERATION, generation_config, with_end
+from sortednet_cli.families.transformers.stock_configs import GENERATION, generation_config, with_end
 from sortednet_cli.machine.versions import versions
 from sortednet_cli.nesting import check_space
 from sortednet_cli.rules import make_rule

@@ -18,8 +18,8 @@ from sortednet_cli.engine.loaded import load_artifact
 from sortednet_cli.engine.sources.stock import load_stock
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import load_checkpoint_tensors
-from sortednet_cli.families.stock_configs import end_tokens, of_depth, with_end
-from sortednet_cli.families.transformer_nets import TransformerFamily
+from sortednet_cli.families.transformers.family import TransformerFamily
+from sortednet_cli.families.transformers.stock_configs import end_tokens, of_depth, with_end
 from sortednet_cli.nesting import init_network
 from sortednet_cli.space import SubModel
 

@@ -20,7 +20,12 @@ from torch import Tensor, nn
 from sortednet_cli.errors import RequestError, WorkError, listed
 from sortednet_cli.families.base import Config, Family, Root, check_blocks
 from sortednet_cli.families.shared import Inputs, SharedPass, Tail
-from sortednet_cli.families.stock_configs import known_entries, plain, refusals_of, standard_config
+from sortednet_cli.families.transformers.stock_configs import (
+    known_entries,
+    plain,
+    refusals_of,
+    standard_config,
+)
 from sortednet_cli.space import SubModel, kept_blocks
 
 _AXIS_KEYS = {

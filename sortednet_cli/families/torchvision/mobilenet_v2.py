@@ -1,4 +1,4 @@
-"""torchvision's MobileNetV2 and ResNets: the stock classes, cut through their own arguments."""
+"""torchvision's MobileNetV2."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sortednet_cli.families.base import Config, Root, StagedFamily, scaled, width_of
+from sortednet_cli.families.base import Config, Root, StagedFamily, width_of
 from sortednet_cli.families.shared import Step
+from sortednet_cli.families.torchvision.card import IMPORTS, LOAD
 from sortednet_cli.space import SubModel
-
-_LOAD = 'model.load_state_dict(load_file("model.safetensors"), strict=True)\nmodel.eval()\n'
-_IMPORTS = "import json\n\nfrom safetensors.torch import load_file\n"
 
 # (expansion t, channels c, blocks n, stride s), table 2 of arXiv 1801.04381.
 _MOBILENET_V2_ROWS = [
@@ -32,8 +30,8 @@ class MobileNetV2Family(StagedFamily):
 
     loader = "torchvision.models.MobileNetV2"
     card = (
-        f"{_IMPORTS}from torchvision.models import MobileNetV2\n\n"
-        'model = MobileNetV2(**json.load(open("config.json")))\n' + _LOAD
+        f"{IMPORTS}from torchvision.models import MobileNetV2\n\n"
+        'model = MobileNetV2(**json.load(open("config.json")))\n' + LOAD
     )
 
     def __init__(self, root: Root) -> None:
@@ -85,62 +83,3 @@ class MobileNetV2Family(StagedFamily):
     def tail(self, module: Any, states: Tensor) -> Tensor:
         pooled = F.adaptive_avg_pool2d(states, (1, 1)).flatten(1)
         return cast(Tensor, module.classifier(pooled))
-
-
-class ResNetFamily(StagedFamily):
-    """ResNet-50 and its kin: width is the bottlenecks' `width_per_group`, depth is `layers`.
-
-    The residual stream keeps its channels, as the stock class has it.
-    """
-
-    loader = "torchvision.models.ResNet"
-    card = (
-        f"{_IMPORTS}from torchvision.models.resnet import Bottleneck, ResNet\n\n"
-        'model = ResNet(Bottleneck, **json.load(open("config.json")))\n' + _LOAD
-    )
-
-    _LAYERS = {  # noqa: RUF012
-        "resnet50": [3, 4, 6, 3],
-        "resnet101": [3, 4, 23, 3],
-        "resnet152": [3, 8, 36, 3],
-    }
-
-    def __init__(self, root: Root) -> None:
-        defaults = {"layers": self._LAYERS[root.family], "width_per_group": 64}
-        super().__init__(Root(root.family, {**defaults, **root.config}, root.depth_order))
-
-    @property
-    def stages(self) -> Sequence[int]:
-        return cast(Sequence[int], self.root.config["layers"])
-
-    def build(self, config: Config) -> nn.Module:
-        from torchvision.models.resnet import Bottleneck, ResNet
-
-        return cast(nn.Module, ResNet(Bottleneck, **config))
-
-    def shrink(self, submodel: SubModel) -> Config:
-        config = dict(self.root.config)
-        config["width_per_group"] = scaled(config["width_per_group"], width_of(submodel))
-        config["layers"] = list(self.kept(submodel))
-        return config
-
-    def module_map(self, submodel: SubModel) -> dict[str, str | None]:
-        return {path: path for path in ("conv1", "bn1", *self._blocks(submodel), "fc")}
-
-    def steps(self, submodel: SubModel, module: Any) -> list[Step]:
-        stem = Step("stem", (module.conv1, module.bn1, module.relu, module.maxpool))
-        paths = self._blocks(submodel)
-        return [stem, *(Step(path, (module.get_submodule(path),)) for path in paths)]
-
-    def branch_end(self, block: Any) -> Tensor | None:
-        # Each block ends in a ReLU, which passes what the block before it has made positive.
-        if not hasattr(block, "bn3") or block.downsample is not None:
-            return None
-        return cast(Tensor, block.bn3.weight)
-
-    def tail(self, module: Any, states: Tensor) -> Tensor:
-        return cast(Tensor, module.fc(module.avgpool(states).flatten(1)))
-
-    def _blocks(self, submodel: SubModel) -> list[str]:
-        kept = enumerate(self.kept(submodel), start=1)
-        return [f"layer{stage}.{block}" for stage, count in kept for block in range(count)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError, listed
-from sortednet_cli.families.transformer_nets import TransformerFamily
+from sortednet_cli.families.transformers.family import TransformerFamily
 from sortednet_cli.logs import logger
 
 _MOST_LISTED = 5

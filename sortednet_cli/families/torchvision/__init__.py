@@ -1,0 +1,1 @@
+"""torchvision's image networks: the stock classes, cut through their own arguments."""

@@ -1,0 +1,1 @@
+"""Stock classes of transformers, cut through their own configurations."""
