@@ -9,7 +9,6 @@ load_artifact(extract(run, limits={"params": 50_000})).module()      # a standal
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,5 +33,10 @@ def __getattr__(name: str) -> Any:
     """Import torch only when the Python interface needs it: the command line starts without."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "engine.loaded" if name in _LOADED else "api"
-    return getattr(import_module(f"sortednet_cli.{home}"), name)
+    if name in _LOADED:
+        from sortednet_cli.engine import loaded
+
+        return getattr(loaded, name)
+    from sortednet_cli import api
+
+    return getattr(api, name)

@@ -47,7 +47,7 @@ def added(group: str) -> dict[str, EntryPoint]:
 
 def load(group: str, name: str) -> Any:
     """Import what an entry point names; RequestError if that fails."""
-    return _loaded(added(group)[name])
+    return loaded(added(group)[name])
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class ClassRegistry:
             point = EntryPoint(name, self.own[name], self.group)
         else:
             point = added(self.group)[name]
-        found = _loaded(point)
+        found = loaded(point)
         if not (isinstance(found, type) and issubclass(found, base)):
             raise RequestError(
                 f"{self.group}: {name!r} is {point.value}, which is no subclass of"
@@ -94,7 +94,8 @@ class ClassRegistry:
         return found
 
 
-def _loaded(point: EntryPoint) -> Any:
+def loaded(point: EntryPoint) -> Any:
+    """Import what a `module:object` of another package names; RequestError if that fails."""
     try:
         return point.load()
     except Exception as error:

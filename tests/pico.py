@@ -13,7 +13,7 @@ from sortednet_cli.families import Family, Inputs, open_family, root_of
 from sortednet_cli.nesting import NestedNetwork, init_network
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import ModelSpec
-from sortednet_cli.spec.vocabulary import FAMILIES
+from sortednet_cli.spec.families import family_facts
 
 NUM_CLASSES = 5
 VOCAB = 40
@@ -47,7 +47,7 @@ class Pico:
 
     @property
     def is_text(self) -> bool:
-        return FAMILIES[self.spec.family].inputs == "text"
+        return family_facts(self.spec.family).inputs == "text"
 
     def family(self) -> Family:
         facts = {"channels": 3, "num_classes": NUM_CLASSES}

@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.harness import positive, write
 from sortednet_cli.engine.sources.opening import open_source
-from sortednet_cli.families import complete_config
+from sortednet_cli.families.transformers.complete import complete_config
 from sortednet_cli.nesting import build_skeleton, stored_tensors
 from sortednet_cli.storage.files import write_json
 from sortednet_cli.storage.tensors import TensorEntry, write_shards

@@ -27,8 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.harness import Work, in_turn, network_of, positive, random_part, ratio, write
 from sortednet_cli.engine.evaluation.score import score_part
 from sortednet_cli.engine.sources.root import task_of
-from sortednet_cli.families import Family, Inputs, StagedFamily, TransformerFamily
-from sortednet_cli.families.transformers.family import Architecture
+from sortednet_cli.families import Family, Inputs, StagedFamily
+from sortednet_cli.families.transformers.family import TransformerFamily
 from sortednet_cli.machine.device import move_to
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
@@ -150,7 +150,7 @@ def native_group(
         if isinstance(family, TransformerFamily):
             assert isinstance(inputs, dict)
             module = network.standalone(group[0])
-            return native_depths(module, family.architecture, len(group), inputs, task)
+            return native_depths(module, family, len(group), inputs, task)
         assert isinstance(inputs, Tensor)
         modules = {
             submodel: move_to(network.standalone(submodel), network.device, channels_last)
@@ -160,10 +160,10 @@ def native_group(
 
 
 def native_depths(
-    module: Any, architecture: Architecture, depths: int, inputs: dict[str, Tensor], task: Task
+    module: Any, family: TransformerFamily, depths: int, inputs: dict[str, Tensor], task: Task
 ) -> Work:
     """One run of the body, and one of the head for each depth, on as many positions."""
-    body = getattr(module, architecture.base)
+    body = getattr(module, family.architecture.base)
     states = body(**inputs, use_cache=False).last_hidden_state
     targets = torch.zeros(states.shape[:-1] if task.metric == "perplexity" else len(states))
     scored = task.scored(states, targets)[0]
@@ -172,7 +172,7 @@ def native_depths(
         body(**inputs, use_cache=False)
         for _ in range(depths):
             for rows in chunks(len(scored), task.num_outputs):
-                architecture.tail(module, scored[rows])
+                family.head.tail(module, scored[rows])
 
     return run
 

@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
-from sortednet_cli.families import TransformerFamily
+from sortednet_cli.families import Family
 from sortednet_cli.nesting.network import NestedNetwork, fresh_module, owner_of
 from sortednet_cli.nesting.skeleton import build_skeleton, stored_tensors
 from sortednet_cli.space import SearchSpace, SubModel
@@ -43,13 +43,13 @@ class ShardedNetwork(NestedNetwork):
     sharded = True
 
     def __init__(
-        self, family: TransformerFamily, space: SearchSpace, module: nn.Module, mesh: DeviceMesh
+        self, family: Family, space: SearchSpace, module: nn.Module, mesh: DeviceMesh
     ) -> None:
         device = torch.device(mesh.device_type)
         if device.type == "cuda":
             device = torch.device("cuda", torch.cuda.current_device())
         _fill_buffers(family, space, module)
-        for layer in cast(nn.ModuleList, module.get_submodule(family.architecture.layers)):
+        for layer in family.layers(module):
             _give_memory(layer, device)
             fully_shard(layer, mesh=mesh)
         _give_memory(module, device)
@@ -153,7 +153,7 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def _fill_buffers(family: TransformerFamily, space: SearchSpace, module: nn.Module) -> None:
+def _fill_buffers(family: Family, space: SearchSpace, module: nn.Module) -> None:
     """Give buffers that no file holds their values: they are the same in every sub-model."""
     missing = [name for name, buffer in module.named_buffers() if buffer.is_meta]
     if missing:

@@ -1,68 +1,55 @@
-"""Families: how each root network is built, shrunk and mapped. Knows no weights."""
+"""Families: how each root network is built, shrunk and mapped. Knows no weights.
+
+What a family is (`FamilyFacts`) is told without torch; its class is imported to build a network.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Any
 
-from sortednet_cli.families.base import (
-    REFUSALS,
-    Config,
-    Family,
-    Root,
-    StagedFamily,
-    check_blocks,
-)
-from sortednet_cli.families.custom import CustomFamily
-from sortednet_cli.families.preact_resnet import PreActResNetFamily
-from sortednet_cli.families.shared import Inputs, SharedPass
-from sortednet_cli.families.torchvision.mobilenet_v2 import MobileNetV2Family
-from sortednet_cli.families.torchvision.resnet import ResNetFamily
-from sortednet_cli.families.transformers.family import TransformerFamily, complete_config, family_of
-from sortednet_cli.families.transformers.pretrained import (
-    load_checkpoint_tensors,
-    matched_names,
-    starting_names,
-)
-from sortednet_cli.families.transformers.reorder import reorder_by_importance
+from sortednet_cli.errors import RequestError
+from sortednet_cli.extensions import ARCHITECTURES, loaded
+from sortednet_cli.families.root import Config, Root
 from sortednet_cli.spec import ModelSpec
-from sortednet_cli.spec.vocabulary import FAMILIES
+from sortednet_cli.spec.families import FamilyFacts, family_facts, own_families
+
+if TYPE_CHECKING:
+    from sortednet_cli.families.base import Family, StagedFamily
+    from sortednet_cli.families.shared import Inputs, SharedPass, Step
 
 __all__ = [
-    "REFUSALS",
     "Config",
     "Family",
+    "FamilyFacts",
     "Inputs",
     "Root",
     "SharedPass",
     "StagedFamily",
-    "TransformerFamily",
-    "complete_config",
-    "family_of",
-    "load_checkpoint_tensors",
-    "matched_names",
+    "Step",
     "open_family",
-    "reorder_by_importance",
     "root_of",
-    "starting_names",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import torch only where networks are built."""
+    if name in __all__:
+        from sortednet_cli.families import base, shared
+
+        return getattr(shared if hasattr(shared, name) else base, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def open_family(root: Root, allowed_factories: Collection[str] = ()) -> Family:
     """Bind a family's rules to a root network.
 
     Raises:
-        RequestError: a custom factory that the user has not allowed by name, or a root of more
-            blocks than are ever built.
+        RequestError: a custom factory that the user has not allowed by name, or a configuration
+            that is none of the family's.
     """
-    if root.family == "custom":
-        return CustomFamily(root, allowed_factories)
-    if FAMILIES[root.family].inputs == "text":
-        return TransformerFamily(root)
-    staged = {"preact_resnet": PreActResNetFamily, "mobilenet_v2": MobileNetV2Family}
-    family: StagedFamily = staged.get(root.family, ResNetFamily)(root)
-    check_blocks(family.stages)
-    return family
+    return _class_of(root.family).open(root, allowed_factories)
 
 
 def root_of(
@@ -71,18 +58,26 @@ def root_of(
     """Complete a spec's model with what the data decide.
 
     Args:
-        facts: of images, channels and num_classes; of texts, see `complete_config`.
+        facts: what the inputs decide, as `InputFormat.facts` gives it.
         stock: the configuration of a pretrained model, which the spec's entries override.
     """
-    config = dict(model.config)
-    declaration = {}
-    if FAMILIES[model.family].inputs == "text":
-        config = complete_config(model.family, task, config, facts, stock)
-    elif model.family == "custom":
-        declaration = model.model_dump(mode="json", include={"factory", "axes", "blocks"})
-    else:
-        config.setdefault("num_classes", facts["num_classes"])
-        if model.family == "preact_resnet":
-            config.setdefault("in_channels", facts["channels"])
-    order = model.depth_order or FAMILIES[model.family].depth_orders[0]
+    config = _class_of(model.family).complete_config(model, task, facts, stock)
+    declared = {"factory", "axes", "blocks"} if model.factory else set()
+    declaration = model.model_dump(mode="json", include=declared)
+    order = model.depth_order or family_facts(model.family).depth_orders[0]
     return Root(model.family, config, order, declaration)
+
+
+def _class_of(name: str) -> type[Family]:
+    """Import the class of a family.
+
+    Raises:
+        RequestError: another package's class cannot be imported, or is no `Family`.
+    """
+    from sortednet_cli.families.base import Family
+
+    point = EntryPoint(name, family_facts(name).implementation, ARCHITECTURES)
+    found = point.load() if name in own_families() else loaded(point)
+    if not (isinstance(found, type) and issubclass(found, Family)):
+        raise RequestError(f"{ARCHITECTURES}: {name!r}: {point.value} is no subclass of Family")
+    return found

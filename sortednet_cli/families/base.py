@@ -3,49 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from torch import Tensor, nn
 
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, SortednetError, reason_of
+from sortednet_cli.families.root import Config, Root, check_blocks
 from sortednet_cli.families.shared import Inputs, SharedPass, Step, TreePass, WholePass
+from sortednet_cli.machine.memory import lack_of_memory
 from sortednet_cli.space import SubModel, kept_blocks
-
-Config = dict[str, Any]
-"""A stock configuration: plain values that JSON can hold."""
-
-REFUSALS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
-"""What classes raise that are given a configuration they cannot build."""
-
-MAX_BLOCKS = 4096
-"""Blocks of a network: each is built, if only in words."""
-
-
-@dataclass(frozen=True)
-class Root:
-    """The root network in words: enough to build it, shrink it and map its blocks.
-
-    A run and every artifact cut from it store the same root, so that axis values always
-    mean the same thing. `declaration` is what a custom family declares, empty otherwise.
-    """
-
-    family: str
-    config: Config
-    depth_order: str
-    declaration: Mapping[str, Any] = field(default_factory=dict)
+from sortednet_cli.spec import ModelSpec
+from sortednet_cli.spec.families import FamilyFacts, family_facts
 
 
 class Family(ABC):
@@ -60,6 +31,12 @@ class Family(ABC):
     tokenizer_card = ""
     """Further ones that load the tokenizer, where the folder has one."""
 
+    refusals: tuple[type[Exception], ...] = (
+        *(ArithmeticError, IndexError, RuntimeError, TypeError, ValueError),
+    )
+    """What the stock class raises over a configuration that it cannot build or run, such as torch's
+    layers over sizes. Anything else that it raises is a bug."""
+
     shares_depths = False
     """Whether one pass can serve sub-models that differ in depth alone."""
 
@@ -69,9 +46,83 @@ class Family(ABC):
     def __init__(self, root: Root) -> None:
         self.root = root
 
-    @abstractmethod
+    @classmethod
+    def open(cls, root: Root, allowed_factories: Collection[str]) -> Self:
+        """Bind the rules to a root network.
+
+        Args:
+            allowed_factories: code that the user allows to run by name.
+        """
+        return cls(root)
+
+    @classmethod
+    def complete_config(
+        cls,
+        model: ModelSpec,
+        task: str,
+        facts: Mapping[str, Any],
+        stock: Mapping[str, Any] | None = None,
+    ) -> Config:
+        """Complete a spec's `model.config` with what the data decide; arguments as `root_of`."""
+        return {"num_classes": facts["num_classes"], **model.config}
+
+    @property
+    def facts(self) -> FamilyFacts:
+        """What the family is, whatever the root network."""
+        return family_facts(self.root.family)
+
+    @property
+    def num_alike_layers(self) -> int:
+        """How many layers the root has, if they are all alike; 0 if they are not.
+
+        The cost of two depths then tells that of any.
+        """
+        return 0
+
+    def state_channels(self, config: Config) -> int:
+        """Count the channels of the states between layers that are all alike."""
+        raise NotImplementedError
+
+    def layers(self, module: nn.Module) -> Sequence[nn.Module]:
+        """List the layers that a module runs one after another, if processes can share each."""
+        return ()
+
     def build(self, config: Config) -> nn.Module:
-        """Build the stock module of a configuration, with freshly initialised weights."""
+        """Build the stock module of a configuration, with freshly initialised weights.
+
+        Raises:
+            RequestError: the stock class refuses the configuration.
+        """
+        with self._telling_refusals():
+            return self.construct(config)
+
+    @abstractmethod
+    def construct(self, config: Config) -> nn.Module:
+        """Call the stock constructor, and nothing else: what it refuses is told to the user."""
+
+    def try_out(self, module: nn.Module, inputs: Inputs) -> Tensor:
+        """Run a module as `forward` does, for what a configuration gets wrong only there.
+
+        Raises:
+            RequestError: the stock class refuses the inputs.
+        """
+        with self._telling_refusals():
+            return self.forward(module, inputs)
+
+    def refusal(self, error: Exception) -> str:
+        """Tell a user what the stock class refused."""
+        return f"{self.root.family} refused it: {reason_of(error)}"
+
+    @contextmanager
+    def _telling_refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except SortednetError:
+            raise
+        except self.refusals as error:
+            if lack_of_memory(error):
+                raise
+            raise RequestError(f"model.config: {self.refusal(error)}") from error
 
     @abstractmethod
     def shrink(self, submodel: SubModel) -> Config:
@@ -100,7 +151,7 @@ class Family(ABC):
             at: gives the module of a sub-model, in the mode that it will run in.
         """
         (submodel,) = submodels
-        return WholePass(at(submodel))
+        return WholePass(at(submodel), self.forward)
 
     def compiled_parts(self, submodel: SubModel, module: nn.Module) -> list[nn.Module]:
         """List the parts of a sub-model's module that its pass runs whole: they can be compiled."""
@@ -113,8 +164,50 @@ class Family(ABC):
         """
         return None
 
-    def stored_config(self, config: Config) -> Config:
-        """Return what an artifact's `config.json` holds."""
+    def starting_names(
+        self,
+        module: nn.Module,
+        shapes: Mapping[str, tuple[int, ...]],
+        read: Callable[[str], Tensor],
+        where: str,
+    ) -> dict[str, str]:
+        """Tell which tensor of a checkpoint each of the root network's tensors starts from.
+
+        Those that are not named keep their fresh weights. A family that `takes_pretrained` says so.
+
+        Args:
+            module: the root network; its values do not matter.
+            shapes: of the checkpoint's tensors by name.
+            read: gives a tensor of the checkpoint by its name.
+            where: names the checkpoint in messages.
+
+        Raises:
+            RequestError: the checkpoint does not fit.
+        """
+        raise NotImplementedError
+
+    def load_pretrained(self, module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+        """Copy a checkpoint into the root network; see `starting_names`."""
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        names = self.starting_names(module, shapes, tensors.__getitem__, where)
+        own = module.state_dict()
+        fitting = {name: tensors[stored].to(own[name].dtype) for name, stored in names.items()}
+        module.load_state_dict(fitting, strict=False)
+
+    def reorder(self, module: nn.Module) -> None:
+        """Permute the root network's units so that the most important come first.
+
+        Raises:
+            RequestError: the family has no order of importance.
+        """
+        raise RequestError(f"model.reorder: {self.root.family} has no order of importance")
+
+    def stored_config(self, config: Config, dtype: str) -> Config:
+        """Return what an artifact's `config.json` holds.
+
+        Args:
+            dtype: the type of its weights, in torch's words.
+        """
         return config
 
     def load(self, folder: Path, config: Config, tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -134,6 +227,10 @@ class StagedFamily(Family):
     """A family whose blocks lie in stages, each cut from its end."""
 
     shares_depths = True
+
+    def __init__(self, root: Root) -> None:
+        super().__init__(root)
+        check_blocks(self.stages)
 
     @property
     @abstractmethod
@@ -162,22 +259,6 @@ class StagedFamily(Family):
         modules = [at(submodel) for submodel in submodels]
         pairs = zip(submodels, modules, strict=True)
         return TreePass(modules, [self.steps(s, module) for s, module in pairs], self.tail)
-
-
-def check_blocks(counts: Sequence[Any]) -> None:
-    """RequestError for no blocks, or more over all stages than are ever built."""
-    if sum(abs(count) for count in counts) > MAX_BLOCKS:
-        raise RequestError(f"model.config: more than {MAX_BLOCKS:,} blocks")
-    if sum(counts) < 1 or min(counts) < 0:
-        raise RequestError(f"model.config: {sum(counts)} blocks")
-
-
-def scaled(channels: int, width: float) -> int:
-    """Scale a channel count and round to the nearest whole one, halves upwards."""
-    count = int(channels * width + 0.5)
-    if count < 1:
-        raise RequestError(f"width {width:g} leaves no channel of {channels}")
-    return count
 
 
 def width_of(submodel: SubModel) -> float:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Collection, Iterator
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
 from torch import nn
 
-from sortednet_cli.errors import RequestError
-from sortednet_cli.families.base import Config, Family, Root, scaled
+from sortednet_cli.errors import RequestError, reason_of
+from sortednet_cli.families.base import Family
+from sortednet_cli.families.root import Config, Root, scaled
 from sortednet_cli.space import SubModel, kept_blocks
+from sortednet_cli.spec import ModelSpec
 from sortednet_cli.spec.factories import check_allowed
+
+_PACKAGE = Path(__file__).parents[1]
 
 
 class CustomFamily(Family):
@@ -25,6 +30,8 @@ class CustomFamily(Family):
         allowed: factories that the user allows by name, besides those in the environment
             variable `SORTEDNET_ALLOW_FACTORY` (separated by commas).
     """
+
+    refusals = (Exception,)
 
     def __init__(self, root: Root, allowed: Collection[str]) -> None:
         super().__init__(root)
@@ -41,21 +48,36 @@ class CustomFamily(Family):
             'model.load_state_dict(load_file("model.safetensors"), strict=True)\nmodel.eval()\n'
         )
 
+    @classmethod
+    def open(cls, root: Root, allowed_factories: Collection[str]) -> Self:
+        return cls(root, allowed_factories)
+
+    @classmethod
+    def complete_config(
+        cls,
+        model: ModelSpec,
+        task: str,
+        facts: Mapping[str, Any],
+        stock: Mapping[str, Any] | None = None,
+    ) -> Config:
+        return dict(model.config)
+
     def build(self, config: Config) -> nn.Module:
-        module_name, _, function = self.factory.partition(":")
-        try:
-            with _foreign_code():
-                factory = getattr(importlib.import_module(module_name), function)
-        except (ImportError, AttributeError) as error:
-            raise RequestError(f"cannot import the factory {self.factory!r}: {error}") from error
-        try:
-            with _foreign_code():
-                module = factory(**config)
-        except TypeError as error:
-            raise RequestError(f"{self.factory} refused its arguments: {error}") from error
+        module = super().build(config)
         if not isinstance(module, nn.Module):
             raise RequestError(f"{self.factory} returned {type(module).__name__}, no nn.Module")
         return module
+
+    def construct(self, config: Config) -> nn.Module:
+        factory = self._import()
+        with _foreign_code():
+            return cast(nn.Module, factory(**config))
+
+    def refusal(self, error: Exception) -> str:
+        said = f"{reason_of(error)} ({_line_of(error)})"
+        if isinstance(error, TypeError):
+            return f"{self.factory} refused its arguments: {said}"
+        return f"{self.factory} raised {type(error).__name__}: {said}"
 
     def shrink(self, submodel: SubModel) -> Config:
         config = dict(self.root.config)
@@ -86,8 +108,21 @@ class CustomFamily(Family):
                 mapping[f"{path}.{before + kept + i}"] = f"{path}.{before + full + i}"
         return mapping
 
-    def stored_config(self, config: Config) -> Config:
+    def stored_config(self, config: Config, dtype: str) -> Config:
         return {"factory": self.factory, "arguments": config}
+
+    def _import(self) -> Callable[..., object]:
+        module_name, _, function = self.factory.partition(":")
+        try:
+            with _foreign_code():
+                factory: Callable[..., object] = getattr(
+                    importlib.import_module(module_name), function
+                )
+        except Exception as error:
+            raise RequestError(
+                f"model.config: cannot import the factory {self.factory!r}: {reason_of(error)}"
+            ) from error
+        return factory
 
     def _argument(self, name: str) -> Any:
         if name not in self.root.config:
@@ -127,6 +162,14 @@ def _foreign_code() -> Iterator[None]:
             yield
     finally:
         sys.path.remove(folder)
+
+
+def _line_of(error: Exception) -> str:
+    """Name the line that raised an error: the user's own, where there is one."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not Path(frame.filename).is_relative_to(_PACKAGE)]
+    frame = (own or frames)[0]
+    return f"{Path(frame.filename).name}, line {frame.lineno}"
 
 
 def _scaled_argument(argument: Any, factor: float) -> Any:

@@ -6,15 +6,18 @@ basic blocks (He et al.) or six bottleneck blocks (the slimmable-network compari
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, cast
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sortednet_cli.families.base import Config, Root, StagedFamily, scaled, width_of
+from sortednet_cli.families.base import StagedFamily, width_of
+from sortednet_cli.families.root import Config, Root, entry, scaled
 from sortednet_cli.families.shared import Step
 from sortednet_cli.space import SubModel
+from sortednet_cli.spec import ModelSpec
 
 BOTTLENECK_EXPANSION = 4
 
@@ -180,6 +183,9 @@ def _initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
+_COUNTS = Annotated[list[int], Field(min_length=1)]
+
+
 class PreActResNetFamily(StagedFamily):
     """Width scales every stage's channels, the stem's too."""
 
@@ -187,16 +193,30 @@ class PreActResNetFamily(StagedFamily):
     card = "from sortednet_cli import load_artifact\n\nmodel = load_artifact(folder).module()\n"
 
     def __init__(self, root: Root) -> None:
+        channels = entry(root.config, "channels", _COUNTS)
+        for key in ("blocks", "strides"):
+            entry(root.config, key, _COUNTS)
         config = {"stem_channels": None, **root.config}
-        if config["stem_channels"] is None:
-            config["stem_channels"] = config["channels"][0]
+        if entry(config, "stem_channels", int | None) is None:
+            config["stem_channels"] = channels[0]
         super().__init__(Root(root.family, config, root.depth_order))
+
+    @classmethod
+    def complete_config(
+        cls,
+        model: ModelSpec,
+        task: str,
+        facts: Mapping[str, Any],
+        stock: Mapping[str, Any] | None = None,
+    ) -> Config:
+        config = super().complete_config(model, task, facts, stock)
+        return {"in_channels": facts["channels"], **config}
 
     @property
     def stages(self) -> Sequence[int]:
         return cast(Sequence[int], self.root.config["blocks"])
 
-    def build(self, config: Config) -> nn.Module:
+    def construct(self, config: Config) -> nn.Module:
         return PreActResNet(**config)
 
     def shrink(self, submodel: SubModel) -> Config:

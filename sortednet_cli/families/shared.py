@@ -38,6 +38,13 @@ class SharedPass(ABC):
     def states(self, inputs: Inputs) -> list[Tensor]:
         """Run the shared part once; return the state of each sub-model in order."""
 
+    def steps(self, number: int) -> Sequence[Step]:
+        """List what takes inputs to the state of the sub-model with that number, in order.
+
+        None if that is a whole which nothing else shares.
+        """
+        return ()
+
     @abstractmethod
     def logits(self, number: int, states: Tensor) -> Tensor:
         """Make logits of states of the sub-model with that number."""
@@ -50,11 +57,12 @@ class SharedPass(ABC):
 class WholePass(SharedPass):
     """One sub-model whose inside is unknown: its state is its logits."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, forward: Callable[[nn.Module, Inputs], Tensor]) -> None:
         self.modules = [module]
+        self._forward = forward
 
     def states(self, inputs: Inputs) -> list[Tensor]:
-        return [cast(Tensor, self.modules[0](inputs))]
+        return [self._forward(self.modules[0], inputs)]
 
     def logits(self, number: int, states: Tensor) -> Tensor:
         return states
@@ -99,6 +107,7 @@ class TreePass(SharedPass):
         self, modules: Sequence[nn.Module], paths: Sequence[Sequence[Step]], tail: Tail
     ) -> None:
         self.modules = modules
+        self._paths = paths
         self._tail = tail
         self._roots: list[_Node] = []
         for number, path in enumerate(paths):
@@ -108,6 +117,9 @@ class TreePass(SharedPass):
                 children = node.children
             assert node is not None
             node.ends.append(number)
+
+    def steps(self, number: int) -> Sequence[Step]:
+        return self._paths[number]
 
     def states(self, inputs: Inputs) -> list[Tensor]:
         found: dict[int, Tensor] = {}

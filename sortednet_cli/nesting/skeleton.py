@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import TorchFunctionMode
 
-from sortednet_cli.errors import RequestError, reason_of
-from sortednet_cli.families import REFUSALS, Config, Family
+from sortednet_cli.families import Config, Family
 
 _DRAWS = {
     *(nn.init.kaiming_normal_, nn.init.kaiming_uniform_, nn.init.normal_, nn.init.uniform_),
@@ -43,13 +42,8 @@ def build_skeleton(family: Family, config: Config) -> nn.Module:
     Raises:
         RequestError: the stock class refuses the configuration.
     """
-    try:
-        with torch.device("meta"), _NoDraws():
-            return family.build(config)
-    except REFUSALS as error:
-        raise RequestError(
-            f"model.config: {family.loader} refused it: {reason_of(error)}"
-        ) from error
+    with torch.device("meta"), _NoDraws():
+        return family.build(config)
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from sortednet_cli.errors import listed
 from sortednet_cli.space import MAX_SUBMODELS
 from sortednet_cli.spec.data import AnyDataSpec, data_kind
+from sortednet_cli.spec.families import family_facts, family_names, is_family, own_families
 from sortednet_cli.spec.fields import (
     AxisName,
     AxisValue,
@@ -18,7 +19,7 @@ from sortednet_cli.spec.fields import (
     PositiveFloat,
     SpecModel,
 )
-from sortednet_cli.spec.vocabulary import FAMILIES, FRACTIONS, RULES, TRACKERS
+from sortednet_cli.spec.vocabulary import FRACTIONS, RULES, TRACKERS
 
 _FLOAT32_MAX = 3e38
 
@@ -26,8 +27,8 @@ Task = Literal["classification", "masked-lm", "causal-lm", "answers"]
 
 
 def _known_family(name: object) -> object:
-    if not isinstance(name, str) or name not in FAMILIES:
-        raise ValueError(f"unknown family {name!r}; the families are {listed(FAMILIES)}")
+    if not is_family(name):
+        raise ValueError(f"unknown family {name!r}; the families are {listed(family_names())}")
     return name
 
 
@@ -94,7 +95,8 @@ class ModelSpec(SpecModel):
     def _custom_is_declared(self) -> Self:
         if self.reorder != "none" and self.pretrained is None:
             raise ValueError("reorder orders pretrained weights: it needs pretrained")
-        if self.init != "stock" and FAMILIES[self.family].inputs == "text":
+        facts = family_facts(self.family)
+        if self.init != "stock" and not facts.norms_are_per_channel:
             raise ValueError(
                 f"init {self.init!r} is for image networks: the norms of {self.family} average"
                 " over all channels, so that no first weights give all widths the same features"
@@ -104,15 +106,14 @@ class ModelSpec(SpecModel):
                 "init 'nested-identity' is not told which blocks of a custom model add to their"
                 " input: take 'nested'"
             )
-        if self.pretrained is not None and FAMILIES[self.family].inputs != "text":
+        if self.pretrained is not None and not facts.takes_pretrained:
             raise ValueError(f"pretrained: {self.family} starts from fresh weights alone")
         if self.family != "custom":
             if self.factory or self.axes or self.blocks:
                 raise ValueError("factory, axes and blocks belong to the family 'custom' alone")
-            orders = FAMILIES[self.family].depth_orders
-            if self.depth_order is not None and self.depth_order not in orders:
+            if self.depth_order not in (None, *facts.depth_orders):
                 raise ValueError(
-                    f"depth_order of {self.family} is one of {listed(orders)},"
+                    f"depth_order of {self.family} is one of {listed(facts.depth_orders)},"
                     f" not {self.depth_order!r}"
                 )
             return self
@@ -281,7 +282,7 @@ class RunSpec(SpecModel):
 
     @model_validator(mode="after")
     def _task_fits_family(self) -> Self:
-        family, facts = self.model.family, FAMILIES[self.model.family]
+        family, facts = self.model.family, family_facts(self.model.family)
         if self.task not in facts.tasks:
             raise ValueError(f"task: {family} is for {listed(facts.tasks)}, not {self.task!r}")
         if data_kind(self.data) != facts.inputs:
@@ -292,7 +293,8 @@ class RunSpec(SpecModel):
 
     @model_validator(mode="after")
     def _crossing_weights_lead_between_features(self) -> Self:
-        if self.train.crossing_lr < 1 and FAMILIES[self.model.family].inputs == "text":
+        facts = family_facts(self.model.family)
+        if self.train.crossing_lr < 1 and not facts.norms_are_per_channel:
             raise ValueError(
                 f"train.crossing_lr is for image networks: the norms of {self.model.family} average"
                 " over all channels, so that slow weights keep no width's features the same"
@@ -304,8 +306,8 @@ class RunSpec(SpecModel):
         if not self.train.shard:
             return self
         family = self.model.family
-        if FAMILIES[family].inputs != "text":
-            able = [name for name, facts in FAMILIES.items() if facts.inputs == "text"]
+        if not family_facts(family).can_shard:
+            able = [name for name, facts in own_families().items() if facts.can_shard]
             raise ValueError(
                 f"train.shard: only the layers of {listed(able)} are run one by one, those of"
                 f" {family} are not: set it to false"
@@ -325,7 +327,7 @@ class RunSpec(SpecModel):
 
     @model_validator(mode="after")
     def _space_fits_family(self) -> Self:
-        facts = FAMILIES[self.model.family]
+        facts = family_facts(self.model.family)
         axes = tuple(self.model.axes) or facts.axes
         for axis, values in self.space.items():
             if axis in facts.refused:

@@ -23,8 +23,8 @@ from pydantic import (
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import AnyDataSpec, Task
+from sortednet_cli.spec.families import family_names, is_family
 from sortednet_cli.spec.fields import MAX_IMAGE_SIZE, MAX_LENGTH, AxisName, PlainName
-from sortednet_cli.spec.vocabulary import FAMILIES
 from sortednet_cli.storage.checks import FileCheck, check_seal
 from sortednet_cli.storage.files import parse_json, read_bytes, read_json
 
@@ -55,8 +55,8 @@ class StoredRoot(_Stored):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        if self.family not in FAMILIES:
-            raise ValueError(f"unknown family {self.family!r}; they are {listed(FAMILIES)}")
+        if not is_family(self.family):
+            raise ValueError(f"unknown family {self.family!r}; they are {listed(family_names())}")
         return self
 
 

@@ -12,7 +12,7 @@ from sortednet_cli.spec import AnyDataSpec, TextDataSpec
 from sortednet_cli.spec.data import data_kind
 from sortednet_cli.spec.data_sources import find_data
 from sortednet_cli.spec.factories import check_allowed
-from sortednet_cli.spec.vocabulary import CAUSAL_TASKS
+from sortednet_cli.spec.families import CAUSAL_TASKS
 from sortednet_cli.storage.artifact import ArtifactFolder
 from sortednet_cli.storage.calibration import require_calibration
 from sortednet_cli.storage.checks import Checks

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sortednet_cli.families import Inputs, StagedFamily
 from sortednet_cli.nesting import NestedNetwork, recalibrate
 from sortednet_cli.space import SubModel
-from sortednet_cli.spec.vocabulary import FAMILIES
+from sortednet_cli.spec.families import family_facts
 from tests.pico import IMAGE_PICOS, NUM_CLASSES, Pico
 
 pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")
@@ -21,7 +21,7 @@ STAGED = [name for name, pico in IMAGE_PICOS.items() if pico.model["family"] != 
 ORDERED = [
     (name, order)
     for name in STAGED
-    for order in sorted(FAMILIES[str(IMAGE_PICOS[name].model["family"])].depth_orders)
+    for order in sorted(family_facts(str(IMAGE_PICOS[name].model["family"])).depth_orders)
 ]
 
 

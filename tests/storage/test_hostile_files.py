@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from sortednet_cli.bounded import MAX_JSON, MAX_NESTING, MAX_SPEC
 from sortednet_cli.errors import plain
-from sortednet_cli.families.base import MAX_BLOCKS
+from sortednet_cli.families.root import MAX_BLOCKS
 from sortednet_cli.space import MAX_SUBMODELS
 from tests.cli.test_bad_input import RUN, edit, unfinished
 from tests.commands import TINY, command, refused, refused_all, replace_by

@@ -21,10 +21,7 @@ from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import (
-    TransformerFamily,
-    load_checkpoint_tensors,
     open_family,
-    reorder_by_importance,
     root_of,
 )
 from sortednet_cli.nesting import NestedNetwork, init_network
@@ -54,12 +51,6 @@ PICO_RUN = [
 @pytest.fixture(params=sorted(TEXT_PICOS))
 def text_pico(request: pytest.FixtureRequest) -> Pico:
     return TEXT_PICOS[request.param]
-
-
-def _family(pico: Pico) -> TransformerFamily:
-    family = pico.family()
-    assert isinstance(family, TransformerFamily)
-    return family
 
 
 def test_the_tail_of_an_exit_is_the_shallower_models_output(text_pico: Pico) -> None:
@@ -139,14 +130,14 @@ def test_padding_never_changes_a_score(name: str, tmp_path: Path) -> None:
 
 
 def test_reordering_keeps_the_function(text_pico: Pico) -> None:
-    family = _family(text_pico)
+    family = text_pico.family()
     module = init_network(family, 0).eval()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
         before = text_pico.run(module)
         untouched = {name: p.clone() for name, p in module.named_parameters()}
-        reorder_by_importance(module, family.root.config, family.architecture.layers)
+        family.reorder(module)
         after = text_pico.run(module)
     moved = [n for n, p in module.named_parameters() if not torch.equal(p, untouched[n])]
     assert len(moved) > len(untouched) / 2
@@ -155,37 +146,37 @@ def test_reordering_keeps_the_function(text_pico: Pico) -> None:
 
 def test_reordering_puts_the_largest_neurons_first() -> None:
     pico = TEXT_PICOS["llama"]
-    family = _family(pico)
+    family = pico.family()
     module = init_network(family, 0)
     mlp = module.get_submodule("model.layers.1.mlp")
     with torch.no_grad():
         mlp.down_proj.weight[:, 20] *= 100  # type: ignore[union-attr, index]
         wanted = mlp.up_proj.weight[20].norm()  # type: ignore[union-attr, index]
-        reorder_by_importance(module, family.root.config, family.architecture.layers)
+        family.reorder(module)
         found = mlp.up_proj.weight[0].norm()  # type: ignore[union-attr, index]
     assert math.isclose(float(found), float(wanted), rel_tol=1e-6)
 
 
 def test_a_checkpoint_with_or_without_its_head_is_loaded() -> None:
-    family = _family(TEXT_PICOS["bert_classifier"])
+    family = TEXT_PICOS["bert_classifier"].family()
     given = init_network(family, 1)
     bare = {n.removeprefix("bert."): t for n, t in given.state_dict().items() if "bert" in n}
     for tensors in (given.state_dict(), bare):
         module = init_network(family, 0)
-        load_checkpoint_tensors(family, module, tensors, "here")
+        family.load_pretrained(module, tensors, "here")
         for name, tensor in module.state_dict().items():
             if name.startswith("bert."):
                 assert torch.equal(tensor, given.state_dict()[name]), name
 
 
 def test_what_does_not_fit_a_checkpoint_is_listed() -> None:
-    family = _family(TEXT_PICOS["llama"])
+    family = TEXT_PICOS["llama"].family()
     tensors = dict(init_network(family, 1).state_dict())
     tensors["model.layers.9.extra"] = torch.zeros(1)
     tensors["model.norm.weight"] = torch.zeros(3)
     del tensors["model.layers.0.mlp.up_proj.weight"]
     with pytest.raises(RequestError) as caught:
-        load_checkpoint_tensors(family, init_network(family, 0), tensors, "here")
+        family.load_pretrained(init_network(family, 0), tensors, "here")
     message = str(caught.value)
     assert "missing model.layers.0.mlp.up_proj.weight" in message
     assert "unknown model.layers.9.extra" in message

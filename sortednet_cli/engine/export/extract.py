@@ -21,13 +21,13 @@ from sortednet_cli.engine.sources.root import root_fields
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.errors import RequestError, WorkError
-from sortednet_cli.families import Inputs, TransformerFamily
+from sortednet_cli.families import Inputs
 from sortednet_cli.families.transformers.stock_configs import GENERATION, of_depth
 from sortednet_cli.machine.versions import versions
 from sortednet_cli.nesting import NestedNetwork, SlicePlan, build_skeleton, stored_tensors
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
-from sortednet_cli.spec.vocabulary import CAUSAL_TASKS
+from sortednet_cli.spec.families import CAUSAL_TASKS
 from sortednet_cli.storage.artifact import MANIFEST, ArtifactFolder, copy_tokenizer
 from sortednet_cli.storage.calibration import FILE as CALIBRATION
 from sortednet_cli.storage.calibration import copy_calibration
@@ -144,18 +144,16 @@ def _write_config(
     source: Source, submodel: SubModel, plan: SlicePlan, weights: TensorFiles, folder: Path
 ) -> None:
     """Write what the stock loader wants beside the weights."""
-    config = source.family.shrink(submodel)
-    stored = source.family.stored_config(config)
+    family, config = source.family, source.family.shrink(submodel)
     sources = plan.sources & weights.names  # a tied tensor is stored by one of its names
-    if isinstance(source.family, TransformerFamily):
-        dtype = _dtype(source, {weights.dtype(name) for name in sources})
-        stored = {**stored, "dtype": dtype}
-    write_json(folder / "config.json", stored)
+    dtype = _dtype(source, {weights.dtype(name) for name in sources})
+    write_json(folder / "config.json", family.stored_config(config, dtype))
     if source.format.kind == "text":
         copy_tokenizer(source.tokenizer, folder)
         copy_calibration(source.path, folder, submodel)
     if source.format.task in CAUSAL_TASKS:
-        generation = of_depth(source.generation, config["num_hidden_layers"])
+        depth = int(submodel.axes.get("depth", family.num_alike_layers))
+        generation = of_depth(source.generation, depth)
         write_json(folder / GENERATION, generation)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sortednet_cli.data import InputFormat
-from sortednet_cli.families import Family, StagedFamily, TransformerFamily
+from sortednet_cli.families import Family
 from sortednet_cli.nesting import build_skeleton, stored_tensors
 from sortednet_cli.nesting.skeleton import statistic_names
 from sortednet_cli.space import SearchSpace, SubModel
@@ -50,27 +50,23 @@ def shared_macs(routes: Sequence[Route], *, tails: bool = True) -> int:
 def routes_of(family: Family, space: SearchSpace, inputs: InputFormat) -> dict[SubModel, Route]:
     """Count the route of every sub-model.
 
-    In networks of stages each step of a width is run once. The layers of a stock transformer
-    are all alike: for every width (and heads, FFN, ...) two of them tell the cost of any depth.
+    Where all layers are alike, two of them tell the cost of any depth, for every width (and
+    heads, FFN, ...). Elsewhere each step that a pass shares is run once.
     """
-    if isinstance(family, TransformerFamily):
-        return _prefix_routes(family, space, inputs)
-    if not isinstance(family, StagedFamily):
-        return {submodel: _whole_route(family, submodel, inputs) for submodel in space.submodels}
+    if family.num_alike_layers:
+        return _routes_of_layers(family, space, inputs)
     known: Known = {}
-    return {
-        submodel: _staged_route(family, submodel, inputs, known) for submodel in space.submodels
-    }
+    return {submodel: _route(family, submodel, inputs, known) for submodel in space.submodels}
 
 
-def _prefix_routes(
-    family: TransformerFamily, space: SearchSpace, inputs: InputFormat
+def _routes_of_layers(
+    family: Family, space: SearchSpace, inputs: InputFormat
 ) -> dict[SubModel, Route]:
     @cache
     def known(rest: tuple[tuple[str, int | float], ...]) -> tuple[Route, Route]:
-        two = min(2, family.num_layers)
+        two = min(2, family.num_alike_layers)
         first, second = (
-            _prefix_route(family, SubModel.of({**dict(rest), "depth": depth}), inputs)
+            _whole_route(family, SubModel.of({**dict(rest), "depth": depth}), inputs)
             for depth in (1, two)
         )
         return first, second
@@ -78,7 +74,7 @@ def _prefix_routes(
     routes = {}
     for submodel in space.submodels:
         rest = rest_of(submodel)
-        depth = int(submodel.axes.get("depth", family.num_layers))
+        depth = int(submodel.axes.get("depth", family.num_alike_layers))
         first, second = known(rest)
         (_, one), (_, both) = first.steps[-1], second.steps[-1]
         # The first step holds the embeddings too; every further layer is as the second.
@@ -92,40 +88,38 @@ def _prefix_routes(
     return routes
 
 
-def _prefix_route(family: TransformerFamily, submodel: SubModel, inputs: InputFormat) -> Route:
+def _whole_route(family: Family, submodel: SubModel, inputs: InputFormat) -> Route:
+    """Count a sub-model of layers that are all alike, as one step and a tail."""
     config = family.shrink(submodel)
     module = build_skeleton(family, config).eval()
     shared = family.shared_pass([submodel], lambda _: module)
     # Of one sample every token is scored where tokens are predicted, else its first.
     scored = 1 if inputs.classes else inputs.num_units
-    states = torch.empty(scored, config["hidden_size"], device=_ON_PAPER)
+    states = torch.empty(scored, family.state_channels(config), device=_ON_PAPER)
     tail = _count(lambda: shared.logits(0, states))[1]
     _, whole = _count(lambda: family.forward(module, inputs.random_inputs(1)))
     return Route(((submodel, whole - tail),), tail, *stored_bytes(module))
 
 
-def _staged_route(
-    family: StagedFamily, submodel: SubModel, inputs: InputFormat, known: Known
-) -> Route:
+def _route(family: Family, submodel: SubModel, inputs: InputFormat, known: Known) -> Route:
+    """Count what a sub-model's pass runs, step by step if it tells its steps."""
     module = build_skeleton(family, family.shrink(submodel)).eval()
+    shared = family.shared_pass([submodel], lambda _: module)
     with _ON_PAPER:
-        state = cast(Tensor, inputs.random_inputs(1))
+        state: Any = inputs.random_inputs(1)
+    parts: list[tuple[Hashable, Callable[[Any], Tensor]]]
+    parts = [(step.name, step) for step in shared.steps(0)]
+    parts = parts or [(submodel, lambda batch: shared.states(batch)[0])]
     key: tuple[Hashable, ...] = (rest_of(submodel),)
     steps = []
-    for step in family.steps(submodel, module):
-        key = (*key, step.name)
+    for name, run in parts:
+        key = (*key, name)
         if key not in known:
-            known[key] = _count(partial(step, state))
+            known[key] = _count(partial(run, state))
         state, macs = known[key]
         steps.append((key, macs))
-    tail = _count(lambda: family.tail(module, state))[1]
+    tail = _count(lambda: shared.logits(0, state))[1]
     return Route(tuple(steps), tail, *stored_bytes(module))
-
-
-def _whole_route(family: Family, submodel: SubModel, inputs: InputFormat) -> Route:
-    module = build_skeleton(family, family.shrink(submodel)).eval()
-    _, macs = _count(lambda: family.forward(module, inputs.random_inputs(1)))
-    return Route(((submodel, macs),), 0, *stored_bytes(module))
 
 
 def _count(run: Callable[[], Tensor]) -> tuple[Tensor, int]:

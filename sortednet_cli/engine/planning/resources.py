@@ -17,7 +17,7 @@ from sortednet_cli.engine.planning.costs import Compute, Evaluation, Groups, Mem
 from sortednet_cli.engine.planning.footprint import Footprint, footprint_of
 from sortednet_cli.engine.planning.passes import routes_of, stored_bytes
 from sortednet_cli.engine.training.preflight import check_plan
-from sortednet_cli.families import Family, TransformerFamily, open_family, root_of
+from sortednet_cli.families import Family, open_family, root_of
 from sortednet_cli.nesting import build_skeleton, has_statistics
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
@@ -75,7 +75,7 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
     held = costs.replicated(groups.whole, footprint.gradient, state, footprint.peak)
     memory = {"replicated": held}
     wire = {"replicated": costs.replicated_wire(footprint.gradient, processes)}
-    depths_alone = isinstance(family, TransformerFamily) and set(space.as_lists()) == {"depth"}
+    depths_alone = family.facts.can_shard and set(space.as_lists()) == {"depth"}
     if processes > 1 and depths_alone:
         memory["sharded"] = costs.sharded(groups, optimizer, footprint.peak, processes)
         wire["sharded"] = costs.sharded_wire(groups, processes, train.accumulate)
@@ -104,10 +104,7 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
 
 
 def groups_of(family: Family, root: nn.Module) -> Groups:
-    """Bytes of each layer of a transformer, and of everything else; of other networks as one."""
+    """Bytes of each layer that processes can share, and of everything else."""
     whole = sum(parameter.nbytes for parameter in root.parameters())
-    if not isinstance(family, TransformerFamily):
-        return Groups((), whole)
-    blocks = root.get_submodule(family.architecture.layers).children()
-    layers = tuple(sum(p.nbytes for p in block.parameters()) for block in blocks)
+    layers = tuple(sum(p.nbytes for p in layer.parameters()) for layer in family.layers(root))
     return Groups(layers, whole - sum(layers))

@@ -11,8 +11,8 @@ from typing import Any, cast
 import torch
 
 from sortednet_cli.data import ImageFormat, InputFormat, TextFormat
-from sortednet_cli.errors import RequestError, reason_of
-from sortednet_cli.families import REFUSALS, Family, Root, open_family
+from sortednet_cli.errors import RequestError
+from sortednet_cli.families import Family, Root, open_family
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.manifest import (
     ArtifactManifest,
@@ -57,10 +57,13 @@ def open_root(root: Root, allowed: Collection[str], inputs: InputFormat, *, wher
             warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
             module = family.build(family.root.config).eval()
             if empty := [name for name, p in module.named_parameters() if not p.numel()]:
-                raise ValueError(f"{empty[0]} would have no elements")
-            outputs = family.forward(module, inputs.random_inputs(1))
-    except REFUSALS as error:
-        raise RequestError(f"{where}: {root.family} refused it: {reason_of(error)}") from error
+                raise RequestError(f"model.config: {empty[0]} would have no elements")
+            outputs = family.try_out(module, inputs.random_inputs(1))
+    except RequestError as error:
+        if where == "model.config":
+            raise
+        reason = str(error).removeprefix("model.config: ")
+        raise RequestError(f"{where}: {reason}") from error
     shape, wanted = list(getattr(outputs, "shape", ())), list(inputs.output_shape(1))
     # A model may have more tokens than its tokenizer, but no other number of classes.
     spare = shape[-1] > wanted[-1] if shape and not inputs.classes else False

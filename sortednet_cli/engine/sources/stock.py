@@ -7,25 +7,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from sortednet_cli.data import TextFormat
 from sortednet_cli.engine.sources.root import open_root
 from sortednet_cli.engine.sources.source import Source
-from sortednet_cli.errors import RequestError, listed, reason_of
-from sortednet_cli.families import (
-    REFUSALS,
-    Config,
-    Family,
-    Root,
-    TransformerFamily,
-    complete_config,
-    family_of,
-    matched_names,
-)
-from sortednet_cli.families.transformers.family import ARCHITECTURES, class_of
+from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.families import Config, Root
+from sortednet_cli.families.root import entry
+from sortednet_cli.families.transformers.architecture import Architecture, architectures
+from sortednet_cli.families.transformers.complete import class_of, complete_config
+from sortednet_cli.families.transformers.family import TransformerFamily
 from sortednet_cli.families.transformers.stock_configs import class_names, standard_config
 from sortednet_cli.logs import logger
 from sortednet_cli.nesting import (
@@ -42,13 +35,6 @@ from sortednet_cli.storage.tensors import TensorFiles, equal_blocks, open_tensor
 
 MOST_TOKENS = 2048
 """Length of a sequence at most, for costs and checks: positions reach further in many."""
-
-_TASKS = {
-    "ForCausalLM": "causal-lm",
-    "ForMaskedLM": "masked-lm",
-    "ForSequenceClassification": "classification",
-}
-_SCALED = ("hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size")
 
 
 @dataclass(frozen=True)
@@ -99,28 +85,22 @@ def load_stock(path: Path) -> StockCheckpoint:
     """
     pretrained = open_pretrained(str(path))
     stock, where = pretrained.config, f"{path}: config.json"
-    name, model_type = class_of(stock), stock.get("model_type")
-    task = next((task for end, task in _TASKS.items() if name.endswith(end)), None)
-    family = family_of(model_type)
-    if task is None or family is None:
-        raise RequestError(
-            f"{where}: {name or 'no class'} of model_type {model_type!r} cannot be cut;"
-            f" {listed(ARCHITECTURES)} can"
-        )
+    architecture, task = _architecture_of(stock, where)
     classes: tuple[str, ...] = ()
     if task == "classification" and (named := stock.get("id2label")):
         classes = class_names(named, stock.get("label2id"), where)
-    read = standard_config(str(model_type), stock, where)
+    read = standard_config(architecture.name, stock, where)
     if task == "classification" and not classes:
         classes = tuple(read["id2label"].values())
-    inputs = _format(path, family, task, read, classes)
-    root = Root(family, complete_config(family, task, {}, inputs.facts(), read), "prefix")
-    opened, names = _fitted(path, root, inputs, pretrained.files)
+    inputs = _format(path, architecture, task, read, classes)
+    config = complete_config(architecture.name, task, {}, inputs.facts(), read)
+    root = Root(architecture.name, config, "prefix")
+    opened, names = _fitted(path, root, pretrained.files, inputs)
     return StockCheckpoint(
         path=path,
         name=path.resolve().name,
         family=opened,
-        space=_every_point(root.config),
+        space=_every_point(architecture, config),
         format=inputs,
         data=TextDataSpec(source="text", max_length=max(8, inputs.max_length)),
         rows={},
@@ -129,20 +109,34 @@ def load_stock(path: Path) -> StockCheckpoint:
     )
 
 
+def _architecture_of(stock: Config, where: str) -> tuple[Architecture, str]:
+    """Find what a checkpoint's class is declared as, and its task; RequestError if nowhere."""
+    name, model_type = class_of(stock), stock.get("model_type")
+    classes: list[str] = []
+    for architecture in architectures():
+        for task, head in architecture.heads.items():
+            if (architecture.name, head.class_name) == (model_type, name):
+                return architecture, task
+            classes.append(head.class_name)
+    raise RequestError(
+        f"{where}: {name or 'no class'} of model_type {model_type!r} cannot be cut;"
+        f" {listed(dict.fromkeys(classes))} can"
+    )
+
+
 def _fitted(
-    path: Path, root: Root, inputs: TextFormat, paths: tuple[Path, ...]
-) -> tuple[Family, dict[str, str]]:
+    path: Path, root: Root, paths: tuple[Path, ...], inputs: TextFormat
+) -> tuple[TransformerFamily, dict[str, str]]:
     """Open the root network, and find the stored name of each of its tensors.
 
     Tensors that the configuration ties but the files hold with different values stay apart, as
     transformers leaves them.
     """
-    family = open_root(root, (), inputs, where=f"{path}: config.json")
-    assert isinstance(family, TransformerFamily)
+    family = _open(root, inputs, where=f"{path}: config.json")
     skeleton = build_skeleton(family, root.config)
     with open_tensors(*paths) as files:
         shapes = {name: tuple(files.slices(name).get_shape()) for name in files.names}
-        found = matched_names(family, skeleton, shapes, str(path))
+        found = family.matched_names(skeleton, shapes, str(path))
         if found.fresh:
             wrong = listed(found.fresh)
             raise RequestError(f"{path} does not fit {family.loader}: missing or misshapen {wrong}")
@@ -150,8 +144,14 @@ def _fitted(
     if apart:
         logger.info("%s: not tied, for they differ: %s and %s", path, *apart[0])
         config = {**root.config, "tie_word_embeddings": False}
-        family = open_root(replace(root, config=config), (), inputs, where=str(path))
+        family = _open(replace(root, config=config), inputs, where=str(path))
     return family, found.names
+
+
+def _open(root: Root, inputs: TextFormat, where: str) -> TransformerFamily:
+    family = open_root(root, (), inputs, where=where)
+    assert isinstance(family, TransformerFamily)
+    return family
 
 
 def _are_equal(
@@ -167,33 +167,36 @@ def _are_equal(
 
 
 def _format(
-    path: Path, family: str, task: str, read: Config, classes: tuple[str, ...]
+    path: Path, architecture: Architecture, task: str, read: Config, classes: tuple[str, ...]
 ) -> TextFormat:
+    pad, bos, eos = (_token(read, role, path) for role in ("pad", "bos", "eos"))
     try:
-        return _read_format(path, family, task, read, classes)
-    except REFUSALS as error:
-        raise RequestError(f"{path}: config.json is damaged: {reason_of(error)}") from error
-
-
-def _read_format(
-    path: Path, family: str, task: str, read: Config, classes: tuple[str, ...]
-) -> TextFormat:
-    pad, bos, eos = (read.get(f"{role}_token_id") for role in ("pad", "bos", "eos"))
-    eos = eos[0] if isinstance(eos, list) else eos
-    if not all(number is None or isinstance(number, int) for number in (pad, bos, eos)):
-        raise TypeError("pad_token_id, bos_token_id and eos_token_id are numbers of tokens")
-    # Some configurations say -1 where there is no such token.
-    pad, bos, eos = (None if number is None or number < 0 else number for number in (pad, bos, eos))
-    positions = int(read["max_position_embeddings"])
-    if family == "roberta":
-        positions -= (pad or 0) + 1  # they begin after the padding's number
-    length = min(MOST_TOKENS, positions)
-    vocab = int(read["vocab_size"])
+        vocab = entry(read, "vocab_size", int)
+        positions = entry(read, "max_position_embeddings", int)
+    except RequestError as error:
+        raise RequestError(f"{path}: config.json: {error}") from error
+    length = min(MOST_TOKENS, positions - architecture.first_position(pad or 0))
+    if length < 1:
+        raise RequestError(
+            f"{path}: config.json: max_position_embeddings {positions} leaves no position"
+        )
     return TextFormat(task, vocab, length, classes, pad or 0, bos, eos, path.resolve().name)
 
 
-def _every_point(config: dict[str, Any]) -> SearchSpace:
-    parts = math.gcd(*(config[key] for key in _SCALED if config.get(key)))
+def _token(read: Config, role: str, path: Path) -> int | None:
+    """The number of a token; some configurations say -1 where there is no such token."""
+    found = read.get(f"{role}_token_id")
+    if isinstance(found, list):
+        found = found[0] if found else None
+    if not isinstance(found, int | None):
+        raise RequestError(
+            f"{path}: config.json: {role}_token_id: {found!r} is no number of a token"
+        )
+    return None if found is None or found < 0 else found
+
+
+def _every_point(architecture: Architecture, config: Config) -> SearchSpace:
+    parts = math.gcd(*(config[key] for key in architecture.scales["width"] if config.get(key)))
     if (count := parts * config["num_hidden_layers"]) > MAX_SUBMODELS:
         raise RequestError(f"config.json: {count:,} sub-models, more than {MAX_SUBMODELS:,}")
     widths = [part / parts for part in range(1, parts + 1)]

@@ -11,9 +11,8 @@ from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
 from sortednet_cli.spec.data_sources import find_data
+from sortednet_cli.spec.families import family_facts
 from sortednet_cli.storage.pretrained import find_pretrained
-
-_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
 
 def check_begun(spec: RunSpec) -> None:
@@ -34,7 +33,8 @@ def check_new(spec: RunSpec) -> None:
 def check_plan(spec: RunSpec) -> None:
     """RequestError if a plan, which reads no data and no pretrained model, cannot be made."""
     make_rule(spec.train, SearchSpace.of(spec.space))
-    missing = [key for key in _SIZES if key not in spec.model.config]
+    sizes = family_facts(spec.model.family).sizes
+    missing = [key for key in sizes if key not in spec.model.config]
     if spec.model.pretrained is not None and missing:
         raise RequestError(
             f"model.config: a plan reads no pretrained model: set {listed(missing)}"

@@ -20,13 +20,17 @@ from sortednet_cli.engine.training.requirements import (
 )
 from sortednet_cli.engine.training.session import Session
 from sortednet_cli.families import Config, Root, root_of
-from sortednet_cli.families.transformers.stock_configs import GENERATION, generation_config, with_end
+from sortednet_cli.families.transformers.stock_configs import (
+    GENERATION,
+    generation_config,
+    with_end,
+)
 from sortednet_cli.machine.versions import versions
 from sortednet_cli.nesting import check_space
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
-from sortednet_cli.spec.vocabulary import CAUSAL_TASKS
+from sortednet_cli.spec.families import CAUSAL_TASKS
 from sortednet_cli.storage.files import Taken, free_name, write_json
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.run import RunFolder

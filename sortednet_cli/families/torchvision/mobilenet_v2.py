@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sortednet_cli.families.base import Config, Root, StagedFamily, width_of
+from sortednet_cli.errors import RequestError
+from sortednet_cli.families.base import StagedFamily, width_of
+from sortednet_cli.families.root import Config, Root, entry
 from sortednet_cli.families.shared import Step
 from sortednet_cli.families.torchvision.card import IMPORTS, LOAD
 from sortednet_cli.space import SubModel
+
+_SETTING = "inverted_residual_setting"
 
 # (expansion t, channels c, blocks n, stride s), table 2 of arXiv 1801.04381.
 _MOBILENET_V2_ROWS = [
@@ -24,6 +29,9 @@ _MOBILENET_V2_ROWS = [
     [6, 320, 1, 1],
 ]
 
+_Row = Annotated[list[float], Field(min_length=4, max_length=4)]
+_ROWS = Annotated[list[_Row], Field(min_length=1)]
+
 
 class MobileNetV2Family(StagedFamily):
     """Width is `width_mult`; depth cuts the repeats n of `inverted_residual_setting`."""
@@ -34,15 +42,22 @@ class MobileNetV2Family(StagedFamily):
         'model = MobileNetV2(**json.load(open("config.json")))\n' + LOAD
     )
 
+    refusals = (*StagedFamily.refusals, KeyError)
+
     def __init__(self, root: Root) -> None:
-        defaults = {"width_mult": 1.0, "inverted_residual_setting": _MOBILENET_V2_ROWS}
-        super().__init__(Root(root.family, {**defaults, **root.config}, root.depth_order))
+        defaults = {"width_mult": 1.0, _SETTING: _MOBILENET_V2_ROWS}
+        config = {**defaults, **root.config}
+        entry(config, "width_mult", float)
+        for _, _, count, _ in entry(config, _SETTING, _ROWS):
+            if type(count) is not int:
+                raise RequestError(f"model.config.{_SETTING}: {count!r} is no number of blocks")
+        super().__init__(Root(root.family, config, root.depth_order))
 
     @property
     def stages(self) -> Sequence[int]:
-        return [row[2] for row in self.root.config["inverted_residual_setting"]]
+        return [row[2] for row in self.root.config[_SETTING]]
 
-    def build(self, config: Config) -> nn.Module:
+    def construct(self, config: Config) -> nn.Module:
         from torchvision.models import MobileNetV2
 
         return cast(nn.Module, MobileNetV2(**config))
@@ -50,11 +65,9 @@ class MobileNetV2Family(StagedFamily):
     def shrink(self, submodel: SubModel) -> Config:
         config = dict(self.root.config)
         config["width_mult"] = config["width_mult"] * width_of(submodel)
-        config["inverted_residual_setting"] = [
+        config[_SETTING] = [
             [t, c, count, s]
-            for (t, c, _, s), count in zip(
-                config["inverted_residual_setting"], self.kept(submodel), strict=True
-            )
+            for (t, c, _, s), count in zip(config[_SETTING], self.kept(submodel), strict=True)
         ]
         return config
 

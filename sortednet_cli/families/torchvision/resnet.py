@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
+from pydantic import Field
 from torch import Tensor, nn
 
-from sortednet_cli.families.base import Config, Root, StagedFamily, scaled, width_of
+from sortednet_cli.families.base import StagedFamily, width_of
+from sortednet_cli.families.root import Config, Root, entry, scaled
 from sortednet_cli.families.shared import Step
 from sortednet_cli.families.torchvision.card import IMPORTS, LOAD
 from sortednet_cli.space import SubModel
+
+_FOUR_COUNTS = Annotated[list[int], Field(min_length=4, max_length=4)]
 
 
 class ResNetFamily(StagedFamily):
@@ -31,15 +35,20 @@ class ResNetFamily(StagedFamily):
         "resnet152": [3, 8, 36, 3],
     }
 
+    refusals = (*StagedFamily.refusals, KeyError)
+
     def __init__(self, root: Root) -> None:
         defaults = {"layers": self._LAYERS[root.family], "width_per_group": 64}
-        super().__init__(Root(root.family, {**defaults, **root.config}, root.depth_order))
+        config = {**defaults, **root.config}
+        entry(config, "layers", _FOUR_COUNTS)
+        entry(config, "width_per_group", int)
+        super().__init__(Root(root.family, config, root.depth_order))
 
     @property
     def stages(self) -> Sequence[int]:
         return cast(Sequence[int], self.root.config["layers"])
 
-    def build(self, config: Config) -> nn.Module:
+    def construct(self, config: Config) -> nn.Module:
         from torchvision.models.resnet import Bottleneck, ResNet
 
         return cast(nn.Module, ResNet(Bottleneck, **config))

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError, listed
-from sortednet_cli.families.transformers.family import TransformerFamily
 from sortednet_cli.logs import logger
 
 _MOST_LISTED = 5
@@ -35,24 +34,7 @@ class Matching:
     twice: list[tuple[str, str]]
 
 
-def load_checkpoint_tensors(
-    family: TransformerFamily, module: nn.Module, tensors: Mapping[str, Tensor], where: str
-) -> None:
-    """Copy a checkpoint into the root network; see `starting_names`."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    names = starting_names(family, module, shapes, tensors.__getitem__, where)
-    own = module.state_dict()
-    fitting = {name: tensors[stored].to(own[name].dtype) for name, stored in names.items()}
-    module.load_state_dict(fitting, strict=False)
-
-
-def starting_names(
-    family: TransformerFamily,
-    module: nn.Module,
-    shapes: Shapes,
-    read: Callable[[str], Tensor],
-    where: str,
-) -> dict[str, str]:
+def starting_names(found: Matching, read: Callable[[str], Tensor], where: str) -> dict[str, str]:
     """Tell which of a checkpoint's tensors each of the root network's begins its training from.
 
     A head that the checkpoint lacks keeps its fresh weights, which is said in the log.
@@ -61,9 +43,8 @@ def starting_names(
         read: gives a tensor of the checkpoint by its name.
 
     Raises:
-        RequestError: as `matched_names`, or tied tensors are stored with different values.
+        RequestError: tied tensors are stored with different values.
     """
-    found = matched_names(family, module, shapes, where)
     for one, other in found.twice:
         if not torch.equal(read(found.names[one]), read(found.names[other])):
             raise RequestError(
@@ -76,7 +57,7 @@ def starting_names(
 
 
 def matched_names(
-    family: TransformerFamily, module: nn.Module, shapes: Shapes, where: str
+    base: str, loader: str, module: nn.Module, shapes: Shapes, where: str
 ) -> Matching:
     """Tell which of a checkpoint's tensors each tensor of the root network starts from.
 
@@ -85,6 +66,8 @@ def matched_names(
     head is left out; that is said in the log.
 
     Args:
+        base: the attribute that holds the model under its head.
+        loader: the stock class, for messages.
         module: the root network; its values do not matter.
         shapes: of the checkpoint's tensors by name.
 
@@ -92,21 +75,21 @@ def matched_names(
         RequestError: tensors of the model itself are missing, left over or misshapen.
     """
     own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    base = f"{family.architecture.base}."
+    prefix = f"{base}."
     found = _stock_names(module, shapes, where)
     tied = _tied_names(module)
     names = {n: old for n in own if (old := _holder(n, tied[n], found)) is not None}
     wrong = [n for n, old in names.items() if own[n] != shapes[old]]
     misshapen = {n: f"{n} {list(shapes[names[n]])} for {list(own[n])}" for n in wrong}
-    spare = _spare(family, module, found.keys() - own.keys())
+    spare = _spare(prefix, module, found.keys() - own.keys())
     problems = {
-        "missing": [n for n in own.keys() - names.keys() if n.startswith(base)],
+        "missing": [n for n in own.keys() - names.keys() if n.startswith(prefix)],
         "unknown": found.keys() - own.keys() - spare,
-        "misshapen": [text for n, text in misshapen.items() if n.startswith(base)],
+        "misshapen": [text for n, text in misshapen.items() if n.startswith(prefix)],
     }
     if any(problems.values()):
         parts = [f"{kind} {shortened(names)}" for kind, names in problems.items() if names]
-        raise RequestError(f"{where} does not fit {family.loader}: {'; '.join(parts)}")
+        raise RequestError(f"{where} does not fit {loader}: {'; '.join(parts)}")
     if spare:
         what = f"tensors that {type(module).__name__} has no use for"
         logger.info("left out %d %s: %s", len(spare), what, shortened(found[n] for n in spare))
@@ -153,7 +136,7 @@ def _holder(name: str, tied: list[str], found: Mapping[str, str]) -> str | None:
     return next((found[n] for n in (name, *tied) if n in found), None)
 
 
-def _spare(family: TransformerFamily, module: nn.Module, unknown: Collection[str]) -> set[str]:
+def _spare(prefix: str, module: nn.Module, unknown: Collection[str]) -> set[str]:
     """Which unknown tensors the stock class ignores, or only some other head needs."""
     if not unknown:
         return set()
@@ -166,11 +149,10 @@ def _spare(family: TransformerFamily, module: nn.Module, unknown: Collection[str
     with torch.device("meta"):
         whole = auto.from_config(model.config)  # with a pooler, where there can be one
     parts, tensors = dict(whole.named_children()), whole.state_dict()
-    base = f"{family.architecture.base}."
 
     def of_the_model(name: str) -> bool:
-        inner = name.removeprefix(base)
-        is_part = name.startswith(base) or inner.partition(".")[0] in parts
+        inner = name.removeprefix(prefix)
+        is_part = name.startswith(prefix) or inner.partition(".")[0] in parts
         return is_part and inner not in tensors
 
     return {name for name in unknown if name not in left.unexpected_keys or not of_the_model(name)}

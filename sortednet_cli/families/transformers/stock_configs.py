@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sortednet_cli.errors import RequestError, listed, reason_of
-from sortednet_cli.families.base import REFUSALS, Config
+from sortednet_cli.families.root import Config
 from sortednet_cli.logs import logger
 from sortednet_cli.storage.files import read_json
 
@@ -82,14 +82,22 @@ def plain(stock: Any) -> Config:
     return cast(Config, json.loads(json.dumps(full)))
 
 
+_REFUSALS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What the configurations of transformers raise over entries of the wrong type or size, beside
+errors of their own class: few of them check before they calculate."""
+
+
 @contextmanager
 def refusals_of(model_type: str, where: str) -> Iterator[None]:
-    """Tell whatever a stock class raises over a configuration as a RequestError."""
+    """Tell what a stock configuration raises over its entries as a RequestError.
+
+    Nothing but calls of transformers belongs inside.
+    """
     from huggingface_hub.errors import StrictDataclassError
 
     try:
         yield
-    except (*REFUSALS, StrictDataclassError) as error:
+    except (*_REFUSALS, StrictDataclassError) as error:
         # A strict class says which field it was first, and what is wrong with it last.
         reason = reason_of(ValueError((str(error).splitlines() or [""])[-1]))
         raise RequestError(f"{where}: {model_type} refused it: {reason}") from error

@@ -88,7 +88,7 @@ def test_tensors_and_outputs_equal_the_network(run: LoadedRun, tmp_path: Path) -
             assert torch.equal(artifact.module()(inputs), network.at(submodel)(inputs))
         assert done.verified.max_abs_diff == 0
         config = json.loads((done.path / "config.json").read_text())
-        assert config == run.family.stored_config(run.family.shrink(submodel))
+        assert config == run.family.stored_config(run.family.shrink(submodel), "float32")
 
 
 def test_an_artifact_can_be_cut_again(run: LoadedRun, tmp_path: Path) -> None:

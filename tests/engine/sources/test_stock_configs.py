@@ -17,8 +17,6 @@ from sortednet_cli.engine.generation import Decoder, Plain
 from sortednet_cli.engine.loaded import load_artifact
 from sortednet_cli.engine.sources.stock import load_stock
 from sortednet_cli.errors import RequestError
-from sortednet_cli.families import load_checkpoint_tensors
-from sortednet_cli.families.transformers.family import TransformerFamily
 from sortednet_cli.families.transformers.stock_configs import end_tokens, of_depth, with_end
 from sortednet_cli.nesting import init_network
 from sortednet_cli.space import SubModel
@@ -223,7 +221,6 @@ def test_training_starts_from_every_form_of_a_checkpoint(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     family = load_stock(_classifier(tmp_path / "stock")).family
-    assert isinstance(family, TransformerFamily)
     given = init_network(family, 1).state_dict()
     stored = {
         name.removeprefix("bert.").replace("LayerNorm.weight", "LayerNorm.gamma"): tensor
@@ -232,7 +229,7 @@ def test_training_starts_from_every_form_of_a_checkpoint(
     stored |= {"classifier.weight": torch.ones(3, 32), "cls.predictions.bias": torch.ones(40)}
     module = init_network(family, 0)
     with caplog.at_level(logging.INFO):
-        load_checkpoint_tensors(family, module, stored, "here")
+        family.load_pretrained(module, stored, "here")
     for name, tensor in module.state_dict().items():
         assert torch.equal(tensor, given[name]) == (name != "classifier.weight"), name
     assert caplog.messages == [
@@ -247,11 +244,10 @@ def test_training_does_not_choose_between_tied_tensors(tmp_path: Path) -> None:
     family = load_stock(
         _with(folder, lambda own: {n: t for n, t in own.items() if "head" not in n})
     ).family
-    assert isinstance(family, TransformerFamily)
     stored = dict(init_network(family, 1).state_dict())
     stored["lm_head.weight"] = stored["lm_head.weight"] + 1
     with pytest.raises(RequestError, match=r"different values for .* which its configuration ties"):
-        load_checkpoint_tensors(family, init_network(family, 0), stored, "here")
+        family.load_pretrained(init_network(family, 0), stored, "here")
 
 
 # ---- generation

@@ -15,12 +15,7 @@ from sortednet_cli.engine.training.backends.base import Backend, Beginning, chec
 from sortednet_cli.engine.training.kernels import keeps_channels_last
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.errors import RequestError
-from sortednet_cli.families import (
-    Family,
-    TransformerFamily,
-    load_checkpoint_tensors,
-    reorder_by_importance,
-)
+from sortednet_cli.families import Family
 from sortednet_cli.machine.device import move_to, settles
 from sortednet_cli.machine.precision import in_bf16
 from sortednet_cli.nesting import (
@@ -107,10 +102,10 @@ def _set_first_weights(spec: RunSpec, family: Family, network: NestedNetwork) ->
 def _start_from(spec: RunSpec, family: Family, module: nn.Module) -> None:
     """Copy pretrained weights into the root network, in the spec's order of importance."""
     name = spec.model.pretrained
-    assert name is not None and isinstance(family, TransformerFamily)
-    load_checkpoint_tensors(family, module, open_pretrained(name).tensors(), name)
+    assert name is not None
+    family.load_pretrained(module, open_pretrained(name).tensors(), name)
     if spec.model.reorder != "none":
-        reorder_by_importance(module, family.root.config, family.architecture.layers)
+        family.reorder(module)
 
 
 def _restore(run: RunFolder, network: NestedNetwork, saved: Checkpoint) -> None:

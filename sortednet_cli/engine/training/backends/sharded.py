@@ -20,7 +20,7 @@ from sortednet_cli.distributed.sharded_network import ShardedNetwork, own_part, 
 from sortednet_cli.engine.training.backends.base import Backend, Beginning, check_space
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.errors import RequestError
-from sortednet_cli.families import Family, TransformerFamily, starting_names
+from sortednet_cli.families import Family
 from sortednet_cli.nesting import NestedNetwork, build_skeleton, init_network
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SearchSpace
@@ -54,7 +54,6 @@ class Sharded(Backend):
     def begin(
         self, run: RunFolder, spec: RunSpec, family: Family, device: torch.device
     ) -> Beginning:
-        assert isinstance(family, TransformerFamily)
         space, saved = SearchSpace.of(spec.space), newest_checkpoint(run)
         if saved is not None:
             saved.verify()
@@ -97,7 +96,7 @@ class Sharded(Backend):
 
 def _open_shards(
     spec: RunSpec,
-    family: TransformerFamily,
+    family: Family,
     space: SearchSpace,
     device: torch.device,
     processes: Processes,
@@ -128,7 +127,7 @@ def _open_shards(
     else:
         with open_tensors(*open_pretrained(name).files) as files:
             found = {n: tuple(files.slices(n).get_shape()) for n in files.names}
-            names = starting_names(family, skeleton, found, files.read, name)
+            names = family.starting_names(skeleton, found, files.read, name)
             network = (
                 _in_parts(family, space, skeleton, device, processes)
                 if shapes.keys() <= names.keys()
@@ -146,7 +145,7 @@ def _follow(tensors: Mapping[str, Tensor]) -> None:
 
 
 def _in_parts(
-    family: TransformerFamily,
+    family: Family,
     space: SearchSpace,
     module: nn.Module,
     device: torch.device,
@@ -159,7 +158,7 @@ def _in_parts(
 
 
 def _fresh(
-    family: TransformerFamily,
+    family: Family,
     space: SearchSpace,
     seed: int,
     device: torch.device,

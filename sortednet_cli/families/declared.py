@@ -1,0 +1,41 @@
+"""What each family of this package is. No torch.
+
+To add one, write its class and declare it here; an architecture of transformers is a file of
+its own in `transformers/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sortednet_cli.families.transformers import ARCHITECTURES
+from sortednet_cli.spec.families import STAGED_ORDERS, FamilyFacts
+
+FAMILIES: Mapping[str, FamilyFacts] = {
+    facts.name: facts
+    for facts in (
+        FamilyFacts(
+            name="preact_resnet",
+            implementation="sortednet_cli.families.preact_resnet:PreActResNetFamily",
+        ),
+        FamilyFacts(
+            name="mobilenet_v2",
+            implementation="sortednet_cli.families.torchvision.mobilenet_v2:MobileNetV2Family",
+            depth_orders=STAGED_ORDERS,
+        ),
+        *(
+            FamilyFacts(
+                name=name,
+                implementation="sortednet_cli.families.torchvision.resnet:ResNetFamily",
+                depth_orders=STAGED_ORDERS,
+            )
+            for name in ("resnet50", "resnet101", "resnet152")
+        ),
+        *ARCHITECTURES,
+        FamilyFacts(
+            name="custom",
+            implementation="sortednet_cli.families.custom:CustomFamily",
+            axes=(),
+        ),
+    )
+}

@@ -1,0 +1,174 @@
+"""What an architecture of transformers declares. No torch.
+
+Heads keep their size and groups of query heads their ratio, so that the first heads of the root
+are the heads of every sub-model. Depth keeps the first layers: the state after each of them, under
+the shared norm and head, is an exit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.families.transformers.roles import DECODER_ROLES, ENCODER_ROLES, Roles
+from sortednet_cli.spec.families import CAUSAL_TASKS, FamilyFacts, family_facts, family_names
+
+Tail = Callable[[Any, Any], Any]
+"""From a module and states of it, [N, C] or [B, T, C], to logits."""
+
+LOADERS = {
+    "classification": "AutoModelForSequenceClassification",
+    "masked-lm": "AutoModelForMaskedLM",
+    **dict.fromkeys(CAUSAL_TASKS, "AutoModelForCausalLM"),
+}
+"""The class that loads an artifact, by its task."""
+
+_SCALES = {
+    "width": ("hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size"),
+    "heads": ("num_attention_heads", "num_key_value_heads"),
+    "ffn": ("intermediate_size",),
+    "hidden": ("hidden_size",),
+}
+
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+
+_TIED_HEADS = dict.fromkeys(
+    ("heads", "hidden"),
+    "the stock class makes the size of a head of hidden size and number of heads, so"
+    " neither can shrink alone; take width, which shrinks both",
+)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A stock class: the model under one head.
+
+    Attributes:
+        class_name: the class in transformers. No other name in a file is ever looked up.
+        parts: paths of the head's modules that hold tensors.
+        tail: makes logits of the last layer's states.
+    """
+
+    class_name: str
+    parts: tuple[str, ...]
+    tail: Tail
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture(FamilyFacts):
+    """Where the stock classes of one `model_type` hold their parts, and what their axes scale.
+
+    Attributes:
+        name: the family's name and the `model_type` of its stock configuration.
+        base: the attribute that holds the model under the head.
+        layers: the path of its list of layers.
+        parts: paths of its other modules that hold tensors, the head's left out.
+        heads: the stock class for each task.
+        roles: what each dimension of a tensor counts, for ordering by importance.
+        scales: entries of the stock configuration that an axis scales; entries that it lacks, or
+            that are null, are passed over.
+        layer_lists: entries that hold a value for each layer, which depth cuts.
+        has_head_size: whether a head's size is an entry (`head_dim`) and not hidden size by heads.
+        positions_follow_padding: whether positions begin after the number of the padding token.
+        accepts: other architectures that `model.config.model_type` may name under this family.
+    """
+
+    base: str
+    layers: str
+    parts: tuple[str, ...]
+    heads: Mapping[str, Head]
+    roles: Roles
+    scales: Mapping[str, tuple[str, ...]]
+    layer_lists: tuple[str, ...] = ("layer_types",)
+    has_head_size: bool = False
+    positions_follow_padding: bool = False
+    accepts: tuple[str, ...] = ()
+
+    def first_position(self, pad_id: int) -> int:
+        """Give the number of the first token's position."""
+        return pad_id + 1 if self.positions_follow_padding else 0
+
+    def member(self, model_type: object) -> Architecture:
+        """Give the architecture of a `model_type` that this family takes.
+
+        Raises:
+            RequestError: it takes none of that type.
+        """
+        if model_type == self.name:
+            return self
+        if model_type not in self.accepts:
+            legal = listed([self.name, *self.accepts])
+            raise RequestError(f"model_type: {self.name} takes {legal}, not {model_type!r}")
+        facts = family_facts(str(model_type))
+        assert isinstance(facts, Architecture)
+        return facts
+
+
+def architectures() -> Iterator[Architecture]:
+    """Yield every architecture: this package's own, then those of other packages."""
+    for name in family_names():
+        facts = family_facts(name)
+        if isinstance(facts, Architecture):
+            yield facts
+
+
+def encoder(name: str, *, base: str, heads: Mapping[str, Head], **changes: Any) -> Architecture:
+    """Declare an encoder in the form of BERT.
+
+    Args:
+        name: its `model_type`.
+        base: the attribute of the stock classes that holds the model.
+        heads: the stock class for each task.
+        changes: further attributes of its `Architecture`.
+    """
+    standard = {
+        "axes": ("width", "depth", "ffn"),
+        "refused": _TIED_HEADS,
+        "layers": f"{base}.encoder.layer",
+        "parts": (f"{base}.embeddings",),
+        "roles": ENCODER_ROLES,
+    }
+    return _architecture(name, base, heads, {**standard, **changes})
+
+
+def decoder(name: str, class_name: str, **changes: Any) -> Architecture:
+    """Declare a decoder in the form of LLaMA.
+
+    Args:
+        name: its `model_type`.
+        class_name: the stock class that predicts the next token.
+        changes: further attributes of its `Architecture`.
+    """
+    head = Head(class_name, ("lm_head",), _next_tokens)
+    standard = {
+        "axes": ("width", "depth", "heads", "ffn", "hidden"),
+        "layers": "model.layers",
+        "parts": ("model.embed_tokens", "model.norm"),
+        "roles": DECODER_ROLES,
+        "has_head_size": True,
+    }
+    heads = dict.fromkeys(CAUSAL_TASKS, head)
+    return _architecture(name, "model", heads, {**standard, **changes})
+
+
+def _next_tokens(module: Any, states: Any) -> Any:
+    return module.lm_head(module.model.norm(states))
+
+
+def _architecture(
+    name: str, base: str, heads: Mapping[str, Head], others: Mapping[str, Any]
+) -> Architecture:
+    standard: dict[str, Any] = {
+        "implementation": "sortednet_cli.families.transformers.family:TransformerFamily",
+        "depth_orders": ("prefix",),
+        "inputs": "text",
+        "tasks": tuple(heads),
+        "sizes": _SIZES,
+        "scales": _SCALES,
+        "takes_pretrained": True,
+        "can_shard": True,
+        "norms_are_per_channel": False,
+    }
+    return Architecture(name=name, base=base, heads=heads, **{**standard, **others})

@@ -1,0 +1,50 @@
+"""What the dimensions of stock tensors count, for ordering units by their importance. No torch."""
+
+from __future__ import annotations
+
+import re
+
+from sortednet_cli.errors import RequestError
+
+Roles = tuple[tuple[str, tuple[str, ...]], ...]
+"""The end of a tensor's name, and what each dimension counts; the first match decides."""
+
+_HEAD_ROWS, _HIDDEN_ROWS = ("heads", "hidden"), ("hidden", "heads")
+
+DECODER_ROLES: Roles = (
+    (r"self_attn\.[qkv]_proj\.weight$", _HEAD_ROWS),
+    (r"self_attn\.[qkv]_proj\.bias$", ("heads",)),
+    (r"self_attn\.o_proj\.weight$", _HIDDEN_ROWS),
+    (r"mlp\.(gate|up)_proj\.weight$", ("ffn", "hidden")),
+    (r"mlp\.(gate|up)_proj\.bias$", ("ffn",)),
+    (r"mlp\.down_proj\.weight$", ("hidden", "ffn")),
+    (r"(o_proj|down_proj)\.bias$", ("hidden",)),
+    (r"(norm|layernorm)\.weight$", ("hidden",)),
+    (r"(embed_tokens|lm_head)\.weight$", ("", "hidden")),
+)
+
+ENCODER_ROLES: Roles = (
+    (r"attention\.self\.(query|key|value)\.weight$", _HEAD_ROWS),
+    (r"attention\.self\.(query|key|value)\.bias$", ("heads",)),
+    (r"attention\.output\.dense\.weight$", _HIDDEN_ROWS),
+    (r"intermediate\.dense\.weight$", ("ffn", "hidden")),
+    (r"intermediate\.dense\.bias$", ("ffn",)),
+    (r"layer\.\d+\.output\.dense\.weight$", ("hidden", "ffn")),
+    (r"(pooler|transform|classifier|lm_head)\.dense\.weight$", ("hidden", "hidden")),
+    (r"(output|pooler|transform|classifier|lm_head)\.dense\.bias$", ("hidden",)),
+    (r"(LayerNorm|layer_norm)\.(weight|bias)$", ("hidden",)),
+    (r"(embeddings|decoder|classifier|out_proj)\.weight$", ("", "hidden")),
+    (r"(decoder|classifier|out_proj|predictions|lm_head)\.bias$", ("",)),
+)
+
+
+def roles_of(name: str, table: Roles) -> tuple[str, ...]:
+    """Give what each dimension of a tensor counts: heads, ffn, hidden, or nothing of ours.
+
+    Raises:
+        RequestError: no rule names the tensor; it is never guessed.
+    """
+    for pattern, roles in table:
+        if re.search(pattern, name):
+            return roles
+    raise RequestError(f"model.reorder: no rule says what the dimensions of {name} count")
