@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,11 @@ _talks = launch.rank() == 0
 _PATIENCE_SECONDS = 30.0
 """How long the others wait for it to have spoken."""
 
+_BUG = (
+    "error: this is a bug of sortednet and no mistake of yours: please report it with the traceback"
+    " above, the command, and what `sortednet --version` says\n"
+)
+
 app = typer.Typer(
     name="sortednet",
     help="Train one nested network holding hundreds of good sub-models; cut any of them out.",
@@ -72,6 +78,16 @@ def _root(
 
 
 def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; a bug is shown as one, with its traceback."""
+    try:
+        return _run(arguments)
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.write(_BUG)
+        return 1
+
+
+def _run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code.
 
     0 done; 1 the work failed; 2 the request was wrong; 128 and a signal's number (130, 143)

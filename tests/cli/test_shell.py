@@ -357,3 +357,16 @@ def test_other_file_formats(home: Path, file_format: str, file: str) -> None:
     assert Path("cut", file).stat().st_size > 0
     assert Path("cut", "model.safetensors").is_file()
     assert {path.name for path in home.iterdir()} == {"runs", "cut"}
+
+
+def test_a_bug_is_told_as_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as a wrong request: the traceback, how to report it, and exit code 1."""
+
+    def broken(path: object) -> None:
+        raise KeyError("what nobody thought of")
+
+    monkeypatch.setattr("sortednet_cli.engine.describe", broken)
+    done = command("info", "run")
+    assert (done.code, done.out) == (1, "")
+    assert "Traceback" in done.err and "KeyError: 'what nobody thought of'" in done.err
+    assert "this is a bug of sortednet" in done.err.splitlines()[-1]
