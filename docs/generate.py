@@ -245,8 +245,11 @@ def _toml(field: Any) -> str:
 
 def _python_api() -> Lines:
     yield from ["# Python API", "", "```python"]
-    yield f"from sortednet_cli import {', '.join(sorted(sortednet_cli.__all__))}"
-    yield "```"
+    yield from [
+        "from sortednet_cli import (",
+        *(f"    {n}," for n in sorted(sortednet_cli.__all__)),
+    ]
+    yield from [")", "```"]
     objects = {name: getattr(sortednet_cli, name) for name in sorted(sortednet_cli.__all__)}
     for name, found in sorted(objects.items(), key=lambda pair: inspect.isclass(pair[1])):
         yield from ["", f"## {name}", ""]

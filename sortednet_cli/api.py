@@ -42,7 +42,7 @@ def train(
     data: Path | str | None = None,
     out: Path | str | None = None,
     device: str = "auto",
-    on_event: Callable[[Event], object] = lambda event: None,
+    on_event: Callable[[Event], object] | None = None,
 ) -> Path:
     """Train a run to its end.
 
@@ -65,7 +65,8 @@ def train(
     for event in engine.train(
         TrainRequest(spec, None if out is None else Path(out), device=device)
     ):
-        on_event(event)
+        if on_event is not None:
+            on_event(event)
         finished = event
     assert isinstance(finished, Finished)
     return finished.run
