@@ -9,12 +9,12 @@ from collections.abc import Iterable
 class SortednetError(Exception):
     """Base of every error that is shown as one message, without a traceback.
 
-    `told_here` says whether this process is the one of its job to show it; None leaves it to the
+    `report_here` says whether this process is the one of its job to show it; None leaves it to the
     first.
     """
 
     exit_code = 1
-    told_here: bool | None = None
+    report_here: bool | None = None
 
 
 class RequestError(SortednetError):

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch.distributed.tensor import DTensor
 
-from sortednet_cli.distributed.processes import Processes, joined
+from sortednet_cli.distributed.processes import Processes, join_job
 from sortednet_cli.engine.training.backends import sharded
 from sortednet_cli.engine.training.events import Finished
 from sortednet_cli.engine.training.session import Session
@@ -106,8 +106,8 @@ def _check_sizes(folder: Path, processes: Processes) -> None:
     next(trainer.updates(start, lambda: False))
     whole = {name: p.numel() for name, p in network.parameters.items()}
     assert all(isinstance(p, DTensor) for p in network.parameters.values())
-    assert sum(part.numel() for part in network.own_weights.values()) == sum(whole.values()) // 2
-    assert sum(part.numel() for part in network.own_gradients) == sum(whole.values()) // 2
+    assert sum(part.numel() for part in network.local_weights.values()) == sum(whole.values()) // 2
+    assert sum(part.numel() for part in network.local_gradients) == sum(whole.values()) // 2
     for path, state in trainer.optimizer.state().items():
         if state.ndim:
             assert isinstance(state, DTensor), path
@@ -126,7 +126,7 @@ def _check_an_empty_batch(folder: Path, processes: Processes) -> None:
         trainer.network.zero_gradients()
         torch.manual_seed(0)  # dropout
         trainer.micro_batches.add_gradients((inputs, targets), trainer._draw(0, 0, processes.rank))
-        found.append([gradient.clone() for gradient in trainer.network.own_gradients])
+        found.append([gradient.clone() for gradient in trainer.network.local_gradients])
         if processes.rank == 1:
             targets = torch.full_like(targets, IGNORED)
     for both, one in zip(*found, strict=True):
@@ -140,7 +140,7 @@ def _held(network: NestedNetwork) -> list[torch.Tensor]:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    with joined(CPU) as processes:
+    with join_job(CPU) as processes:
         for name in CASES:
             _train(folder, name, processes)
         _check_sizes(folder, processes)

@@ -27,7 +27,7 @@ from sortednet_cli.engine.sources.opening import open_source
 from sortednet_cli.families.transformers.complete import complete_config
 from sortednet_cli.nesting import build_skeleton, stored_tensors
 from sortednet_cli.storage.files import write_json
-from sortednet_cli.storage.tensors import TensorEntry, write_shards
+from sortednet_cli.storage.tensor_writer import TensorEntry, write_shards
 
 GIGABYTE = 1_000_000_000
 SHARD_BYTES = 4 * GIGABYTE

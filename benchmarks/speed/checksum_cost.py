@@ -19,7 +19,8 @@ import torch
 
 from benchmarks.harness import in_turn, positive, ratio, write
 from sortednet_cli.storage.checks import FileCheck
-from sortednet_cli.storage.tensors import read_tensors, write_tensors
+from sortednet_cli.storage.tensor_writer import write_tensors
+from sortednet_cli.storage.tensors import read_tensors
 
 NUM_BYTES = 1 << 30
 

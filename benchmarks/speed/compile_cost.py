@@ -33,7 +33,7 @@ from benchmarks.speed.engine_cost import Batches
 from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.loop import Position, Trainer, Update
 from sortednet_cli.engine.training.optimizer import RootOptimizer
-from sortednet_cli.nesting import NestedNetwork, quiet_first_backward
+from sortednet_cli.nesting import NestedNetwork, ignore_layout_warning
 from sortednet_cli.rules import make_rule
 
 
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    quiet_first_backward()
+    ignore_layout_warning()
     cases = [measure(case, options) for case in CASES]
     result = {"precision": options.precision, "cases": cases}
     write("compile_cost" + device_suffix(options.device), result)

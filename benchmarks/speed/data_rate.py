@@ -22,7 +22,7 @@ from sortednet_cli.data.images.augment import Augmentation
 from sortednet_cli.data.images.format import ImageFormat
 from sortednet_cli.data.images.memory import MemoryTrainingPart
 from sortednet_cli.engine.sources.root import task_of
-from sortednet_cli.nesting import quiet_first_backward
+from sortednet_cli.nesting import ignore_layout_warning
 
 NUM_IMAGES, BATCH, BATCHES = 45_000, 128, 8
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=positive, default=7)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    quiet_first_backward()
+    ignore_layout_warning()
     result = measure(options.repeats)
     write("data_rate", result)
     print(table(result))

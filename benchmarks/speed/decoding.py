@@ -31,8 +31,8 @@ from benchmarks.harness import RESULTS
 from sortednet_cli import LoadedRun, load_run
 from sortednet_cli.data.text.tokenizer import load_tokenizer
 from sortednet_cli.engine.generation import DecodingStats, EarlyExit, Plain, Stack, Strategy
-from sortednet_cli.engine.generation.timings import MOST_ROWS, LayerTimings
-from sortednet_cli.storage.calibration import read_calibration
+from sortednet_cli.engine.generation.timings import MAX_ROWS, LayerTimings
+from sortednet_cli.storage.exit_thresholds import read_thresholds
 
 PILOTS = 3
 
@@ -113,7 +113,7 @@ class Bench:
         network = run.network()
         self._stock: Any = network.standalone(largest)
         self.decoder = run.decoder(largest)
-        self._calibration = read_calibration(run.path, largest)
+        self._calibration = read_thresholds(run.path, largest)
         self.fixed = (self.decoder.exits[0], 2)
 
     def ways(self, pilots: Sequence[list[int]]) -> list[Way]:
@@ -255,9 +255,9 @@ def bound(pace: LayerTimings, agreements: dict[int, list[list[bool]]]) -> list[d
         tokens = sum(map(len, texts))
         fixed = min(
             sum(cost(length) for text in texts for _ in rounds(text, length))
-            for length in range(1, MOST_ROWS)
+            for length in range(1, MAX_ROWS)
         )
-        perfect = sum(cost(run) for text in texts for run in rounds(text, MOST_ROWS - 1))
+        perfect = sum(cost(run) for text in texts for run in rounds(text, MAX_ROWS - 1))
         found.append(
             {
                 "depth": exit_depth,

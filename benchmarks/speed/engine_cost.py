@@ -45,7 +45,7 @@ from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.loop import Position, Trainer
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.machine.device import move_to
-from sortednet_cli.nesting import NestedNetwork, quiet_first_backward
+from sortednet_cli.nesting import NestedNetwork, ignore_layout_warning
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    quiet_first_backward()
+    ignore_layout_warning()
     device, precision = options.device, options.precision
     cases = [measure(case, options.repeats, device, precision) for case in CASES]
     result = {"precision": precision, "cases": cases}

@@ -42,7 +42,7 @@ from sortednet_cli.engine.loaded import load_run
 from sortednet_cli.engine.training.events import Interrupted
 from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.machine.device import choose_device, true_fp32
-from sortednet_cli.nesting import quiet_first_backward
+from sortednet_cli.nesting import ignore_layout_warning
 from sortednet_cli.spec import load_preset
 from sortednet_cli.storage.run import RunFolder
 
@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=480, help="then no section begins")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    quiet_first_backward()
+    ignore_layout_warning()
     device, end = choose_device(options.device), time.monotonic() + options.seconds
     result: dict[str, Any] = {"sections": {}}
     with tempfile.TemporaryDirectory() as work:

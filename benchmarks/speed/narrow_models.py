@@ -29,7 +29,7 @@ from benchmarks.speed.engine_cost import CASES, Case
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.families import Inputs
 from sortednet_cli.machine.device import move_to
-from sortednet_cli.nesting import NestedNetwork, cost_of, quiet_first_backward
+from sortednet_cli.nesting import NestedNetwork, cost_of, ignore_layout_warning
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=positive, default=7)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    quiet_first_backward()
+    ignore_layout_warning()
     result = {"cases": [measure(case, options.repeats) for case in CASES]}
     write("narrow_models" + (f"-{options.threads}" if options.threads > 1 else ""), result)
     print(table(result))

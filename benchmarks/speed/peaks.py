@@ -78,11 +78,11 @@ def train_and_score(preset: str, updates: int) -> None:
     from sortednet_cli.engine.sources.root import task_of
     from sortednet_cli.engine.training.loop import Position, Trainer
     from sortednet_cli.engine.training.optimizer import RootOptimizer
-    from sortednet_cli.nesting import quiet_first_backward
+    from sortednet_cli.nesting import ignore_layout_warning
     from sortednet_cli.rules import make_rule
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    quiet_first_backward()
+    ignore_layout_warning()
     settings = [f"train.batch_size={SMALL[preset]}"] if preset in SMALL else []
     spec, inputs, network = network_of(preset, settings)
     train = spec.train.model_copy(update={"updates": updates, "epochs": None})

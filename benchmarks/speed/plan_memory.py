@@ -8,7 +8,7 @@ Memory: what `info --plan` predicts (weights, gradient, optimizer state, a micro
 - `resident`: the peak of a fresh process's resident memory above what it held once imports were
   done and kernels loaded, under an allocator that returns every large tensor at once.
 
-Wire: two processes under torchrun, joined by gloo, train some updates. `collectives` is what is
+Wire: two processes under torchrun, join_job by gloo, train some updates. `collectives` is what is
 handed to them, `sent` what the first process wrote in that time (`wchar` of proc_pid_io(5): what
 it gave to write calls, its sockets' among them; its file system is not used meanwhile).
 
@@ -35,13 +35,13 @@ from torch import Tensor
 from benchmarks.harness import network_of, positive, random_part, write
 from benchmarks.speed.engine_cost import Batches
 from benchmarks.speed.soft_cost import ALLOCATORS, memory_mib
-from sortednet_cli.distributed.processes import ALONE, Processes, joined
+from sortednet_cli.distributed.processes import SINGLE_PROCESS, Processes, join_job
 from sortednet_cli.engine.planning.resources import plan_resources
 from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.loop import Position, Trainer
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.machine.live_bytes import LiveBytes
-from sortednet_cli.nesting import quiet_first_backward
+from sortednet_cli.nesting import ignore_layout_warning
 from sortednet_cli.rules import make_rule
 from sortednet_cli.spec import load_preset
 
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    quiet_first_backward()
+    ignore_layout_warning()
     if options.worker is not None:
         return work(CASES[options.worker], options.updates, options.out)
     result = {"cases": [measure(number, options.updates) for number in range(len(CASES))]}
@@ -121,7 +121,7 @@ def measure(number: int, updates: int) -> dict[str, Any]:
     return {"name": case.name, "preset": case.preset, "overrides": case.overrides, **found}
 
 
-def trainer(case: Case, updates: int, processes: Processes = ALONE) -> Trainer:
+def trainer(case: Case, updates: int, processes: Processes = SINGLE_PROCESS) -> Trainer:
     """A trainer of random samples, each batch held once."""
     overrides = [*case.overrides, f"train.updates={updates}"]
     spec, inputs, network = network_of(case.preset, overrides)
@@ -151,7 +151,7 @@ def live_bytes(case: Case, updates: int) -> int:
 
 def resident_bytes(case: Case, updates: int) -> int:
     torch.set_num_threads(1)
-    quiet_first_backward()
+    ignore_layout_warning()
     # Kernels and transformers' classes load on first use: a pico training brings them in.
     tiny = Case(case.name, case.preset, (*case.overrides, "train.batch_size=2"))
     train(trainer(tiny, 1))
@@ -183,7 +183,7 @@ def talk(number: int, updates: int) -> dict[str, Any]:
 
 def work(case: Case, updates: int, out: Path) -> None:
     """One of the processes; the first tells what it exchanged for an update."""
-    with joined(torch.device("cpu")) as processes:
+    with join_job(torch.device("cpu")) as processes:
         made = trainer(case, updates, processes)
         handed = 0
         stock = dist.all_reduce

@@ -104,7 +104,7 @@ def _run(arguments: Sequence[str]) -> int:
             sys.stderr.write(plain(shown.getvalue()).replace(" Value error,", ""))
         return 2
     except SortednetError as error:
-        if _tells() if error.told_here is None else error.told_here:
+        if _tells() if error.report_here is None else error.report_here:
             sys.stderr.write(f"error: {plain(str(error))}\n")
         return error.exit_code
     except (Stopped, KeyboardInterrupt, typer.Abort) as stopped:

@@ -1,7 +1,7 @@
-"""Data: where samples come from, how they are split, decoded, augmented and served.
+"""Data: reading, splitting, decoding, augmenting and batching samples.
 
-Importing it imports no torch, for a source is asked what it is before. All but the abstract
-sources is imported when a name of it is used.
+Importing this package imports no torch, because sources are asked for facts before torch is
+imported. Everything except the abstract sources is imported when its name is first used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every kind of data offers the engine, whether it is images or texts."""
+"""The interface of data that images and texts share."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Generator, Tensor
 from sortednet_cli.families import Inputs
 
 Batch = tuple[Inputs, Tensor]
-"""What a module is called with, and the targets: int64 class numbers, -100 for none."""
+"""A module's inputs, and the targets: int64 classes or tokens, -100 at unscored positions."""
 
 
 class InputFormat(Protocol):
-    """What the model must know of its inputs; a frozen dataclass of plain values."""
+    """Format of a model's inputs: a frozen dataclass of plain values."""
 
     @property
     def source(self) -> str:
-        """Name of the data, never where it lies."""
+        """Name of the data, without its path."""
         ...
 
     @property
@@ -29,26 +29,26 @@ class InputFormat(Protocol):
 
     @property
     def task(self) -> str:
-        """What is to be learnt, as a spec names it."""
+        """Task, as named in a spec."""
         ...
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; none where tokens are predicted."""
+        """Names of the classes; empty if tokens are predicted."""
         ...
 
     @property
     def unit(self) -> str:
-        """What costs are counted for: an image or a token."""
+        """Unit that costs are counted per: an image or a token."""
         ...
 
     @property
     def num_units(self) -> int:
-        """Units of one sample at the task's input size."""
+        """Number of units in one sample at the task's input size."""
         ...
 
     def facts(self) -> Mapping[str, Any]:
-        """What a family completes its root configuration with."""
+        """Values with which a family completes its root configuration."""
         ...
 
     def random_inputs(self, count: int, generator: Generator | None = None) -> Inputs:
@@ -56,31 +56,31 @@ class InputFormat(Protocol):
         ...
 
     def output_shape(self, count: int) -> tuple[int, ...]:
-        """Shape of the logits that a model gives for `random_inputs(count)`."""
+        """Shape of a model's logits for `random_inputs(count)`."""
         ...
 
     def card_lines(self, has_tokenizer: bool) -> list[str]:
-        """Say what a model takes and gives, for the card of a folder."""
+        """Describe a model's inputs and outputs, for its model card."""
         ...
 
 
 class Part(Protocol):
-    """One of train, validation and test, as read: always the same samples in the same order."""
+    """One of the parts train, validation and test: the same samples in the same order."""
 
     def __len__(self) -> int: ...
 
     @property
     def num_bytes(self) -> int:
-        """UTF-8 bytes that the scored targets stand for; 0 where they are no text."""
+        """UTF-8 bytes of the text that the scored targets spell; 0 if they spell none."""
         ...
 
     def batches(
         self, batch_size: int, device: torch.device, limit: int | None = None
     ) -> Iterator[Batch]:
-        """Yield the first `limit` samples (all by default) in order, not augmented.
+        """Yield the first `limit` samples (all by default) in order, without augmentation.
 
-        The last batch may be smaller. The order is shuffled once and for all, so the first
-        samples are a fair sample of the part.
+        The last batch may be smaller. The order is random but fixed, so that the first samples
+        represent the part.
         """
         ...
 
@@ -98,14 +98,14 @@ class Dataset(Protocol):
     def test(self) -> Part: ...
 
     def batches_per_epoch(self, batch_size: int) -> int:
-        """Count the whole batches of the training part; RequestError if there is not one."""
+        """Count the full batches of the training part; RequestError if there is none."""
         ...
 
     def training_batches(
         self, start: int, *, batch_size: int, seed: int, device: torch.device, stride: int = 1
     ) -> Iterator[Batch]:
-        """Yield training batches start, start + stride, ... without end.
+        """Yield training batches number start, start + stride, ... endlessly.
 
-        Each is a pure function of its number, the batch size and the seed.
+        A batch depends only on its number, the batch size and the seed.
         """
         ...

@@ -1,7 +1,7 @@
-"""Bounds on what a folder of data may hold, for images and for texts."""
+"""Bounds on a folder of data, for images and texts."""
 
 from __future__ import annotations
 
 MAX_FILES = 5_000_000
 MAX_LEVELS = 64
-"""Folders inside one another: links may make a few folders look like very many."""
+"""Most levels of nested folders: links can make a few folders look like very many."""

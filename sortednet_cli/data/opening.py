@@ -1,4 +1,4 @@
-"""Opening the data that a spec names, whatever their kind, and the types of what is opened."""
+"""Open the data that a spec names, images or texts; also exports the types of opened data."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def open_data(
     """Open the data that a spec names.
 
     Args:
-        known: the format a model was made for, that the data must have.
-        tokenizer: a folder with the tokenizer of texts; one is trained on them if not given.
+        known: the format that a model was made for, which the data must have.
+        tokenizer: folder of a tokenizer for texts; by default one is trained on them.
     """
     if isinstance(spec, ImageDataSpec):
         return open_images(spec, known=cast(ImageFormat | None, known))

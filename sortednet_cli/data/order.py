@@ -1,4 +1,4 @@
-"""Which training samples a batch holds: a function of the seed and the batch's number."""
+"""The training samples of each batch, as a function of the seed and the batch's number."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sortednet_cli.seeds import stream_seed
 
 
 class EpochOrder:
-    """A new random order of `num_samples` samples for every epoch, in whole batches.
+    """A new random order of `num_samples` samples in every epoch, in full batches.
 
-    `noun` says in messages what the samples are.
+    `noun` names the samples in messages.
     """
 
     def __init__(self, num_samples: int, *, noun: str = "images") -> None:
@@ -21,16 +21,16 @@ class EpochOrder:
         self._current: tuple[tuple[int, int], Tensor] | None = None
 
     def batches_per_epoch(self, batch_size: int) -> int:
-        """Count the whole batches of an epoch, or raise RequestError if there is not one."""
+        """Count the full batches of an epoch; RequestError if there is none."""
         if batch_size > self._num_samples:
             raise RequestError(
                 f"train.batch_size = {batch_size} is more than the {self._num_samples}"
-                f" training {self._noun} there are"
+                f" training {self._noun}"
             )
         return self._num_samples // batch_size
 
     def samples(self, index: int, batch_size: int, seed: int) -> Tensor:
-        """Return the int64 sample numbers [B] of batch `index`, counted over all epochs."""
+        """Return the int64 sample indices [B] of batch `index`, which counts over all epochs."""
         epoch, position = divmod(index, self.batches_per_epoch(batch_size))
         order = self._epoch(epoch, seed)
         return order[position * batch_size : (position + 1) * batch_size]

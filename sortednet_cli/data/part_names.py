@@ -1,4 +1,4 @@
-"""What files and folders of a data set's parts are called, for images and for texts."""
+"""Names of the files and folders that hold a data set's parts."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ PART_NAMES: dict[str, PartName] = {
 
 
 def part_named(name: str) -> PartName | None:
-    """The part that a file's stem or a folder's name stands for, in any case of letters."""
+    """Return the part that a file's stem or a folder's name denotes, ignoring case."""
     return PART_NAMES.get(name.lower())

@@ -1,4 +1,4 @@
-"""Train, validation and test: fixed by the split seed, whatever the training seed is."""
+"""Split data into train, validation and test by the split seed, not by the training seed."""
 
 from __future__ import annotations
 
@@ -24,13 +24,18 @@ def split_parts(
     *,
     noun: str = "images",
 ) -> dict[PartName, tuple[PartName, Indices]]:
-    """Say for each of the three parts which found part it comes from and which samples of it.
+    """Return for each of the three parts the stored part it is taken from, and its samples there.
 
-    `labels` holds the int64 labels [N] of the parts that the data came in: `train`, and
-    `validation` and `test` where they exist. What is missing is taken out of `train`, the
-    same fraction of each class. Samples come in a fixed shuffled order, so that the first n
-    of a part are a fair sample of it. Raises RequestError if a part would be empty, with `noun`
-    for what the samples are.
+    A missing validation or test part is cut out of `train`, with the same fraction of each class.
+    Samples are in a random but fixed order, so that the first n of a part represent it.
+
+    Args:
+        labels: int64 labels [N] of each stored part: `train`, and `validation` and `test` if they
+            exist.
+        noun: names the samples in messages.
+
+    Raises:
+        RequestError: a part would be empty.
     """
     test = 0.0 if "test" in labels else spec.test
     validation = 0.0 if "validation" in labels else spec.validation
@@ -53,12 +58,12 @@ def split_parts(
                 f"there are too few {noun} to hold out a {name} part:"
                 f" {len(labels['train'])} training {noun} in {len(classes)} classes"
             )
-    return {name: (found, random.permutation(idx)) for name, (found, idx) in parts.items()}
+    return {name: (stored, random.permutation(idx)) for name, (stored, idx) in parts.items()}
 
 
 def _generator(split_seed: int) -> np.random.RandomState:
-    # RandomState's streams are frozen by numpy's policy. A split that moved with an upgrade
-    # would let a resumed run train on what it is scored on.
+    # Numpy guarantees RandomState's streams. If an upgrade changed the split, a resumed run would
+    # train on samples that it is scored on.
     seed = stream_seed(split_seed, "split")
     return np.random.RandomState([seed & 0xFFFFFFFF, seed >> 32])
 
@@ -70,7 +75,7 @@ def _stratified(
     num_classes: int,
     random: np.random.RandomState,
 ) -> tuple[Indices, Indices, Indices]:
-    """Cut each class by the fractions; a class of at least 3 gives each held-out part one."""
+    """Split each class by the fractions; a class of 3 or more gives each held-out part a sample."""
     pieces: list[list[Indices]] = [[], [], []]
     for label in range(num_classes):
         members = random.permutation(np.flatnonzero(labels == label))

@@ -1,1 +1,1 @@
-"""Several processes that train one network: how they talk, gather and shard."""
+"""Training one network on several processes: communication, gathering and sharding."""

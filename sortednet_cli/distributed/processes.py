@@ -1,8 +1,8 @@
-"""The processes of one job: what they agree on, sum and gather. Knows no networks and no data.
+"""The processes of one job: they agree, sum and gather.
 
-Started alone, a process is a job of one and none of this communicates. Started by `torchrun`,
-tensors on a GPU travel by its maker's library (NCCL, XCCL), everything else by gloo. Only bytes and
-numbers are exchanged, no pickled objects.
+A process started by itself is a job of one and does not communicate. With `torchrun`, tensors on a
+GPU are sent by the vendor's library (NCCL, XCCL), everything else by gloo. Only bytes and numbers
+are exchanged, never pickled objects.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from sortednet_cli.machine.memory import enough_memory, lack_of_memory
 
 Item = TypeVar("Item")
 
-PATIENCE = timedelta(minutes=30)
-"""How long a process waits for the others: scoring and checkpoints take their time."""
+TIMEOUT = timedelta(minutes=30)
+"""How long a process waits for the others: scoring and checkpoints can take long."""
 
 _GLOO = "/gloo/"
-"""Stands in every error of gloo, which has no class of its own."""
+"""Occurs in every error message of gloo, which has no exception class of its own."""
 
-_APART = "the processes of this training cannot reach each other"
+_UNREACHABLE = "the processes of this training cannot reach each other"
 
 GRACE_SECONDS = 2.0
-"""How long the first process may take to tell what went wrong before another one does."""
+"""How long the first process may take to report an error before another process reports it."""
 
 
 class ReportedByPeer(SortednetError):
-    """Another process failed, and told why: this one only has to leave, with the same code."""
+    """Another process failed and reported why; this one only exits, with the same code."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
@@ -50,18 +50,18 @@ class ReportedByPeer(SortednetError):
 
 
 class PeerLost(WorkError):
-    """Another process of the job has gone."""
+    """Another process of the job has died."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """All processes of a job, as one of them sees them.
+    """The processes of a job, as seen by one of them.
 
     Attributes:
-        rank: this process's number.
-        count: how many there are.
-        store: a table that all of them see; None for a process on its own.
-        launcher: the process that started them; None for a process on its own.
+        rank: number of this process.
+        count: number of processes.
+        store: a key-value store that all processes share; None for a single process.
+        launcher: id of the process that started them; None for a single process.
     """
 
     rank: int = 0
@@ -71,14 +71,14 @@ class Processes:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes files and talks."""
+        """Whether this is the first process, which writes files and reports progress."""
         return self.rank == 0
 
     @property
     def abandoned(self) -> bool:
-        """Whether the launcher has died: nobody is left to start, stop or wait for the job.
+        """Whether the launcher has died, so that nothing controls the job any more.
 
-        Never so on Windows, where a process keeps the number of its dead parent.
+        Always False on Windows, where a process keeps the id of its dead parent.
         """
         return self.launcher is not None and os.getppid() != self.launcher
 
@@ -86,65 +86,65 @@ class Processes:
         """Replace a tensor by its sum over all processes.
 
         Raises:
-            PeerLost: one of them has gone.
+            PeerLost: a process has died.
         """
         if self.count > 1:
             with lost_peers():
                 dist.all_reduce(tensor)
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Tell for each flag whether it is true in any process."""
+        """Return for each flag whether it is true in any process."""
         if self.count == 1:
             return flags
-        found = torch.tensor(flags, dtype=torch.int32)
-        self.sum(found)
-        return tuple(bool(count) for count in found.tolist())
+        counts = torch.tensor(flags, dtype=torch.int32)
+        self.sum(counts)
+        return tuple(bool(count) for count in counts.tolist())
 
-    def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """What this process does of work that is split over all."""
+    def assigned(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Return this process's items of work that is divided among all processes."""
         return items[self.rank :: self.count]
 
-    def same_start(self, tensors: list[Tensor]) -> None:
-        """Give every process the first one's values."""
+    def broadcast(self, tensors: list[Tensor]) -> None:
+        """Overwrite tensors in every process with the values of the first."""
         if self.count > 1:
             with lost_peers():
                 for tensor in tensors:
                     dist.broadcast(tensor, src=0)
 
-    def gather(self, own: bytes) -> list[bytes]:
-        """Collect bytes of all processes, in their order, in every process."""
+    def gather(self, data: bytes) -> list[bytes]:
+        """Return the bytes of all processes, ordered by rank, in every process."""
         if self.count == 1:
-            return [own]
+            return [data]
         with lost_peers():
             sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
-            dist.all_gather(sizes, torch.tensor([len(own)]))
+            dist.all_gather(sizes, torch.tensor([len(data)]))
             longest = max(int(size) for size in sizes)
             padded = torch.zeros(longest, dtype=torch.uint8)
-            if own:
-                padded[: len(own)] = torch.frombuffer(bytearray(own), dtype=torch.uint8)
-            found = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.count)]
-            dist.all_gather(found, padded)
+            if data:
+                padded[: len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+            received = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.count)]
+            dist.all_gather(received, padded)
         return [
-            data[: int(size)].numpy().tobytes() for data, size in zip(found, sizes, strict=True)
+            item[: int(size)].numpy().tobytes() for item, size in zip(received, sizes, strict=True)
         ]
 
     def lead(self, key: str, work: Callable[[], str]) -> str:
-        """Let the first process do something, and tell all others its result.
+        """Let the first process do some work, and return its result in every process.
 
         Args:
-            key: names the thing done, once in a job.
+            key: name of the work, unique within a job.
 
         Raises:
-            ReportedByPeer: it failed there; the first process raises what happened.
+            ReportedByPeer: the work failed; the first process raises the error itself.
         """
         if self.store is None:
             return work()
         if not self.leads:
             with lost_peers():
-                told = json.loads(self.store.get(key))
-            if "error" in told:
-                raise ReportedByPeer(told["error"], told["code"])
-            return str(told["result"])
+                outcome = json.loads(self.store.get(key))
+            if "error" in outcome:
+                raise ReportedByPeer(outcome["error"], outcome["code"])
+            return str(outcome["result"])
         try:
             result = work()
         except BaseException as error:
@@ -154,76 +154,76 @@ class Processes:
         self.store.set(key, json.dumps({"result": result}))
         return result
 
-    def may_tell(self) -> bool:
-        """Whether it is for this process to say what went wrong: true in one of them.
+    def claim_report(self) -> bool:
+        """Whether this process is the one to report an error: true in exactly one process.
 
-        The first process comes first, for it knows most.
+        The first process has precedence, because it knows most.
         """
         if self.store is None:
             return self.leads
-        # The launcher terminates whoever is left as soon as one has died: not before it is told.
+        # The launcher terminates the others as soon as one dies; the report must come before.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if not self.leads:
             time.sleep(GRACE_SECONDS)
         try:
-            return bool(self.store.add("told", 1) == 1)
-        except RuntimeError:  # the store has gone, and with it whoever kept it
+            return bool(self.store.add("reported", 1) == 1)
+        except RuntimeError:  # the process that hosts the store has died
             return self.leads
 
 
-ALONE = Processes()
-"""A process that was started on its own."""
+SINGLE_PROCESS = Processes()
+"""A job of one process, started without a launcher."""
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Processes]:
-    """Join the job that `torchrun` started, or be a job of one.
+def join_job(device: torch.device) -> Iterator[Processes]:
+    """Join the job that `torchrun` started, or yield a job of one.
 
-    An error that leaves is told by one of the processes.
+    Exactly one process reports an error that leaves this context.
     """
     if launch.world_size() == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     launcher = os.getppid()
-    with lost_peers(_APART):
-        table, rank, count = next(rendezvous("env://", timeout=PATIENCE))
-    # The launcher keeps one table for all attempts: addresses of dead processes are in it.
+    with lost_peers(_UNREACHABLE):
+        table, rank, count = next(rendezvous("env://", timeout=TIMEOUT))
+    # The launcher keeps one store for all attempts, with the addresses of dead processes in it.
     store = PrefixStore(f"attempt-{launch.restarts()}", table)
-    own: dict[str, Any] = {}
+    backend: dict[str, Any] = {}
     if device.type != "cpu":
         kind = dist.get_default_backend_for_device(device)
-        own = {"backend": f"cpu:gloo,{device.type}:{kind}", "device_id": device}
-        # gloo tells of a peer's death. NCCL's watchdog would end this process before it has saved.
+        backend = {"backend": f"cpu:gloo,{device.type}:{kind}", "device_id": device}
+        # gloo reports a peer's death; NCCL's watchdog would kill this process before it saves.
         os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")
-    with lost_peers(_APART):
+    with lost_peers(_UNREACHABLE):
         dist.init_process_group(
-            **{"backend": "gloo", **own},
+            **{"backend": "gloo", **backend},
             store=store,
             rank=rank,
             world_size=count,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
-    processes, whole = Processes(rank, count, store, launcher), False
+    processes, done = Processes(rank, count, store, launcher), False
     try:
         with enough_memory("this process", "take fewer processes, or a device with more memory"):
             yield processes
-        whole = True
+        done = True
     except SortednetError as error:
-        error.told_here = not isinstance(error, ReportedByPeer) and processes.may_tell()
+        error.report_here = not isinstance(error, ReportedByPeer) and processes.claim_report()
         raise
     finally:
-        # To close a GPU's communicator is to wait for its peers, who may have gone.
-        if whole or device.type == "cpu":
+        # Closing a GPU's communicator waits for its peers, which may have died.
+        if done or device.type == "cpu":
             dist.destroy_process_group()
 
 
 @contextmanager
-def lost_peers(told: str = "another process of this training has died") -> Iterator[None]:
-    """Raise PeerLost for an error of communication, wherever it shows; any other as it is."""
+def lost_peers(message: str = "another process of this training has died") -> Iterator[None]:
+    """Turn an error of communication into PeerLost; other errors pass through."""
     try:
         yield
     except RuntimeError as error:
         communicates = isinstance(error, dist.DistError) or _GLOO in str(error)
         if not communicates or lack_of_memory(error) is not None:
             raise
-        raise PeerLost(told) from error
+        raise PeerLost(message) from error

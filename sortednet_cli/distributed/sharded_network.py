@@ -1,7 +1,7 @@
-"""A network whose tensors lie in parts on many processes, for depths of one stack of layers.
+"""A network whose tensors are sharded over processes, for sub-models that differ only in depth.
 
-A part is some rows of a tensor, no leading slice of it: a narrower sub-model cannot be a view of
-that. A shallower one needs no views: it is made of the root's own modules.
+A shard is some rows of a tensor, not a leading slice, so a narrower sub-model cannot be a view of
+it. A shallower sub-model needs no views: it consists of the root's own modules.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ Result = TypeVar("Result")
 
 
 class ShardedNetwork(NestedNetwork):
-    """A root network that no process holds whole (FSDP2), and its sub-models of any depth.
+    """A root network sharded over processes (FSDP2), and its sub-models of any depth.
 
-    The layers are gathered one after another while they run, everything else (embedding, final
-    norm, head) for as long as `run` works. Layers below an exit alone run: those above it are
-    never gathered. Each backward pass leaves the sum over all processes in the parts' gradients.
+    Each layer is gathered while it runs; everything else (embedding, final norm, head) is gathered
+    for as long as `run` works. Only the layers below an exit run: those above it are not gathered.
+    Each backward pass leaves gradients summed over all processes in the shards.
 
-    Every process must do the same: the same passes, in the same order.
+    Every process must run the same passes in the same order.
 
     Args:
-        family: the rules of the root network.
-        space: the depths that may be asked for.
-        module: the root network, with weights on any device or, on the meta device, without.
-            Then its parts have memory and no values yet.
+        family: the model family of the root network.
+        space: the sub-models, with depth as their only axis.
+        module: the root network with weights on any device, or a skeleton. The shards of a
+            skeleton have memory but no values yet.
         mesh: all processes, in one dimension.
     """
 
@@ -50,65 +50,65 @@ class ShardedNetwork(NestedNetwork):
             device = torch.device("cuda", torch.cuda.current_device())
         _fill_buffers(family, space, module)
         for layer in family.layers(module):
-            _give_memory(layer, device)
+            _allocate(layer, device)
             fully_shard(layer, mesh=mesh)
-        _give_memory(module, device)
+        _allocate(module, device)
         self._top = _Top(module)
         fully_shard(self._top, mesh=mesh)
-        for part in self._top.modules():
-            if isinstance(part, FSDPModule):
-                # Losses carry their share already: sum, do not average. Gloo can only sum.
-                part.set_gradient_divide_factor(1.0)
-                part.set_force_sum_reduction_for_comms(True)
+        for layer in self._top.modules():
+            if isinstance(layer, FSDPModule):
+                # Losses are weighted already: sum gradients, as gloo cannot average either.
+                layer.set_gradient_divide_factor(1.0)
+                layer.set_force_sum_reduction_for_comms(True)
         super().__init__(family, space, module)
-        # While they are gathered the modules hold other objects: keep these, which are the parts.
-        self._parts = dict(module.named_parameters())
+        # Gathered modules hold other parameter objects: keep the sharded ones.
+        self._shards = dict(module.named_parameters())
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The root's parameters by name, tied ones once, each in parts (DTensor)."""
-        return self._parts
+        """The root's parameters by name, tied ones once, each sharded (DTensor)."""
+        return self._shards
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """What a run stores of the root, in parts: see `whole`."""
+        """The tensors of the root that a run stores, sharded; `full_tensor` gathers one."""
         buffers = dict(self.module.named_buffers())
-        kept = {n: t for n, t in stored_tensors(self.module).items() if n in buffers}
-        return {name: part.detach() for name, part in self._parts.items()} | kept
+        stored = {n: t for n, t in stored_tensors(self.module).items() if n in buffers}
+        return {name: shard.detach() for name, shard in self._shards.items()} | stored
 
     @property
-    def own_weights(self) -> dict[str, Tensor]:
-        return {name: own_part(part.detach()) for name, part in self._parts.items()}
+    def local_weights(self) -> dict[str, Tensor]:
+        return {name: local_shard(shard.detach()) for name, shard in self._shards.items()}
 
     @property
-    def own_gradients(self) -> list[Tensor]:
-        gradients = [part.grad for part in self._parts.values()]
-        return [own_part(gradient) for gradient in gradients if gradient is not None]
+    def local_gradients(self) -> list[Tensor]:
+        gradients = [shard.grad for shard in self._shards.values()]
+        return [local_shard(gradient) for gradient in gradients if gradient is not None]
 
     @property
     def unsummed_gradients(self) -> list[Tensor]:
-        """None: every backward pass leaves sums."""
+        """Empty: every backward pass leaves summed gradients."""
         return []
 
     def run(self, work: Callable[[], Result]) -> Result:
-        """Do `work` with the root's own tensors gathered: what runs sub-models must be in it."""
+        """Call `work` with the root's embedding, norm and head gathered; only it may run passes."""
         return cast(Result, self._top(work))
 
     def enable_training(self) -> None:
-        """Nothing to do: gradients are made by the backward passes, in parts."""
+        """Nothing to do: backward passes allocate sharded gradients."""
 
     def zero_gradients(self) -> None:
-        for part in self._parts.values():
-            part.grad = None
+        for shard in self._shards.values():
+            shard.grad = None
 
     def expose_gradients(self, touched: Collection[str]) -> None:
-        """Nothing to do: what no pass has touched has no gradient."""
+        """Nothing to do: a parameter that no pass has touched has no gradient."""
 
     def check_sharing(self, submodel: SubModel) -> None:
-        """Nothing to do: a sub-model's modules are the root's."""
+        """Nothing to do: a sub-model consists of the root's modules."""
 
     def standalone(self, submodel: SubModel) -> nn.Module:
-        raise NotImplementedError("no process holds a whole sub-model; see engine/extract.py")
+        raise NotImplementedError("no process holds a full sub-model: extract one from the run")
 
     def _build(self, submodel: SubModel) -> nn.Module:
         module = build_skeleton(self.family, self.family.shrink(submodel))
@@ -121,12 +121,12 @@ class ShardedNetwork(NestedNetwork):
         return module
 
     def _in_mode(self, submodel: SubModel, training: bool) -> nn.Module:
-        # A sub-model's flag says nothing of its layers, which others may have set since.
+        # Always set it: another sub-model may have changed the mode of shared layers since.
         return self.at(submodel).train(training)
 
 
 class _Top(nn.Module):
-    """The module whose forward pass is whatever is to be done with gathered tensors."""
+    """A module whose forward pass calls a function while FSDP2 has its tensors gathered."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -136,39 +136,39 @@ class _Top(nn.Module):
         return work()
 
 
-def own_part(tensor: Tensor) -> Tensor:
-    """This process's rows of a tensor in parts; any other tensor as it is."""
+def local_shard(tensor: Tensor) -> Tensor:
+    """Return this process's rows of a sharded tensor; any other tensor unchanged."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def own_rows(tensor: DTensor) -> slice:
-    """Which rows of the whole tensor this process holds."""
+def local_rows(tensor: DTensor) -> slice:
+    """Return the slice of rows of the full tensor that this process holds."""
     count, rank = tensor.device_mesh.size(), tensor.device_mesh.get_local_rank()
     start = min(rank * -(-tensor.shape[0] // count), tensor.shape[0])
-    return slice(start, start + own_part(tensor).shape[0])
+    return slice(start, start + local_shard(tensor).shape[0])
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """Gather a tensor in parts; every process must, in the same order."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Gather a sharded tensor; every process must call it, in the same order."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _fill_buffers(family: Family, space: SearchSpace, module: nn.Module) -> None:
-    """Give buffers that no file holds their values: they are the same in every sub-model."""
+    """Set non-persistent buffers, which are the same in every sub-model."""
     missing = [name for name, buffer in module.named_buffers() if buffer.is_meta]
     if missing:
-        real = dict(fresh_module(family, space.smallest).named_buffers())
+        values = dict(fresh_module(family, space.smallest).named_buffers())
         for name in missing:
             owner, leaf = owner_of(module, name)
-            setattr(owner, leaf, real[name])
+            setattr(owner, leaf, values[name])
 
 
-def _give_memory(module: nn.Module, device: torch.device) -> None:
-    """Give parameters on the meta device memory on another; tied ones stay tied."""
-    made: dict[int, nn.Parameter] = {}
+def _allocate(module: nn.Module, device: torch.device) -> None:
+    """Allocate memory on `device` for parameters on the meta device; tied ones stay tied."""
+    allocated: dict[int, nn.Parameter] = {}
     for layer in module.modules():
-        for leaf, old in list(layer.named_parameters(recurse=False)):
-            if old.is_meta:
-                if id(old) not in made:
-                    made[id(old)] = nn.Parameter(torch.empty_like(old, device=device))
-                setattr(layer, leaf, made[id(old)])
+        for leaf, meta in list(layer.named_parameters(recurse=False)):
+            if meta.is_meta:
+                if id(meta) not in allocated:
+                    allocated[id(meta)] = nn.Parameter(torch.empty_like(meta, device=device))
+                setattr(layer, leaf, allocated[id(meta)])

@@ -176,13 +176,13 @@ def extract(request: ExtractRequest, report: Report = no_report) -> Extraction:
     """
     from sortednet_cli.engine.evaluation.budget import check_selection, read_budget
     from sortednet_cli.engine.export.formats import find_format
-    from sortednet_cli.storage.files import require_free
+    from sortednet_cli.storage.files import require_creatable
 
     budget, file_format = read_budget(request.limits), find_format(request.file_format)
     if request.axes and budget:
         raise RequestError("name the sub-model by its axes or by a budget, not both")
     if request.out is not None:
-        require_free(request.out)
+        require_creatable(request.out)
 
     def can_be_cut(stored: StoredSource) -> None:
         if file_format is not None:

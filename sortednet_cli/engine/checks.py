@@ -56,7 +56,7 @@ def check_plot(plot: Path) -> None:
 
 def newest_finished() -> Path:
     """The run that is meant when none is named; the log says which one."""
-    from sortednet_cli.storage.run import newest_run
+    from sortednet_cli.storage.runs import newest_run
 
     path = newest_run(finished=True).path
     logger.info("using %s", path)
@@ -64,17 +64,17 @@ def newest_finished() -> Path:
 
 
 def unfinished_spec(path: Path | None) -> RunSpec:
-    from sortednet_cli.storage.run import unfinished_run
+    from sortednet_cli.storage.runs import unfinished_run
 
     return unfinished_run(path).spec()
 
 
 def check_place(spec: RunSpec, out: Path | None) -> None:
     """RequestError if no new run can have its folder there."""
-    from sortednet_cli.storage.files import require_free
-    from sortednet_cli.storage.run import default_place
+    from sortednet_cli.storage.files import require_creatable
+    from sortednet_cli.storage.runs import default_run_path
 
     if out is None:
-        default_place(spec.name)
+        default_run_path(spec.name)
     elif not launch.restarts():
-        require_free(out)
+        require_creatable(out)

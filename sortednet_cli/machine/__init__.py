@@ -1,1 +1,1 @@
-"""What a computer can do: its devices, memory and precision. The library versions too."""
+"""The machine: its devices, memory, precision and library versions."""

@@ -1,4 +1,4 @@
-"""Bytes that operations hold, counted as their storages come and go: of real or fake tensors."""
+"""Count the bytes of live tensor storages, of real or fake tensors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Bytes of the storages that operations make while this is entered.
+    """Counts the bytes of the storages that operations allocate while it is entered.
 
     Args:
-        weights: what was there before, and is not counted.
+        weights: existing tensors, which are not counted.
 
     Attributes:
         peak: the most bytes alive at once.
-        casts: how many of them were weights in another type, as autocast keeps them.
+        casts: bytes at that peak of weights cast to another dtype, which autocast caches.
     """
 
     def __init__(self, weights: Iterable[Tensor]) -> None:
@@ -65,6 +65,6 @@ def _key(tensor: Tensor) -> int:
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of what tensors lie in, shared storages once."""
+    """Total size of the storages of tensors; shared ones count once."""
     sizes = {_key(tensor): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(sizes.values())

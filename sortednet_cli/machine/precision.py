@@ -1,4 +1,4 @@
-"""In which precision a network trains, and the random numbers of its device."""
+"""The precision that a network trains in, and the random state of its device."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _ISA_WITH_BF16 = ("BF16", "FP16", "AMX", "AVX10", "ALL", "DEFAULT")
 
 
 def in_bf16(precision: str, device: torch.device) -> bool:
-    """Whether passes run under bfloat16 autocast; `auto` takes it where the device has it."""
+    """Whether passes run under bfloat16 autocast; `auto` uses it if the device supports it."""
     return precision == "bf16" or (precision == "auto" and has_bf16(device))
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 in units of its own, and does not emulate it."""
+    """Whether a device multiplies bfloat16 in hardware, without emulation."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
@@ -28,25 +28,26 @@ def has_bf16(device: torch.device) -> bool:
     limit = os.environ.get(_ISA_LIMIT, "").upper()
     if limit and not any(word in limit for word in _ISA_WITH_BF16):
         return False
-    # torch learned to tell after 2.11; before, nothing is known.
-    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    # Versions of torch up to 2.11 cannot say; assume no hardware support.
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def warn_of_emulation(precision: str, device: torch.device) -> None:
-    """Say so where `bf16` was asked for and the device would emulate it."""
+    """Log a warning if `bf16` is requested and the device would emulate it."""
     if precision == "bf16" and not has_bf16(device):
         logger.warning(
-            "train.precision = bf16: this %s has no units for bfloat16 and emulates it, slower than"
-            " fp32: train.precision=auto takes what it has",
+            "train.precision = bf16: this %s has no bfloat16 hardware; emulating it is slower than"
+            " fp32; train.precision=auto takes what the hardware supports",
             "processor" if device.type == "cpu" else "device",
         )
 
 
 def seed_generators(device: torch.device, seed: int) -> None:
-    """Seed what dropout on `device` draws from, as `torch.manual_seed` does.
+    """Seed the generators that dropout on `device` draws from, as `torch.manual_seed` does.
 
-    That also looks for every other kind of device, which costs more than a small pass.
+    `torch.manual_seed` also looks for every other kind of device, which takes longer than a small
+    pass.
     """
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":

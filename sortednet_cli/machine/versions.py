@@ -1,4 +1,4 @@
-"""The versions that figures must be quoted with."""
+"""Library versions, to be quoted with measurements."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from importlib.metadata import version
 
 
 def versions() -> dict[str, str]:
-    """Versions that a figure of this run must be quoted with."""
+    """Return the versions of Python and of the packages that affect results."""
     packages = ("sortednet-cli", "torch", "torchvision", "transformers", "safetensors")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -1,10 +1,10 @@
-"""Slice plans, the nested network, statistics and costs."""
+"""Slice plans, the nested network, normalisation statistics and costs."""
 
 from sortednet_cli.nesting.compiled import compiling
 from sortednet_cli.nesting.cost import SubModelCost, cost_of
-from sortednet_cli.nesting.crossing import crossing_weights, spread, zero_crossing_weights
-from sortednet_cli.nesting.identity import begin_as_identity
-from sortednet_cli.nesting.network import NestedNetwork, init_network, quiet_first_backward
+from sortednet_cli.nesting.crossing import broadcast_mask, crossing_weights, zero_crossing_weights
+from sortednet_cli.nesting.identity import init_as_identity
+from sortednet_cli.nesting.network import NestedNetwork, ignore_layout_warning, init_network
 from sortednet_cli.nesting.plan import (
     LeadingSlice,
     SlicePlan,
@@ -20,20 +20,20 @@ __all__ = [
     "NestedNetwork",
     "SlicePlan",
     "SubModelCost",
-    "begin_as_identity",
+    "broadcast_mask",
     "build_skeleton",
     "check_space",
     "compiling",
     "cost_of",
     "crossing_weights",
     "has_statistics",
+    "ignore_layout_warning",
+    "init_as_identity",
     "init_network",
     "named_tensors",
     "plan_between",
     "plan_from_root",
-    "quiet_first_backward",
     "recalibrate",
-    "spread",
     "stored_tensors",
     "zero_crossing_weights",
 ]

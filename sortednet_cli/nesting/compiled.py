@@ -1,8 +1,7 @@
-"""Compiled blocks for training: one compiled block serves every block of its kind and size.
+"""Compile blocks for training: one compilation serves every block of the same kind and size.
 
-Knows blocks and `torch.compile`; neither views nor sub-models. A whole sub-model compiled would be
-compiled again for each of hundreds; its blocks are few: depths share them all, so that a search
-space costs one compilation for each kind of block and width.
+Compiling whole sub-models would mean hundreds of compilations. All depths share their blocks, so a
+search space costs one compilation for each kind of block and width.
 """
 
 from __future__ import annotations
@@ -18,24 +17,24 @@ from torch import nn
 
 from sortednet_cli.errors import WorkError
 
-MOST_KINDS = 4096
-"""Kinds of blocks that may be compiled: torch gives up after 8 by itself, which is meant for one
-model whose inputs keep changing."""
+MAX_KINDS = 4096
+"""Most kinds of blocks to compile. Torch's default of 8 is meant for a single model whose inputs
+keep changing."""
 
 
 def compile_blocks(blocks: Iterable[nn.Module]) -> None:
-    """Let blocks run compiled while they train; in evaluation they run as they were.
+    """Let blocks run compiled in training mode and uncompiled in evaluation mode.
 
-    Scores are then those of the stock module, which any other tool will reproduce. Sizes are
-    compiled as they are: sub-models have fixed ones. Hooks stay outside of what is compiled. A
-    layer on its own stays as it is: it is one kernel anyway, and a normalisation is put into
-    training mode to measure its statistics, after training.
+    Scores are then those of the stock module, and any other tool reproduces them. Shapes are
+    static, since each sub-model has fixed ones. Hooks are not compiled. Nor is a layer without
+    children: it is a single kernel, and recalibration puts normalisation layers into training
+    mode after training.
     """
     import torch._dynamo.config as limits
 
-    limits.recompile_limit = max(limits.recompile_limit, MOST_KINDS)
-    limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, MOST_KINDS)
-    # It tells every machine without a GPU that it found none.
+    limits.recompile_limit = max(limits.recompile_limit, MAX_KINDS)
+    limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, MAX_KINDS)
+    # It logs on every machine without a GPU that it found none.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     for block in blocks:
         if not any(block.children()):
@@ -45,11 +44,11 @@ def compile_blocks(blocks: Iterable[nn.Module]) -> None:
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Tell what stopped the compiler; compilation happens when a block first runs."""
+    """Turn a compiler error into a WorkError. A block is compiled when it first runs."""
     from torch._dynamo.exc import TorchDynamoException
 
     try:
-        with warnings.catch_warnings():  # of torch's own parts while they compile
+        with warnings.catch_warnings():  # torch's compiler warns about its own modules
             warnings.simplefilter("ignore")
             yield
     except TorchDynamoException as error:

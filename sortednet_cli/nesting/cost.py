@@ -1,4 +1,4 @@
-"""What a sub-model costs, read off its skeleton with no weights at all."""
+"""A sub-model's costs, computed from its skeleton without any weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sortednet_cli.space import SubModel
 
 @dataclass(frozen=True)
 class SubModelCost:
-    """Parameters, and multiply-adds of one unit: an image, or a token of a full sequence."""
+    """Parameters, and multiply-adds per unit: an image, or a token of a full sequence."""
 
     params: int
     macs: int
@@ -26,10 +26,10 @@ def cost_of(
     """Count a sub-model's parameters and multiply-adds (convolutions and matrix products).
 
     Args:
-        random_inputs: makes the inputs of that many samples at the task's input size.
-        num_units: units in one sample.
+        random_inputs: makes inputs of a given number of samples at the task's input size.
+        num_units: number of units in one sample.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # brings in triton: where it is needed
+    from torch.utils.flop_counter import FlopCounterMode  # imported late: it imports triton
 
     skeleton = build_skeleton(family, family.shrink(submodel)).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):

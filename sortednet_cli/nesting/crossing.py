@@ -1,8 +1,8 @@
-"""Weights that lead from a channel of wider sub-models alone into one that narrower ones have too.
+"""Crossing weights: those that feed wide-only channels into channels that narrow sub-models keep.
 
-While they are zero, what the narrower sub-models compute does not depend on the width that runs:
-the first channels of a wide network are the narrow one (the lower-triangular weight matrices of
-Any-Width Networks, arXiv 2012.03153).
+While they are zero, the shared channels compute the same features at every width: the first
+channels of a wide network are the narrow network. This is the lower-triangular weight matrix of
+Any-Width Networks (arXiv 2012.03153).
 """
 
 from __future__ import annotations
@@ -14,36 +14,37 @@ from sortednet_cli.nesting.network import NestedNetwork
 
 
 def crossing_weights(network: NestedNetwork) -> dict[str, Tensor]:
-    """Find them: masks [out, in] by parameter, of those that have any.
+    """Return a mask [out, in] of the crossing weights, for each parameter that has any.
 
-    A weight crosses if some sub-model has its output and not its input. Layers with all outputs in
-    every sub-model (a classifier) have none: there is nothing that a narrower one would keep.
+    A weight crosses if some sub-model has its output channel but not its input channel. A layer
+    that keeps all outputs in every sub-model (a classifier) has no crossing weights, nor has one
+    that keeps all inputs.
     """
     sizes: dict[str, set[tuple[int, int]]] = {}
     for submodel in network.space.submodels:
         for piece in network.plan(submodel).slices.values():
-            # A tied tensor has two names, of which one is a parameter's.
+            # Of a tied tensor's two names, only one is a parameter's.
             if len(piece.shape) > 1 and piece.source in network.parameters:
                 sizes.setdefault(piece.source, set()).add((piece.shape[0], piece.shape[1]))
     masks = {}
-    for name, found in sizes.items():
-        if len({out for out, _ in found}) == 1 or len({into for _, into in found}) == 1:
+    for name, pairs in sizes.items():
+        if any(len(set(channels)) == 1 for channels in zip(*pairs, strict=True)):
             continue
         mask = torch.zeros(network.parameters[name].shape[:2], dtype=torch.bool)
-        for num_out, num_in in found:
+        for num_out, num_in in pairs:
             mask[:num_out, num_in:] = True
         masks[name] = mask
     return masks
 
 
-def spread(mask: Tensor, weight: Tensor) -> Tensor:
-    """Give a mask [out, in] the dimensions of its weight: [out, in, 1, ...]."""
+def broadcast_mask(mask: Tensor, weight: Tensor) -> Tensor:
+    """Reshape a mask [out, in] to [out, in, 1, ...], so that it broadcasts over its weight."""
     return mask.reshape(*mask.shape, *[1] * (weight.dim() - 2))
 
 
 @torch.no_grad()
 def zero_crossing_weights(network: NestedNetwork) -> None:
-    """Let all widths begin with the same features; training moves the weights from zero."""
+    """Zero the crossing weights, so that all widths start with the same features."""
     for name, mask in crossing_weights(network).items():
         weight = network.parameters[name]
-        weight.masked_fill_(spread(mask, weight).to(weight.device), 0.0)
+        weight.masked_fill_(broadcast_mask(mask, weight).to(weight.device), 0.0)

@@ -1,7 +1,6 @@
-"""Residual blocks that shallower sub-models lack, begun as identity.
+"""Initialise the residual blocks that shallow sub-models drop as identity.
 
-While they pass their input through, what a shallower sub-model computes does not depend on the
-depth that runs: all depths begin with the same features.
+While these blocks pass their input through, all depths compute the same features.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from sortednet_cli.nesting.network import NestedNetwork
 
 
 def branch_ends(network: NestedNetwork) -> dict[str, Tensor]:
-    """Find the last weight of each such block's branch, by the block's path in the root.
+    """Return the last weight of each droppable block's branch, by the block's path in the root.
 
-    Blocks that do more than add to their input have none.
+    A block that does more than add to its input is not included.
     """
     family, module = network.family, network.module
     kept = [{p for p in family.module_map(s).values() if p} for s in network.space.submodels]
@@ -25,7 +24,8 @@ def branch_ends(network: NestedNetwork) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def begin_as_identity(network: NestedNetwork) -> None:
-    """Let all depths begin with the same features; training moves the weights from zero."""
+def init_as_identity(network: NestedNetwork) -> None:
+    """Zero the end of each droppable block's branch, so that all depths start with the same
+    features."""
     for end in branch_ends(network).values():
         end.zero_()

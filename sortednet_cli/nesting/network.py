@@ -21,13 +21,13 @@ from sortednet_cli.nesting.skeleton import (
     stored_tensors,
 )
 from sortednet_cli.space import SearchSpace, SubModel
-from sortednet_cli.space.submodel import rest_of
+from sortednet_cli.space.submodel import without_depth
 
 _ALIGNMENT = 64
-"""Elements that each gradient's place is a multiple of: vector loads start on a cache line."""
+"""Each gradient starts at a multiple of this many elements, so that vector loads are aligned."""
 
 Statistics = Mapping[str, Tensor]
-"""Normalisation buffers of one sub-model by name."""
+"""Normalisation buffers of one sub-model, by name."""
 
 Result = TypeVar("Result")
 
@@ -36,22 +36,22 @@ class NestedNetwork:
     """A root network and its sub-models, each a stock module over views of the root.
 
     `at(width=0.5, depth=8)` returns an `nn.Module` whose parameters are leading slices of
-    the root's tensors: same storage, nothing copied. After `enable_training()` the `.grad`
-    of each is the same slice of the root's gradient, so `backward()` on a sub-model fills
-    the root's gradient in place. A module is built once and kept.
+    the root's tensors: they share its storage. After `enable_training()` the `.grad` of each is
+    the same slice of the root's gradient, so `backward()` on a sub-model accumulates into the
+    root's gradient in place. Each module is built once and cached.
 
     Args:
-        family: the rules of the root network.
-        space: the sub-models that may be asked for.
+        family: the model family of the root network.
+        space: the sub-models.
         module: the root network with its weights, already on its device and in its memory
-            format: moving it later would part it from the views.
+            format: moving it later would detach it from the views.
         statistics: normalisation statistics of the sub-models by name, if known.
-        outer: the sub-model that `module` is, where it was itself cut out of the root.
-        compiles: whether blocks are compiled for training.
+        outer: the sub-model that `module` is, if it was itself cut from the root.
+        compiles: whether to compile blocks for training.
     """
 
     sharded = False
-    """Whether each process holds but a part of every tensor."""
+    """Whether each process holds only some rows of every tensor."""
 
     def __init__(
         self,
@@ -82,34 +82,34 @@ class NestedNetwork:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """What a run stores of the root: every tensor but normalisation statistics."""
+        """The tensors of the root that a run stores: all except normalisation statistics."""
         skip = set(statistic_names(self.module))
-        own = stored_tensors(self.module).items()
-        return {name: tensor.detach() for name, tensor in own if name not in skip}
+        stored = stored_tensors(self.module).items()
+        return {name: tensor.detach() for name, tensor in stored if name not in skip}
 
     @property
     def device(self) -> torch.device:
         return next(iter(self._tensors.values())).device
 
     @property
-    def own_weights(self) -> dict[str, Tensor]:
-        """What this process holds of the parameters, tied ones once."""
+    def local_weights(self) -> dict[str, Tensor]:
+        """The part of each parameter that this process holds, tied ones once."""
         return {name: parameter.detach() for name, parameter in self.parameters.items()}
 
     @property
-    def own_gradients(self) -> list[Tensor]:
-        """All gradients that this process holds."""
+    def local_gradients(self) -> list[Tensor]:
+        """The gradients that this process holds."""
         return self.gradient_buffers
 
     @property
     def unsummed_gradients(self) -> list[Tensor]:
-        """Those of them that an update has still to sum over all processes."""
+        """The local gradients that an update must still sum over all processes."""
         return self.gradient_buffers
 
     def at(self, submodel: SubModel | None = None, /, **axes: int | float) -> nn.Module:
-        """Return a sub-model's module: the same object every time.
+        """Return a sub-model's module, the same object every time.
 
-        A new one is in the root's mode (train or eval) and stays as it is put later.
+        It starts in the root's mode (train or eval); later changes of its mode persist.
 
         Raises:
             RequestError: a value is not in the search space.
@@ -130,48 +130,47 @@ class NestedNetwork:
         return self._plans[submodel]
 
     def groups(self, submodels: Sequence[SubModel]) -> list[list[SubModel]]:
-        """Part sub-models by what one pass serves, the deepest of each group first."""
-        found: dict[object, list[SubModel]] = {}
+        """Group sub-models that share one pass, the deepest of each group first."""
+        groups: dict[object, list[SubModel]] = {}
         for submodel in submodels:
-            shared = rest_of(submodel) if self.family.shares_depths else submodel
-            found.setdefault(shared, []).append(submodel)
-        return [sorted(group, key=_depth, reverse=True) for group in found.values()]
+            key = without_depth(submodel) if self.family.shares_depths else submodel
+            groups.setdefault(key, []).append(submodel)
+        return [sorted(group, key=_depth, reverse=True) for group in groups.values()]
 
     def shared_pass(self, group: Sequence[SubModel], *, training: bool) -> SharedPass:
-        """Make the pass that serves one of the `groups`, its modules in the mode asked for."""
-
+        """Make the pass that serves one of the `groups`, in training or evaluation mode."""
         return self.family.shared_pass(group, partial(self._in_mode, training=training))
 
     def run(self, work: Callable[[], Result]) -> Result:
-        """Do work that runs sub-models: at once, for all their tensors are at hand."""
+        """Call `work`, which runs sub-models; a sharded network gathers its tensors first."""
         return work()
 
     def standalone(self, submodel: SubModel) -> nn.Module:
-        """Return a contiguous copy of a sub-model that shares nothing, in eval mode."""
+        """Return a contiguous copy of a sub-model with weights of its own, in eval mode."""
         views = self.at(submodel)
         copy = fresh_module(self.family, submodel)
         copy.load_state_dict({n: t.contiguous() for n, t in views.state_dict().items()})
         return copy.to(self.device).eval()
 
     def enable_training(self) -> None:
-        """Allocate the root's gradient; must come before the first `at`.
+        """Allocate the root's gradient. Must be called before the first `at`.
 
-        All of it lies in one buffer for each type, so that zeroing it and summing it over
-        processes are one operation each.
+        All gradients of one dtype share one buffer, so that zeroing them and summing them over
+        processes is one operation each.
         """
         if self._modules:
-            raise RuntimeError("enable_training comes before the first sub-model is built")
+            raise RuntimeError("call enable_training before the first sub-model is built")
         for dtype in dict.fromkeys(parameter.dtype for parameter in self.parameters.values()):
-            own = {n: p for n, p in self.parameters.items() if p.dtype == dtype}
-            places, size = {}, 0
-            for name, parameter in own.items():
-                places[name] = size
+            parameters = {n: p for n, p in self.parameters.items() if p.dtype == dtype}
+            offsets, size = {}, 0
+            for name, parameter in parameters.items():
+                offsets[name] = size
                 size += -(-parameter.numel() // _ALIGNMENT) * _ALIGNMENT
             buffer = torch.zeros(size, dtype=dtype, device=self.device)
             self.gradient_buffers.append(buffer)
-            for name, parameter in own.items():
-                # A parameter is dense, whatever its memory format: its strides fit its size.
-                gradient = buffer[places[name] :].as_strided(parameter.shape, parameter.stride())
+            for name, parameter in parameters.items():
+                # Parameters are dense in every memory format, so their strides fit their size.
+                gradient = buffer[offsets[name] :].as_strided(parameter.shape, parameter.stride())
                 self.gradients[name] = parameter.grad = gradient
 
     def zero_gradients(self) -> None:
@@ -179,20 +178,20 @@ class NestedNetwork:
             buffer.zero_()
 
     def expose_gradients(self, touched: Collection[str]) -> None:
-        """Give the optimizer the gradients of `touched` parameters; it skips all others."""
+        """Set `.grad` of `touched` parameters and clear it elsewhere: the optimizer skips those."""
         for name, parameter in self.parameters.items():
             parameter.grad = self.gradients[name] if name in touched else None
 
     def check_sharing(self, submodel: SubModel) -> None:
         """Assert that a sub-model still shares weights and gradients with the root.
 
-        Cheap (pointers alone), and worth it: `zero_grad(set_to_none)`, `.to(device)` or
-        re-typing a view parts it from the root without a word.
+        `zero_grad(set_to_none)`, `.to(device)` or a change of dtype silently detaches a view from
+        the root. Comparing pointers is cheap enough to do it at every update.
         """
         if submodel not in self._shared:
             self.at(submodel)
-        for name, view, whole, gradient in self._shared[submodel]:
-            assert view.data_ptr() == whole.data_ptr(), name
+        for name, view, tensor, gradient in self._shared[submodel]:
+            assert view.data_ptr() == tensor.data_ptr(), name
             assert view.grad is not None, name
             assert view.grad.data_ptr() == gradient.data_ptr(), name
 
@@ -203,30 +202,31 @@ class NestedNetwork:
     def _build(self, submodel: SubModel) -> nn.Module:
         module = build_skeleton(self.family, self.family.shrink(submodel))
         plan = self.plan(submodel)
-        made: dict[int, nn.Parameter] = {}
+        views: dict[int, nn.Parameter] = {}  # by the skeleton's parameter, which may be tied
         shared = self._shared[submodel] = []
         for name, piece in plan.slices.items():
             owner, leaf = owner_of(module, name)
-            old = getattr(owner, leaf)
-            view = self._tensors[piece.source].detach()[piece.index]
-            if not isinstance(old, nn.Parameter):
+            bare = getattr(owner, leaf)
+            tensor = self._tensors[piece.source]
+            view = tensor.detach()[piece.index]
+            if not isinstance(bare, nn.Parameter):
                 setattr(owner, leaf, view)
                 continue
-            if id(old) not in made:
-                made[id(old)] = nn.Parameter(view, requires_grad=old.requires_grad)
+            if id(bare) not in views:
+                parameter = nn.Parameter(view, requires_grad=bare.requires_grad)
+                views[id(bare)] = parameter
                 if piece.source in self.gradients:
                     gradient = self.gradients[piece.source]
-                    made[id(old)].grad = gradient[piece.index]
-                    whole = self._tensors[piece.source]
-                    shared.append((name, made[id(old)], whole, gradient))
-            setattr(owner, leaf, made[id(old)])
+                    parameter.grad = gradient[piece.index]
+                    shared.append((name, parameter, tensor, gradient))
+            setattr(owner, leaf, views[id(bare)])
         self._fill_buffers(module, submodel, plan)
         if self.compiles:
             compile_blocks(self.family.compiled_parts(submodel, module))
         return module.train(self.module.training)
 
     def _fill_buffers(self, module: nn.Module, submodel: SubModel, plan: SlicePlan) -> None:
-        """Give the sub-model its own statistics, and non-persistent buffers their values."""
+        """Set the sub-model's normalisation statistics and its non-persistent buffers."""
         stored = self.statistics.get(submodel.name, {})
         for path, layer in module.named_modules():
             for leaf, buffer in layer.named_buffers(recurse=False):
@@ -236,14 +236,14 @@ class NestedNetwork:
                 elif buffer.is_meta and name in plan.statistics:
                     setattr(layer, leaf, _fresh_statistic(leaf, buffer, self.device))
         if any(buffer.is_meta for buffer in module.buffers()):
-            like = self.module
+            source = self.module
             if not self.family.shares_buffers:
-                like = fresh_module(self.family, submodel)
-            real = dict(like.named_buffers())
+                source = fresh_module(self.family, submodel)
+            values = dict(source.named_buffers())
             for name, buffer in list(module.named_buffers()):
                 if buffer.is_meta:
                     owner, leaf = owner_of(module, name)
-                    setattr(owner, leaf, real[name].to(self.device))
+                    setattr(owner, leaf, values[name].to(self.device))
 
 
 def _depth(submodel: SubModel) -> float:
@@ -251,7 +251,7 @@ def _depth(submodel: SubModel) -> float:
 
 
 def fresh_module(family: Family, submodel: SubModel, seed: int = 0) -> nn.Module:
-    """Build a sub-model with fresh weights; torch's random stream goes on as if nobody had."""
+    """Build a sub-model with fresh weights; torch's random state is left unchanged."""
     config = family.shrink(submodel) if submodel.axes else family.root.config
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -259,20 +259,20 @@ def fresh_module(family: Family, submodel: SubModel, seed: int = 0) -> nn.Module
 
 
 def init_network(family: Family, seed: int) -> nn.Module:
-    """Build the root network with fresh weights, a function of the seed alone."""
+    """Build the root network with fresh weights, which depend only on the seed."""
     module = fresh_module(family, SubModel(()), seed)
     if not list(module.parameters()):
         raise RequestError(f"{family.loader} has no parameters to train")
     return module
 
 
-def quiet_first_backward() -> None:
-    """Filter the one warning that gradients laid out as views of a larger tensor cause."""
+def ignore_layout_warning() -> None:
+    """Ignore the warning that torch gives for gradients that are views of a larger tensor."""
     warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout")
 
 
 def owner_of(module: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module that holds what `name` says, and its name there."""
+    """Return the module that owns the tensor or module `name`, and its name there."""
     path, _, leaf = name.rpartition(".")
     return module.get_submodule(path), leaf
 

@@ -1,7 +1,7 @@
-"""The slice plan: where each tensor of a sub-model lies inside a larger network.
+"""The slice plan: which slice of a larger network each tensor of a sub-model is.
 
-A plan is made of names and shapes alone. The same plan gives a training network its views,
-an extracted file its bytes, and composes with the plan of a further cut.
+A plan holds only names and shapes. The same plan makes the views for training, selects the bytes
+for extraction, and composes with the plan of a further cut.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class LeadingSlice:
 
 @dataclass(frozen=True)
 class SlicePlan:
-    """For every tensor of a sub-model, its slice of the larger network.
+    """Maps every tensor of a sub-model to its slice of the larger network.
 
-    `statistics` names the tensors that are not sliced: the sub-model has its own.
+    `statistics` names the tensors that are not slices: each sub-model has its own.
     """
 
     slices: Mapping[str, LeadingSlice]
@@ -52,18 +52,18 @@ class SlicePlan:
 
     @cached_property
     def sources(self) -> frozenset[str]:
-        """Tensors of the larger network that the sub-model touches."""
+        """Tensors of the larger network that the sub-model uses."""
         return frozenset(piece.source for piece in self.slices.values())
 
     @property
     def digest(self) -> str:
-        """A fingerprint of the plan, the same on every machine."""
+        """A short hash of the plan, the same on every machine."""
         table = {name: [piece.source, *piece.shape] for name, piece in self.slices.items()}
         text = json.dumps([table, sorted(self.statistics)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def then(self, inner: SlicePlan) -> SlicePlan:
-        """Compose: this plan cuts B out of A, `inner` cuts C out of B; the result C out of A."""
+        """Compose two plans: if this one cuts B out of A and `inner` C out of B, cut C out of A."""
         slices = {
             name: LeadingSlice(self.slices[piece.source].source, piece.shape)
             for name, piece in inner.slices.items()
@@ -80,22 +80,26 @@ def plan_from_root(family: Family, submodel: SubModel) -> SlicePlan:
     """Plan a sub-model as slices of the root network.
 
     Raises:
-        RequestError: a value is illegal for the family, or a tensor has no place in the root
-            (for a custom family: its declared blocks are not those of the module).
+        RequestError: a value is illegal for the family, or a tensor has no source in the root
+            (in a custom family, if the declared blocks are not those of the module).
     """
     skeleton = build_skeleton(family, family.shrink(submodel))
     return _plan(skeleton, family.module_map(submodel), _root_shapes(family))
 
 
 def plan_between(family: Family, outer: SubModel, inner: SubModel) -> SlicePlan:
-    """Plan `inner` as slices of the standalone network of `outer`, which holds it."""
+    """Plan `inner` as slices of the standalone network of `outer`.
+
+    Raises:
+        RequestError: `inner` is not nested in `outer`.
+    """
     to_outer, to_inner = plan_from_root(family, outer), plan_from_root(family, inner)
     name_in_outer = {piece.source: name for name, piece in to_outer.slices.items()}
     slices = {}
     for name, piece in to_inner.slices.items():
         holder = name_in_outer.get(piece.source)
         if holder is None or not _fits(piece.shape, to_outer.slices[holder].shape):
-            raise RequestError(f"{inner} is not nested in {outer}: {name} lies outside of it")
+            raise RequestError(f"{inner} is not nested in {outer}: {name} does not fit into it")
         slices[name] = LeadingSlice(holder, piece.shape)
     return SlicePlan(slices, to_inner.statistics)
 
@@ -127,10 +131,10 @@ def _plan(
 
 
 def check_space(family: Family, space: SearchSpace) -> None:
-    """Plan every sub-model, and check that no two are the same network.
+    """Plan every sub-model and check that no two are the same network.
 
     Raises:
-        RequestError: a value is illegal for the family, or grid points coincide.
+        RequestError: a value is illegal for the family, or two points are the same network.
     """
     seen: dict[frozenset[tuple[str, tuple[int, ...]]], SubModel] = {}
     for submodel in space.submodels:
@@ -139,7 +143,7 @@ def check_space(family: Family, space: SearchSpace) -> None:
         if key in seen:
             raise RequestError(
                 f"space: {seen[key]} and {submodel} resolve to one configuration;"
-                " take values further apart"
+                " choose values further apart"
             )
         seen[key] = submodel
 
@@ -152,7 +156,7 @@ def _require_module(skeleton: nn.Module, path: str) -> None:
 
 
 def _renamed(name: str, paths: Mapping[str, str | None]) -> str:
-    """Swap the longest mapped module path that `name` lies under."""
+    """Replace the longest prefix of `name` that is a mapped module path."""
     parts = name.split(".")
     for size in range(len(parts) - 1, -1, -1):
         prefix = ".".join(parts[:size])
@@ -161,7 +165,7 @@ def _renamed(name: str, paths: Mapping[str, str | None]) -> str:
             if target is None:
                 break
             return ".".join(part for part in (target, *parts[size:]) if part)
-    raise RequestError(f"the plan has no rule for {name}: the family's module map does not name it")
+    raise RequestError(f"the plan has no rule for {name}: the family's module map omits it")
 
 
 def _fits(shape: tuple[int, ...], bounds: tuple[int, ...]) -> bool:

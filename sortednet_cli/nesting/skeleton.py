@@ -1,4 +1,4 @@
-"""Skeletons: stock modules on the meta device, which have shapes but no memory."""
+"""Skeletons: stock modules on the meta device, with shapes but without memory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.overrides import TorchFunctionMode
 
 from sortednet_cli.families import Config, Family
 
-_DRAWS = {
+_RANDOM_INITS = {
     *(nn.init.kaiming_normal_, nn.init.kaiming_uniform_, nn.init.normal_, nn.init.uniform_),
     *(nn.init.trunc_normal_, Tensor.normal_, Tensor.uniform_),
 }
 
 
-class _NoDraws(TorchFunctionMode):
-    """Leaves random first weights out where nothing holds them: most of a skeleton's time."""
+class _SkipRandomInit(TorchFunctionMode):
+    """Skips random initialisation of meta tensors, which takes most of the time to build one."""
 
     def __torch_function__(
         self,
@@ -29,7 +29,7 @@ class _NoDraws(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         named = kwargs or {}
-        if func in _DRAWS:
+        if func in _RANDOM_INITS:
             tensor = args[0] if args else named["tensor"]
             if tensor.is_meta:
                 return tensor
@@ -42,12 +42,12 @@ def build_skeleton(family: Family, config: Config) -> nn.Module:
     Raises:
         RequestError: the stock class refuses the configuration.
     """
-    with torch.device("meta"), _NoDraws():
+    with torch.device("meta"), _SkipRandomInit():
         return family.build(config)
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and persistent buffer by its state-dict name, tied ones twice."""
+    """All parameters and persistent buffers by state-dict name; tied ones under each name."""
     tensors = dict(module.named_parameters(remove_duplicate=False))
     persistent = module.state_dict(keep_vars=True)
     buffers = dict(module.named_buffers(remove_duplicate=False))
@@ -55,13 +55,13 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def stored_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """What a file holds of a module: `named_tensors`, but tied ones once, by the first name."""
+    """The tensors that a file stores: `named_tensors`, with tied ones only by their first name."""
     names = dict(module.named_parameters()) | dict(module.named_buffers())
     return {name: tensor for name, tensor in named_tensors(module).items() if name in names}
 
 
 def statistic_names(module: nn.Module) -> list[str]:
-    """Buffers that belong to the sub-model itself: running statistics of normalisation."""
+    """Names of the running statistics of normalisation layers: each sub-model has its own."""
     return [
         f"{path}.{name}" if path else name
         for path, layer in module.named_modules()
@@ -72,5 +72,5 @@ def statistic_names(module: nn.Module) -> list[str]:
 
 
 def shapes_of(module: nn.Module) -> Mapping[str, tuple[int, ...]]:
-    """Shapes by name: two sub-models with equal ones are the same network."""
+    """Shapes by name; sub-models with equal shapes are the same network."""
     return {name: tuple(tensor.shape) for name, tensor in named_tensors(module).items()}

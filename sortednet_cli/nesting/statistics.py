@@ -1,4 +1,4 @@
-"""Normalisation statistics of a sub-model, measured on training data after training."""
+"""Recalibrate normalisation statistics of sub-models on training data, after training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from sortednet_cli.families import Family, Inputs
+from sortednet_cli.families import Family, Inputs, SharedPass
 from sortednet_cli.nesting.skeleton import statistic_names
 from sortednet_cli.space import SubModel
 
@@ -24,16 +24,16 @@ def recalibrate(
     at: Callable[[SubModel], nn.Module],
     batches: Iterable[Inputs],
 ) -> dict[SubModel, dict[str, Tensor]]:
-    """Set running statistics to the mean over `batches`, sub-models of one group together.
+    """Set the running statistics of one group of sub-models to their mean over `batches`.
 
-    Running averages kept during training mix statistics of older weights. Here each
-    normalisation layer starts afresh and averages its batches by their number of samples, while
-    everything else (dropout) behaves as in evaluation.
+    Running averages from training mix in statistics of older weights. Here each normalisation
+    layer starts afresh and averages its batches weighted by their number of samples. All other
+    layers (dropout) stay in evaluation mode.
 
     Args:
-        group: sub-models that one pass serves, the deepest first.
-        at: gives the module of each; only its own buffers change, and it is left in
-            evaluation mode.
+        group: sub-models that share one pass, the deepest first.
+        at: returns a sub-model's module. Only its buffers change, and it is left in evaluation
+            mode.
         batches: inputs of the training part, without augmentation.
 
     Returns:
@@ -46,27 +46,32 @@ def recalibrate(
         for layer in module.modules()
         if isinstance(layer, _NormBase) and layer.track_running_stats
     ]
-    momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
-    # While all statistics are fresh, they part no two sub-models that share a block.
+    # Statistics decide which blocks can be shared: all must be fresh when the pass is made.
     shared = family.shared_pass(group, modules.__getitem__)
+    _average(layers, shared, batches)
+    for leader, follower in shared.followers():
+        for source, target in zip(leader.buffers(), follower.buffers(), strict=True):
+            target.copy_(source)
+    return {submodel: _statistics(module) for submodel, module in modules.items()}
+
+
+def _average(layers: Sequence[_NormBase], shared: SharedPass, batches: Iterable[Inputs]) -> None:
+    """Average the statistics of batches, weighted by their number of samples."""
+    momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.train()
-    done = 0
+    num_seen = 0
     for inputs in batches:
         count = _num_samples(inputs)
-        done += count
+        num_seen += count
         for layer in layers:
-            layer.momentum = count / done
+            layer.momentum = count / num_seen
         shared.states(inputs)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
         layer.eval()
-    for ran, follower in shared.followers():
-        for source, target in zip(ran.buffers(), follower.buffers(), strict=True):
-            target.copy_(source)
-    return {submodel: _statistics(module) for submodel, module in modules.items()}
 
 
 def _num_samples(inputs: Inputs) -> int:

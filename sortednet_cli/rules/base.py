@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, ClassVar, Literal
 
 from sortednet_cli.space import SearchSpace, SubModel
-from sortednet_cli.space.submodel import rest_of
+from sortednet_cli.space.submodel import without_depth
 from sortednet_cli.spec import TrainSpec
 from sortednet_cli.spec.fields import SpecModel
 
@@ -76,10 +76,10 @@ class Rule(ABC):
         So the default takes the largest group, with as many depths as any draw holds together.
         """
         draws = self._sample(max(SAMPLE, 4 * len(self.space)), 0.0, 1.0)
-        together = max(max(Counter(map(rest_of, draw)).values()) for draw in draws)
+        together = max(max(Counter(map(without_depth, draw)).values()) for draw in draws)
         groups: dict[object, list[SubModel]] = {}
         for submodel in sorted(set(chain(*draws)), key=self._size):
-            groups.setdefault(rest_of(submodel), []).append(submodel)
+            groups.setdefault(without_depth(submodel), []).append(submodel)
         deepest = [group[::-1][:together] for group in groups.values()]
         return equal_shares(max(deepest, key=lambda group: sum(map(self._size, group))))
 
@@ -129,5 +129,5 @@ def equal_shares(submodels: Sequence[SubModel]) -> list[Share]:
 
 def deepest(space: SearchSpace, count: int) -> list[SubModel]:
     """List the largest sub-model and the next smaller depths of it, `count` at most."""
-    alike = [s for s in space.submodels if rest_of(s) == rest_of(space.largest)]
+    alike = [s for s in space.submodels if without_depth(s) == without_depth(space.largest)]
     return alike[::-1][:count]

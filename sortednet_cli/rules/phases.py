@@ -56,5 +56,8 @@ def smallest_first(kind: type[Rule], train: TrainSpec, space: SearchSpace) -> Ru
     """Open the search space from its smallest sub-model, as networks grow in arXiv 1710.10196."""
     return Phases(
         train,
-        [(start * train.smallest_first, kind(train, part)) for start, part in space.openings()],
+        [
+            (start * train.smallest_first, kind(train, part))
+            for start, part in space.growth_schedule()
+        ],
     )

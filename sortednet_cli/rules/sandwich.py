@@ -6,7 +6,7 @@ from random import Random
 from typing import Literal
 
 from sortednet_cli.rules.base import Rule, Share, deepest, equal_shares
-from sortednet_cli.space.submodel import rest_of
+from sortednet_cli.space.submodel import without_depth
 
 
 class Sandwich(Rule):
@@ -22,5 +22,5 @@ class Sandwich(Rule):
 
     def heaviest(self) -> list[Share]:
         smallest, largest = self.space.smallest, self.space.largest
-        both = smallest != largest and rest_of(smallest) == rest_of(largest)
+        both = smallest != largest and without_depth(smallest) == without_depth(largest)
         return equal_shares(deepest(self.space, 1 + self.train.num_random + both))

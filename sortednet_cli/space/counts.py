@@ -1,4 +1,4 @@
-"""Counts as people write them: `200k`, `1.5M`, `2G`."""
+"""Read and write counts with suffixes: `200k`, `1.5M`, `2G`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def parse_count(text: str) -> int:
 
 
 def format_count(value: float) -> str:
-    """Write a count the way `parse_count` reads it, in three or four digits."""
+    """Write a count as `parse_count` reads it, with at most four significant digits."""
     for suffix, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= scale:
             return f"{value / scale:.4g}{suffix}"

@@ -1,4 +1,4 @@
-"""Depth orders: in which order blocks are removed, so that each depth holds the smaller ones."""
+"""Depth orders: the order in which blocks are removed, so that each depth contains smaller ones."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from sortednet_cli.errors import RequestError, listed
 
 
 def kept_blocks(stages: Sequence[int], depth: int, order: str) -> tuple[int, ...]:
-    """Count the blocks that each stage keeps at `depth`; always the first ones of the stage.
+    """Count the blocks that each stage keeps at `depth`; these are its first blocks.
 
     Args:
-        stages: blocks in each stage of the root network.
-        depth: blocks kept in all.
-        order: `prefix` removes from the very end; `late-first` from the end of the last
-            stage down to one block, then from the stage before; `balanced` from the ends
-            of all stages in turn, the last stage first, at least one block a stage.
+        stages: number of blocks in each stage of the root network.
+        depth: total number of blocks to keep.
+        order: `prefix` removes from the end of the network. `late-first` removes from the end of
+            the last stage down to one block, then from the stage before. `balanced` removes from
+            the ends of all stages in turn, the last stage first, down to one block a stage.
 
     Raises:
-        RequestError: the depth is out of range; the message says the range.
+        RequestError: the order is unknown, or the depth is out of range.
     """
     least = 1 if order == "prefix" else len(stages)
     if not least <= depth <= sum(stages):
         raise RequestError(
-            f"depth {depth} is out of range: blocks {list(stages)} cut {order}"
-            f" have depths {least} to {sum(stages)}"
+            f"depth {depth} is out of range: blocks {list(stages)} in the order {order}"
+            f" allow depths {least} to {sum(stages)}"
         )
     kept = list(stages)
     for stage in _removals(stages, order)[: sum(stages) - depth]:
@@ -43,5 +43,6 @@ def _removals(stages: Sequence[int], order: str) -> list[int]:
         rounds = range(max(stages) - 1)
         return [stage for turn in rounds for stage in backwards if stages[stage] - 1 > turn]
     raise RequestError(
-        f"unknown depth order {order!r}; they are {listed(('prefix', 'late-first', 'balanced'))}"
+        f"unknown depth order {order!r}; the orders are"
+        f" {listed(('prefix', 'late-first', 'balanced'))}"
     )

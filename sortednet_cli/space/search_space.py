@@ -13,12 +13,12 @@ from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.space.submodel import SubModel, axis_rank
 
 MAX_SUBMODELS = 65_536
-"""Points of a search space: each is planned, costed and scored."""
+"""Most sub-models of a search space: each is planned, costed and scored."""
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A grid of axis values, each axis ascending."""
+    """A grid of axis values; the values of each axis ascend."""
 
     axes: tuple[tuple[str, tuple[int | float, ...]], ...]
 
@@ -32,7 +32,7 @@ class SearchSpace:
 
     @cached_property
     def submodels(self) -> tuple[SubModel, ...]:
-        """All points, the first axis slowest, from the smallest to the largest."""
+        """All sub-models from the smallest to the largest; the first axis varies slowest."""
         names = [axis for axis, _ in self.axes]
         return tuple(
             SubModel(tuple(zip(names, point, strict=True)))
@@ -51,11 +51,11 @@ class SearchSpace:
         return math.prod(len(values) for _, values in self.axes)
 
     def resolve(self, requested: Mapping[str, int | float]) -> SubModel:
-        """Find the sub-model with the `requested` values, the largest on every other axis.
+        """Return the sub-model with the `requested` values and the largest on every other axis.
 
         Raises:
             RequestError: an axis is unknown, or a value is not in the search space; the
-                message lists the legal ones.
+                message lists the legal values.
         """
         legal = dict(self.axes)
         for axis in requested:
@@ -68,7 +68,7 @@ class SearchSpace:
         return SubModel(tuple(chosen.items()))
 
     def named(self, name: str) -> SubModel:
-        """Find a sub-model by its string form; RequestError if there is none."""
+        """Return the sub-model with a string form; RequestError if there is none."""
         for submodel in self.submodels:
             if submodel.name == name:
                 return submodel
@@ -77,7 +77,7 @@ class SearchSpace:
         )
 
     def nested_in(self, outer: SubModel) -> SearchSpace:
-        """Keep the values that fit inside `outer`: what can be cut out of it again."""
+        """Return the search space of the sub-models that can be cut from `outer`."""
         bounds = outer.axes
         return SearchSpace(
             tuple(
@@ -85,13 +85,13 @@ class SearchSpace:
             )
         )
 
-    def openings(self) -> list[tuple[float, SearchSpace]]:
-        """Open the search space from its smallest sub-model, every axis at an even pace.
+    def growth_schedule(self) -> list[tuple[float, SearchSpace]]:
+        """Grow the search space from its smallest sub-model, every axis at an even rate.
 
         Returns:
-            Pairs of the share of the way after which a part is open, and that part: the first,
-            at 0, has the smallest value of each axis, and an axis of n values takes the next
-            after 1/n, 2/n, ...
+            Pairs (start, space): the fraction of the growth phase at which a space comes into
+            use, and that space. The first, at 0, has the smallest value of each axis. An axis of n
+            values gains the next one at 1/n, 2/n, ...
         """
         sizes = {len(values) for _, values in self.axes}
         starts = sorted({Fraction(k, size) for size in sizes for k in range(size)})
@@ -108,7 +108,7 @@ class SearchSpace:
 
 
 def _plain(value: int | float) -> int | float:
-    """Depth 8.0 in a file is depth 8; width 1 is 1.0: one value has one string form."""
+    """Make whole numbers int, so that 8.0 and 8 are one value with one string form."""
     return int(value) if float(value).is_integer() else float(value)
 
 

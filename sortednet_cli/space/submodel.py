@@ -11,10 +11,10 @@ _AXIS_ORDER = tuple(_SHORT_NAMES)
 
 @dataclass(frozen=True)
 class SubModel:
-    """One point of a search space, hashable, partially ordered by nesting.
+    """One point of a search space: hashable, and partially ordered by nesting.
 
-    `a <= b` means that every value of `a` is at most that of `b`: the weights of `a` are
-    then a part of the weights of `b`. Two sub-models may be unordered (wider but shallower).
+    `a <= b` means that every value of `a` is at most that of `b`, so the weights of `a` are part
+    of the weights of `b`. Two sub-models may be unordered: one wider, the other deeper.
     """
 
     values: tuple[tuple[str, int | float], ...]
@@ -42,12 +42,12 @@ class SubModel:
         return self.name
 
 
-def rest_of(submodel: SubModel) -> tuple[tuple[str, int | float], ...]:
-    """A sub-model without its depth: sub-models equal in it can share a pass."""
+def without_depth(submodel: SubModel) -> tuple[tuple[str, int | float], ...]:
+    """A sub-model's values on all axes except depth; sub-models equal in these can share a pass."""
     return tuple((axis, value) for axis, value in submodel.values if axis != "depth")
 
 
 def axis_rank(axis: str) -> tuple[int, str]:
-    """Sort key that puts the well-known axes first, the user's own after them by name."""
-    known = axis in _AXIS_ORDER
-    return (_AXIS_ORDER.index(axis) if known else len(_AXIS_ORDER), axis)
+    """Sort key: standard axes first, then the axes of custom families by name."""
+    rank = _AXIS_ORDER.index(axis) if axis in _AXIS_ORDER else len(_AXIS_ORDER)
+    return rank, axis

@@ -27,7 +27,7 @@ VOCABULARIES = (
     "*.tiktoken",
     "tekken.json",
 )
-"""Files that a tokenizer can be made of, under the names that transformers looks for."""
+"""Vocabulary files that a tokenizer can be built from, by the names transformers looks for."""
 
 TOKENIZER_FILES = (
     *VOCABULARIES,
@@ -39,7 +39,7 @@ TOKENIZER_FILES = (
     "chat_template*",
     "additional_chat_templates/*.jinja",
 )
-"""Those, and what belongs to them."""
+"""All files of a tokenizer: its vocabulary and the files that go with it."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ArtifactFolder:
 
     @property
     def weights(self) -> Path:
-        """The weights; where there are more than one file can hold, see `weight_files`."""
+        """The weights as one file; `weight_files` lists the shards of a large model."""
         return self.path / "model.safetensors"
 
     @property
@@ -59,7 +59,7 @@ class ArtifactFolder:
 
     @property
     def check(self) -> Path:
-        """Inputs and the logits recorded for them at extraction."""
+        """Sample inputs, and the logits that extraction recorded for them."""
         return self.path / "check.safetensors"
 
     @staticmethod
@@ -68,24 +68,25 @@ class ArtifactFolder:
 
     @classmethod
     def open(cls, path: Path) -> ArtifactFolder:
-        """Open an artifact; RequestError if the folder is none."""
+        """Open an artifact; RequestError if the folder is not an artifact."""
         if not cls.is_one(path):
             raise RequestError(f"no artifact at {path}: it has no {MANIFEST}")
         return cls(path)
 
     def manifest(self) -> ArtifactManifest:
-        """Read `sortednet.json`; RequestError if it is damaged or of a newer format."""
+        """Read `sortednet.json`; RequestError if it is damaged or its format is newer."""
         file = self.path / MANIFEST
         manifest = read_manifest(file, ArtifactManifest)
-        if manifest.submodels or manifest.submodel.metrics:  # cut from what had no scores
+        # An artifact cut from a source without scores has no rows.
+        if manifest.submodels or manifest.submodel.metrics:
             check_rows(manifest.submodels, SearchSpace.of(manifest.space), file)
         return manifest
 
     def checks(self, manifest: ArtifactManifest) -> Checks:
-        """The checksums of its files, those of all that opening it reads already compared.
+        """Return the checksums of its files, and verify every file that opening it reads.
 
-        Weights are to be checked when they are read. The card is for people to edit, and what
-        was exported for others to run: `sortednet info --check` looks at these.
+        The caller verifies weights when it reads them. The model card may be edited, and
+        exported models (ONNX, pt2) are not read here: `sortednet info --check` compares both.
         """
         checks = Checks(self.path / MANIFEST, manifest.files)
         exported = [name for name in manifest.files or () if _is_exported(name)]
@@ -99,14 +100,14 @@ def _is_exported(name: str) -> bool:
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy a tokenizer's files, and nothing else, from a run's tokenizer or an artifact."""
+    """Copy only a tokenizer's files, from a run's tokenizer folder or an artifact."""
     for pattern in TOKENIZER_FILES:
         for file in filter(Path.is_file, source.glob(pattern)):
-            place = target / file.relative_to(source)
-            place.parent.mkdir(exist_ok=True)
-            shutil.copyfile(file, place)
+            copy = target / file.relative_to(source)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, copy)
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder holds what a tokenizer can be made of."""
+    """Whether a folder holds a file that a tokenizer can be built from."""
     return any(file.is_file() for pattern in VOCABULARIES for file in folder.glob(pattern))

@@ -12,20 +12,22 @@ from sortednet_cli.storage.checks import Checks, checks_of, write_sealed
 from sortednet_cli.storage.files import new_folder, write_text, writing
 from sortednet_cli.storage.manifest import FORMAT, Counters
 from sortednet_cli.storage.run import RunFolder
-from sortednet_cli.storage.tensors import Whole, as_it_is, read_tensors, write_tensors
+from sortednet_cli.storage.tensor_writer import Gather, unchanged, write_tensors
+from sortednet_cli.storage.tensors import read_tensors
 
 _OPTIMIZER_GROWTH = 8
-"""Most bytes of an optimizer for one of the weights: two of four bytes each for one of two."""
+"""Upper bound on optimizer bytes per weight byte: two float32 states for a weight of two bytes
+make 4, and the bound leaves room for twice that."""
 
-_OPTIMIZER_REST = 1 << 24
-"""Bytes of its counters."""
+_OPTIMIZER_COUNTERS = 1 << 24
+"""Upper bound on the bytes of the optimizer's step counters."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a training after `update` whole updates.
+    """The state of a training after `update` complete updates.
 
-    `batches` counts the training batches of all processes; `space` is the search space.
+    `batches` counts the training batches of all processes together; `space` is the search space.
     """
 
     update: int
@@ -38,7 +40,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class CheckpointFolder:
-    """A checkpoint on disk, of which parts can be read."""
+    """A checkpoint on disk; its files can be read one by one."""
 
     path: Path
     counters: Counters
@@ -52,80 +54,83 @@ class CheckpointFolder:
         return self.path / "optimizer.safetensors"
 
     def verify(self) -> None:
-        """Check both files before they are believed; RequestError names a damaged one."""
+        """Compare both files with their checksums; RequestError names a damaged one."""
         checks = Checks(self.path / "counters.json", self.counters.files)
         checks.verify(self.weights, self.optimizer)
 
 
 def is_written(run: RunFolder, update: int) -> bool:
-    """Whether a checkpoint of that update is on disk: then `save_checkpoint` asks no values."""
-    return run.pointed() == run.checkpoint(update)
+    """Whether that update's checkpoint is on disk; if so `save_checkpoint` writes no tensors."""
+    return run.pointed_checkpoint() == run.checkpoint(update)
 
 
-def save_checkpoint(run: RunFolder, state: Checkpoint, whole: Whole = as_it_is) -> None:
-    """Write a checkpoint, point to it, and drop all others.
+def save_checkpoint(run: RunFolder, state: Checkpoint, gather: Gather = unchanged) -> None:
+    """Write a checkpoint, point to it, and remove all others.
 
     Args:
-        whole: makes whole what is written; first of all weights, then of the optimizer's state,
-            each `in_file_order`.
+        gather: returns the full tensor of a sharded one. It is called for each weight, then for
+            each tensor of the optimizer's state, both `in_file_order`.
 
     Raises:
-        WorkError: it cannot be written; the run still points to the one before it.
+        WorkError: it cannot be written; the run still points to the previous checkpoint.
     """
     folder = run.checkpoint(state.update)
     with writing(run.checkpoints):
         run.checkpoints.mkdir(exist_ok=True)
     run.sync_log()
     if not is_written(run, state.update):
-        shutil.rmtree(folder, ignore_errors=True)  # of a process that died before it pointed there
-        _write(folder, state, whole)
+        # A process that died before it moved the pointer may have left this folder.
+        shutil.rmtree(folder, ignore_errors=True)
+        _write(folder, state, gather)
         write_text(run.pointer, folder.name + "\n")
     for other in run.checkpoints.glob("step-*"):
         if other != folder:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _write(folder: Path, state: Checkpoint, whole: Whole) -> None:
+def _write(folder: Path, state: Checkpoint, gather: Gather) -> None:
     counters = Counters(
         update=state.update, batches=state.batches, seconds=state.seconds, space=state.space
     )
     with new_folder(folder) as staging:
-        made = CheckpointFolder(staging, counters)
-        tensors = {made.weights: state.weights, made.optimizer: state.optimizer}
-        known = {path: write_tensors(path, own, whole=whole) for path, own in tensors.items()}
-        files = checks_of(staging, known, known)
-        table = {"format": FORMAT, **counters.model_dump(), "files": files}
+        checkpoint = CheckpointFolder(staging, counters)
+        files = {checkpoint.weights: state.weights, checkpoint.optimizer: state.optimizer}
+        checks = {
+            path: write_tensors(path, tensors, gather=gather) for path, tensors in files.items()
+        }
+        stored = checks_of(staging, checks, checks)
+        table = {"format": FORMAT, **counters.model_dump(), "files": stored}
         write_sealed(staging / "counters.json", table)
 
 
 def newest_checkpoint(run: RunFolder) -> CheckpointFolder | None:
-    """Find the newest checkpoint; None if there is none yet."""
-    found = run.newest_checkpoint()
-    return None if found is None else CheckpointFolder(*found)
+    """Find the newest checkpoint, or None."""
+    newest = run.newest_checkpoint()
+    return None if newest is None else CheckpointFolder(*newest)
 
 
 def load_checkpoint(run: RunFolder, most: int | None = None) -> Checkpoint | None:
-    """Read the newest checkpoint; None if there is none yet.
+    """Read the newest checkpoint, or return None.
 
     Args:
-        most: bytes of the model's weights, which bound those of the files.
+        most: bytes of the model's weights; larger files are refused.
 
     Raises:
-        RequestError: it is damaged.
+        RequestError: it is damaged or too large.
     """
-    found = newest_checkpoint(run)
-    if found is None:
+    newest = newest_checkpoint(run)
+    if newest is None:
         return None
-    found.verify()
-    counters = found.counters
+    newest.verify()
+    counters = newest.counters
     return Checkpoint(
         update=counters.update,
         batches=counters.batches,
         seconds=counters.seconds,
         space=counters.space,
-        weights=read_tensors(found.weights, most=most),
+        weights=read_tensors(newest.weights, most=most),
         optimizer=read_tensors(
-            found.optimizer,
-            most=None if most is None else _OPTIMIZER_GROWTH * most + _OPTIMIZER_REST,
+            newest.optimizer,
+            most=None if most is None else _OPTIMIZER_GROWTH * most + _OPTIMIZER_COUNTERS,
         ),
     )

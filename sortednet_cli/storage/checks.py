@@ -1,4 +1,4 @@
-"""Checksums: what a folder's manifest says of its files, and of itself."""
+"""Checksums: a folder's manifest stores them for its files, and a digest of its own content."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sortednet_cli.storage.files import parse_json, read_bytes, write_text
 from sortednet_cli.storage.temporary import SUFFIX
 
 DIGEST = "digest"
-"""Key of a sealed file for the SHA-256 of all its other bytes; always its last key."""
+"""Key of a sealed file that holds the SHA-256 of all its other bytes; always the last key."""
 
 
 class FileCheck(BaseModel):
-    """What a file's content was when it was written."""
+    """Size and checksum of a file when it was written."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -29,7 +29,7 @@ class FileCheck(BaseModel):
 
     @classmethod
     def of(cls, path: Path) -> FileCheck:
-        """Read a file, a block at a time; RequestError if that cannot be."""
+        """Compute the check of a file, block by block; RequestError if it cannot be read."""
         try:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -39,24 +39,24 @@ class FileCheck(BaseModel):
 
 
 def checks_of(
-    folder: Path, files: Iterable[Path], known: Mapping[Path, FileCheck]
+    folder: Path, files: Iterable[Path], computed: Mapping[Path, FileCheck]
 ) -> dict[str, dict[str, Any]]:
-    """What a manifest in `folder` stores of its files.
+    """Return the checksums that a manifest in `folder` stores for its files.
 
     Args:
-        known: of the files whose content went by when they were written.
+        computed: checks that were already computed while the files were written.
     """
     return {
-        path.relative_to(folder).as_posix(): (known.get(path) or FileCheck.of(path)).model_dump()
+        path.relative_to(folder).as_posix(): (computed.get(path) or FileCheck.of(path)).model_dump()
         for path in sorted(files)
     }
 
 
 @dataclass(frozen=True)
 class Checks:
-    """Compares files with what their manifest says of them.
+    """Compares files with the checksums in their manifest.
 
-    `files` is None where it says nothing: the folder is unfinished, or of format 1.
+    `files` is None if the manifest has none: the run is unfinished, or the folder has format 1.
     """
 
     manifest: Path
@@ -64,10 +64,10 @@ class Checks:
     _seen: dict[Path, tuple[int, ...]] = field(default_factory=dict, compare=False)
 
     def verify(self, *paths: Path) -> None:
-        """Check files before they are believed, each once as long as nobody touches it.
+        """Compare files with their checksums. A file is read again only if it has changed.
 
         Raises:
-            RequestError: names the first one that is missing, damaged or none of the folder's.
+            RequestError: names the first file that is missing, damaged or not in the manifest.
         """
         for path in paths if self.files is not None else ():
             problem = self.problem(path)
@@ -75,15 +75,15 @@ class Checks:
                 raise RequestError(f"{path} {problem}")
 
     def verify_all_but(self, *endings: str) -> None:
-        """Check all files but those whose names end so."""
+        """Verify all files except those whose names have one of the endings."""
         names = [name for name in self.files or () if not name.endswith(endings)]
         self.verify(*(self.manifest.parent / name for name in names))
 
     def problem(self, path: Path) -> str | None:
-        """What is wrong with a file, to be said after its name."""
+        """Describe what is wrong with a file, as a phrase that follows its name; None if fine."""
         name = path.relative_to(self.manifest.parent).as_posix()
-        wanted = (self.files or {}).get(name)
-        if wanted is None:
+        stored = (self.files or {}).get(name)
+        if stored is None:
             return f"does not belong here: {self.manifest.name} does not name it"
         if not path.is_file():
             return f"is missing; {self.manifest.name} names it"
@@ -91,16 +91,16 @@ class Checks:
         stamp = (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
         if self._seen.get(path) == stamp:
             return None
-        if facts.st_size != wanted.bytes:
-            return f"is damaged: it has {facts.st_size:,} bytes instead of {wanted.bytes:,}"
-        if FileCheck.of(path) != wanted:
+        if facts.st_size != stored.bytes:
+            return f"is damaged: it has {facts.st_size:,} bytes instead of {stored.bytes:,}"
+        if FileCheck.of(path) != stored:
             return f"is damaged: its checksum is not the one in {self.manifest.name}"
         self._seen[path] = stamp
         return None
 
 
 def write_sealed(path: Path, table: Mapping[str, Any]) -> None:
-    """Write a JSON file that carries the digest of its own content."""
+    """Write a JSON file that holds the digest of its own content."""
     open_table = {key: value for key, value in table.items() if key != DIGEST}
     text = json.dumps({**open_table, DIGEST: ""}, indent=1) + "\n"
     head, empty, tail = text.rpartition('""')
@@ -118,22 +118,22 @@ def read_sealed(path: Path, *, required: bool) -> dict[str, Any]:
 
 
 def check_seal(content: bytes, table: Mapping[str, Any], path: Path, *, required: bool) -> None:
-    """Check the digest in what was read from `path`.
+    """Compare content read from `path` with the digest in it.
 
     Raises:
-        RequestError: a bit of it is another one than was written.
+        RequestError: the content has changed since it was written.
     """
     stored = table.get(DIGEST)
     if stored is None and not required:
         return
-    head, found, tail = content.rpartition(str(stored).encode(errors="replace"))
-    if not found or hashlib.sha256(head + tail).hexdigest() != stored:
-        raise RequestError(f"{path} is damaged: it is not what it was when it was written")
+    head, digest, tail = content.rpartition(str(stored).encode(errors="replace"))
+    if not digest or hashlib.sha256(head + tail).hexdigest() != stored:
+        raise RequestError(f"{path} is damaged: its content has changed since it was written")
 
 
-def files_under(folder: Path, beside: Iterable[str] = ()) -> Iterator[Path]:
-    """All files of a folder but its entries named in `beside`, and temporary ones."""
-    skipped = set(beside)
+def files_under(folder: Path, skip: Iterable[str] = ()) -> Iterator[Path]:
+    """Yield all files under a folder, without temporary ones and its entries named in `skip`."""
+    skipped = set(skip)
     for path in sorted(folder.iterdir()):
         if path.name in skipped or path.name.endswith(SUFFIX):
             continue

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writes: a file or folder appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from sortednet_cli.bounded import MAX_JSON, check_nesting, read_bounded
 from sortednet_cli.errors import RequestError, SortednetError, WorkError
 from sortednet_cli.storage.temporary import temporary
 
-_NO_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
-"""Reasons for which a folder of that name can never be: the name was wrong, not the moment."""
+_WRONG_NAME = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+"""Errors that no retry can fix: no folder can have that name."""
 
 _WINDOWS = sys.platform == "win32"
-"""There a file that someone has open, or has mapped into memory, keeps its name and its place; and
-folders cannot be opened, so that nothing waits for their names to be on disk."""
+"""On Windows a file that is open or mapped into memory cannot be renamed or replaced, and a folder
+cannot be opened, so its entries cannot be synced."""
 
 _PATIENCE_SECONDS = 5.0
 _PAUSE_SECONDS = 0.02
 
 
-class Taken(RequestError):
-    """The name of a new folder is in use: it was before, or another process was faster."""
+class PathExists(RequestError):
+    """A new folder's path exists already; another process may have created it meanwhile."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path` only once it is written and on disk.
+    """Open a temporary file that replaces `path` once it is complete and on disk.
 
     Raises:
-        WorkError: the file cannot be written; `path` is then as it was.
+        WorkError: the file cannot be written; `path` is unchanged.
     """
-    with writing(path), temporary(path) as place:
-        with place.open("xb") as file:
+    with writing(path), temporary(path) as staging:
+        with staging.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _patiently(lambda: place.replace(path))
+        _retry(lambda: staging.replace(path))
         sync(path.parent)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Tell what keeps `path` from being written in one message: WorkError."""
+    """Turn an OSError while writing `path` into a WorkError of one line."""
     try:
         yield
     except OSError as error:
@@ -58,23 +58,23 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole."""
+    """Write a file atomically."""
     with replacing(path) as file:
         file.write(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
+    """Write a text file atomically."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole."""
+    """Write a JSON file atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file; RequestError if that cannot be."""
+    """Read a file; RequestError if it cannot be read."""
     try:
         return read_bounded(path, MAX_JSON)
     except OSError as error:
@@ -87,7 +87,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse_json(content: bytes, path: Path) -> dict[str, Any]:
-    """Parse what was read from `path` as a JSON object; RequestError if it is none."""
+    """Parse content read from `path` as a JSON object; RequestError if it is not one."""
     try:
         value = json.loads(content.decode())
         check_nesting(value)
@@ -100,36 +100,36 @@ def parse_json(content: bytes, path: Path) -> dict[str, Any]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Fill a folder beside `path` and give it that name at the end, or leave nothing.
+    """Yield a temporary folder beside `path`, and rename it to `path` at the end.
 
-    All that is in it is on disk by then, whoever wrote it.
+    All its content is synced to disk before the rename. After an error nothing is left.
 
     Raises:
-        Taken: `path` exists, at the start or at the end.
-        RequestError: no folder can ever have that name.
+        PathExists: `path` exists, at the start or at the end.
+        RequestError: no folder can have that name.
         WorkError: the folder cannot be written.
     """
-    require_free(path)
-    made = [folder for folder in path.parents if not folder.exists()]
+    require_creatable(path)
+    new_parents = [folder for folder in path.parents if not folder.exists()]
     try:
         with writing(path), ExitStack() as stack:
-            with _possible(path):
+            with _refusing_wrong_names(path):
                 with suppress(FileExistsError):
                     path.parent.mkdir(parents=True)
                 staging = stack.enter_context(temporary(path))
                 staging.mkdir()
-            with _named(staging, path):
+            with _errors_naming(path, staging):
                 yield staging
             for part in staging.rglob("*"):
                 sync(part)
             sync(staging)
             _require_absent(path)
             _rename(staging, path)
-            for folder in (path, *made):
+            for folder in (path, *new_parents):
                 sync(folder.parent)
     finally:
         if not path.exists():
-            for folder in made:
+            for folder in new_parents:
                 with suppress(OSError):
                     folder.rmdir()
 
@@ -143,27 +143,27 @@ def free_name(path: Path) -> Path:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk."""
+    """Wait until a file's content, or a folder's entries, are on disk."""
     if _WINDOWS and path.is_dir():
         return
-    # Windows syncs what may be written alone.
+    # Windows syncs only files that are open for writing.
     descriptor = os.open(path, os.O_RDWR if _WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # CIFS and shared folders of virtual machines have no sync of names and say EINVAL.
+        # CIFS and shared folders of virtual machines cannot sync a folder and return EINVAL.
         if error.errno != errno.EINVAL or not path.is_dir():
             raise
     finally:
         os.close(descriptor)
 
 
-def require_free(path: Path) -> None:
-    """See that a new folder can have a name.
+def require_creatable(path: Path) -> None:
+    """Check that a new folder can be created at `path`.
 
     Raises:
-        Taken: `path` exists.
-        RequestError: it would lie in what is no folder.
+        PathExists: `path` exists.
+        RequestError: its parent is not a folder.
     """
     _require_absent(path)
     parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
@@ -173,27 +173,27 @@ def require_free(path: Path) -> None:
 
 def _require_absent(path: Path) -> None:
     if os.path.lexists(path):
-        raise _taken(path)
+        raise _path_exists(path)
 
 
 def _rename(staging: Path, path: Path) -> None:
     try:
-        _patiently(lambda: staging.rename(path))
+        _retry(lambda: staging.rename(path))
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise _taken(path) from error  # another process was faster
+            raise _path_exists(path) from error  # another process was faster
         raise
 
 
-def _patiently(rename: Callable[[], object]) -> None:
-    """Rename; on Windows once nobody has the file open any more, as readers have for a moment."""
+def _retry(rename: Callable[[], object]) -> None:
+    """Rename a file or folder; on Windows, retry for a while if a reader has it open."""
     try:
         rename()
         return
     except PermissionError:
         if not _WINDOWS:
             raise
-    gc.collect()  # tensors of ours that nothing refers to any more may map it
+    gc.collect()  # unreferenced tensors of this process may still map the file
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
@@ -205,24 +205,24 @@ def _patiently(rename: Callable[[], object]) -> None:
         time.sleep(_PAUSE_SECONDS)
 
 
-def _taken(path: Path) -> Taken:
-    return Taken(f"{path} exists; choose another --out or remove it")
+def _path_exists(path: Path) -> PathExists:
+    return PathExists(f"{path} exists; choose another --out or remove it")
 
 
 @contextmanager
-def _possible(path: Path) -> Iterator[None]:
-    """RequestError if no folder can ever have that name."""
+def _refusing_wrong_names(path: Path) -> Iterator[None]:
+    """Raise RequestError if no folder can have that name."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_PLACE:
+        if error.errno not in _WRONG_NAME:
             raise
         raise RequestError(f"cannot write into {path.parent}: {error.strerror}") from error
 
 
 @contextmanager
-def _named(staging: Path, path: Path) -> Iterator[None]:
-    """Errors speak of the folder by the name that it was to have."""
+def _errors_naming(path: Path, staging: Path) -> Iterator[None]:
+    """Name the final path instead of the temporary one in error messages."""
     try:
         yield
     except SortednetError as error:

@@ -1,4 +1,4 @@
-"""Comparing every file of a run or an artifact with its checksum. Needs no torch."""
+"""Compare every file of a run or an artifact with its checksum. Needs no torch."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 
 from sortednet_cli.errors import RequestError
 from sortednet_cli.storage.artifact import MANIFEST, ArtifactFolder
-from sortednet_cli.storage.calibration import FILE as CALIBRATION
-from sortednet_cli.storage.calibration import check_calibration
 from sortednet_cli.storage.checks import Checks, files_under
+from sortednet_cli.storage.exit_thresholds import FILE as THRESHOLDS
+from sortednet_cli.storage.exit_thresholds import check_thresholds
 from sortednet_cli.storage.lock import HOLDER, LOCK
 from sortednet_cli.storage.run import RunFolder
 
 
 @dataclass
 class Inspection:
-    """What was found; nothing of it is damaged.
+    """The files of an undamaged run or artifact.
 
     Attributes:
-        files: that are what they were when they were written.
-        num_bytes: that these hold.
-        unexpected: files of the folder that nothing vouches for.
-        finished: False for a run of which only the newest checkpoint could be looked at.
+        files: files whose content matches their checksum.
+        num_bytes: their total size.
+        unexpected: files in the folder that have no checksum.
+        finished: False for an unfinished run, of which only the newest checkpoint is compared.
     """
 
     path: Path
@@ -38,52 +38,53 @@ def inspect(path: Path) -> Inspection:
     """Read every file of a run or an artifact and compare it with its checksum.
 
     Raises:
-        RequestError: names each file that is damaged or missing; or the folder is neither, or of
-            format 1, which has no checksums.
+        RequestError: names each file that is damaged or missing; or the folder is neither a run
+            nor an artifact, or has format 1, which stores no checksums.
     """
-    found = Inspection(path, "artifact" if ArtifactFolder.is_one(path) else "run")
-    problems = list(_artifact(found) if found.kind == "artifact" else _run(found))
+    inspection = Inspection(path, "artifact" if ArtifactFolder.is_one(path) else "run")
+    problems = list(_artifact(inspection) if inspection.kind == "artifact" else _run(inspection))
     if problems:
         raise RequestError("; ".join(problems))
-    known = set(found.files)
-    trackers = RunFolder.open(path).spec().train.tracker_names if found.kind == "run" else ()
+    checked = set(inspection.files)
+    is_run = inspection.kind == "run"
+    trackers = RunFolder.open(path).spec().train.tracker_names if is_run else ()
     for file in files_under(path, [LOCK, HOLDER, *trackers]):
-        if file not in known:
-            found.unexpected.append(file.relative_to(path).as_posix())
-    found.num_bytes = sum(file.stat().st_size for file in found.files)
-    return found
+        if file not in checked:
+            inspection.unexpected.append(file.relative_to(path).as_posix())
+    inspection.num_bytes = sum(file.stat().st_size for file in inspection.files)
+    return inspection
 
 
-def _artifact(found: Inspection) -> Iterator[str]:
-    folder = ArtifactFolder.open(found.path)
-    yield from _listed(found, Checks(found.path / MANIFEST, folder.manifest().files))
-    yield from _calibration(found)
+def _artifact(inspection: Inspection) -> Iterator[str]:
+    folder = ArtifactFolder.open(inspection.path)
+    yield from _compare(inspection, Checks(inspection.path / MANIFEST, folder.manifest().files))
+    yield from _thresholds(inspection)
 
 
-def _run(found: Inspection) -> Iterator[str]:
-    run = RunFolder.open(found.path)
-    found.finished = run.finished
-    if found.finished:
-        yield from _listed(found, run.checks())
-    yield from _calibration(found)
+def _run(inspection: Inspection) -> Iterator[str]:
+    run = RunFolder.open(inspection.path)
+    inspection.finished = run.finished
+    if inspection.finished:
+        yield from _compare(inspection, run.checks())
+    yield from _thresholds(inspection)
     try:
         newest = run.newest_checkpoint()
     except RequestError as error:
         yield str(error)
         return
     if newest is not None and newest[1].files is not None:
-        yield from _listed(found, Checks(newest[0] / "counters.json", newest[1].files))
-        found.files.append(run.pointer)
+        yield from _compare(inspection, Checks(newest[0] / "counters.json", newest[1].files))
+        inspection.files.append(run.pointer)
 
 
-def _listed(found: Inspection, checks: Checks) -> Iterator[str]:
-    """Compare what a manifest names, and yield what is wrong."""
+def _compare(inspection: Inspection, checks: Checks) -> Iterator[str]:
+    """Compare the files a manifest names with their checksums, and yield each problem."""
     if checks.files is None:
         raise RequestError(
-            f"{found.path} carries no checksums: it is of format 1, which had none. It can be"
-            " used as ever; what is trained or cut anew has them"
+            f"{inspection.path} has no checksums: it has format 1, which stores none. It still"
+            " works; runs and artifacts written from now on have checksums"
         )
-    found.files.append(checks.manifest)
+    inspection.files.append(checks.manifest)
     for name in checks.files:
         file = checks.manifest.parent / name
         try:
@@ -92,14 +93,14 @@ def _listed(found: Inspection, checks: Checks) -> Iterator[str]:
             yield str(error)
             continue
         if problem is None:
-            found.files.append(file)
+            inspection.files.append(file)
         else:
             yield f"{file} {problem}"
 
 
-def _calibration(found: Inspection) -> Iterator[str]:
+def _thresholds(inspection: Inspection) -> Iterator[str]:
     try:
-        if check_calibration(found.path):
-            found.files.append(found.path / CALIBRATION)
+        if check_thresholds(inspection.path):
+            inspection.files.append(inspection.path / THRESHOLDS)
     except RequestError as error:
         yield str(error)

@@ -1,4 +1,4 @@
-"""One writer at a time: a lock on a folder that ends with the process that holds it."""
+"""One writer at a time: a folder's lock, released when the process that holds it ends."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from sortednet_cli.logs import logger
 
 LOCK = ".lock"
 HOLDER = ".lock-holder"
-"""Who holds the lock, for people: on Windows nobody else can read a locked file."""
+"""Names the lock's holder in messages. On Windows, others cannot read the locked file itself."""
 
 _PAUSE_SECONDS = 0.05
 _NAMING_SECONDS = 1.0
 
 
 @contextmanager
-def held(folder: Path, patience: float = 0.0) -> Iterator[None]:
-    """Hold a folder for writing.
+def write_lock(folder: Path, patience: float = 0.0) -> Iterator[None]:
+    """Lock a folder for writing.
 
-    The system takes the lock back when the process ends, however it ends.
+    The operating system releases the lock when the process ends, however it ends.
 
     Args:
         patience: seconds to wait for another process that holds it.
 
     Raises:
-        RequestError: another process holds it; it is named.
+        RequestError: another process holds the lock; the message names it.
         WorkError: the folder cannot be written.
     """
-    lock, holder = _locked(folder, patience), folder / HOLDER
+    lock, holder = _acquire(folder, patience), folder / HOLDER
     try:
         with _writing(folder):
             holder.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
@@ -59,39 +59,40 @@ def _writing(folder: Path) -> Iterator[None]:
         raise WorkError(f"cannot write into {folder}: {error.strerror or error}") from error
 
 
-def try_lock(path: Path, patience: float = 0.0, *, stand_in: bool = False) -> BaseFileLock | None:
-    """Lock a file, which is made for it; None if another process holds it.
+def try_lock(path: Path, patience: float = 0.0, *, fallback: bool = False) -> BaseFileLock | None:
+    """Create and lock a file; None if another process holds the lock.
 
     Args:
         patience: seconds to wait for another process that holds it.
-        stand_in: where the file system has no locks, let the file itself stand for one. It then
-            outlives its process, until somebody on the same machine finds that process dead.
+        fallback: on a file system without locks, let the file's existence be the lock. Such a
+            lock outlives its process until another on the same machine finds that process dead.
 
     Raises:
-        OSError: the file cannot be made, or cannot be locked.
+        OSError: the file cannot be created or locked.
     """
-    if not stat.S_ISDIR(path.parent.stat().st_mode):  # a missing one would be made
+    # FileLock would create a missing folder.
+    if not stat.S_ISDIR(path.parent.stat().st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent))
-    lock = FileLock(path, fallback_to_soft=stand_in)
+    lock = FileLock(path, fallback_to_soft=fallback)
     try:
         return lock.acquire(patience, _PAUSE_SECONDS).lock
     except Timeout:
         return None
 
 
-def _locked(folder: Path, patience: float) -> BaseFileLock:
+def _acquire(folder: Path, patience: float) -> BaseFileLock:
     path = folder / LOCK
-    # The first look may have met a folder that was replaced meanwhile: take a second one.
+    # The folder may be replaced during the first attempt: allow a second one.
     patience = max(patience, _PAUSE_SECONDS)
-    with _writing(folder), warnings.catch_warnings(record=True) as found:
+    with _writing(folder), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        lock = try_lock(path, patience, stand_in=True)
+        lock = try_lock(path, patience, fallback=True)
     if lock is None:
         raise RequestError(f"{folder} is being written by {_holder(folder)}")
-    if any(warning.category is UserWarning for warning in found):
+    if any(warning.category is UserWarning for warning in caught):
         logger.warning(
-            "the file system of %s has no locks: %s stands for one; remove it if a process on"
-            " another machine has died and left it",
+            "the file system of %s has no locks, so the file %s serves as one; remove it if a"
+            " process on another machine died and left it",
             folder,
             path,
         )
@@ -99,7 +100,7 @@ def _locked(folder: Path, patience: float) -> BaseFileLock:
 
 
 def _holder(folder: Path) -> str:
-    """Who wrote their name into the folder, once it is no longer that of a dead predecessor."""
+    """Describe the lock's holder; wait a moment while the holder's file names a dead process."""
     deadline = time.monotonic() + _NAMING_SECONDS
     while time.monotonic() < deadline:
         try:
@@ -112,19 +113,19 @@ def _holder(folder: Path) -> str:
             name, number, _, host = words
             if host != platform.node():
                 return f"{name} {number} on {host}"
-            if _lives(int(number)):
+            if _is_alive(int(number)):
                 return f"{name} {number}"
         time.sleep(_PAUSE_SECONDS)
     return "another process"
 
 
-def _lives(number: int) -> bool:
+def _is_alive(number: int) -> bool:
     if sys.platform == "win32":
-        return True  # not known to be dead: there, os.kill(number, 0) would interrupt it
+        return True  # cannot be tested: on Windows os.kill(number, 0) would interrupt it
     try:
         os.kill(number, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        pass  # it lives, and is another user's
+        pass  # alive, and owned by another user
     return True

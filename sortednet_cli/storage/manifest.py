@@ -1,4 +1,4 @@
-"""What the JSON files of runs and artifacts must hold. Whatever is read back is checked here."""
+"""Models of the JSON files in runs and artifacts. Everything read back is validated here."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from sortednet_cli.storage.checks import FileCheck, check_seal
 from sortednet_cli.storage.files import parse_json, read_bytes, read_json
 
 FORMAT = 2
-"""2: manifests carry checksums of the folder's files and of themselves. A version that knows 1
-alone would read such a folder, but what it then writes has no checksums: it must refuse. Folders
-of format 1 are read as ever, and nothing in them is checked."""
+"""Format 2 adds checksums of the folder's files and of the manifest itself. A version that knows
+only format 1 must refuse such a folder: what it writes into it would have no checksums. Folders of
+format 1 are still read, without comparing checksums."""
 
 Files = dict[str, FileCheck]
-"""Checksums by the name of the file, relative to the manifest's folder."""
+"""Checksums keyed by the file's path relative to the manifest's folder."""
 
 AxisValue = Annotated[int | float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Stored(BaseModel):
-    """Base: values have exactly the stated types. Keys that nobody reads may come along."""
+    """Base model: values have exactly the stated types; unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=True)
 
 
 class StoredRoot(_Stored):
-    """The root network in words."""
+    """Description of the root network."""
 
     family: str
     config: dict[str, Any]
@@ -56,12 +56,14 @@ class StoredRoot(_Stored):
     @model_validator(mode="after")
     def _known(self) -> Self:
         if not is_family(self.family):
-            raise ValueError(f"unknown family {self.family!r}; they are {listed(family_names())}")
+            raise ValueError(
+                f"unknown family {self.family!r}; the families are {listed(family_names())}"
+            )
         return self
 
 
 class StoredFormat(_Stored):
-    """What the model must know of its inputs."""
+    """Format of an image model's inputs and classes."""
 
     channels: PositiveInt
     image_size: Annotated[int, Field(gt=0, le=MAX_IMAGE_SIZE)]
@@ -81,7 +83,7 @@ class StoredFormat(_Stored):
 
 
 class StoredTextFormat(_Stored):
-    """What the model must know of its texts."""
+    """Format of a text model's inputs and classes."""
 
     task: Task
     vocab_size: PositiveInt
@@ -107,7 +109,7 @@ AnyFormat = Annotated[
 
 
 class StoredRow(_Stored):
-    """One sub-model with its costs and scores; unscored if it was cut from a checkpoint."""
+    """One sub-model's costs and scores; no scores if it was cut from a stock checkpoint."""
 
     axes: dict[AxisName, AxisValue]
     params: NonNegativeInt
@@ -124,7 +126,7 @@ class StoredRow(_Stored):
 
 
 class ScoredRow(StoredRow):
-    """A row of a run's table."""
+    """A row of a run's table; it must have scores."""
 
     must_score: ClassVar = True
 
@@ -164,7 +166,7 @@ class ArtifactManifest(_Stored):
 
 
 class Counters(_Stored):
-    """`counters.json` of a checkpoint; `batches` counts those of all processes."""
+    """`counters.json` of a checkpoint; `batches` counts the batches of all processes."""
 
     update: NonNegativeInt
     batches: NonNegativeInt
@@ -184,7 +186,7 @@ def read_checked(path: Path, model: type[Model]) -> Model:
 
 
 def check(value: Mapping[str, Any], path: Path, model: type[Model]) -> Model:
-    """Check what was read from `path`; RequestError names the file and every wrong field."""
+    """Validate content read from `path`; RequestError names the file and every wrong field."""
     try:
         return model.model_validate_json(json.dumps(value))
     except ValidationError as error:
@@ -196,15 +198,15 @@ def check(value: Mapping[str, Any], path: Path, model: type[Model]) -> Model:
 
 
 def read_manifest(path: Path, model: type[Model], unnumbered: int | None = None) -> Model:
-    """Read a manifest: its format, then its digest, then its fields.
+    """Read a manifest; check its format, then its digest, then its fields.
 
-    The manifest of an unfinished run is not sealed: its owner may edit it.
+    The manifest of an unfinished run has no digest: its owner may edit it.
 
     Args:
-        unnumbered: the format of those that carry no number.
+        unnumbered: the format of a manifest without a format number.
 
     Raises:
-        RequestError: it is damaged, or of a format that this version does not know.
+        RequestError: it is damaged, or its format is unknown to this version.
     """
     content = read_bytes(path)
     table = parse_json(content, path)
@@ -213,7 +215,7 @@ def read_manifest(path: Path, model: type[Model], unnumbered: int | None = None)
         return check(table, path, model)
     check_seal(content, table, path, required=number > 1)
     if number > 1 and not isinstance(table.get("files"), dict):
-        raise RequestError(f"{path} is damaged: files: it names none")
+        raise RequestError(f"{path} is damaged: files: it lists none")
     return check(table, path, model)
 
 
@@ -225,16 +227,16 @@ def _known_format(number: Any, manifest: Mapping[str, Any], path: Path) -> int:
         theirs = versions.get(_PACKAGE) if isinstance(versions, dict) else None
         raise RequestError(
             f"{path.parent} has format {number} ({path.name}, written by {_PACKAGE}"
-            f" {theirs or 'of another version'}), and this is {_PACKAGE} {version(_PACKAGE)},"
+            f" {theirs or 'of another version'}), but this is {_PACKAGE} {version(_PACKAGE)},"
             f" which reads formats 1 to {FORMAT}: update {_PACKAGE} to read it"
         )
     return number
 
 
 def check_rows(rows: tuple[StoredRow, ...], space: SearchSpace, path: Path) -> None:
-    """Check that there is one row for each sub-model; `path` is their file."""
-    found = {SubModel.of(row.axes) for row in rows}
-    missing = [submodel for submodel in space.submodels if submodel not in found]
+    """Check that there is one row for each sub-model; `path` is the file of the rows."""
+    present = {SubModel.of(row.axes) for row in rows}
+    missing = [submodel for submodel in space.submodels if submodel not in present]
     if missing or len(rows) != len(space):
         which = f": {missing[0]} is missing" if missing else ""
         raise RequestError(

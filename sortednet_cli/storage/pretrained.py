@@ -1,6 +1,6 @@
-"""Folders of pretrained models, wherever they lie: on disk, in a package, on a hub.
+"""Folders of pretrained models: on disk, in an installed package, or on the hub.
 
-Finding one takes no torch; reading its weights does.
+Finding a folder needs no torch; reading its weights does.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def open_pretrained(name: str) -> Pretrained:
     """Find a pretrained model: a folder, `package:NAME/FOLDER`, or a hub name.
 
     Raises:
-        RequestError: there is no such folder or package, its weights are missing or pickled, or
-            an adapter changes them.
+        RequestError: there is no such folder or package, the weights are missing or pickled, or
+            the folder holds an adapter.
         WorkError: the hub cannot be reached.
     """
     folder = find_pretrained(name) or _download(name)
@@ -62,7 +62,7 @@ def open_pretrained(name: str) -> Pretrained:
 
 
 def find_pretrained(name: str) -> Path | None:
-    """The folder of a pretrained model on this machine; None for a hub's.
+    """Return the folder of a pretrained model on this machine; None for a name on the hub.
 
     Raises:
         RequestError: there is no such folder or package.
@@ -82,13 +82,13 @@ def find_pretrained(name: str) -> Path | None:
 
 def _in_package(name: str) -> Path:
     package, _, inner = name.removeprefix(_PACKAGE).partition("/")
-    found = importlib.util.find_spec(package) if package.isidentifier() else None
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
         raise RequestError(
             f"model.pretrained = {name!r}: there is no package {package!r} here;"
             f" pip install {package.replace('_', '-')}"
         )
-    folder = Path(found.submodule_search_locations[0]) / inner
+    folder = Path(spec.submodule_search_locations[0]) / inner
     if ".." in Path(inner).parts or not folder.is_dir():
         raise RequestError(f"model.pretrained = {name!r}: the package has no folder {inner!r}")
     return folder
@@ -107,18 +107,18 @@ def _download(name: str) -> Path:
         # The hub's client raises whatever its transport does.
         reason = str(error).strip().splitlines()[0]
         raise WorkError(
-            f"model.pretrained = {name!r} is no folder here and could not be fetched from the"
-            f" hub: {reason}"
+            f"model.pretrained = {name!r} is not a folder on this machine, and could not be"
+            f" downloaded from the hub: {reason}"
         ) from error
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
-    """The files that transformers reads: of two sets of weights it takes the single file."""
+    """Return the files that transformers would read: it prefers the single file to shards."""
     single, index = folder / _WEIGHTS, folder / f"{_WEIGHTS}{INDEX_SUFFIX}"
     if single.is_file():
         if index.is_file():
             logger.warning(
-                "%s: weights are read from %s, as transformers does; the shards of %s are left out",
+                "%s: reading weights from %s, as transformers does, and ignoring the shards of %s",
                 folder,
                 single.name,
                 index.name,

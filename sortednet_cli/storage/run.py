@@ -1,4 +1,4 @@
-"""The folder that a training writes. Knows files, not what trains."""
+"""The folder that `train` writes: its paths, manifest, metrics and checkpoints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec, dump_spec, parse_spec
 from sortednet_cli.storage.checks import Checks, FileCheck, checks_of, files_under, write_sealed
 from sortednet_cli.storage.files import new_folder, read_json, sync, write_json, write_text, writing
-from sortednet_cli.storage.lock import held
+from sortednet_cli.storage.lock import write_lock
 from sortednet_cli.storage.manifest import (
     FORMAT,
     Counters,
@@ -31,18 +31,8 @@ from sortednet_cli.storage.manifest import (
 )
 from sortednet_cli.storage.temporary import sweep
 
-RUNS = Path("runs")
-
-_NO_NAME = re.compile(
-    r"""(con|prn|aux|nul|(com|lpt)[0-9\u00b9\u00b2\u00b3])\ *(\..*)? # devices of Windows
-    | .*[<>:"|?*].*
-    | .*[.\ ]""",
-    re.IGNORECASE | re.VERBOSE,
-)
-"""Names that Windows gives to no folder; Linux and macOS refuse fewer."""
-
-_LONGEST_NAME = 100
-"""Bytes of the pointer to a checkpoint."""
+_MAX_POINTER = 100
+"""Most bytes read from the pointer to a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +60,7 @@ class RunFolder:
 
     @property
     def pointer(self) -> Path:
-        """Names the newest complete checkpoint, in one line."""
+        """The file that names the newest complete checkpoint, in one line."""
         return self.checkpoints / "latest"
 
     def checkpoint(self, update: int) -> Path:
@@ -109,9 +99,9 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """Open an existing run; RequestError if the folder is none."""
+        """Open an existing run; RequestError if the folder is not a run."""
         if path.is_file():
-            raise RequestError(f"{path} is a file, and a run is a folder; a spec goes to --config")
+            raise RequestError(f"{path} is a file, but a run is a folder; pass a spec to --config")
         if not path.is_dir():
             raise RequestError(f"no run at {path}: there is no such folder")
         if not (path / "run.json").is_file():
@@ -121,17 +111,17 @@ class RunFolder:
         return run
 
     def manifest(self) -> RunManifest:
-        """Read `run.json`; RequestError if it is damaged or of a newer format."""
+        """Read `run.json`; RequestError if it is damaged or its format is newer."""
         return read_manifest(self.path / "run.json", RunManifest)
 
     def checks(self) -> Checks:
-        """The checksums of its files, once it is finished; before, their owner may edit them."""
+        """Checksums of a finished run's files; an unfinished run has none, and may be edited."""
         manifest = self.manifest()
         files = manifest.files if manifest.state == "finished" else None
         return Checks(self.path / "run.json", files)
 
     def rows(self) -> tuple[StoredRow, ...]:
-        """Read the table of a finished run: one row for each sub-model."""
+        """Read a finished run's table, with one row for each sub-model."""
         self.checks().verify(self.table)
         rows = read_checked(self.table, RunTable).submodels
         check_rows(rows, SearchSpace.of(self.spec().space), self.table)
@@ -150,37 +140,37 @@ class RunFolder:
     def finished(self) -> bool:
         return self.manifest().state == "finished"
 
-    def finish(self, seconds: float, known: Mapping[Path, FileCheck]) -> None:
-        """Mark the run finished: everything it promises is on disk now.
+    def finish(self, seconds: float, computed: Mapping[Path, FileCheck]) -> None:
+        """Mark the run finished, once all its files are on disk.
 
         Args:
-            known: checksums of files that were made while these were written.
+            computed: checks that were already computed while the files were written.
         """
-        own = [self.path / "spec.toml", self.weights, self.statistics, self.table]
+        files = [self.path / "spec.toml", self.weights, self.statistics, self.table]
         if self.tokenizer.is_dir():
-            own += files_under(self.tokenizer)
+            files += files_under(self.tokenizer)
         if self.metrics.is_file():
-            own.append(self.metrics)
+            files.append(self.metrics)
         self.sync_log()
         facts = {
             "format": FORMAT,
             "state": "finished",
             "finished": time.time(),
             "train_seconds": seconds,
-            "files": checks_of(self.path, own, known),
+            "files": checks_of(self.path, files, computed),
         }
         file = self.path / "run.json"
         write_sealed(file, {**read_json(file), **facts})
 
     def require_unfinished(self) -> None:
         if self.finished:
-            raise RequestError(f"{self.path} is finished; there is nothing to go on with")
+            raise RequestError(f"{self.path} is finished; there is nothing to resume")
 
     def require_finished(self) -> None:
         if not self.finished:
             raise RequestError(
                 f"{self.path} has no finished weights yet;"
-                f" go on with: sortednet train --resume {self.path}"
+                f" resume it with: sortednet train --resume {self.path}"
             )
 
     def log(self, entry: Mapping[str, Any]) -> None:
@@ -192,34 +182,34 @@ class RunFolder:
             raise WorkError(f"cannot write {self.metrics}: {error.strerror or error}") from error
 
     def sync_log(self) -> None:
-        """Wait until the metrics are on disk: what is written next is to be no newer than they."""
+        """Wait until the metrics are on disk, so that no file written later is ahead of them."""
         with writing(self.metrics), suppress(FileNotFoundError):
             sync(self.metrics)
 
     def newest_checkpoint(self) -> tuple[Path, Counters] | None:
-        """Find the checkpoint to go on from, and read its counters; None if there is none yet.
+        """Return the checkpoint to resume from and its counters; None if there is none yet.
 
         Raises:
-            RequestError: the pointer to it or its counters are damaged.
+            RequestError: the pointer or the counters are damaged.
         """
         if not self.pointer.exists():
             return None
-        folder = self.pointed()
+        folder = self.pointed_checkpoint()
         if folder is None:
-            raise RequestError(f"{self.pointer} is damaged: it names no checkpoint that is there")
+            raise RequestError(f"{self.pointer} is damaged: it names no existing checkpoint")
         return folder, read_manifest(folder / "counters.json", Counters, unnumbered=1)
 
-    def pointed(self) -> Path | None:
-        """The folder that the pointer names, if it is there."""
+    def pointed_checkpoint(self) -> Path | None:
+        """Return the folder that the pointer names, if it exists."""
         with suppress(OSError):
-            content = read_bounded(self.pointer, _LONGEST_NAME).decode(errors="replace")
+            content = read_bounded(self.pointer, _MAX_POINTER).decode(errors="replace")
             folder = self.checkpoints / content.removesuffix("\n")
             if re.fullmatch(r"step-[0-9]+\n?", content) and folder.is_dir():
                 return folder
         return None
 
     def cut_log(self, update: int) -> None:
-        """Drop the lines of updates after `update`: they will be made again."""
+        """Remove the lines of updates after `update`: a resumed training repeats these."""
         if not self.metrics.is_file():
             return
         lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
@@ -227,67 +217,20 @@ class RunFolder:
         write_text(self.metrics, "".join(kept))
 
     def clear(self) -> None:
-        """Remove what a killed writer left half done; only for who holds the run."""
+        """Remove what a killed writer left unfinished. The caller must hold the run's lock."""
         sweep(self.path)
         sweep(self.checkpoints)
-        known = self.pointed()
+        newest = self.pointed_checkpoint()
         for folder in self.checkpoints.glob("step-*"):
-            if folder != known:
-                # Nothing points to it: a training that went on from elsewhere may have made it.
+            if folder != newest:
+                # Nothing points to it: it may belong to a training resumed from another state.
                 shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for writing; RequestError tells who holds it otherwise."""
-        with held(self.path):
+        """Lock the run for writing; RequestError names the process that holds it."""
+        with write_lock(self.path):
             yield
-
-
-def default_place(name: str) -> Path:
-    """Where a run of that name lies, unless the user says where.
-
-    Raises:
-        RequestError: there is a system that has no folders of that name.
-    """
-    if _NO_NAME.fullmatch(name):
-        raise RequestError(
-            f"name: {name!r} cannot name a folder on every system: it holds none of"
-            ' < > : " | ? *, ends with no dot or space, and is no device of Windows (CON, NUL,'
-            " COM1, ...); give --out, or --set name=NAME"
-        )
-    return RUNS / name
-
-
-def newest_run(*, finished: bool) -> RunFolder:
-    """Find the newest finished (or newest unfinished) run under `runs/`.
-
-    Raises:
-        RequestError: there is none.
-    """
-    found = []
-    for file in RUNS.glob("*/run.json"):
-        try:
-            manifest = RunFolder(file.parent).manifest()
-        except RequestError:
-            continue  # A damaged run is no candidate; naming it opens it and says why.
-        if (manifest.state == "finished") == finished:
-            found.append((manifest.finished or manifest.created, file.parent))
-    if not found:
-        kind = "finished" if finished else "unfinished"
-        hint = "; train one with: sortednet train --preset digits-resnet" if finished else ""
-        raise RequestError(f"no {kind} run under {RUNS}/{hint}")
-    return RunFolder.open(max(found)[1])
-
-
-def unfinished_run(path: Path | None) -> RunFolder:
-    """Open the run to go on with, the newest unfinished one if none is named.
-
-    Raises:
-        RequestError: there is none, or it is finished.
-    """
-    folder = newest_run(finished=False) if path is None else RunFolder.open(path)
-    folder.require_unfinished()
-    return folder
 
 
 def _save(save: Callable[[Path], object], folder: Path) -> None:
@@ -302,4 +245,4 @@ def _update_of(line: str) -> int:
     try:
         return int(json.loads(line)["update"])
     except (ArithmeticError, ValueError, KeyError, TypeError, RecursionError):
-        return 1 << 62  # A line cut short by a kill is later than any checkpoint.
+        return 1 << 62  # A line truncated by a kill is newer than any checkpoint.

@@ -1,6 +1,6 @@
-"""Which files hold weights together: the stock layout of one file, or of shards with an index.
+"""The stock layout of weights: one safetensors file, or shards with an index.
 
-Knows names alone, and no torch: what a folder is can be told without it.
+Works on names only and needs no torch, so a folder can be recognised without it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CONFIG, ADAPTER = "config.json", "adapter_config.json"
 
 
 def sharded_files(path: Path) -> tuple[Path, ...]:
-    """The files that hold what `path` would: those its index names, or `path` itself.
+    """Return the files of the weights at `path`: the shards its index names, or `path` itself.
 
     Raises:
         RequestError: the index is damaged.
@@ -28,5 +28,5 @@ def sharded_files(path: Path) -> tuple[Path, ...]:
         raise RequestError(f"{index} is damaged: it has no weight_map")
     names = sorted({str(name) for name in table.values()})
     if any(Path(name).name != name for name in names):
-        raise RequestError(f"{index} is damaged: a name in it leaves the folder")
+        raise RequestError(f"{index} is damaged: it names a file outside its folder")
     return tuple(path.with_name(name) for name in names)

@@ -1,4 +1,4 @@
-"""What a finished run or an artifact says of itself, before its network is opened. No torch."""
+"""Read the description of a run, an artifact or a stock checkpoint. Needs no torch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sortednet_cli.spec.data_sources import find_data
 from sortednet_cli.spec.factories import check_allowed
 from sortednet_cli.spec.families import CAUSAL_TASKS
 from sortednet_cli.storage.artifact import ArtifactFolder
-from sortednet_cli.storage.calibration import require_calibration
 from sortednet_cli.storage.checks import Checks
+from sortednet_cli.storage.exit_thresholds import require_thresholds
 from sortednet_cli.storage.manifest import (
     ArtifactManifest,
     RunManifest,
@@ -29,19 +29,19 @@ from sortednet_cli.storage.shards import ADAPTER, CONFIG
 
 @dataclass(frozen=True)
 class StoredSource:
-    """What sub-models are cut out of, in words; its small files compared with their checksums.
+    """Description of a source that sub-models are cut from, after its small files are verified.
 
-    Of a stock checkpoint little is known: no manifest, search space or task.
+    A stock checkpoint has no manifest and no search space.
 
     Attributes:
         path: the folder.
-        name: the run's name, for people and file names.
-        data: where its data came from.
-        manifest: of a run or an artifact.
-        space: the sub-models that can be cut out of it.
+        name: the run's name, for messages and file names.
+        data: the spec of the data it was trained on.
+        manifest: the manifest of a run or an artifact.
+        space: the sub-models that can be cut from it.
         rows: the stored table of sub-models.
-        checks: checksums of its files.
-        channels_last: whether it was trained in that memory format.
+        checks: the checksums of its files.
+        channels_last: whether it was trained in the channels-last memory format.
     """
 
     path: Path
@@ -55,42 +55,42 @@ class StoredSource:
 
     @property
     def kind(self) -> str:
-        """What its inputs are: `image` or `text`."""
+        """Kind of its inputs: `image` or `text`."""
         return data_kind(self.data)
 
     def check_allowed(self, allowed: Collection[str]) -> None:
-        """RequestError if it names a factory that the user has not allowed."""
+        """Raise RequestError if it names a factory that the user has not allowed."""
         factory = self.manifest and self.manifest.root.declaration.get("factory")
         if factory is not None:
             check_allowed(str(factory), allowed)
 
     def check_axes(self, axes: Mapping[str, int | float]) -> None:
-        """RequestError if there is no such sub-model."""
+        """Raise RequestError if there is no such sub-model."""
         if self.space is not None:
             self.space.resolve(axes)
 
     def check_data(self, path: Path | None) -> None:
-        """RequestError if there are no data at `path`, or where its own were."""
+        """Raise RequestError if there is no data at `path`, or at its own path by default."""
         find_data(data_at(self.data, path))
 
     def check_causal(self) -> None:
-        """RequestError if it is known not to continue texts."""
+        """Raise RequestError if its manifest says that it is not a causal language model."""
         if self.manifest is not None:
             form = self.manifest.data
             task = form.task if isinstance(form, StoredTextFormat) else "classification"
             check_causal(self.path, task)
 
     def check_calibrated(self, axes: Mapping[str, int | float]) -> None:
-        """RequestError if a sub-model has no thresholds for early exit."""
+        """Raise RequestError if a sub-model has no thresholds for early exit."""
         if self.space is not None:
-            require_calibration(self.path, self.space.resolve(axes))
+            require_thresholds(self.path, self.space.resolve(axes))
 
 
 def read_source(path: Path) -> StoredSource:
-    """Read what a run, an artifact or a stock checkpoint says of itself.
+    """Read the description of a run, an artifact or a stock checkpoint.
 
     Raises:
-        RequestError: it is none of them, it is unfinished or damaged.
+        RequestError: it is none of these, or it is unfinished or damaged.
     """
     if ArtifactFolder.is_one(path):
         return read_artifact(path)
@@ -98,21 +98,21 @@ def read_source(path: Path) -> StoredSource:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a folder that is no artifact looks like a stock checkpoint, or what is made for one.
+    """Whether a folder that is not an artifact looks like a stock checkpoint or an adapter.
 
-    What it lacks is said when it is opened.
+    Missing files are reported when it is opened.
     """
     return any((path / name).is_file() for name in (CONFIG, ADAPTER))
 
 
 def read_checkpoint(path: Path) -> StoredSource:
-    """Read what there is to a stock checkpoint; RequestError if a file is missing or damaged."""
+    """Describe a stock checkpoint; RequestError if a file is missing or damaged."""
     open_pretrained(str(path))
     return StoredSource(path, path.resolve().name, TextDataSpec(source="text"))
 
 
 def read_run(path: Path) -> StoredSource:
-    """Read a finished run; RequestError if it is none, unfinished or damaged."""
+    """Describe a finished run; RequestError if it is unfinished, damaged or not a run."""
     run = RunFolder.open(path)
     run.require_finished()
     spec, checks = run.spec(), run.checks()
@@ -130,7 +130,7 @@ def read_run(path: Path) -> StoredSource:
 
 
 def read_artifact(path: Path) -> StoredSource:
-    """Read an artifact; RequestError if it is none or damaged."""
+    """Describe an artifact; RequestError if it is damaged or not an artifact."""
     folder = ArtifactFolder.open(path)
     manifest = folder.manifest()
     return StoredSource(
@@ -145,21 +145,23 @@ def read_artifact(path: Path) -> StoredSource:
 
 
 def require_scores(path: Path, rows: Sized) -> None:
-    """RequestError for a source at `path` that stores no row: it was never scored."""
+    """Raise RequestError if the source at `path` stores no rows, so it was never scored."""
     if not rows:
-        raise RequestError(f"{path} has no scores: no training of this tool wrote it")
+        raise RequestError(
+            f"{path} has no scores: it does not come from a run of `sortednet train`"
+        )
 
 
 def data_at(data: AnyDataSpec, path: Path | str | None) -> AnyDataSpec:
-    """A data spec with another path, if one is given."""
+    """Return the data spec with `path` instead of its own, if one is given."""
     if path is None:
         return data
     return data.model_copy(update={"path": str(Path(path).absolute())})
 
 
 def check_causal(path: Path, task: str) -> None:
-    """RequestError unless the models of a task continue texts; `path` is one's folder."""
+    """Raise RequestError unless `task` is causal; `path` is the model's folder."""
     if task not in CAUSAL_TASKS:
         raise RequestError(
-            f"{path} is for {task}: only models for {listed(CAUSAL_TASKS)} continue a text"
+            f"{path} is for {task}: only models for {listed(CAUSAL_TASKS)} generate text"
         )

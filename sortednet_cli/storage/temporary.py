@@ -1,4 +1,4 @@
-"""Temporary names beside the real ones: whose they are, and when nobody's any more."""
+"""Temporary names beside the final ones, each with a lock that shows whether its owner lives."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ _LOCK_NAME = re.compile(r"\..*\.\d+-[0-9a-f]{8}" + re.escape(_LOCK_SUFFIX), re.D
 
 @contextmanager
 def temporary(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` for a file or folder that is to be `path` once it is whole.
+    """Yield an unused name beside `path`, for a file or folder that will be renamed to `path`.
 
-    What is left at the end under the temporary name is removed, and before it whatever dead
-    processes have left in the folder. A locked file beside it says that its owner lives: locking
-    the thing itself would keep it from being renamed on Windows.
+    Whatever still has the temporary name at the end is removed. At the start, leftovers of dead
+    processes in the same folder are removed. A separate lock file shows that the owner lives:
+    Windows would not rename the file itself while it is locked.
 
     Raises:
-        OSError: nothing can be made there.
+        OSError: no file can be created there.
     """
     sweep(path.parent)
-    place, lock = _claim(path)
+    staging, lock = _claim(path)
     try:
-        yield place
+        yield staging
     finally:
-        _remove(place)
+        _remove(staging)
         if lock is not None:
-            _give_up(lock, _lock_of(place))
+            _release(lock, _lock_of(staging))
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes have left in `folder` that died while they wrote.
+    """Remove what processes that died while writing have left in `folder`.
 
-    It is ours by its name, and nobody's if its lock is free: the system gives up a lock with its
-    process, whatever a process of that number may be in another container. Where the file
-    system has no locks nothing is removed.
+    The name's suffix shows that this package wrote it. A free lock shows that its owner is dead,
+    because the system releases a lock with its process; a process number would prove nothing
+    across containers. On a file system without locks nothing is removed.
     """
     with suppress(OSError), os.scandir(folder) as entries:
         names = [entry.name for entry in entries if _LOCK_NAME.fullmatch(entry.name)]
@@ -58,41 +58,41 @@ def _sweep_one(lock_path: Path) -> None:
     lock = try_lock(lock_path)
     if lock is not None:
         _remove(lock_path.with_name(lock_path.name.removesuffix(_LOCK_SUFFIX) + SUFFIX))
-        _give_up(lock, lock_path)
+        _release(lock, lock_path)
 
 
 def _claim(path: Path) -> tuple[Path, BaseFileLock | None]:
-    """A name that nobody has, and its lock; no lock where there are none: none sweeps there."""
+    """Return an unused name and its lock, or None for the lock if the file system has none."""
     while True:
-        # The process is for people to read: its number says nothing in another container.
+        # The process number helps people only; another container may use the same number.
         name = f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
-        place = path.with_name(name)
-        lock_path = _lock_of(place)
+        staging = path.with_name(name)
+        lock_path = _lock_of(staging)
         try:
             lock = try_lock(lock_path)
         except OSError:
             if not lock_path.exists():
                 raise
             _remove(lock_path)
-            return place, None
-        if lock is not None:  # another process's sweep was not faster
-            return place, lock
+            return staging, None
+        if lock is not None:  # otherwise another process's sweep took it: try another name
+            return staging, lock
 
 
-def _lock_of(place: Path) -> Path:
-    return place.with_name(place.name.removesuffix(SUFFIX) + _LOCK_SUFFIX)
+def _lock_of(staging: Path) -> Path:
+    return staging.with_name(staging.name.removesuffix(SUFFIX) + _LOCK_SUFFIX)
 
 
-def _give_up(lock: BaseFileLock, path: Path) -> None:
-    """Its name is used once: whoever locks it from now on finds nothing to remove."""
+def _release(lock: BaseFileLock, path: Path) -> None:
+    """Release and remove a lock file. Its name is never reused, so a late sweep finds nothing."""
     with suppress(OSError):
         lock.release()
     _remove(path)
 
 
-def _remove(place: Path) -> None:
-    if place.is_dir():
-        shutil.rmtree(place, ignore_errors=True)
+def _remove(staging: Path) -> None:
+    if staging.is_dir():
+        shutil.rmtree(staging, ignore_errors=True)
     else:
         with suppress(OSError):
-            place.unlink(missing_ok=True)
+            staging.unlink(missing_ok=True)

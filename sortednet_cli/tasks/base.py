@@ -1,4 +1,4 @@
-"""What a task is to the engine: which states are scored, the loss, and the metrics."""
+"""The interface of a task: which states are scored, the loss, and the metrics."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """Pure functions of logits and targets; knows no sub-models.
+    """Pure functions of logits and targets.
 
     Args:
-        num_outputs: classes or tokens to choose from, the width of the logits.
-        label_smoothing: share of the target spread evenly over all classes.
+        num_outputs: number of classes or tokens, the size K of the logits' last dimension.
+        label_smoothing: fraction of the target that is spread evenly over all classes.
     """
 
     num_outputs: int
@@ -31,14 +31,14 @@ class Task(ABC):
 
     @abstractmethod
     def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Pick what is scored.
+        """Select the states that are scored.
 
         Args:
-            states: what a pass gives for a sub-model on a batch.
+            states: a sub-model's output of the pass on a batch.
             targets: the batch's targets.
 
         Returns:
-            States [N, C] that the tail makes logits of, and their targets [N].
+            States [N, C] that the tail turns into logits, and their targets [N].
         """
 
     def loss(
@@ -48,27 +48,32 @@ class Task(ABC):
 
         Args:
             teacher: logits [N, K] whose softmax is a second target (arXiv 1503.02531).
-            share: the teacher's part of the loss; the labels have the rest.
+            share: weight of the teacher's loss; the labels' loss has weight 1 - share.
         """
-        taught = None if teacher is None else F.cross_entropy(logits, teacher.softmax(1))
-        if taught is not None and share == 1:
-            return taught
+        distilled = None if teacher is None else F.cross_entropy(logits, teacher.softmax(1))
+        if distilled is not None and share == 1:
+            return distilled
         labelled = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-        return labelled if taught is None else share * taught + (1 - share) * labelled
+        return labelled if distilled is None else share * distilled + (1 - share) * labelled
 
     @abstractmethod
     def tally(self, logits: Tensor, targets: Tensor) -> Any:
-        """Count one chunk of scored logits [N, K] and targets [N]; tallies can be added."""
+        """Summarise one chunk of scored logits [N, K] and targets [N] for `metrics`."""
 
     @abstractmethod
     def metrics(self, tallies: list[Any], num_bytes: int) -> Mapping[str, float]:
-        """Make metrics, `loss` among them, of all tallies of a part."""
+        """Compute metrics, including `loss`, from all tallies of a part.
+
+        Args:
+            num_bytes: UTF-8 bytes of the text that the scored targets spell; 0 if they spell none.
+        """
 
 
 def summed_loss(logits: Tensor, targets: Tensor) -> float:
-    """Cross-entropy of logits [N, K] against targets [N], summed.
+    """Sum of the cross-entropies of logits [N, K] against targets [N].
 
-    In float64, where float32 losses add up without rounding: the same whatever the batches.
+    Summed in float64, where float32 losses add up without rounding, so that the result does not
+    depend on the batches.
     """
     losses = F.cross_entropy(logits, targets, reduction="none")
     return float(losses.cpu().double().sum())  # not every accelerator has float64

@@ -1,4 +1,4 @@
-"""Classification: one label for a sample, accuracy as its score."""
+"""Classification: one label for each sample, scored by accuracy."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from sortednet_cli.tasks.base import Task, summed_loss
 
-DecodingStats = tuple[Tensor, Tensor, float]
-"""Predicted and true classes [N], and the summed loss."""
+Tally = tuple[Tensor, Tensor, float]
+"""Predicted and true classes [N], and the summed loss, of one chunk."""
 
 
-def _tally(logits: Tensor, targets: Tensor) -> DecodingStats:
+def _tally(logits: Tensor, targets: Tensor) -> Tally:
     return logits.argmax(1), targets, summed_loss(logits, targets)
 
 
@@ -27,37 +27,38 @@ class Classification(Task):
     def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return states, targets
 
-    def tally(self, logits: Tensor, targets: Tensor) -> DecodingStats:
+    def tally(self, logits: Tensor, targets: Tensor) -> Tally:
         return _tally(logits, targets)
 
-    def metrics(self, tallies: list[DecodingStats], num_bytes: int) -> dict[str, float]:
+    def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
         """Accuracy and mean loss."""
-        correct = sum(int((found == true).sum()) for found, true, _ in tallies)
+        correct = sum(int((predicted == true).sum()) for predicted, true, _ in tallies)
         total = sum(len(true) for _, true, _ in tallies)
         return {"accuracy": correct / total, "loss": sum(loss for *_, loss in tallies) / total}
 
 
 @dataclass(frozen=True)
 class TextClassification(Classification):
-    """Texts: the head sees the state of a sequence's first token."""
+    """Texts: the head classifies the state of each sequence's first token."""
 
     def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return states[:, 0], targets
 
-    def metrics(self, tallies: list[DecodingStats], num_bytes: int) -> dict[str, float]:
+    def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
         """Accuracy, mean loss, F1, and Matthews' correlation.
 
-        F1 is that of class 1 where the task has two classes, else the mean over the classes that
-        a sample has or was given. Matthews' is 0 where all samples have and were given one class.
+        With two classes, F1 is that of class 1; with more, it is the mean over the classes that
+        occur among labels or predictions. Matthews' correlation is 0 if all labels and
+        predictions are the same class.
         """
         from sklearn.metrics import f1_score, matthews_corrcoef
 
-        found = torch.cat([tally[0] for tally in tallies]).cpu().numpy()
+        predicted = torch.cat([tally[0] for tally in tallies]).cpu().numpy()
         true = torch.cat([tally[1] for tally in tallies]).cpu().numpy()
         average = "binary" if self.num_outputs == 2 else "macro"
-        one_class = bool((found == true[0]).all() and (true == true[0]).all())
+        one_class = bool((predicted == true[0]).all() and (true == true[0]).all())
         return {
             **super().metrics(tallies, num_bytes),
-            "f1": float(f1_score(true, found, average=average, zero_division=0)),
-            "matthews": 0.0 if one_class else float(matthews_corrcoef(true, found)),
+            "f1": float(f1_score(true, predicted, average=average, zero_division=0)),
+            "matthews": 0.0 if one_class else float(matthews_corrcoef(true, predicted)),
         }

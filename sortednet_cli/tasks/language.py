@@ -1,4 +1,4 @@
-"""Language modelling: a token for each scored position, perplexity as its score."""
+"""Language modelling: one token for each scored position, scored by perplexity."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 from sortednet_cli.tasks.base import IGNORED, Task, summed_loss
 
-DecodingStats = tuple[float, int, int]
-"""Summed loss in nats, right predictions, and scored tokens."""
+Tally = tuple[float, int, int]
+"""Summed loss in nats, number of correct predictions, and number of scored tokens, of one chunk."""
 
 
 @dataclass(frozen=True)
 class LanguageModelling(Task):
-    """Causal and masked: targets say which positions are scored and with which token."""
+    """Causal and masked: the targets select the scored positions and give their tokens."""
 
     metric = "perplexity"
     higher_is_better = False
@@ -24,26 +24,26 @@ class LanguageModelling(Task):
         flat = targets.flatten()
         if bool((flat != IGNORED).all()):
             return states.flatten(0, 1), flat
-        chosen = (flat != IGNORED).nonzero().squeeze(1)
-        return states.flatten(0, 1).index_select(0, chosen), flat[chosen]
+        positions = (flat != IGNORED).nonzero().squeeze(1)
+        return states.flatten(0, 1).index_select(0, positions), flat[positions]
 
-    def tally(self, logits: Tensor, targets: Tensor) -> DecodingStats:
+    def tally(self, logits: Tensor, targets: Tensor) -> Tally:
         loss = summed_loss(logits, targets)
         return loss, int((logits.argmax(1) == targets).sum()), len(targets)
 
-    def metrics(self, tallies: list[DecodingStats], num_bytes: int) -> dict[str, float]:
-        """Loss in nats a token, perplexity, accuracy of the next (or hidden) token.
+    def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
+        """Loss in nats per token, perplexity, and accuracy of the next (or masked) token.
 
-        Where the scored tokens spell a text, also bits per byte of it, which does not depend
-        on the tokenizer.
+        If the scored tokens spell a text, also bits per byte, which does not depend on the
+        tokenizer.
         """
-        nats, right, total = (sum(values) for values in zip(*tallies, strict=True))
+        nats, correct, total = (sum(values) for values in zip(*tallies, strict=True))
         loss = nats / total
-        found = {
+        metrics = {
             "perplexity": math.exp(loss) if loss < 700 else math.inf,
             "loss": loss,
-            "accuracy": right / total,
+            "accuracy": correct / total,
         }
         if num_bytes:
-            found["bits_per_byte"] = nats / math.log(2) / num_bytes
-        return found
+            metrics["bits_per_byte"] = nats / math.log(2) / num_bytes
+        return metrics

@@ -60,7 +60,7 @@ REQUESTS: list[tuple[list[str], str]] = [
     (["train", "--config=no.toml"], "no.toml"),
     (["train", "--resume", "nowhere"], "no run at nowhere"),
     (["train", "--resume", "begun"], "moved-away does not exist"),
-    (["train", "--resume", RUN], "is finished; there is nothing to go on with"),
+    (["train", "--resume", RUN], "is finished; there is nothing to resume"),
 ]
 
 SCRIPT = """

@@ -20,8 +20,8 @@ from sortednet_cli.engine.generation import Decoder, EarlyExit, Plain, Sampling,
 from sortednet_cli.engine.training.events import Interrupted
 from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.errors import WorkError
-from sortednet_cli.machine.device import choose_device, settles
-from sortednet_cli.nesting import quiet_first_backward
+from sortednet_cli.machine.device import choose_device, finishes_in_time
+from sortednet_cli.nesting import ignore_layout_warning
 from sortednet_cli.spec import load_preset
 from sortednet_cli.storage.run import RunFolder
 from sortednet_cli.tasks import Classification
@@ -125,7 +125,7 @@ def test_an_update_of_an_image_network_never_waits(gpu: SimulatedGpu, tmp_path: 
     trainer, start, _ = create_session(
         tmp_path / "run", load_preset("digits-resnet", sets), GPU
     ).prepare()
-    quiet_first_backward()
+    ignore_layout_warning()
     before = gpu.waits
     for _ in trainer.updates(start, lambda: False):
         assert gpu.waits == before
@@ -139,7 +139,7 @@ def test_an_update_whose_loss_is_no_number_changes_nothing(
     settings = (f"train.optimizer={optimizer}", "train.max_nonfinite=9")
     spec = load_preset("digits-resnet", [*sets, *settings])
     trainer, start, _ = create_session(tmp_path / "run", spec, GPU).prepare()
-    quiet_first_backward()
+    ignore_layout_warning()
     updates = trainer.updates(start, lambda: False)
     next(updates)
     before = {name: tensor.clone() for name, tensor in trainer.network.weights.items()}
@@ -294,7 +294,7 @@ def test_a_full_gpu_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_device_that_never_ends_is_not_waited_for(runtime: ctypes.CDLL) -> None:
     runtime.set_busy(1)
     try:
-        assert not settles(GPU, seconds=0.1)
+        assert not finishes_in_time(GPU, seconds=0.1)
     finally:
         runtime.set_busy(0)
-    assert settles(GPU)
+    assert finishes_in_time(GPU)

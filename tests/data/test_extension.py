@@ -90,7 +90,7 @@ def test_images_of_another_package(work: Path, tmp_path: Path) -> None:
     with installed(tmp_path, {"toy_images.py": IMAGES}, POINTS) as files:
         assert files == ["toy_images.py"]
         done = command("train", *IMAGE_ARGUMENTS, "--quiet")
-        refused(done, 2, "images of stripes are 8x8, these are 16x16; set data.image_size")
+        refused(done, 2, "images of stripes are 8x8, but these are 16x16; set data.image_size")
         done = command("train", *IMAGE_ARGUMENTS, "--set=data.image_size=8", "--quiet")
         assert (done.code, done.err) == (0, "")
         run = done.out.strip()

@@ -204,7 +204,7 @@ def test_the_known_format_is_used_and_survives_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"channels": 1}, "3 channels, the model was made for 1"),
+        ({"channels": 1}, "3 channels, but the model was made for 1"),
         ({"image_size": 9}, "set data.image_size = 9"),
         ({"classes": ("a", "b", "x")}, "only in the data: c; only in the model: x"),
     ],

@@ -19,7 +19,7 @@ from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.training.kernels import keeps_channels_last
 from sortednet_cli.families import Family, Inputs, open_family, root_of
 from sortednet_cli.machine.device import move_to
-from sortednet_cli.nesting import NestedNetwork, init_network, quiet_first_backward
+from sortednet_cli.nesting import NestedNetwork, ignore_layout_warning, init_network
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import CustomAxis, ModelSpec, RunSpec, load_preset, presets
 from tests.spec.test_presets import PICO_CONFIG, PICO_SPACE, PICO_TRANSFORMER
@@ -157,7 +157,7 @@ def _check(spec: RunSpec, precision: str) -> None:
     module = move_to(init_network(family, 0), CPU, channels_last)
     network = NestedNetwork(family, space, module)
     network.enable_training()
-    quiet_first_backward()
+    ignore_layout_warning()
     for submodel in _spread(space):
         network.zero_gradients()
         view = network.at(submodel)

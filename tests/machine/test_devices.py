@@ -16,7 +16,7 @@ from sortednet_cli.engine.training import driver
 from sortednet_cli.engine.training.backends import replicated
 from sortednet_cli.engine.training.start import create_session
 from sortednet_cli.errors import RequestError
-from sortednet_cli.machine.device import choose_device, settles, true_fp32
+from sortednet_cli.machine.device import choose_device, finishes_in_time, true_fp32
 from sortednet_cli.machine.memory import lack_of_memory
 from sortednet_cli.spec import load_preset
 from tests.commands import TINY
@@ -63,9 +63,7 @@ def test_each_process_takes_its_own_and_touches_no_other(
         assert choose_device(name) == torch.device("cuda:1")
     # It was the current one before anything was made on it.
     assert made[0] == ([1], torch.device("cuda:1"))
-    with pytest.raises(
-        RequestError, match=r"cuda:0 is one device for the 2 processes .* take cuda"
-    ):
+    with pytest.raises(RequestError, match=r"cuda:0 is one device for 2 processes .* take cuda"):
         choose_device("cuda:0")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
     assert choose_device("cuda:0") == torch.device("cuda:0")
@@ -73,7 +71,7 @@ def test_each_process_takes_its_own_and_touches_no_other(
 
 def test_more_processes_than_devices(machine: Any) -> None:
     machine("cuda", 1, WORLD_SIZE=2, LOCAL_WORLD_SIZE=2)
-    with pytest.raises(RequestError, match="2 processes on this machine and 1 such devices"):
+    with pytest.raises(RequestError, match="2 processes on this machine, but 1 such devices"):
         choose_device("auto")
     machine("mps", 1)
     assert choose_device("auto") == CPU
@@ -152,7 +150,7 @@ class _Died(Processes):
 
     def sum(self, tensor: torch.Tensor) -> None: ...
 
-    def same_start(self, tensors: list[torch.Tensor]) -> None: ...
+    def broadcast(self, tensors: list[torch.Tensor]) -> None: ...
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -160,8 +158,8 @@ def test_a_device_that_waits_for_a_dead_peer_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: bool
 ) -> None:
     """What it holds is then of no use, and reading it would wait for ever."""
-    monkeypatch.setattr(driver, "settles", lambda device, **_: ends)
-    monkeypatch.setattr(replicated, "settles", lambda device, **_: ends)
+    monkeypatch.setattr(driver, "finishes_in_time", lambda device, **_: ends)
+    monkeypatch.setattr(replicated, "finishes_in_time", lambda device, **_: ends)
     _Died.asked = 0
     fit = create_session(tmp_path / "run", load_preset("digits-resnet", SETS), CPU)
     fit.processes = _Died(count=2)
@@ -173,8 +171,8 @@ def test_a_device_that_waits_for_a_dead_peer_is_not_read(
 def test_a_device_that_is_asked_to_log_waits_no_longer_than_it_is_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "settles", lambda device, **_: False)
-    monkeypatch.setattr(replicated, "settles", lambda device, **_: False)
+    monkeypatch.setattr(driver, "finishes_in_time", lambda device, **_: False)
+    monkeypatch.setattr(replicated, "finishes_in_time", lambda device, **_: False)
     _Died.asked = -10
     fit = create_session(tmp_path / "run", load_preset("digits-resnet", [*SETS, EVERY]), CPU)
     fit.processes = _Died(count=2)
@@ -183,7 +181,7 @@ def test_a_device_that_is_asked_to_log_waits_no_longer_than_it_is_wanted(
 
 
 def test_a_cpu_has_always_ended() -> None:
-    assert settles(CPU, seconds=0)
+    assert finishes_in_time(CPU, seconds=0)
 
 
 class _Slow:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from sortednet_cli.errors import RequestError
 from sortednet_cli.nesting import (
     NestedNetwork,
-    begin_as_identity,
     crossing_weights,
+    init_as_identity,
     init_network,
     zero_crossing_weights,
 )
@@ -89,7 +89,7 @@ def test_all_depths_begin_with_the_same_features(name: str) -> None:
     """In training mode, at every width; with stock first weights they differ."""
     pico = PICOS[name]
     axes, images = dict(pico.search_space.axes), pico.images(8)
-    for network, agree in _begun(pico, begin_as_identity):
+    for network, agree in _begun(pico, init_as_identity):
         for width in axes["width"]:
             shallow, *others = (
                 _states(network, LAST_BLOCKS[name], images, width=width, depth=depth)

@@ -17,7 +17,7 @@ from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.spec import load_preset
 from sortednet_cli.storage import files, lock
 from sortednet_cli.storage.files import new_folder, write_text
-from sortednet_cli.storage.run import default_place
+from sortednet_cli.storage.runs import default_run_path
 from tests.commands import SORTEDNET, command, environment, listing, refused, shell
 from tests.disks import strays
 
@@ -85,11 +85,11 @@ def test_a_file_system_without_locks(
     left = [".a.77-0a1b2c3d.sortednet-tmp", ".a.77-0a1b2c3d.lock.sortednet-tmp"]
     for name in left:
         (work / name).touch()
-    with lock.held(work):
+    with lock.write_lock(work):
         assert "has no locks" in caplog.text and caplog.text.count("\n") == 1
         with (
             pytest.raises(RequestError, match=f"is being written by process {os.getpid()}"),
-            lock.held(work),
+            lock.write_lock(work),
         ):
             pass
         write_text(work / "a", "new")
@@ -103,13 +103,13 @@ def test_a_file_system_without_locks(
 def test_a_name_that_some_system_refuses(work: Path, name: str) -> None:
     words = ("--preset=digits-resnet", "--set", f"name={name!r}", "--quiet")
     done = command("train", *words)
-    refused(done, 2, f"{name!r} cannot name a folder on every system", "give --out")
+    refused(done, 2, f"{name!r} is not a legal folder name on every system", "give --out")
     assert listing(work) == {}
 
 
 @pytest.mark.parametrize("name", ["console", "com10", "a.con", "con-2", "nul-w0.5"])
 def test_a_name_that_every_system_takes(name: str) -> None:
-    assert default_place(name) == Path("runs", name)
+    assert default_run_path(name) == Path("runs", name)
 
 
 @pytest.mark.parametrize("name", ["C:evil", "a\\b", "a/b"])

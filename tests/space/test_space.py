@@ -34,7 +34,7 @@ def test_nesting_is_a_partial_order() -> None:
 
 def test_a_space_opens_from_its_smallest_along_all_axes_at_once() -> None:
     """Two depths and three widths: a depth more at a half, a width more at each third."""
-    openings = [(start, space.as_lists()) for start, space in SPACE.openings()]
+    openings = [(start, space.as_lists()) for start, space in SPACE.growth_schedule()]
     assert openings == [
         (0, {"width": [0.25], "depth": [4]}),
         (pytest.approx(1 / 3), {"width": [0.25, 0.5], "depth": [4]}),
@@ -42,7 +42,7 @@ def test_a_space_opens_from_its_smallest_along_all_axes_at_once() -> None:
         (pytest.approx(2 / 3), {"width": [0.25, 0.5, 1], "depth": [4, 8]}),
     ]
     lone = SearchSpace.of({"width": [1.0]})
-    assert lone.openings() == [(0, lone)]
+    assert lone.growth_schedule() == [(0, lone)]
 
 
 def test_space_is_the_sorted_product() -> None:

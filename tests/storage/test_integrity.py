@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from sortednet_cli.engine.loaded import load_run
 from sortednet_cli.errors import RequestError
 from sortednet_cli.storage.artifact import ArtifactFolder
-from sortednet_cli.storage.calibration import check_calibration
 from sortednet_cli.storage.checks import FileCheck
+from sortednet_cli.storage.exit_thresholds import check_thresholds
 from sortednet_cli.storage.manifest import FORMAT
 from sortednet_cli.storage.run import RunFolder
 from tests.cli.test_generate import PICO
@@ -134,13 +134,13 @@ def test_resuming_finds_a_flipped_bit_in_its_checkpoint(kept: Path) -> None:
 def test_no_bit_of_a_manifest_goes_unnoticed(kept: Path) -> None:
     """Every one of them: in what sealed files say, and in how they say it."""
     run, texts = RunFolder(kept / "run"), kept / "texts"
-    pointed = run.pointed()
+    pointed = run.pointed_checkpoint()
     assert pointed is not None
     for path, read in (
         (run.path / "run.json", run.manifest),
         (kept / "artifact" / "sortednet.json", ArtifactFolder(kept / "artifact").manifest),
         (pointed / "counters.json", run.newest_checkpoint),
-        (texts / "decoding.json", lambda: check_calibration(texts)),
+        (texts / "decoding.json", lambda: check_thresholds(texts)),
     ):
         whole = path.read_bytes()
         for place in range(len(whole)):
@@ -276,7 +276,7 @@ def test_folders_of_every_format_are_read(work: Path, kept_format: Path) -> None
             assert other["metrics"]["loss"] == pytest.approx(loss, rel=1e-4)
         done = command("info", "--check", path)
         if kept_format.name == "format-1":
-            refused(done, 2, f"{path} carries no checksums: it is of format 1")
+            refused(done, 2, f"{path} has no checksums: it has format 1")
         else:
             assert done.code == 0, done
     assert listing(work) == before

@@ -23,7 +23,7 @@ from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import load_preset
 from sortednet_cli.storage import files, lock, temporary
-from sortednet_cli.storage.calibration import Calibration, read_calibration, write_calibration
+from sortednet_cli.storage.exit_thresholds import ExitThresholds, read_thresholds, write_thresholds
 from sortednet_cli.storage.run import RunFolder
 from tests.cli.test_shell import document
 from tests.commands import TINY, command, listing, refused, start
@@ -34,7 +34,7 @@ DEAD = 2**22 + 1  # above the largest process number
 
 
 def _held(folder: Path, patience: float = 0.0) -> None:
-    with lock.held(folder, patience):
+    with lock.write_lock(folder, patience):
         pass
 
 
@@ -43,14 +43,14 @@ def test_a_dead_holder_is_followed_and_never_named(tmp_path: Path) -> None:
     (tmp_path / lock.HOLDER).write_text(dead)
     _held(tmp_path)
     assert not (tmp_path / lock.HOLDER).exists()
-    with lock.held(tmp_path):
+    with lock.write_lock(tmp_path):
         (tmp_path / lock.HOLDER).write_text(dead)
         with pytest.raises(RequestError, match="is being written by another process"):
             _held(tmp_path)
 
 
 def test_a_holder_on_another_machine_is_named_with_it(tmp_path: Path) -> None:
-    with lock.held(tmp_path):
+    with lock.write_lock(tmp_path):
         (tmp_path / lock.HOLDER).write_text("process 77 on elsewhere\n")
         with pytest.raises(RequestError, match="by process 77 on elsewhere"):
             _held(tmp_path)
@@ -69,7 +69,7 @@ def test_the_lock_of_a_folder_that_was_replaced_is_no_lock(
         real(*arguments)
 
     monkeypatch.setattr(fcntl, "flock", replaced)
-    with lock.held(folder), pytest.raises(RequestError, match="being written by process"):
+    with lock.write_lock(folder), pytest.raises(RequestError, match="being written by process"):
         _held(folder)  # without a second look, the first would hold what nobody sees
     shutil.rmtree(folder)
     with pytest.raises(WorkError, match="cannot write into"):
@@ -82,7 +82,7 @@ def test_a_run_that_another_one_finished_meanwhile_is_left_alone(home: Path) -> 
     fit = reopen_session(RunFolder.open(RUN), torch.device("cpu"), ())
     (RUN / "run.json").write_text(manifest)
     before = listing(RUN)
-    with pytest.raises(RequestError, match="is finished; there is nothing to go on with"):
+    with pytest.raises(RequestError, match="is finished; there is nothing to resume"):
         list(fit.events())
     assert listing(RUN) == before
 
@@ -162,10 +162,10 @@ def test_two_extractions_want_one_name(
 
 def test_calibrations_of_two_submodels_are_both_kept(tmp_path: Path) -> None:
     submodels = [SubModel.of({"depth": depth}) for depth in range(1, 17)]
-    found = Calibration(target=0.9, agreement=1.0, tokens=5, exits={})
+    found = ExitThresholds(target=0.9, agreement=1.0, tokens=5, exits={})
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda submodel: write_calibration(tmp_path, submodel, found), submodels))
-    assert all(read_calibration(tmp_path, submodel) == found for submodel in submodels)
+        list(pool.map(lambda submodel: write_thresholds(tmp_path, submodel, found), submodels))
+    assert all(read_thresholds(tmp_path, submodel) == found for submodel in submodels)
 
 
 def test_two_processes_fill_the_cache(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +241,7 @@ def test_reading_in_a_loop_while_a_real_training_ends(work: Path) -> None:
     refusals = {text for text in found if isinstance(text, str)}
     assert refusals <= {
         "error: no run at run: there is no such folder\n",
-        "error: run has no finished weights yet; go on with: sortednet train --resume run\n",
+        "error: run has no finished weights yet; resume it with: sortednet train --resume run\n",
     }
     assert all(item == found[-1] for item in found if not isinstance(item, str))
 

@@ -98,7 +98,7 @@ def test_sum_has_the_gradient_of_separate_runs(weights: list[float] | None) -> N
         for depth, weight in zip((3, 2, 1), reversed(shares), strict=True)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sortednet_cli.tasks.chunks.LOGITS_AT_ONCE", 7 * VOCAB)
+        patch.setattr("sortednet_cli.tasks.chunks.MAX_CHUNK_LOGITS", 7 * VOCAB)
         trainer.micro_batches.add_gradients((inputs, targets), drawn)
     for name, gradient in network.gradients.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-7, msg=name)
@@ -203,7 +203,7 @@ def test_weights_outside_of_the_folder_are_not_read(tmp_path: Path) -> None:
     (folder / "config.json").write_text("{}")
     index = '{"weight_map": {"x": "../secret.safetensors"}}'
     (folder / "model.safetensors.index.json").write_text(index)
-    with pytest.raises(RequestError, match="leaves the folder"):
+    with pytest.raises(RequestError, match="outside its folder"):
         open_pretrained(str(folder))
 
 

@@ -1,1 +1,1 @@
-"""Images: where they come from, how they are decoded, augmented and served."""
+"""Images: reading, decoding, augmenting and batching."""

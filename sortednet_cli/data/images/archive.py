@@ -1,4 +1,4 @@
-"""Reading the images of a tar without writing any of it to disk, or trusting its names."""
+"""Read the images of a tar without writing to disk and without trusting its names."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from sortednet_cli.errors import RequestError, reason_of
 MAX_MEMBERS = 5_000_000
 MAX_TOTAL = 200 * 2**30
 MAX_MEMBER = 256 * 2**20
-# Images hardly get smaller once more: an archive that grows like this is there to fill a machine.
+# Images hardly compress further: an archive that grows more than this is meant to fill a machine.
 MAX_GROWTH = 200
 FREE_GROWTH = 2**30
-# What is taken for a tar more often than others, by how it begins.
+# Formats that users often mistake for a tar, by their first bytes.
 _OTHER_ARCHIVES = {
     b"PK\x03\x04": "a zip",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
@@ -39,7 +39,7 @@ _COMPRESSIONS: dict[bytes, Callable[[IO[bytes]], object]] = {
 
 
 class _BoundedFile:
-    """A file that refuses huge reads: tarfile reads a whole extended header at once."""
+    """A file that refuses huge reads: tarfile reads an entire extended header at once."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -59,9 +59,12 @@ class _BoundedFile:
 def read_images(path: Path, listing: Listing) -> Iterator[tuple[str, bytes]]:
     """Yield (path inside the tree, bytes) of each image in a tar, in the tar's order.
 
-    All that is met goes into `listing`. Raises RequestError for a file that is no readable
-    tar and, naming the member, for one with a member that no data set needs: an absolute
-    name or one with `..`, a link, a device, a name met twice, or sizes beyond the bounds.
+    Every member is added to `listing`.
+
+    Raises:
+        RequestError: the file is not a readable tar, or it has a member that no data set needs: an
+            absolute name or one with `..`, a link, a device, a repeated name, or a size beyond the
+            bounds. The message names the member.
     """
     seen: set[str] = set()
     total = 0
@@ -79,14 +82,14 @@ def read_images(path: Path, listing: Listing) -> Iterator[tuple[str, bytes]]:
                 raise RequestError(
                     f"{path.name}: it unpacks to more than {MAX_GROWTH} times its size, at {name}"
                 )
-            # tarfile keeps every member it has met; nothing here looks back.
+            # tarfile keeps every member in memory, but none is needed again.
             tar.members.clear()  # type: ignore[attr-defined]
             if name and member.isdir():
-                if listing.shows(name):
+                if listing.is_visible(name):
                     listing.folders.add(name)
-            elif name and listing.takes_image(name):
+            elif name and listing.add_file(name):
                 if name in seen:
-                    raise RequestError(f"{path.name}: the member {name} stands twice")
+                    raise RequestError(f"{path.name}: the member {name} occurs twice")
                 seen.add(name)
                 listing.folders.update(_parents(name))
                 yield name, cast(IO[bytes], tar.extractfile(member)).read()
@@ -102,27 +105,27 @@ def _tar(path: Path) -> Iterator[tarfile.TarFile]:
             raw.seek(0)
             if other := next((o for m, o in _OTHER_ARCHIVES.items() if start.startswith(m)), None):
                 raise tarfile.ReadError(f"it is {other}: unpack it into a folder")
-            opener = next(
+            open_compressed = next(
                 (o for magic, o in _COMPRESSIONS.items() if start.startswith(magic)), None
             )
-            file = cast(IO[bytes], opener(raw)) if opener else raw
+            file = cast(IO[bytes], open_compressed(raw)) if open_compressed else raw
             with tarfile.open(fileobj=cast(IO[bytes], _BoundedFile(file)), mode="r:") as tar:
                 yield tar
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError) as error:
-        what = f"{path} is not a tar that can be read ({reason_of(error)})"
-        raise RequestError(f"{what}: {EXPECTED}") from error
+        problem = f"{path} is not a readable tar ({reason_of(error)})"
+        raise RequestError(f"{problem}: {EXPECTED}") from error
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
-    # tarfile takes a damaged or missing header for the end of the archive.
+    # tarfile treats a damaged or missing header as the end of the archive.
     file = cast(IO[bytes], tar.fileobj)
     file.seek(tar.offset)
     if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("it is cut short or damaged")
+        raise tarfile.ReadError("it is truncated or damaged")
 
 
 def _checked_name(path: Path, member: tarfile.TarInfo) -> str:
-    """Return the member's name without `./`, or raise RequestError naming the member."""
+    """Return the member's name without `./`; RequestError names an illegal member."""
     name = member.name
     parts = re.split(r"[/\\]", name)
     if name.startswith(("/", "\\")) or ".." in parts or re.match(r"[A-Za-z]:", name):

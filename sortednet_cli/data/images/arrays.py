@@ -1,4 +1,4 @@
-"""Data sets that come as arrays: scikit-learn's digits, idx files, torchvision's CIFAR."""
+"""Data sets stored as arrays: scikit-learn's digits, idx files, torchvision's CIFAR."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_IDX_BYTES = 2**31
 _RESIZE_CHUNK = 1024
 
 Parts = Mapping[PartName, tuple[Tensor, Tensor]]
-"""Images and labels by part, as `Decoded` holds them."""
+"""Images and labels by part, as in `Decoded`."""
 _IDX_PREFIXES = {"train": "train", "test": "t10k"}
 
 
@@ -37,18 +37,19 @@ def read_digits() -> Decoded:
 
 
 def find_idx(folder: Path, torchvision_name: str) -> Path | None:
-    """Find the folder with idx files: `folder` itself, or torchvision's below it."""
+    """Find the folder with idx files: `folder` itself, or torchvision's folder inside it."""
     inner = Path(torchvision_name) / "raw"
-    for place in (folder, folder / inner, folder / "raw"):
-        if any(_idx_path(place, name) for name in _idx_names("train")):
-            return place
+    for candidate in (folder, folder / inner, folder / "raw"):
+        if any(_idx_path(candidate, name) for name in _idx_names("train")):
+            return candidate
     return None
 
 
 def read_idx(folder: Path, classes: tuple[str, ...]) -> Decoded:
     """Read the four idx files, plain or gzipped, of a data set with these classes.
 
-    Raises RequestError for a file that is missing, cut short or of another kind.
+    Raises:
+        RequestError: a file is missing, truncated or not an idx file.
     """
     train = _read_idx_part(folder, "train", len(classes))
     return Decoded(classes, {"train": train, "test": _read_idx_part(folder, "test", len(classes))})
@@ -66,7 +67,10 @@ def _read_idx_part(folder: Path, part: str, num_classes: int) -> tuple[Tensor, T
             f" {images.shape} and {labels.shape}"
         )
     if labels.max() >= num_classes:
-        raise RequestError(f"{paths[1]} has the label {labels.max()}, of {num_classes} classes")
+        raise RequestError(
+            f"{paths[1]} has the label {labels.max()}, but the labels of {num_classes} classes are"
+            f" 0 to {num_classes - 1}"
+        )
     if images.shape[1] != images.shape[2]:
         raise RequestError(f"the images of {paths[0]} are not square: {images.shape[1:]}")
     return torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64))
@@ -83,9 +87,9 @@ def _idx_path(folder: Path, name: str) -> Path | None:
 
 def _read_idx_file(path: Path) -> NDArray[np.uint8]:
     """Read one idx file of unsigned bytes: 0, 0, 8, rank, big-endian sizes, then the data."""
-    opener = gzip.open if path.suffix == ".gz" else open
+    open_compressed = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rb") as opened:
+        with open_compressed(path, "rb") as opened:
             file = cast(IO[bytes], opened)
             magic = file.read(4)
             if len(magic) < 4 or magic[:3] != b"\x00\x00\x08" or not 1 <= magic[3] <= 3:
@@ -95,17 +99,17 @@ def _read_idx_file(path: Path) -> NDArray[np.uint8]:
             if not 0 <= expected <= MAX_IDX_BYTES:
                 raise RequestError(f"{path} has a damaged header, or more than 2 GiB")
             data = file.read(expected)
-            rest = file.read(1)
+            excess = file.read(1)
     except (OSError, EOFError, zlib.error) as error:
         raise RequestError(f"{path} cannot be read: {error}") from error
-    if len(data) < expected or rest:
-        found = "more" if rest else f"{len(data):,}"
-        raise RequestError(f"{path} is truncated or damaged: {found} of {expected:,} bytes")
+    if len(data) < expected or excess:
+        actual = f"more than {expected:,}" if excess else f"{len(data):,} of {expected:,}"
+        raise RequestError(f"{path} is truncated or damaged: it has {actual} bytes")
     return np.frombuffer(bytearray(data), np.uint8).reshape(sizes)
 
 
 def read_cifar(folder: Path, source: str, torchvision_name: str) -> Decoded:
-    """Read CIFAR-10 or CIFAR-100 as torchvision keeps it, after torchvision's checksums."""
+    """Read CIFAR-10 or CIFAR-100 as torchvision stores it; torchvision compares checksums."""
     from torchvision import datasets
 
     dataset = getattr(datasets, torchvision_name)
@@ -113,8 +117,8 @@ def read_cifar(folder: Path, source: str, torchvision_name: str) -> Decoded:
         train, test = (dataset(str(folder.parent), train=is_train) for is_train in (True, False))
     except RuntimeError as error:
         raise RequestError(
-            f"{folder} is refused: its files are not the published"
-            f" ones of {source} (a checksum differs or a file is missing)"
+            f"{folder} does not hold the published files of {source}"
+            " (a checksum differs or a file is missing)"
         ) from error
     return Decoded(tuple(train.classes), {"train": _hwc(train), "test": _hwc(test)})
 
@@ -125,8 +129,8 @@ def _hwc(dataset: object) -> tuple[Tensor, Tensor]:
     return pixels.permute(0, 3, 1, 2).contiguous(), targets
 
 
-def resized(parts: Parts, size: int) -> Parts:
-    """Resize all images, which are square, to `size` x `size` pixels."""
+def resize_parts(parts: Parts, size: int) -> Parts:
+    """Resize all images, which must be square, to `size` x `size` pixels."""
     return {part: (_resize(images, size), labels) for part, (images, labels) in parts.items()}
 
 

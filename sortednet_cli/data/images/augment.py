@@ -1,7 +1,7 @@
-"""Random crops and flips of a whole batch at once, on the batch's device.
+"""Random crops and flips of a batch in one operation, on the batch's device.
 
-Every draw is made on the CPU from the generator that is passed in, so a batch is the same
-on every device. Shapes: B samples, C channels, H = W pixels.
+All random numbers are drawn on the CPU from the given generator, so a batch is the same on every
+device. Shapes: B samples, C channels, H = W pixels.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training images: `none` leaves them as they are, without flips too."""
+    """The augmentation of training images; `none` changes nothing, so it does not flip either."""
 
     kind: Literal["none", "crop", "resized-crop"]
     padding: int
     flip: bool
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Augment uint8 [B, C, H, W]; returns uint8, or float32 in 0..255 if resampled."""
+        """Augment uint8 [B, C, H, W]; return uint8, or float32 in 0..255 if resampled."""
         if self.kind == "none":
             return images
         if self.kind == "resized-crop":
@@ -39,17 +39,17 @@ class Augmentation:
 
 
 def normalise(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Turn pixels 0..255 into float32 `images * scale + shift`, scale and shift [C, 1, 1]."""
+    """Return pixels 0..255 as float32 `images * scale + shift`; scale and shift are [C, 1, 1]."""
     return images.to(torch.float32).mul_(scale).add_(shift)
 
 
 def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
-    """Pad [B, C, H, W] with black on all sides and cut H x W out of it, elsewhere per sample."""
+    """Pad [B, C, H, W] with black on all sides, and crop H x W at a random offset per sample."""
     count, size = images.shape[0], images.shape[-1]
     offsets = torch.randint(2 * padding + 1, (2, count), generator=generator)
     down, right = offsets.to(images.device, non_blocking=True)
     padded = F.pad(images, (padding,) * 4)
-    # All crops of all samples as one view: picking one for each sample copies only that.
+    # A view of all crops of all samples: indexing it copies only the chosen crops.
     windows = padded.unfold(2, size, 1).unfold(3, size, 1)
     samples = torch.arange(count, device=images.device)
     return windows[samples, :, down, right]
@@ -63,11 +63,11 @@ def random_flip(images: Tensor, generator: Generator) -> Tensor:
 
 
 def random_resized_crop(images: Tensor, flip: bool, generator: Generator) -> Tensor:
-    """Cut a box of random area and shape out of each sample and resize it to H x W.
+    """Crop a box of random area and aspect ratio from each sample and resize it to H x W.
 
-    Areas are uniform in 8..100% of the image and shapes log-uniform in 3:4..4:3, as in the
+    Areas are uniform in 8..100% of the image and aspect ratios log-uniform in 3:4..4:3, as in the
     Inception training of Szegedy et al. (2015). Boxes are never larger than the result, so
-    bilinear sampling needs no smoothing. Returns float32 [B, C, H, W] in 0..255.
+    bilinear sampling needs no antialiasing. Returns float32 [B, C, H, W] in 0..255.
     """
     size = images.shape[-1]
     boxes = draw_boxes(len(images), size, size, generator)
@@ -91,7 +91,7 @@ def random_resized_crop(images: Tensor, flip: bool, generator: Generator) -> Ten
 def draw_boxes(count: int, height: int, width: int, generator: Generator) -> Tensor:
     """Draw int64 boxes [count, 4] (top, left, height, width) within an image, in pixels.
 
-    Each box is the first of ten draws that fits, or else the largest legal box in the middle.
+    Each box is the first of ten draws that fits, or else the largest legal box at the centre.
     """
     area = torch.empty(count, ATTEMPTS).uniform_(*SCALE, generator=generator) * height * width
     log_ratio = torch.empty(count, ATTEMPTS)
@@ -104,9 +104,9 @@ def draw_boxes(count: int, height: int, width: int, generator: Generator) -> Ten
     fallback = _middle_box(height, width)
     w = torch.where(any_fits, widths.gather(1, first)[:, 0], fallback[1])
     h = torch.where(any_fits, heights.gather(1, first)[:, 0], fallback[0])
-    place = torch.rand(2, count, generator=generator)
-    top = torch.where(any_fits, (place[0] * (height - h + 1)).long(), (height - h) // 2)
-    left = torch.where(any_fits, (place[1] * (width - w + 1)).long(), (width - w) // 2)
+    offset = torch.rand(2, count, generator=generator)
+    top = torch.where(any_fits, (offset[0] * (height - h + 1)).long(), (height - h) // 2)
+    left = torch.where(any_fits, (offset[1] * (width - w + 1)).long(), (width - w) // 2)
     return torch.stack((top, left, h, w), 1)
 
 

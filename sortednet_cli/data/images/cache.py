@@ -1,4 +1,4 @@
-"""Decoded images, kept under the user's cache folder by what they were decoded from."""
+"""Cache decoded images in the user's cache folder, keyed by the content they come from."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from torch import Tensor
 from sortednet_cli.data.split import PARTS, PartName
 from sortednet_cli.errors import WorkError, reason_of
 from sortednet_cli.logs import logger
-from sortednet_cli.storage.tensors import write_tensors
+from sortednet_cli.storage.tensor_writer import write_tensors
 
 VARIABLE = "SORTEDNET_CACHE"
 _VERSION = 2
-"""Raised when the same files decode to other pixels."""
+"""Incremented when the same files decode to other pixels."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A data set as it came: images uint8 [N, C, H, W] and labels int64 [N] of each part.
+    """A data set before it is split: images uint8 [N, C, H, W] and labels int64 [N] by part.
 
-    `notes` are what there is to say of it, a line each.
+    `notes` are remarks to log, one line each.
     """
 
     classes: tuple[str, ...]
@@ -37,9 +37,10 @@ class Decoded:
 
 
 def cache_folder() -> Path:
-    """Return the folder that decoded and downloaded data go to; `SORTEDNET_CACHE` moves it.
+    """Return the folder for decoded and downloaded data, which `SORTEDNET_CACHE` overrides.
 
-    Raises WorkError where there is none, as in a container whose user has no home.
+    Raises:
+        WorkError: there is none, as in a container whose user has no home folder.
     """
     try:
         if chosen := os.environ.get(VARIABLE):
@@ -52,10 +53,9 @@ def cache_folder() -> Path:
 
 
 def cached(key: str, decode: Callable[[], Decoded]) -> Decoded:
-    """Return what is stored under `key`, or else decode and store it.
+    """Return the images cached under `key`, or else decode and cache them.
 
-    A file that cannot be read back whole is decoded anew, and a folder that cannot be
-    written to costs only the time saved next time: both are a warning, not an error.
+    A damaged cache file or an unwritable cache folder is a warning, not an error.
     """
     name = hashlib.sha256(f"{_VERSION}\n{key}".encode()).hexdigest()[:32]
     try:
@@ -67,7 +67,7 @@ def cached(key: str, decode: Callable[[], Decoded]) -> Decoded:
         try:
             return _load(path)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            logger.warning("the cache file %s is damaged (%s): decoding anew", path, error)
+            logger.warning("the cache file %s is damaged (%s): decoding again", path, error)
     decoded = decode()
     try:
         _store(path, decoded)

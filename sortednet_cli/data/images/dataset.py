@@ -1,4 +1,4 @@
-"""Opening a data set by its spec: one `Images`, whatever it came from."""
+"""Open the images that a spec names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sortednet_cli.data.images.augment import Augmentation
 from sortednet_cli.data.images.cache import Decoded
-from sortednet_cli.data.images.decode import Decoder, in_threads
+from sortednet_cli.data.images.decode import ImageDecoder, in_threads
 from sortednet_cli.data.images.files import FolderTree
 from sortednet_cli.data.images.format import (
     ImageFormat,
@@ -22,7 +22,7 @@ from sortednet_cli.data.images.format import (
 )
 from sortednet_cli.data.images.locate import StreamedFolder, locate
 from sortednet_cli.data.images.memory import MemoryPart, MemoryTrainingPart
-from sortednet_cli.data.images.remarks import Remarks, Told, tell
+from sortednet_cli.data.images.remarks import RemarkLog, Remarks, log_lines
 from sortednet_cli.data.images.stream import FileReader, StreamPart, StreamTrainingPart
 from sortednet_cli.data.inputs import Part
 from sortednet_cli.data.order import EpochOrder
@@ -35,18 +35,18 @@ Batch = tuple[Tensor, Tensor]
 
 
 class TrainingPart(Part, Protocol):
-    """The part that also serves augmented batches in random order."""
+    """The training part, which also yields augmented batches in random order."""
 
     def training_batch(
         self, index: int, *, batch_size: int, seed: int, device: torch.device
     ) -> Batch:
-        """Return one training batch, a pure function of the arguments."""
+        """Return a training batch, a pure function of the arguments."""
         ...
 
     def training_batches(
         self, start: int, *, batch_size: int, seed: int, device: torch.device, stride: int
     ) -> Iterator[Batch]:
-        """Yield training batches start, start + stride, ... without end."""
+        """Yield training batches number start, start + stride, ... endlessly."""
         ...
 
 
@@ -63,17 +63,19 @@ class Images:
         self._training = train
 
     def batches_per_epoch(self, batch_size: int) -> int:
-        """Count the whole batches of the training part; RequestError if there is not one."""
+        """Count the full batches of the training part; RequestError if there is none."""
         return EpochOrder(len(self.train)).batches_per_epoch(batch_size)
 
     def training_batch(
         self, index: int, *, batch_size: int, seed: int, device: torch.device
     ) -> Batch:
-        """Return training batch `index`, counted from 0 over the whole training.
+        """Return training batch `index`, which counts from 0 over all epochs.
 
-        Augmented and normalised float32 [B, C, H, W] and int64 [B]: a pure function of the
-        arguments. An epoch holds each sample at most once. Raises RequestError if
-        `batch_size` is larger than the part.
+        The batch is augmented and normalised float32 [B, C, H, W] with int64 labels [B], a pure
+        function of the arguments. An epoch holds each sample at most once.
+
+        Raises:
+            RequestError: `batch_size` is larger than the part.
         """
         return self._training.training_batch(index, batch_size=batch_size, seed=seed, device=device)
 
@@ -86,18 +88,21 @@ class Images:
         device: torch.device,
         stride: int = 1,
     ) -> Iterator[Batch]:
-        """Yield `training_batch` of start, start + stride, ... without end, reading ahead."""
+        """Yield training batches number start, start + stride, ... endlessly, reading ahead."""
         return self._training.training_batches(
             start, batch_size=batch_size, seed=seed, device=device, stride=stride
         )
 
 
 def open_images(spec: ImageDataSpec, *, known: ImageFormat | None = None) -> Images:
-    """Open the images that a spec names; `known` is the format a model was made for.
+    """Open the images that a spec names; `known` is the format that a model was made for.
 
-    With `known`, its mean, deviation and numbers of classes are used; channels and size must be
-    the same, and classes among its own. Raises RequestError for data that are not as the spec or
-    `known` says, and WorkError if a download fails.
+    If `known` is given, its mean, standard deviation and class numbers are used. The data must
+    have the same channels and size, and no other classes.
+
+    Raises:
+        RequestError: the data does not match the spec or `known`.
+        WorkError: a download failed.
     """
     name, located = locate(spec, with_all_classes=known is None)
     if isinstance(located, StreamedFolder):
@@ -112,10 +117,10 @@ def _in_memory(
     image_format, numbers = _format(name, decoded.classes, shape[1], shape[2], known)
     labels = {part: labels.numpy() for part, (_, labels) in decoded.parts.items()}
     tensors: dict[PartName, tuple[Tensor, Tensor]] = {}
-    for part, (found, indices) in split_parts(labels, spec, decoded.classes).items():
-        chosen = torch.from_numpy(indices)
-        images, own = (tensor.index_select(0, chosen) for tensor in decoded.parts[found])
-        tensors[part] = images, numbers[own]
+    for part, (stored, order) in split_parts(labels, spec, decoded.classes).items():
+        indices = torch.from_numpy(order)
+        images, targets = (tensor.index_select(0, indices) for tensor in decoded.parts[stored])
+        tensors[part] = images, numbers[targets]
     train = tensors["train"][0]
     if known is None:
         mean, std = channel_statistics(train)
@@ -133,66 +138,66 @@ def _streamed(
 ) -> Images:
     tree, decoder = streamed.tree, streamed.decoder
     layout = tree.layout
-    found_labels = {
+    stored_labels = {
         part: np.array([sample.label for sample in samples], dtype=np.int64)
         for part, samples in layout.parts.items()
     }
-    reader, told = FileReader(tree.root, decoder, _augmentation(spec)), Told(tree.root)
-    split = split_parts(found_labels, spec, layout.classes)
+    reader, remark_log = FileReader(tree.root, decoder, _augmentation(spec)), RemarkLog(tree.root)
+    split = split_parts(stored_labels, spec, layout.classes)
     names = {
-        part: [layout.parts[found][index].name for index in indices]
-        for part, (found, indices) in split.items()
+        part: [layout.parts[stored][index].name for index in indices]
+        for part, (stored, indices) in split.items()
     }
     image_format, numbers = _format(name, layout.classes, decoder.channels, decoder.size, known)
     labels = {
-        part: numbers.numpy()[found_labels[found][indices]]
-        for part, (found, indices) in split.items()
+        part: numbers.numpy()[stored_labels[stored][indices]]
+        for part, (stored, indices) in split.items()
     }
     if known is None:
-        mean, std = _sampled_statistics(tree, decoder, names["train"], told)
+        mean, std = _sampled_statistics(tree, decoder, names["train"], remark_log)
         image_format = dataclasses.replace(image_format, mean=mean, std=std)
-    rest = (reader, image_format, spec.workers, told)
+    common = (reader, image_format, spec.workers, remark_log)
     return Images(
         image_format,
-        StreamTrainingPart(names["train"], labels["train"], *rest),
-        StreamPart(names["validation"], labels["validation"], *rest),
-        StreamPart(names["test"], labels["test"], *rest),
+        StreamTrainingPart(names["train"], labels["train"], *common),
+        StreamPart(names["validation"], labels["validation"], *common),
+        StreamPart(names["test"], labels["test"], *common),
     )
 
 
 def _format(
     name: str, classes: tuple[str, ...], channels: int, size: int, known: ImageFormat | None
 ) -> tuple[ImageFormat, Tensor]:
-    """State the format of the data, and the number in it of each class of theirs, int64.
+    """Return the format, and the number in it of each of the data's classes, int64.
 
-    It is `known` but for the name, or has no statistics yet.
+    The format is `known` with the data's name, or a new one whose mean and std are still empty.
     """
-    found = ImageFormat(channels, size, len(classes), classes, (), (), name)
+    data = ImageFormat(channels, size, len(classes), classes, (), (), name)
     if known is None:
-        return found, torch.arange(len(classes))
-    check_same(found, known)
-    numbers = class_numbers(found, known)
-    lacking = sorted(set(range(known.num_classes)) - set(numbers.tolist()))
-    if lacking:
-        names = shortened([known.classes[number] for number in lacking])
-        tell(name, [f"no images of {len(lacking)} of {known.num_classes} classes: {names}"])
+        return data, torch.arange(len(classes))
+    check_same(data, known)
+    numbers = class_numbers(data, known)
+    missing = sorted(set(range(known.num_classes)) - set(numbers.tolist()))
+    if missing:
+        names = shortened([known.classes[number] for number in missing])
+        log_lines(name, [f"no images of {len(missing)} of {known.num_classes} classes: {names}"])
     return dataclasses.replace(known, source=name), numbers
 
 
 def _sampled_statistics(
-    tree: FolderTree, decoder: Decoder, names: list[str], told: Told
+    tree: FolderTree, decoder: ImageDecoder, names: list[str], remark_log: RemarkLog
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Measure the first samples of the training part: all of it may be millions of files."""
+    """Measure only the first training samples, as there may be millions of files."""
 
     def work(chunk: list[str]) -> tuple[Tensor, Remarks]:
-        own: Remarks = []
-        pixels = np.stack([decoder(tree.read(name), name, own) for name in chunk])
-        return torch.from_numpy(pixels), own
+        remarks: Remarks = []
+        pixels = np.stack([decoder(tree.read(name), name, remarks) for name in chunk])
+        return torch.from_numpy(pixels), remarks
 
     chunks = []
     for pixels, remarks in in_threads(work, names[:STATISTICS_SAMPLES]):
         chunks.append(pixels)
-        told.tell_new(remarks)
+        remark_log.log_new(remarks)
     return channel_statistics(torch.cat(chunks))
 
 

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to pixels."""
+"""Decode the bytes of image files to pixels."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Decoder:
-    """How every image of a data set is decoded: `channels` is 1 (gray) or 3 (RGB).
+class ImageDecoder:
+    """Decodes the images of a data set; `channels` is 1 (gray) or 3 (RGB).
 
-    With `resize`, the shorter side is brought to `size` and the middle is kept; without,
-    an image of another size than `size` x `size` is an error.
+    With `resize`, the shorter side is scaled to `size` and the centre is cropped. Without, an
+    image that is not `size` x `size` is an error.
     """
 
     channels: int
@@ -38,12 +38,12 @@ class Decoder:
     resize: bool
 
     def __call__(self, data: bytes, name: str, remarks: Remarks) -> Pixels:
-        """Decode one file into uint8 [C, size, size]; RequestError names a bad one."""
+        """Decode one file to uint8 [C, size, size]; RequestError names a damaged one."""
         image = open_image(data, name, self.channels, remarks)
         if image.size != (self.size, self.size):
             if not self.resize:
                 raise RequestError(
-                    f"images differ in size: {name} is {image.width}x{image.height}, others"
+                    f"images differ in size: {name} is {image.width}x{image.height}, but others"
                     f" are {self.size}x{self.size}; set data.image_size to resize all"
                 )
             image = resize_and_crop(image, self.size, self.size)
@@ -51,9 +51,9 @@ class Decoder:
 
 
 def resize_and_crop(image: Any, shorter: int, size: int) -> Any:
-    """Bring the shorter side of a PIL image to `shorter`, keep the middle `size` x `size`.
+    """Scale the shorter side of a PIL image to `shorter`, and crop the central `size` x `size`.
 
-    Only the middle is ever resized: an image of 1 x a million pixels costs no memory.
+    Only the centre is resized, so an image of 1 x 1,000,000 pixels needs no memory.
     """
     side = min(image.size) * size / shorter
     left, top = (image.width - side) / 2, (image.height - side) / 2
@@ -62,7 +62,7 @@ def resize_and_crop(image: Any, shorter: int, size: int) -> Any:
 
 
 def to_pixels(image: Any) -> Pixels:
-    """Turn a PIL image of mode L or RGB into uint8 [C, H, W]."""
+    """Convert a PIL image of mode L or RGB to uint8 [C, H, W]."""
     pixels: Pixels = np.asarray(image)
     if pixels.ndim == 2:
         return pixels[None]
@@ -70,7 +70,7 @@ def to_pixels(image: Any) -> Pixels:
 
 
 def square_size(data: bytes, name: str) -> int:
-    """Return the side in pixels of a square image; RequestError if it is none."""
+    """Return the side of a square image in pixels; RequestError if it is not square."""
     width, height = open_image(data, name, 3, []).size
     if width != height:
         raise RequestError(
@@ -81,7 +81,7 @@ def square_size(data: bytes, name: str) -> int:
 
 
 def in_threads(work: Callable[[list[Item]], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Run `work` on lists of items in a few threads; results come in order.
+    """Apply `work` to lists of items in a few threads; yield the results in order.
 
     Only a few lists are in flight, so `items` may be far larger than memory.
     """

@@ -1,4 +1,4 @@
-"""Downloads of published data sets, which torchvision makes."""
+"""Download published data sets with torchvision."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def download(name: str, torchvision_name: str, folder: Path, copy: str) -> None:
     """Download a data set into a folder.
 
     Args:
-        name: of the data source.
-        torchvision_name: of its class in `torchvision.datasets`.
-        copy: what the user may pass in place of a download.
+        name: name of the data source.
+        torchvision_name: name of its class in `torchvision.datasets`.
+        copy: description of the files that the user may pass instead.
 
     Raises:
-        WorkError: that fails; says what else to pass.
+        WorkError: the download failed; the message says what to pass instead.
     """
     from torchvision import datasets
 
@@ -30,7 +30,7 @@ def download(name: str, torchvision_name: str, folder: Path, copy: str) -> None:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT_SECONDS)
     try:
-        # Standard output belongs to data; torchvision may talk on it.
+        # torchvision may print to stdout, which is reserved for data.
         with contextlib.redirect_stdout(sys.stderr):
             getattr(datasets, torchvision_name)(str(folder), download=True)
     except (OSError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Data sets that come as image files, in a folder or in a tar of one."""
+"""Data sets of image files, in a folder or a tar of one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch import Tensor
 from sortednet_cli.bounded import read_bounded
 from sortednet_cli.data.images.archive import MAX_MEMBER, read_images
 from sortednet_cli.data.images.cache import Decoded, cached
-from sortednet_cli.data.images.decode import Decoder, Pixels, in_threads, square_size
+from sortednet_cli.data.images.decode import ImageDecoder, Pixels, in_threads, square_size
 from sortednet_cli.data.images.layout import Layout, Sample, lay_out
-from sortednet_cli.data.images.remarks import Remarks, summed_up, tell
+from sortednet_cli.data.images.remarks import Remarks, log_lines, summarize
 from sortednet_cli.data.images.tree import Listing, list_folder
 from sortednet_cli.errors import RequestError
 from sortednet_cli.logs import logger
@@ -28,51 +28,51 @@ NamedBytes = tuple[str, bytes]
 
 @dataclass(frozen=True)
 class FileOptions:
-    """How files are decoded: `size` None takes the size that all images have."""
+    """Options for decoding files; `size` None means the size that all images share."""
 
     channels: int
     size: int | None
     resize: bool
     limit: int | None
 
-    def decoder(self, first: NamedBytes) -> Decoder:
-        """Fix the size, by the first image if it is not given."""
+    def decoder(self, first: NamedBytes) -> ImageDecoder:
+        """Return a decoder; the first image gives the size if none is set."""
         name, data = first
         size = self.size or square_size(data, name)
-        return Decoder(self.channels, size, self.resize)
+        return ImageDecoder(self.channels, size, self.resize)
 
     def check_memory(self, count: int, size: int, where: str, instead: str) -> None:
-        """Raise RequestError if `count` decoded images are more than may be held."""
+        """Raise RequestError if `count` decoded images exceed the memory limit."""
         num_bytes = count * self.channels * size * size
         if self.limit is not None and num_bytes > self.limit:
             raise RequestError(
                 f"{where} decodes to more than {self.limit / 2**30:.3g} GiB: {instead},"
-                ' or set data.storage = "memory" to hold it all the same'
+                ' or set data.storage = "memory" to load it anyway'
             )
 
     @property
     def key(self) -> str:
-        """What of the options the decoded pixels depend on."""
+        """The options that affect the decoded pixels."""
         return f"{self.channels} {self.size} {self.resize}"
 
 
 @dataclass(frozen=True)
 class FolderTree:
-    """A folder of image files that has been listed, and not yet read."""
+    """A folder of image files that has been listed but not read."""
 
     root: Path
     layout: Layout
 
     @classmethod
     def open(cls, root: Path) -> FolderTree:
-        """List a folder; RequestError if it is no image data set."""
+        """List a folder; RequestError if it is not an image data set."""
         layout = lay_out(list_folder(root), str(root))
-        tell(root, layout.notes)
+        log_lines(root, layout.notes)
         return cls(root, layout)
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        """All samples, part after part."""
+        """The samples of all parts."""
         return tuple(chain.from_iterable(self.layout.parts.values()))
 
     def read(self, name: str) -> bytes:
@@ -85,9 +85,9 @@ class FolderTree:
         return name, self.read(name)
 
     def decode(self, options: FileOptions) -> Decoded:
-        """Decode all images, or take them from the cache."""
+        """Decode all images, or read them from the cache."""
         decoded = cached(f"{self._digest()} {options.key}", lambda: self._decode(options))
-        tell(self.root, decoded.notes)
+        log_lines(self.root, decoded.notes)
         return decoded
 
     def _decode(self, options: FileOptions) -> Decoded:
@@ -95,8 +95,8 @@ class FolderTree:
         logger.info("decoding %d images of %s", len(self.samples), self.root)
 
         def work(names: list[str]) -> tuple[Pixels, Remarks]:
-            own: Remarks = []
-            return np.stack([decoder(self.read(name), name, own) for name in names]), own
+            new: Remarks = []
+            return np.stack([decoder(self.read(name), name, new) for name in names]), new
 
         parts = {}
         remarks: Remarks = []
@@ -104,18 +104,18 @@ class FolderTree:
             shape = (len(samples), decoder.channels, decoder.size, decoder.size)
             pixels = np.empty(shape, np.uint8)
             start = 0
-            for chunk, own in in_threads(work, (sample.name for sample in samples)):
+            for chunk, new in in_threads(work, (sample.name for sample in samples)):
                 pixels[start : start + len(chunk)] = chunk
                 start += len(chunk)
-                remarks += own
+                remarks += new
             parts[part] = (torch.from_numpy(pixels), _labels(samples))
-        return Decoded(self.layout.classes, parts, summed_up(remarks))
+        return Decoded(self.layout.classes, parts, summarize(remarks))
 
     def _digest(self) -> str:
-        """Digest the bytes of all images, with their names, parts and classes.
+        """Hash the bytes of all images, with their names, parts and classes.
 
-        Reading costs a small part of what decoding does. Sizes and times of change would cost
-        less, but files out of a reproducible archive have the same ones and other pixels.
+        Reading takes a small fraction of the time of decoding. Sizes and modification times would
+        be cheaper, but files from reproducible archives can have equal ones and other pixels.
         """
 
         def work(names: list[str]) -> list[bytes]:
@@ -130,7 +130,7 @@ class FolderTree:
 
 
 def read_file(root: Path, name: str) -> bytes:
-    """Read one file of a tree, or raise RequestError naming it."""
+    """Read one file of a tree; RequestError names it if it cannot be read."""
     try:
         return read_bounded(root / name, MAX_MEMBER)
     except OSError as error:
@@ -138,11 +138,11 @@ def read_file(root: Path, name: str) -> bytes:
 
 
 def decode_tar(path: Path, options: FileOptions) -> Decoded:
-    """Decode all images of a tar, or take them from the cache."""
+    """Decode all images of a tar, or read them from the cache."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     decoded = cached(f"tar {digest} {options.key}", lambda: _decode_tar(path, options))
-    tell(path, decoded.notes)
+    log_lines(path, decoded.notes)
     return decoded
 
 
@@ -156,34 +156,34 @@ def _decode_tar(path: Path, options: FileOptions) -> Decoded:
     assert first is not None
     decoder = options.decoder(first)
 
-    def listed() -> Iterator[NamedBytes]:
+    def bounded() -> Iterator[NamedBytes]:
         for name, data in chain([first], members):
             count = len(listing.images)
             options.check_memory(count, decoder.size, str(path), "unpack it into a folder")
             yield name, data
 
     def work(files: list[NamedBytes]) -> tuple[list[Pixels], Remarks]:
-        own: Remarks = []
-        return [decoder(data, name, own) for name, data in files], own
+        new: Remarks = []
+        return [decoder(data, name, new) for name, data in files], new
 
     pixels: list[Pixels] = []
     remarks: Remarks = []
-    for chunk, own in in_threads(work, listed()):
+    for chunk, new in in_threads(work, bounded()):
         pixels += chunk
-        remarks += own
-    found = dict(zip(listing.images, pixels, strict=True))
+        remarks += new
+    images = dict(zip(listing.images, pixels, strict=True))
     layout = lay_out(listing, str(path))
     used = {sample.name for samples in layout.parts.values() for sample in samples}
     return Decoded(
         layout.classes,
         {
             part: (
-                torch.from_numpy(np.stack([found[sample.name] for sample in samples])),
+                torch.from_numpy(np.stack([images[sample.name] for sample in samples])),
                 _labels(samples),
             )
             for part, samples in layout.parts.items()
         },
-        layout.notes + summed_up([remark for remark in remarks if remark[1] in used]),
+        layout.notes + summarize([remark for remark in remarks if remark[1] in used]),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a model must know of its images, and the check that other data offers the same."""
+"""Format of an image model's inputs, and the check that other data has the same format."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from sortednet_cli.data.images.names import composed
+from sortednet_cli.data.images.names import to_nfc
 from sortednet_cli.errors import RequestError, shortened
 
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """The images a model was made for; `dataclasses.asdict` gives its JSON.
+    """Format of the images that a model was made for; `dataclasses.asdict` gives its JSON.
 
-    `mean` and `std` are per channel, of training pixels scaled to [0, 1]. `source` names
-    the data (`digits`, `cifar10`, a file's or folder's own name), never where it lies.
+    `mean` and `std` are those of training pixels scaled to [0, 1], per channel. `source` names
+    the data (`digits`, `cifar10`, the name of a file or folder), without its path.
     """
 
     channels: int
@@ -37,7 +37,7 @@ class ImageFormat:
         return {"channels": self.channels, "num_classes": self.num_classes}
 
     def random_inputs(self, count: int, generator: Generator | None = None) -> Tensor:
-        """Normal noise [B, C, H, W]: what normalised images are like."""
+        """Standard normal noise [B, C, H, W], with the statistics of normalised images."""
         size = self.image_size
         return torch.randn(count, self.channels, size, size, generator=generator)
 
@@ -55,7 +55,7 @@ class ImageFormat:
 
 
 def scale_and_shift(image_format: ImageFormat) -> tuple[Tensor, Tensor]:
-    """Return float32 [C, 1, 1] twice: pixels 0..255 x the one + the other are normalised."""
+    """Return scale and shift, float32 [C, 1, 1] each, that normalise pixels 0..255."""
     mean = torch.tensor(image_format.mean, dtype=torch.float64)
     std = torch.tensor(image_format.std, dtype=torch.float64)
     scale, shift = 1 / (255 * std), -mean / std
@@ -65,9 +65,9 @@ def scale_and_shift(image_format: ImageFormat) -> tuple[Tensor, Tensor]:
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel of uint8 [N, C, H, W], scaled to [0, 1].
 
-    Sums are of integers that float64 holds exactly, so the result does not depend on threads
-    or on the order of images. A channel that never changes gets the deviation 1: it must not
-    be divided by zero.
+    Sums are of integers, which float64 represents exactly, so the result does not depend on
+    threads or on the order of images. A constant channel gets the deviation 1, to avoid a division
+    by zero.
     """
     total = torch.zeros(images.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
@@ -83,33 +83,36 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     return tuple((mean / 255).tolist()), tuple(std.tolist())
 
 
-def check_same(found: ImageFormat, known: ImageFormat) -> None:
-    """Raise RequestError unless the pixels fit a model that was made for `known`."""
-    if found.channels != known.channels:
+def check_same(data: ImageFormat, model: ImageFormat) -> None:
+    """Raise RequestError unless the data's format suits a model that was made for `model`."""
+    if data.channels != model.channels:
         raise RequestError(
-            f"the images of {found.source} have {found.channels} channels,"
-            f" the model was made for {known.channels}"
+            f"the images of {data.source} have {data.channels} channels, but the model was made"
+            f" for {model.channels}"
         )
-    if found.image_size != known.image_size:
+    if data.image_size != model.image_size:
         raise RequestError(
-            f"the images of {found.source} are {found.image_size} pixels wide, the model was"
-            f" made for {known.image_size}: set data.image_size = {known.image_size}"
+            f"the images of {data.source} are {data.image_size} pixels wide, but the model was"
+            f" made for {model.image_size}: set data.image_size = {model.image_size}"
         )
 
 
-def class_numbers(found: ImageFormat, known: ImageFormat) -> Tensor:
-    """Number the classes of data as the model does, by name: int64 [classes of the data].
+def class_numbers(data: ImageFormat, model: ImageFormat) -> Tensor:
+    """Return the model's number of each class of the data, by name: int64 [data.num_classes].
 
-    Data may lack some classes of the model. Raises RequestError for one that the model lacks.
+    The data may lack some classes of the model.
+
+    Raises:
+        RequestError: the model lacks a class of the data.
     """
-    numbers = {composed(name): number for number, name in enumerate(known.classes)}
-    names = [composed(name) for name in found.classes]
+    numbers = {to_nfc(name): number for number, name in enumerate(model.classes)}
+    names = [to_nfc(name) for name in data.classes]
     if unknown := [name for name in names if name not in numbers]:
-        only_known = [name for name in numbers if name not in names]
+        only_in_model = [name for name in numbers if name not in names]
         raise RequestError(
-            f"the classes of {found.source} are not those the model was made for"
-            f" ({known.source}): only in the data: {shortened(unknown)};"
-            f" only in the model: {shortened(only_known)}"
+            f"the classes of {data.source} are not those the model was made for"
+            f" ({model.source}): only in the data: {shortened(unknown)};"
+            f" only in the model: {shortened(only_in_model)}"
         )
     return torch.tensor([numbers[name] for name in names], dtype=torch.int64)
 

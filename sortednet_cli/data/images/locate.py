@@ -1,4 +1,4 @@
-"""From a spec to images: what its source reads, brought to the spec's size and checked."""
+"""Read the images that a spec names, resize them, and check their size and classes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from sortednet_cli.data.images.arrays import resized
+from sortednet_cli.data.images.arrays import resize_parts
 from sortednet_cli.data.images.cache import Decoded
-from sortednet_cli.data.images.decode import Decoder
+from sortednet_cli.data.images.decode import ImageDecoder
 from sortednet_cli.data.images.files import MEMORY_LIMIT, FileOptions, FolderTree, decode_tar
 from sortednet_cli.data.images.sources.base import EXPECTED, ImageSource
 from sortednet_cli.errors import RequestError, shortened
@@ -18,44 +18,48 @@ from sortednet_cli.spec.data_sources import data_source
 
 @dataclass(frozen=True)
 class StreamedFolder:
-    """A folder of image files that is read as training goes, and how a file is decoded."""
+    """A folder of image files that is read during training, and its decoder."""
 
     tree: FolderTree
-    decoder: Decoder
+    decoder: ImageDecoder
 
 
 Located = Decoded | StreamedFolder
 
 
 def locate(spec: ImageDataSpec, *, with_all_classes: bool) -> tuple[str, Located]:
-    """Return the name of the data and the data, decoded or to be streamed.
+    """Return the name of the data, and the data: decoded, or to be streamed.
 
-    Data that a model is to be made for must come `with_all_classes`. Raises RequestError, saying
-    what was expected, if the path holds something else.
+    `with_all_classes` requires all classes of the source, for data that a model is made for.
+
+    Raises:
+        RequestError: the path holds something else; the message says what was expected.
     """
     source = data_source(spec.source)
     assert isinstance(source, ImageSource)
-    found = source.find(spec.path)
-    name, located = source.data_name(spec.path, found), source.read(spec, found)
+    path = source.find(spec.path)
+    name, located = source.data_name(spec.path, path), source.read(spec, path)
     if isinstance(located, Decoded):
-        located = _sized(located, source, spec)
+        located = _resized(located, source, spec)
     if with_all_classes:
         _check_classes(located, source, name)
     return name, located
 
 
-def read_files(source: ImageSource, spec: ImageDataSpec, found: Path) -> Located:
+def read_files(source: ImageSource, spec: ImageDataSpec, path: Path) -> Located:
     """Read a folder of image files, or a tar of one; RequestError if it is neither."""
     options = _options(source, spec)
-    if found.is_file():
+    if path.is_file():
         if spec.storage == "stream":
             raise RequestError(
-                f'data.storage = "stream" needs a folder of image files: unpack {found.name} first'
+                f'data.storage = "stream" needs a folder of image files: unpack {path.name} first'
             )
-        return decode_tar(found, options)
-    if not found.is_dir():
-        raise RequestError(f"data.path: {found} is no file or folder: {EXPECTED}, or a tar of them")
-    tree = FolderTree.open(found)
+        return decode_tar(path, options)
+    if not path.is_dir():
+        raise RequestError(
+            f"data.path: {path} is not a file or folder: {EXPECTED}, or a tar of them"
+        )
+    tree = FolderTree.open(path)
     decoder = options.decoder(tree.first())
     num_bytes = len(tree.samples) * decoder.channels * decoder.size**2
     if spec.storage == "stream" or (spec.storage == "auto" and num_bytes > MEMORY_LIMIT):
@@ -63,11 +67,11 @@ def read_files(source: ImageSource, spec: ImageDataSpec, found: Path) -> Located
     return tree.decode(options)
 
 
-def _sized(decoded: Decoded, source: ImageSource, spec: ImageDataSpec) -> Decoded:
-    """Bring arrays to the spec's size, or check that they have the source's own."""
+def _resized(decoded: Decoded, source: ImageSource, spec: ImageDataSpec) -> Decoded:
+    """Resize arrays to the spec's size, or check that they have the source's size."""
     if spec.storage == "stream":
         raise RequestError(
-            f'data.storage = "stream" needs a folder of image files; {source.name} comes as arrays'
+            f'data.storage = "stream" needs a folder of image files; {source.name} has arrays'
         )
     images = decoded.parts["train"][0]
     size = spec.image_size or source.image_size or images.shape[-1]
@@ -77,10 +81,10 @@ def _sized(decoded: Decoded, source: ImageSource, spec: ImageDataSpec) -> Decode
     for pixels, _ in decoded.parts.values():
         if spec.image_size is None and pixels.shape[-1] != size:
             raise RequestError(
-                f"images of {source.name} are {size}x{size}, these are"
+                f"images of {source.name} are {size}x{size}, but these are"
                 f" {pixels.shape[-1]}x{pixels.shape[-1]}; set data.image_size to resize all"
             )
-    return dataclasses.replace(decoded, parts=resized(decoded.parts, size))
+    return dataclasses.replace(decoded, parts=resize_parts(decoded.parts, size))
 
 
 def _options(source: ImageSource, spec: ImageDataSpec) -> FileOptions:
@@ -93,13 +97,13 @@ def _options(source: ImageSource, spec: ImageDataSpec) -> FileOptions:
 
 
 def _check_classes(located: Located, source: ImageSource, name: str) -> None:
-    """Hold the data to two classes, or to as many as their source is known to have."""
+    """Require the number of classes of the source if it is known, and at least two."""
     classes = located.classes if isinstance(located, Decoded) else located.tree.layout.classes
     expected = source.num_classes
     if expected is not None and len(classes) != expected:
         raise RequestError(
-            f"{source.name} has {expected} classes, {name} has {len(classes)}"
+            f"{source.name} has {expected} classes, but {name} has {len(classes)}"
             f' ({shortened(classes)}): set data.source = "image-folder" for other images'
         )
     if len(classes) < 2:
-        raise RequestError(f"{name} has one class only, {shortened(classes)}: {EXPECTED}")
+        raise RequestError(f"{name} has only one class, {shortened(classes)}: {EXPECTED}")

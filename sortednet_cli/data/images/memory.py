@@ -1,4 +1,4 @@
-"""Parts held as one uint8 tensor each, augmented a batch at a time where the model is."""
+"""Parts in memory, one uint8 tensor each; batches are augmented on the model's device."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class MemoryPart:
         self.images = images
         self.labels = labels
         self._scale, self._shift = scale_and_shift(image_format)
-        self._placed: tuple[torch.device, tuple[Tensor, ...]] | None = None
+        self._on_device: tuple[torch.device, tuple[Tensor, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -32,7 +32,7 @@ class MemoryPart:
     def batches(
         self, batch_size: int, device: torch.device, limit: int | None = None
     ) -> Iterator[Batch]:
-        """Yield the first `limit` samples (all by default) in order, not augmented.
+        """Yield the first `limit` samples (all by default) in order, without augmentation.
 
         Images are normalised float32 [B, C, H, W], labels int64 [B], on `device`; the last
         batch may be smaller.
@@ -40,20 +40,20 @@ class MemoryPart:
         images, labels, scale, shift = self.on(device)
         stop = len(self) if limit is None else min(limit, len(self))
         for start in range(0, stop, batch_size):
-            chosen = slice(start, min(start + batch_size, stop))
-            yield normalise(images[chosen], scale, shift), labels[chosen]
+            indices = slice(start, min(start + batch_size, stop))
+            yield normalise(images[indices], scale, shift), labels[indices]
 
     def on(self, device: torch.device) -> tuple[Tensor, ...]:
-        """Return images, labels, scale and shift on `device`, moved there once."""
+        """Return images, labels, scale and shift on `device`; the copy there is cached."""
         device = torch.device(device)
-        if self._placed is None or self._placed[0] != device:
+        if self._on_device is None or self._on_device[0] != device:
             tensors = (self.images, self.labels, self._scale, self._shift)
-            self._placed = (device, tuple(tensor.to(device) for tensor in tensors))
-        return self._placed[1]
+            self._on_device = (device, tuple(tensor.to(device) for tensor in tensors))
+        return self._on_device[1]
 
 
 class MemoryTrainingPart(MemoryPart):
-    """The training part in memory: also serves augmented batches in random order."""
+    """The training part in memory; it also yields augmented batches in random order."""
 
     def __init__(
         self,
@@ -69,20 +69,20 @@ class MemoryTrainingPart(MemoryPart):
     def training_batch(
         self, index: int, *, batch_size: int, seed: int, device: torch.device
     ) -> Batch:
-        """Return training batch `index`, counted over the whole training from 0.
+        """Return training batch `index`, which counts from 0 over all epochs.
 
         A pure function of its arguments: normalised float32 [B, C, H, W], int64 [B].
         """
         images, labels, scale, shift = self.on(device)
-        chosen = self._order.samples(index, batch_size, seed).to(labels.device)
+        indices = self._order.samples(index, batch_size, seed).to(labels.device)
         generator = Generator().manual_seed(stream_seed(seed, "augment", index))
-        pixels = self._augmentation(images.index_select(0, chosen), generator)
-        return normalise(pixels, scale, shift), labels.index_select(0, chosen)
+        pixels = self._augmentation(images.index_select(0, indices), generator)
+        return normalise(pixels, scale, shift), labels.index_select(0, indices)
 
     def training_batches(
         self, start: int, *, batch_size: int, seed: int, device: torch.device, stride: int
     ) -> Iterator[Batch]:
-        """Yield the batches start, start + stride, ... without end."""
+        """Yield training batches number start, start + stride, ... endlessly."""
         index = start
         while True:
             yield self.training_batch(index, batch_size=batch_size, seed=seed, device=device)

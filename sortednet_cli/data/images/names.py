@@ -1,4 +1,4 @@
-"""What the names of folders say: which part one holds, and which of two mean the same."""
+"""Interpret folder names: which part a folder holds, and which names look alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FILLERS = frozenset(
 
 
 def part_of(folder: str) -> PartName | None:
-    """Tell the part that a folder's name says, as do `train`, `Test`, `training_set`; or None."""
+    """Return the part that a name like `train`, `Test` or `training_set` denotes, or None."""
     words = _words(folder)
     parts = mentioned_parts(folder)
     if len(parts) != 1 or not words <= _FILLERS | _PART_WORDS.keys():
@@ -28,7 +28,7 @@ def part_of(folder: str) -> PartName | None:
 
 
 def mentioned_parts(folder: str) -> set[PartName]:
-    """Tell the parts that words of a folder's name are of: `seg_train` has one, `cats` none."""
+    """Return the parts that words of a name denote: `seg_train` has one, `cats` none."""
     return {_PART_WORDS[word] for word in _words(folder) if word in _PART_WORDS}
 
 
@@ -36,23 +36,23 @@ def _words(name: str) -> set[str]:
     return set(re.findall(r"[^\W_]+", name.casefold()))
 
 
-def composed(name: str) -> str:
-    """Return the form in which names are compared: systems write an accent in one way or another.
+def to_nfc(name: str) -> str:
+    """Return a name in Unicode NFC, the form in which names are compared.
 
-    An `é` is one character (NFC) or, in archives made on a Mac, two (NFD).
+    An `é` is one character in NFC; in archives made on a Mac it is two (NFD).
     """
     return unicodedata.normalize("NFC", name)
 
 
 def look_alikes(names: Iterable[str]) -> list[str]:
-    """Return some names that differ in case, spaces or forms of characters alone, or none.
+    """Return names that differ only in case, spaces or forms of characters; empty if none do.
 
-    Letters by themselves are told apart by their case: they are what is to be read.
+    The case of single letters counts: a data set of handwriting has both cases as classes.
     """
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for name in sorted(names):
-        found.setdefault(_looks(name), []).append(name)
-    return next((alike for alike in found.values() if len(alike) > 1), [])
+        groups.setdefault(_looks(name), []).append(name)
+    return next((alike for alike in groups.values() if len(alike) > 1), [])
 
 
 def _looks(name: str) -> str:

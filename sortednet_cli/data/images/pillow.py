@@ -1,7 +1,7 @@
-"""What Pillow makes of a file: upright, opaque, of 8 bits a channel, and never a word on its own.
+"""Read images with Pillow: upright, opaque, 8 bits per channel, with warnings as remarks.
 
-Which formats there are is Pillow's to say. Left out are those for which it calls another
-program (EPS) or knows the header alone.
+All formats of Pillow are read, except those for which it runs another program (EPS) or reads only
+the header.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sortednet_cli.data.images.remarks import Remark, Remarks
 from sortednet_cli.errors import RequestError, reason_of
 
-# Of a file's header, before anything is decoded: 64 million pixels are 200 MB of RGB.
+# Checked in the header, before decoding: 64 million pixels are 200 MB of RGB.
 MAX_PIXELS = 64_000_000
 _NOT_READ = frozenset(("EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"))
-# Their further frames are not other pictures: previews and gain maps, layers, smaller sizes.
+# Further frames of these formats are not other pictures: previews, gain maps, layers, sizes.
 _ONE_PICTURE = frozenset(("MPO", "PSD", "ICO", "ICNS"))
 _DEEP_MODES = frozenset(("I", "F", "I;16", "I;16L", "I;16B", "I;16N"))
-# What Pillow's decoders are told of more than 8 bits: `RGB;16B` of a PNG, half floats of a DDS.
-# (`BGR;16` has 5 or 6 bits a channel.)
+# Arguments of Pillow's decoders for more than 8 bits: `RGB;16B` of a PNG, half floats of a DDS.
+# (`BGR;16` has 5 or 6 bits per channel.)
 _DEEP_DECODERS = re.compile(r"SGI16|;16[BLN]|;32|BC6H")
 
 
 @cache
 def formats() -> tuple[str, ...]:
-    """Names of the formats that are read; those that would try any file come last."""
+    """Names of the formats that are read; those that accept any file come last."""
     Image.preinit()
     Image.init()
     return tuple(
@@ -48,20 +48,26 @@ def _accepts_anything(name: str) -> bool:
 
 @cache
 def suffixes() -> frozenset[str]:
-    """Suffixes of the formats that are read, in lower case and with their dot."""
-    read = {*formats(), "MPO"}  # which the reader of JPEG opens
+    """Suffixes of the formats that are read, in lower case, with the dot."""
+    read = {*formats(), "MPO"}  # the reader of JPEG opens MPO
     return frozenset(s for s, name in Image.registered_extensions().items() if name in read)
 
 
 def open_image(data: bytes, name: str, channels: int, remarks: Remarks) -> Any:
-    """Decode a file into a PIL image in mode L (1 channel) or RGB (3), as viewers show it.
+    """Decode a file to a PIL image in mode L (1 channel) or RGB (3), as viewers show it.
 
-    It is turned upright by its EXIF mark, transparent pixels are laid over white, and of several
-    frames the first is taken; `remarks` gets what deserves a word. Raises RequestError, naming
-    the file, for one that cannot be read, is too large or has more than 8 bits a channel.
+    The image is rotated by its EXIF orientation, transparent pixels are blended over white, and
+    the first of several frames is used. `remarks` receives what the user should know.
+
+    Raises:
+        RequestError: the file cannot be read, is too large or has more than 8 bits per channel;
+            the message names it.
     """
     try:
-        with _heard(name, remarks), Image.open(io.BytesIO(data), formats=formats()) as image:
+        with (
+            _catching_warnings(name, remarks),
+            Image.open(io.BytesIO(data), formats=formats()) as image,
+        ):
             _check(image, data, name)
             if image.format not in _ONE_PICTURE and getattr(image, "is_animated", False):
                 remarks.append((Remark.FRAMES, name))
@@ -73,11 +79,11 @@ def open_image(data: bytes, name: str, channels: int, remarks: Remarks) -> Any:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise _too_large(name) from error
     except UnidentifiedImageError as error:
-        reason = "it is of no format that Pillow reads" if data else "it is empty"
-        raise RequestError(f"{name} is not an image that can be read: {reason}") from error
+        reason = "Pillow does not know its format" if data else "it is empty"
+        raise RequestError(f"{name} is not a readable image: {reason}") from error
     except Exception as error:  # Pillow's readers raise whatever damaged bytes lead them to
         reason = reason_of(error)
-        raise RequestError(f"{name} is not an image that can be read: {reason}") from error
+        raise RequestError(f"{name} is not a readable image: {reason}") from error
 
 
 def _check(image: Any, data: bytes, name: str) -> None:
@@ -85,15 +91,15 @@ def _check(image: Any, data: bytes, name: str) -> None:
         raise _too_large(name)
     if _is_deep(image, data):
         raise RequestError(
-            f"{name} has more than 8 bits a channel, which would be cut off: convert it first"
+            f"{name} has more than 8 bits per channel, which would be lost: convert it first"
         )
 
 
 def _is_deep(image: Any, data: bytes) -> bool:
-    """Say whether Pillow would cut an opened image's values to 8 bits."""
+    """Whether Pillow would reduce the values of an open image to 8 bits."""
     if image.mode in _DEEP_MODES:
         return True
-    if image.format == "AVIF":  # a bit of each item's configuration, 3 bytes after its name
+    if image.format == "AVIF":  # a bit in the third byte after the name of a configuration
         return any(data[at.end() + 2] & 0x40 for at in re.finditer(b"av1C", data[:-3]))
     if image.format == "JPEG2000":  # bits - 1 of the first channel, in the codestream's header
         start = data.find(b"\xff\x4f\xff\x51")
@@ -111,7 +117,7 @@ def _turn_upright(image: Any, name: str, remarks: Remarks) -> None:
         ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
         raise
-    except Exception:  # of the metadata alone: the pixels are there
+    except Exception:  # only the metadata is damaged
         remarks.append((Remark.METADATA, name))
 
 
@@ -129,11 +135,11 @@ def _too_large(name: str) -> RequestError:
     return RequestError(f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels")
 
 
-class _Hearing:
-    """Turns Pillow's warnings into remarks; all but that of too many pixels are on metadata.
+class _WarningCatcher:
+    """Turns Pillow's warnings into remarks; all but the one of too many pixels concern metadata.
 
-    `catch_warnings` is of the whole process: the first of several reading threads sets it, the
-    last one takes it back.
+    `catch_warnings` affects the whole process, so the first of several reading threads enters it
+    and the last one leaves it.
     """
 
     def __init__(self) -> None:
@@ -144,7 +150,7 @@ class _Hearing:
 
     @contextmanager
     def __call__(self, name: str, remarks: Remarks) -> Iterator[None]:
-        """Add a remark on the image `name` if this thread is warned."""
+        """Add a remark on the image `name` if Pillow warns in this thread."""
         self._enter()
         self._of_thread.warned = False
         try:
@@ -164,7 +170,7 @@ class _Hearing:
             warnings.simplefilter("always")
             warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
             self._show = warnings.showwarning
-            warnings.showwarning = self._hear
+            warnings.showwarning = self._record
 
     def _leave(self) -> None:
         with self._lock:
@@ -172,11 +178,11 @@ class _Hearing:
             if not self._num_readers:
                 self._catching.close()
 
-    def _hear(self, *warning: Any, **place: Any) -> None:
+    def _record(self, *warning: Any, **location: Any) -> None:
         if hasattr(self._of_thread, "warned"):
             self._of_thread.warned = True
         else:
-            self._show(*warning, **place)
+            self._show(*warning, **location)
 
 
-_heard = _Hearing()
+_catching_warnings = _WarningCatcher()

@@ -1,4 +1,4 @@
-"""What was made of images that may surprise their owner: counted, and told in a line each."""
+"""Remarks on decoding that may surprise the user, counted and logged in one line each."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from sortednet_cli.logs import logger
 
 
 class Remark(StrEnum):
-    """What an image has, and what was made of it."""
+    """A property of an image, and how it was handled."""
 
-    TRANSPARENT = "transparent pixels, laid over white"
-    FRAMES = "several frames or pages, the first taken"
-    METADATA = "damaged metadata, passed over"
+    TRANSPARENT = "transparent pixels, blended over white"
+    FRAMES = "several frames or pages, of which the first is used"
+    METADATA = "damaged metadata, which is ignored"
 
 
 Remarks = list[tuple[Remark, str]]
-"""Remarks with the names of their images, in the order of the images."""
+"""Pairs of a remark and an image's name, in the order of the images."""
 
 
-def summed_up(remarks: Remarks) -> tuple[str, ...]:
-    """Count the images of each remark; a line names the first of them."""
+def summarize(remarks: Remarks) -> tuple[str, ...]:
+    """Count the images of each remark; each line names the first image."""
     lines = []
     for remark in Remark:
-        names = list(dict.fromkeys(name for found, name in remarks if found is remark))
+        names = list(dict.fromkeys(name for other, name in remarks if other is remark))
         if names:
             images = "1 image" if len(names) == 1 else f"{len(names):,} images"
             first = names[0] if len(names) == 1 else f"{names[0]}, ..."
@@ -32,22 +32,22 @@ def summed_up(remarks: Remarks) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def tell(where: object, lines: Iterable[str]) -> None:
-    """Log each line, with the data that it is about."""
+def log_lines(where: object, lines: Iterable[str]) -> None:
+    """Log each line as a warning about the data `where`."""
     for line in lines:
         logger.warning("%s: %s", where, line)
 
 
-class Told:
-    """Remarks on images that are read as training goes: each kind is told when it is first met."""
+class RemarkLog:
+    """Logs remarks on images that are read during training, each kind when it first occurs."""
 
     def __init__(self, where: object) -> None:
         self._where = where
-        self._told: set[Remark] = set()
+        self._logged: set[Remark] = set()
 
-    def tell_new(self, remarks: Collection[tuple[Remark, str]]) -> None:
-        """Tell what has not been told yet."""
+    def log_new(self, remarks: Collection[tuple[Remark, str]]) -> None:
+        """Log the kinds of remarks that have not been logged yet."""
         for remark, name in remarks:
-            if remark not in self._told:
-                self._told.add(remark)
-                tell(self._where, [f"images with {remark}: {name}, ..."])
+            if remark not in self._logged:
+                self._logged.add(remark)
+                log_lines(self._where, [f"images with {remark}: {name}, ..."])

@@ -1,7 +1,7 @@
-"""Parts read from image files as they are needed, by worker processes that read ahead.
+"""Parts that are read from image files on demand, by worker processes that read ahead.
 
-What a sample becomes depends on its file and on a seed that travels with its number, so
-batches do not depend on how many workers there are.
+A sample depends only on its file and on a seed that is sent with its index, so batches do not
+depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sortednet_cli.data.images.augment import Augmentation, draw_boxes, normalise, random_flip
-from sortednet_cli.data.images.decode import Decoder, resize_and_crop, to_pixels
+from sortednet_cli.data.images.decode import ImageDecoder, resize_and_crop, to_pixels
 from sortednet_cli.data.images.files import read_file
 from sortednet_cli.data.images.format import ImageFormat, scale_and_shift
 from sortednet_cli.data.images.pillow import open_image
-from sortednet_cli.data.images.remarks import Remarks, Told
+from sortednet_cli.data.images.remarks import RemarkLog, Remarks
 from sortednet_cli.data.order import EpochOrder
 from sortednet_cli.errors import RequestError
 from sortednet_cli.seeds import stream_seed
 
-# Evaluation sees the middle 87.5% when training saw random crops, as is usual on ImageNet.
+# After training on random crops, evaluation uses the central 87.5%, as is usual on ImageNet.
 EVAL_CROP = 0.875
-# The number of a sample and the seed of its augmentation, None for none.
+# The index of a sample and the seed of its augmentation; None means no augmentation.
 Key = tuple[int, int | None]
 Batch = tuple[Tensor, Tensor]
 
@@ -43,11 +43,11 @@ class FileReader:
     """Reads one image as uint8 [C, size, size], with or without augmentation."""
 
     root: Path
-    decoder: Decoder
+    decoder: ImageDecoder
     augmentation: Augmentation
 
     def read(self, name: str, seed: int | None, remarks: Remarks) -> Tensor:
-        """Read a file of the tree; RequestError names one that cannot be read."""
+        """Read and decode a file of the tree; RequestError names one that cannot be read."""
         data, decoder = read_file(self.root, name), self.decoder
         if self.augmentation.kind != "resized-crop":
             plain = torch.from_numpy(decoder(data, name, remarks).copy())
@@ -68,17 +68,18 @@ class FileReader:
 
 
 Read = tuple[Tensor, int, Remarks]
-
+"""Pixels [C, H, W], label and remarks of one sample."""
 
 Collated = tuple[NDArray[Any], NDArray[np.int64], Remarks]
-"""Pixels [B, C, H, W], uint8 or float32, and labels [B]."""
+"""Pixels [B, C, H, W], uint8 or float32, labels [B] and remarks of a batch."""
 
 
 class _Files(Dataset[Read]):
-    """Samples by key. A bad file is returned as its error: raised, it would lose its message."""
+    """Samples by key. The error of a damaged file is returned: raising it in a worker process would
+    lose its message."""
 
     def __init__(self, names: Iterable[str], labels: NDArray[np.int64], reader: FileReader) -> None:
-        # One array, not a list: worker processes would copy every page of a list's objects.
+        # An array, as worker processes would copy every memory page of a list's objects.
         self.names = np.array([os.fsencode(name) for name in names])
         self.labels = labels
         self.reader = reader
@@ -94,20 +95,20 @@ class _Files(Dataset[Read]):
 
 
 def _collate(samples: list[Read | str]) -> Collated | str:
-    """Put samples together, as arrays: those travel through a pipe.
+    """Collate samples into arrays, which are sent to the parent process through a pipe.
 
-    Tensors would need room in shared memory, of which a container has 64 MiB by default; where it
-    is full, a worker's batch never arrives.
+    Tensors would need shared memory, of which a container has 64 MiB by default. When that is
+    full, a worker's batch never arrives.
     """
     for sample in samples:
         if isinstance(sample, str):
             return sample
     pixels, labels, remarks = zip(*(s for s in samples if not isinstance(s, str)), strict=True)
-    told = list(chain.from_iterable(remarks))
-    return torch.stack(pixels).numpy(), np.array(labels, dtype=np.int64), told
+    remark_log = list(chain.from_iterable(remarks))
+    return torch.stack(pixels).numpy(), np.array(labels, dtype=np.int64), remark_log
 
 
-def _placed(array: NDArray[Any], device: torch.device) -> Tensor:
+def _to_device(array: NDArray[Any], device: torch.device) -> Tensor:
     tensor = torch.from_numpy(array)
     if device.type == "cuda":
         tensor = tensor.pin_memory()
@@ -115,13 +116,13 @@ def _placed(array: NDArray[Any], device: torch.device) -> Tensor:
 
 
 def _start_worker(_: int) -> None:
-    # An interrupt reaches the whole process group; stopping is the parent's business.
+    # An interrupt reaches the whole process group, but only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class StreamPart:
-    """One part of a data set in files. Needs no memory beyond the batches read ahead."""
+    """One part of a data set in files. Only the batches read ahead are in memory."""
 
     num_bytes = 0
 
@@ -132,11 +133,11 @@ class StreamPart:
         reader: FileReader,
         image_format: ImageFormat,
         workers: int,
-        told: Told,
+        remark_log: RemarkLog,
     ) -> None:
         self._files = _Files(names, labels, reader)
         self._workers = min(workers, os.cpu_count() or 1)
-        self._told = told
+        self._remark_log = remark_log
         self._scale, self._shift = scale_and_shift(image_format)
 
     def __len__(self) -> int:
@@ -145,7 +146,7 @@ class StreamPart:
     def batches(
         self, batch_size: int, device: torch.device, limit: int | None = None
     ) -> Iterator[Batch]:
-        """Yield the first `limit` samples (all by default) in order, not augmented.
+        """Yield the first `limit` samples (all by default) in order, without augmentation.
 
         Images are normalised float32 [B, C, H, W], labels int64 [B], on `device`; the last
         batch may be smaller.
@@ -168,28 +169,28 @@ class StreamPart:
             num_workers=workers,
             collate_fn=_collate,
             worker_init_fn=_start_worker,
-            # Without one, DataLoader draws from the global generator that dropout uses.
+            # Otherwise DataLoader draws from the global generator, which dropout uses.
             generator=Generator().manual_seed(0),
         )
         for batch in loader:
             if isinstance(batch, str):
                 raise RequestError(batch)
             pixels, labels, remarks = batch
-            self._told.tell_new(remarks)
-            images = normalise(_placed(pixels, device), scale, shift)
-            yield images, _placed(labels, device)
+            self._remark_log.log_new(remarks)
+            images = normalise(_to_device(pixels, device), scale, shift)
+            yield images, _to_device(labels, device)
 
 
 class StreamTrainingPart(StreamPart):
-    """The training part in files: also serves augmented batches in random order."""
+    """The training part in files; it also yields augmented batches in random order."""
 
     def training_batch(
         self, index: int, *, batch_size: int, seed: int, device: torch.device
     ) -> Batch:
-        """Return training batch `index`, counted over the whole training from 0.
+        """Return training batch `index`, which counts from 0 over all epochs.
 
-        A pure function of its arguments: normalised float32 [B, C, H, W], int64 [B]. Reads
-        nothing ahead: `training_batches` is the fast way.
+        A pure function of its arguments: normalised float32 [B, C, H, W], int64 [B]. It does not
+        read ahead; `training_batches` is faster.
         """
         keys = self._keys(index, batch_size, seed, stride=1)
         return next(self._load(keys, device, workers=0))
@@ -203,16 +204,16 @@ class StreamTrainingPart(StreamPart):
         device: torch.device,
         stride: int,
     ) -> Iterator[Batch]:
-        """Yield the batches start, start + stride, ... without end."""
+        """Yield training batches number start, start + stride, ... endlessly."""
         yield from self._load(self._keys(start, batch_size, seed, stride), device, self._workers)
 
     def _keys(self, start: int, batch_size: int, seed: int, stride: int) -> Iterator[list[Key]]:
         order = EpochOrder(len(self))
         index = start
         while True:
-            chosen = order.samples(index, batch_size, seed).tolist()
+            indices = order.samples(index, batch_size, seed).tolist()
             yield [
                 (sample, stream_seed(seed, "augment", index, position))
-                for position, sample in enumerate(chosen)
+                for position, sample in enumerate(indices)
             ]
             index += stride

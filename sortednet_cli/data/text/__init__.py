@@ -1,1 +1,1 @@
-"""Texts: where they come from, how they become tokens, how tokens are packed and served."""
+"""Texts: reading, tokenizing, packing and batching."""

@@ -1,4 +1,4 @@
-"""Questions with answers: several in a window, and only the answers are scored."""
+"""Questions with answers, packed into windows; only the answers are scored."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class AnswersPart(TextPart):
-    """Windows of questions and answers, packed; a batch counts windows.
+    """Packed windows of questions and answers; a sample is a window.
 
-    A sequence is the question, a line's end, the answer and the end token. One that is too
-    long loses the end of its answer; where its question alone leaves an answer no room, the
-    question loses its start, until half the window or the whole answer fits.
+    A sequence is the question, a newline, the answer and the end token. If it is too long, the
+    end of its answer is cut off. If the question alone fills the window, the start of the question
+    is cut off, until half the window or the whole answer fits.
     """
 
     def __init__(
@@ -36,20 +36,20 @@ class AnswersPart(TextPart):
         self._format = text_format
         questions: list[int] = []
         sequences = ragged(self._sequences(records, tokenizer, truncation, questions))
-        windows, offsets = _packed(sequences.lengths.tolist(), text_format.max_length)
+        windows, offsets = _pack(sequences.lengths.tolist(), text_format.max_length)
         self._lay_out(sequences, torch.tensor(questions), windows, offsets)
         self.num_targets = int((self._targets != IGNORED).sum())
 
     def __len__(self) -> int:
         return len(self._ids)
 
-    def gather(self, chosen: Tensor, generator: Generator | None) -> Batch:
-        """Make windows: `input_ids` [B, T], targets [B, T], `position_ids` if there is a seam."""
-        inputs: Inputs = {"input_ids": self._ids[chosen].long()}
-        positions = self._positions[chosen].long()
+    def make_batch(self, indices: Tensor, generator: Generator | None) -> Batch:
+        """Make windows: `input_ids` and targets [B, T]; `position_ids` if sequences are packed."""
+        inputs: Inputs = {"input_ids": self._ids[indices].long()}
+        positions = self._positions[indices].long()
         if bool((positions.diff(dim=1) != 1).any()):
             inputs["position_ids"] = positions
-        return inputs, self._targets[chosen].long()
+        return inputs, self._targets[indices].long()
 
     def _sequences(
         self,
@@ -58,7 +58,7 @@ class AnswersPart(TextPart):
         truncation: Truncation,
         questions: list[int],
     ) -> Iterator[list[int]]:
-        """Yield sequences, note how many tokens of each are no answer, count answers' bytes."""
+        """Yield sequences; append the length of each question, and count the answers' bytes."""
         assert records.seconds is not None
         start = [] if self._format.bos_id is None else [self._format.bos_id]
         end = [] if self._format.eos_id is None else [self._format.eos_id]
@@ -66,42 +66,42 @@ class AnswersPart(TextPart):
         for question, text, (answer, ends) in zip(
             asked, records.seconds, _with_ends(records.seconds, tokenizer), strict=True
         ):
-            first, rest = _fitted(start, question, [*answer, *end], self._format.max_length)
-            cut = len(first) + len(rest) < len(start) + len(question) + len(answer) + len(end)
+            prompt, reply = _truncate(start, question, [*answer, *end], self._format.max_length)
+            cut = len(prompt) + len(reply) < len(start) + len(question) + len(answer) + len(end)
             truncation.count(int(cut), 1)
-            kept = min(len(rest), len(answer))
-            whole = kept == len(answer)
-            self.num_bytes += len((text if whole else text[: ends[kept - 1]]).encode())
-            questions.append(len(first))
-            yield first + rest
+            kept = min(len(reply), len(answer))
+            complete = kept == len(answer)
+            self.num_bytes += len((text if complete else text[: ends[kept - 1]]).encode())
+            questions.append(len(prompt))
+            yield prompt + reply
 
     def _lay_out(
         self, sequences: Ragged, questions: Tensor, windows: Tensor, offsets: Tensor
     ) -> None:
-        """Write sequences into int32 [windows, T]: ids, targets, and where they stand."""
+        """Write sequences into windows: ids, targets and positions, int32 [windows, T] each."""
         shape = (int(windows.max()) + 1 if len(windows) else 0, self._format.max_length)
         lengths = sequences.lengths
         within = torch.arange(len(sequences.values)) - sequences.starts[:-1].repeat_interleave(
             lengths
         )
-        places = (windows * shape[1] + offsets).repeat_interleave(lengths) + within
+        targeted = (windows * shape[1] + offsets).repeat_interleave(lengths) + within
         ids = torch.full(shape, self._format.pad_id, dtype=torch.int32)
         targets = torch.full(shape, IGNORED, dtype=torch.int32)
-        ids.view(-1)[places] = sequences.values
-        # A token is the target of the place before it, which a question or a start always has.
+        ids.view(-1)[targeted] = sequences.values
+        # A token is the target of the position before it; a question or start token comes first.
         scored = within >= questions.clamp_min(1).repeat_interleave(lengths)
-        targets.view(-1)[places[scored] - 1] = sequences.values[scored]
+        targets.view(-1)[targeted[scored] - 1] = sequences.values[scored]
         starts = torch.zeros(shape, dtype=torch.int32)
         starts[windows, offsets] = offsets.int()
-        # Padding goes on counting where the last sequence ends: it is no seam.
+        # Padding continues the positions of the last sequence, so it does not start a new one.
         positions = torch.arange(shape[1], dtype=torch.int32) - starts.cummax(1).values
         self._ids, self._targets, self._positions = ids, targets, positions
 
 
-def _fitted(
+def _truncate(
     start: list[int], question: list[int], answer: list[int], length: int
 ) -> tuple[list[int], list[int]]:
-    """Cut a question, after its start token, and an answer to `length` tokens together."""
+    """Truncate a question, with its start token, and an answer to `length` tokens together."""
     room = length - len(start)
     if len(question) < room:
         return [*start, *question], answer[: room - len(question)]
@@ -112,7 +112,7 @@ def _fitted(
 def _with_ends(
     texts: list[str], tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield the ids of each text, and at which character each token ends."""
+    """Yield the token ids of each text, and the character at which each token ends."""
     backend = tokenizer.backend_tokenizer
     for start in range(0, len(texts), CHUNK):
         chunk = texts[start : start + CHUNK]
@@ -120,12 +120,12 @@ def _with_ends(
             yield encoding.ids, [end for _, end in encoding.offsets]
 
 
-def _packed(lengths: list[int], room: int) -> tuple[Tensor, Tensor]:
-    """Put each sequence into the fullest window that has room for it, or into a new one.
+def _pack(lengths: list[int], room: int) -> tuple[Tensor, Tensor]:
+    """Put each sequence into the fullest window with room for it, or into a new one.
 
-    Returns the window and the offset of each, int64 [N] twice.
+    Returns the window and the offset of each sequence, int64 [N] each.
     """
-    open_windows: list[list[int]] = [[] for _ in range(room + 1)]  # by the room left
+    open_windows: list[list[int]] = [[] for _ in range(room + 1)]  # keyed by the room left
     windows: list[int] = []
     offsets: list[int] = []
     count = 0

@@ -1,4 +1,4 @@
-"""Causal language modelling: documents end to end, cut into windows of one length."""
+"""Causal language modelling: documents are concatenated and cut into windows of equal length."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class CausalPart(TextPart):
-    """Windows of a token stream; every token is predicted once, but a document's first.
+    """Windows of a token stream; every token is predicted once, except a document's first.
 
-    A window may hold several documents. `position_ids` start again at 0 with each, and tell
-    the model where one ends; no attention mask is given, nor needed for padding, which in
-    causal attention no earlier token sees.
+    A window may hold several documents. `position_ids` restart at 0 with each, which shows the
+    model where one ends. There is no attention mask: in causal attention no token sees the padding
+    after it.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class CausalPart(TextPart):
         self._length = text_format.max_length
         self._pad_id = text_format.pad_id
         texts = [text for text in documents if text]
-        stream = ragged(_framed(texts, tokenizer, text_format))
+        stream = ragged(_with_special_tokens(texts, tokenizer, text_format))
         self._stream = stream.values
         self._starts = stream.starts[:-1]
         self.num_bytes = num_utf8(texts)
@@ -43,33 +43,32 @@ class CausalPart(TextPart):
     def __len__(self) -> int:
         return math.ceil(len(self._stream) / self._length)
 
-    def gather(self, chosen: Tensor, generator: Generator | None) -> Batch:
-        """Make windows: `input_ids` [B, T], targets [B, T], `position_ids` if there is a seam."""
+    def make_batch(self, indices: Tensor, generator: Generator | None) -> Batch:
+        """Make windows: `input_ids` and targets [B, T]; `position_ids` if documents are packed."""
         last = len(self._stream) - 1
-        first = chosen[:, None] * self._length
-        places = first + torch.arange(self._length)
-        inside = places.clamp_max(last)
-        following = (places + 1).clamp_max(last)
+        first = indices[:, None] * self._length
+        positions = first + torch.arange(self._length)
+        inside = positions.clamp_max(last)
+        following = (positions + 1).clamp_max(last)
         document = self._document(inside)
-        ids = self._stream[inside].long().masked_fill(places > last, self._pad_id)
-        unscored = (places >= last) | (self._document(following) != document)
+        ids = self._stream[inside].long().masked_fill(positions > last, self._pad_id)
+        unscored = (positions >= last) | (self._document(following) != document)
         targets = self._stream[following].long().masked_fill(unscored, IGNORED)
         inputs = {"input_ids": ids}
         if (document[:, -1] != document[:, 0]).any():
-            inputs["position_ids"] = places - torch.maximum(self._starts[document], first)
+            inputs["position_ids"] = positions - torch.maximum(self._starts[document], first)
         return inputs, targets
 
-    def _document(self, places: Tensor) -> Tensor:
-        return torch.searchsorted(self._starts, places, right=True) - 1
+    def _document(self, positions: Tensor) -> Tensor:
+        return torch.searchsorted(self._starts, positions, right=True) - 1
 
 
-def _framed(
+def _with_special_tokens(
     texts: list[str], tokenizer: PreTrainedTokenizerBase, text_format: TextFormat
 ) -> Iterator[list[int]]:
     before = [] if text_format.bos_id is None else [text_format.bos_id]
     after = [] if text_format.eos_id is None else [text_format.eos_id]
     for ids in token_ids(tokenizer, texts):
-        # A text can have no tokens where a tokenizer drops spaces; two documents must not
-        # share a start.
+        # A text of spaces can have no tokens; skip it, as two documents must not share a start.
         if before or ids or after:
             yield [*before, *ids, *after]

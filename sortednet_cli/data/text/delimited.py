@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sortednet_cli.data.text.raw import LONGEST_LINE, read_lines
+from sortednet_cli.data.text.raw import MAX_LINE_BYTES, read_lines
 from sortednet_cli.data.text.table import Table, check_columns
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.logs import logger
@@ -19,23 +19,25 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical ba
 _SUFFIXES = {",": ".csv", "\t": ".tsv"}
 _QUOTED_FIELD = re.compile(r'(?:^|\t)"')
 Row = tuple[int, list[str]]
-"""The line that a row begins at, and its fields."""
+"""The number of a row's first line, and its fields."""
 
 
 def read_csv(path: Path, where: str) -> Table:
-    """Read comma-separated values; a field in quotes may hold commas, quotes and line ends."""
+    """Read comma-separated values; a quoted field may hold commas, quotes and newlines."""
     lines = read_lines(path, where)
     with _long_fields():
         return _table(where, _csv_rows(lines, where, ","), ",")
 
 
 def read_tsv(path: Path, where: str) -> Table:
-    """Read tab-separated values, in the form that the file has.
+    """Read tab-separated values, with or without quoting.
 
-    Most data sets have no quoting: a quote is a quote. pandas, the csv module and spreadsheets put
-    a field into quotes if it holds a tab, a quote or a line end. A file that they wrote is told by
-    this: they would write its rows again just as they are. RequestError if it can be read without
-    quoting too, and has another number of rows then.
+    Most data sets do not quote fields: a quote is an ordinary character. Pandas, the csv module
+    and spreadsheets quote a field that holds a tab, a quote or a newline. A file is theirs if
+    writing its rows again with the csv module gives the same text.
+
+    Raises:
+        RequestError: both readings are possible and give different numbers of rows.
     """
     lines = read_lines(path, where)
     numbered = enumerate(_without_returns(lines), 1)
@@ -49,16 +51,16 @@ def read_tsv(path: Path, where: str) -> Table:
         unquoted = None
     if unquoted not in (None, len(quoted)):
         raise RequestError(
-            f"{where} can be read in two ways: {len(quoted):,} rows with fields in quotes, as"
-            f" pandas writes them, or {unquoted:,} in which a quote is a quote: save it as .csv,"
-            " .jsonl or .parquet"
+            f"{where} is ambiguous: {len(quoted):,} rows if fields are quoted, as pandas writes"
+            f" them, or {unquoted:,} if quotes are ordinary characters: save it as .csv, .jsonl or"
+            " .parquet"
         )
-    logger.warning("%s: fields in quotes are read as pandas and spreadsheets write them", where)
+    logger.warning("%s: quoted fields are read as pandas and spreadsheets write them", where)
     return quoted
 
 
 def _quoted(lines: list[str], where: str) -> Table | None:
-    """The table, if a writer that quotes wrote it; None if there is one that did not."""
+    """Return the table if its writer quotes fields, else None."""
     try:
         with _long_fields():
             rows = list(_csv_rows(lines, where, "\t"))
@@ -67,7 +69,7 @@ def _quoted(lines: list[str], where: str) -> Table | None:
         return None
     header = next(line for line in _without_returns(lines) if line)
     if all(len(name) > 1 and name[0] == name[-1] == '"' for name in header.split("\t")):
-        return table  # nobody's columns are called so
+        return table  # no column name has quotes in it
     written = io.StringIO()
     csv.writer(written, delimiter="\t", lineterminator="\n").writerows(row for _, row in rows)
     same = written.getvalue().replace("\r\n", "\n").rstrip("\n")
@@ -86,14 +88,14 @@ def _csv_rows(lines: list[str], where: str, delimiter: str) -> Iterator[Row]:
             yield start, fields
             start = reader.line_num + 1
     except csv.Error as error:
-        what = "a carriage return outside quotes" if "new-line" in str(error) else error
-        raise RequestError(f"{where}, line {start}: {what}") from error
+        reason = "a carriage return outside quotes" if "new-line" in str(error) else error
+        raise RequestError(f"{where}, line {start}: {reason}") from error
 
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """Let the csv module read what we do: its limit is the module's own, not a reader's."""
-    before = csv.field_size_limit(LONGEST_LINE)
+    """Raise the csv module's limit on fields to ours; the limit is global to the module."""
+    before = csv.field_size_limit(MAX_LINE_BYTES)
     try:
         yield
     finally:
@@ -101,7 +103,7 @@ def _long_fields() -> Iterator[None]:
 
 
 def _table(where: str, rows: Iterator[Row], separator: str) -> Table:
-    """Make a table of rows, the first the header; blank lines are skipped."""
+    """Make a table from rows, the first of which is the header; blank lines are skipped."""
     _, header = next(row for row in rows if any(map(str.strip, row[1])))
     _check_header(where, header, separator)
     columns: list[list[str]] = [[] for _ in header]
@@ -111,8 +113,8 @@ def _table(where: str, rows: Iterator[Row], separator: str) -> Table:
             continue
         if len(fields) != len(header):
             raise RequestError(
-                f"{where}, line {number}: the row and the header differ in fields,"
-                f" {len(fields)} against {len(header)}"
+                f"{where}, line {number}: the row has {len(fields)} fields, but the header has"
+                f" {len(header)}"
             )
         numbers.append(number)
         for column, value in zip(columns, fields, strict=True):
@@ -122,10 +124,10 @@ def _table(where: str, rows: Iterator[Row], separator: str) -> Table:
 
 def _check_header(where: str, header: list[str], separator: str) -> None:
     check_columns(where, len(header))
-    # Those without a name are an index, or what a spreadsheet left: nothing can ask for them.
+    # Unnamed columns are an index, or left over from a spreadsheet. No spec can name them.
     counts = Counter(name for name in header if name)
-    if twice := sorted(name for name, count in counts.items() if count > 1):
-        raise RequestError(f"{where} has two columns of one name: {listed(twice)}")
+    if repeated := sorted(name for name, count in counts.items() if count > 1):
+        raise RequestError(f"{where} has two columns of one name: {listed(repeated)}")
     other = next((mark for mark in _SEPARATORS if mark != separator and mark in header[0]), None)
     if len(header) == 1 and other is not None:
         suffix = _SUFFIXES.get(other)

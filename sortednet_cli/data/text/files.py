@@ -1,4 +1,4 @@
-"""Reading one file of texts: tables by their suffix, anything plain as one document."""
+"""Read one file of texts by its suffix: a table, or plain text as one document."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _PACKED = {f"{suffix}.gz": read for suffix, read in _READERS.items() if suffix !
 _TABLES = {**_READERS, **_PACKED}
 PLAIN_SUFFIXES = (".txt", ".txt.gz", ".md", ".rst")
 KINDS = f"{listed([*_READERS, '.txt', '.md', '.rst'])}, and all but .parquet, .md and .rst as .gz"
-"""The suffixes that are read, for messages."""
+"""The suffixes that can be read, for messages."""
 TABLE_KINDS = f"{listed(_READERS)}, and all but .parquet as .gz"
 
 
 def split_name(name: str) -> tuple[str, str] | None:
-    """Split a file's name into stem and suffix; None if it is of no kind that is read."""
+    """Split a file's name into stem and suffix; None if the suffix is not one that can be read."""
     for suffix in (*_TABLES, *PLAIN_SUFFIXES):
         if name.lower().endswith(suffix):
             return name[: -len(suffix)], name[-len(suffix) :].lower()
@@ -44,14 +44,15 @@ def is_table(suffix: str) -> bool:
 def read_file(path: Path, where: str | None = None) -> Table:
     """Read a file by its suffix.
 
-    Raises RequestError, with `where` (the file's name) and where possible the line, for a
-    suffix that is not known, a file that is empty, unreadable or not UTF-8, and rows that are
-    not as its form demands.
+    Raises:
+        RequestError: the suffix is unknown, the file is empty, unreadable or not UTF-8, or a row
+            is malformed. The message names `where` (by default the file's name) and, if it can,
+            the line.
     """
     where = where or path.name
     named = split_name(path.name)
     if named is None:
-        raise RequestError(f"{where} is of no known kind; the suffixes are {KINDS}")
+        raise RequestError(f"{where} has an unknown suffix; the suffixes are {KINDS}")
     _, suffix = named
     if suffix in PLAIN_SUFFIXES:
         return read_plain([path], where)
@@ -62,7 +63,7 @@ def read_file(path: Path, where: str | None = None) -> Table:
 
 
 def read_plain(paths: Sequence[Path], where: str) -> Table:
-    """Read files as one document each; those with nothing in them are left out, and told."""
+    """Read each file as one document; empty files are skipped with a warning."""
     texts = []
     empty = []
     for path in paths:
@@ -75,10 +76,10 @@ def read_plain(paths: Sequence[Path], where: str) -> Table:
     if not texts:
         raise RequestError(f"{where} is empty")
     if empty:
-        logger.warning("%s: left out, for nothing is in them: %s", where, shortened(empty))
+        logger.warning("%s: skipped empty files: %s", where, shortened(empty))
     return documents(texts, where)
 
 
 def documents(texts: list[str], where: str) -> Table:
-    """Make a table of whole documents."""
+    """Make a table of documents."""
     return Table(where, {DOCUMENT: texts}, range(1, len(texts) + 1), "document", plain=True)

@@ -1,4 +1,4 @@
-"""What a model must know of its texts, and the check that other data offers the same."""
+"""Format of a text model's inputs, and the check that other data has the same format."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from sortednet_cli.errors import RequestError, shortened
 
 @dataclass(frozen=True)
 class TextFormat:
-    """The texts a model was made for; `dataclasses.asdict` gives its JSON.
+    """Format of the texts that a model was made for; `dataclasses.asdict` gives its JSON.
 
-    `vocab_size` is the length of the tokenizer, so every id is below it, or the rows of a stock
-    model's embedding, of which some may be spare; `max_length` counts the tokens of a sequence.
-    `classes` is empty unless texts are classified. `source` names the data (`sst2`, `pydoc`, a
-    file's or folder's own name), never where it lies.
+    Attributes:
+        vocab_size: an upper bound of all token ids: the tokenizer's size, or the number of rows of
+            a stock model's embedding, which may have spare rows.
+        max_length: tokens of a sequence.
+        classes: names of the classes; empty unless the task is classification.
+        source: name of the data (`sst2`, `pydoc`, the name of a file or folder), without its path.
     """
 
     task: str
@@ -35,12 +37,12 @@ class TextFormat:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are, 0 unless texts are classified."""
+        """Number of classes; 0 unless the task is classification."""
         return len(self.classes)
 
     @property
     def num_units(self) -> int:
-        """Tokens of a full sequence: costs are counted for a token."""
+        """Tokens of a full sequence: costs are counted per token."""
         return self.max_length
 
     def facts(self) -> dict[str, Any]:
@@ -57,7 +59,7 @@ class TextFormat:
         return (count, self.max_length, self.vocab_size)
 
     def card_lines(self, has_tokenizer: bool) -> list[str]:
-        whose = "in this folder" if has_tokenizer else "not: what this was cut from had none"
+        whose = "in this folder" if has_tokenizer else "missing: its source had none"
         classes = f" of {self.num_classes} classes: {shortened(self.classes, 10)}"
         return [
             f"- Input: texts of up to {self.max_length} tokens; the tokenizer is {whose}",
@@ -65,19 +67,20 @@ class TextFormat:
         ]
 
 
-def check_same(found: TextFormat, known: TextFormat) -> None:
-    """Raise RequestError unless the data fit a model that was made for `known`."""
-    if found.task != known.task:
+def check_same(data: TextFormat, model: TextFormat) -> None:
+    """Raise RequestError unless the data's format suits a model that was made for `model`."""
+    if data.task != model.task:
         raise RequestError(
-            f"the texts of {found.source} are for {found.task}, the model was made for {known.task}"
+            f"the texts of {data.source} are for {data.task}, but the model was made for"
+            f" {model.task}"
         )
-    if found.vocab_size > known.vocab_size:
+    if data.vocab_size > model.vocab_size:
         raise RequestError(
-            f"the tokenizer has {found.vocab_size:,} tokens, the model was made for"
-            f" {known.vocab_size:,}: use the tokenizer that was saved with the model"
+            f"the tokenizer has {data.vocab_size:,} tokens, but the model was made for"
+            f" {model.vocab_size:,}: use the tokenizer that was saved with the model"
         )
-    if found.classes != known.classes:
+    if data.classes != model.classes:
         raise RequestError(
-            f"the classes of {found.source} are not those the model was made for"
-            f" ({known.source}): {shortened(found.classes)} against {shortened(known.classes)}"
+            f"the classes of {data.source} are not those the model was made for"
+            f" ({model.source}): {shortened(data.classes)} against {shortened(model.classes)}"
         )

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, read with `datasets` if it is installed."""
+"""Read data sets of the Hugging Face hub, with the package `datasets` if it is installed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from sortednet_cli.logs import logger
 
 
 def read_hub(path: str) -> dict[PartName, Table]:
-    """Read the splits of `name` or `name:config` that are parts; further ones are told.
+    """Read the splits of `name` or `name:config` that are parts; other splits are logged.
 
-    Raises RequestError if `datasets` is not installed or there is no train split, and
-    WorkError if the data cannot be fetched.
+    Raises:
+        RequestError: `datasets` is not installed, or there is no train split.
+        WorkError: the data cannot be downloaded.
     """
     try:
         import datasets  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -25,18 +26,19 @@ def read_hub(path: str) -> dict[PartName, Table]:
         ) from error
     name, _, config = path.partition(":")
     try:
-        found = datasets.load_dataset(name, config or None)
+        loaded = datasets.load_dataset(name, config or None)
     except Exception as error:  # a download, a builder or a server can fail in any way
-        raise WorkError(f"the data set {path} could not be fetched: {reason_of(error)}") from error
+        reason = reason_of(error)
+        raise WorkError(f"the data set {path} could not be downloaded: {reason}") from error
     splits: dict[PartName, str] = {}
-    for split in found:
+    for split in loaded:
         if part := part_named(split):
             splits.setdefault(part, split)
     if "train" not in splits:
-        raise RequestError(f"{path} has no train split, only {listed(found)}")
-    if left := [split for split in found if split not in splits.values()]:
-        logger.warning("%s: splits not read: %s", path, shortened(left))
-    return {part: _table(f"{path} {split}", found[split]) for part, split in splits.items()}
+        raise RequestError(f"{path} has no train split, only {listed(loaded)}")
+    if unused := [split for split in loaded if split not in splits.values()]:
+        logger.warning("%s: splits not read: %s", path, shortened(unused))
+    return {part: _table(f"{path} {split}", loaded[split]) for part, split in splits.items()}
 
 
 def _table(where: str, rows: Any) -> Table:

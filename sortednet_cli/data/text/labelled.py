@@ -1,4 +1,4 @@
-"""Classification: a text or a pair of texts with a class each, padded to the batch's longest."""
+"""Classification: texts or pairs of texts with a class each, padded to the longest of a batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from sortednet_cli.data.text.format import TextFormat
 from sortednet_cli.data.text.parts import Batch, Inputs, TextPart, Truncation, padded_length
-from sortednet_cli.data.text.ragged import CHUNK, ragged, rows
+from sortednet_cli.data.text.ragged import CHUNK, padded_rows, ragged
 from sortednet_cli.data.text.records import Records
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _SEGMENTS = "token_type_ids"
 
 
 class LabelledPart(TextPart):
-    """Texts with the tokenizer's special tokens around them, and their classes."""
+    """Texts with the tokenizer's special tokens, and their classes."""
 
     def __init__(
         self,
@@ -41,17 +41,17 @@ class LabelledPart(TextPart):
     def __len__(self) -> int:
         return len(self._labels)
 
-    def gather(self, chosen: Tensor, generator: Generator | None) -> Batch:
-        """Make a batch: `input_ids` [B, T], `attention_mask` if some are shorter, classes [B]."""
-        lengths = self._ids.lengths[chosen]
+    def make_batch(self, indices: Tensor, generator: Generator | None) -> Batch:
+        """Make a batch: `input_ids` [B, T], `attention_mask` if lengths differ, classes [B]."""
+        lengths = self._ids.lengths[indices]
         width = padded_length(lengths, self._format.max_length)
         inside = torch.arange(width) < lengths[:, None]
-        inputs: Inputs = {"input_ids": rows(self._ids, chosen, inside, self._format.pad_id)}
+        inputs: Inputs = {"input_ids": padded_rows(self._ids, indices, inside, self._format.pad_id)}
         if not bool(inside.all()):
             inputs["attention_mask"] = inside.long()
         if self._segments is not None:
-            inputs[_SEGMENTS] = rows(self._segments, chosen, inside, 0)
-        return inputs, self._labels[chosen]
+            inputs[_SEGMENTS] = padded_rows(self._segments, indices, inside, 0)
+        return inputs, self._labels[indices]
 
 
 Encoded = Iterator[tuple[list[int], list[int]]]
@@ -60,7 +60,7 @@ Encoded = Iterator[tuple[list[int], list[int]]]
 def _encoded(
     records: Records, tokenizer: PreTrainedTokenizerBase, max_length: int, truncation: Truncation
 ) -> Encoded:
-    """Yield the ids and segments of each record, truncated, longest text of a pair first."""
+    """Yield the token ids and segments of each record; in a pair, the longer text is cut first."""
     options: dict[str, Any] = {
         "return_attention_mask": False,
         "return_token_type_ids": True,
@@ -72,8 +72,8 @@ def _encoded(
             for column in (records.texts, records.seconds)
             if column is not None
         ]
-        whole = tokenizer(*columns, **options)
-        long = [i for i, ids in enumerate(whole["input_ids"]) if len(ids) > max_length]
+        encoded = tokenizer(*columns, **options)
+        long = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) > max_length]
         if long:
             cut = tokenizer(
                 *([column[i] for i in long] for column in columns),
@@ -82,10 +82,10 @@ def _encoded(
                 **options,
             )
             for name in ("input_ids", _SEGMENTS):
-                for place, values in zip(long, cut[name], strict=True):
-                    whole[name][place] = values
+                for index, values in zip(long, cut[name], strict=True):
+                    encoded[name][index] = values
         truncation.count(len(long), len(columns[0]))
-        yield from zip(whole["input_ids"], whole[_SEGMENTS], strict=True)
+        yield from zip(encoded["input_ids"], encoded[_SEGMENTS], strict=True)
 
 
 def _split_off(encoded: Encoded, segments: list[list[int]]) -> Iterator[list[int]]:

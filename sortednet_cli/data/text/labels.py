@@ -1,12 +1,12 @@
-"""Labels of rows: what each is called, and which classes they make."""
+"""Read the labels of rows, and determine the classes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
 
-from sortednet_cli.data.text.alike import core, hint, shown
-from sortednet_cli.data.text.table import Table, is_unicode, kind
+from sortednet_cli.data.text.alike import hint, normalized, quoted
+from sortednet_cli.data.text.table import Table, is_unicode, type_name
 from sortednet_cli.errors import RequestError, listed, shortened
 from sortednet_cli.logs import logger
 
@@ -14,26 +14,26 @@ _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+")
 _MOST_CLASSES = 20
 _LONGEST = 1000
-"""Characters of a label; a column with more holds texts."""
+"""Most characters of a label; a column with longer values holds texts."""
 
 
 def read_labels(table: Table, column: str, known: Sequence[str] | None) -> list[str]:
-    """Return a column of labels by name; RequestError for a value that is no label.
+    """Return a column of labels as names; RequestError for a value that is not a label.
 
-    Integers are called what the file says that they stand for, or else as they are written;
-    they stay numbers where the `known` classes are numbers.
+    Integers become the names that the file gives them, if it does; otherwise, or if the `known`
+    classes are numbers, they stay as written.
     """
     names = table.class_names.get(column, ())
     if known is not None and not set(names) & set(known):
         names = ()
     return [
-        _label(f"{table.place(row)}: {column}", value, names)
+        _label(f"{table.location(row)}: {column}", value, names)
         for row, value in enumerate(table.column(column, "label"))
     ]
 
 
 def is_unlabelled(table: Table, column: str) -> bool:
-    """Whether all labels are -1, as in benchmarks that keep them to themselves."""
+    """Whether all labels are -1, as in benchmarks that do not publish them."""
     values = table.columns.get(column, [])
     return bool(values) and all(value in (-1, "-1") for value in values)
 
@@ -41,18 +41,21 @@ def is_unlabelled(table: Table, column: str) -> bool:
 def classes_of(table: Table, column: str, labels: Sequence[str]) -> tuple[str, ...]:
     """Return the classes of the training part.
 
-    Those that the file names, in its order; or the distinct labels, sorted, integers as
-    integers. Raises RequestError for one class alone and for two that look alike.
+    They are the names that the file declares, in its order, or else the distinct labels, sorted
+    (integers by value).
+
+    Raises:
+        RequestError: there is only one class, or two look alike.
     """
     names = table.class_names.get(column, ())
     distinct = set(labels)
     if len(distinct) < 2:
-        raise RequestError(f"{table.where}: {column} has one class only: {listed(distinct)}")
+        raise RequestError(f"{table.where}: {column} has only one class: {listed(distinct)}")
     if distinct <= set(names):
         return names
     _check_alike(table, column, labels)
     if all(_INTEGER.fullmatch(label) for label in distinct):
-        # As integers, without making any: one of 5,000 digits cannot be made.
+        # Sort by value without int(), which refuses thousands of digits.
         return tuple(sorted(distinct, key=lambda label: (len(label), label)))
     return tuple(sorted(distinct))
 
@@ -60,58 +63,60 @@ def classes_of(table: Table, column: str, labels: Sequence[str]) -> tuple[str, .
 def check_known(
     table: Table, column: str, labels: Sequence[str], classes: Sequence[str], owner: str
 ) -> None:
-    """Raise RequestError for a label that is no class of `owner`."""
-    known = set(classes)
+    """Raise RequestError for a label that is not among the classes of `owner`."""
+    legal = set(classes)
     for row, label in enumerate(labels):
-        if label not in known:
+        if label not in legal:
             raise RequestError(
-                f"{table.place(row)}: {column} = {label!r} is none of the classes of"
+                f"{table.location(row)}: {column} = {label!r} is not one of the classes of"
                 f" {owner}: {shortened(tuple(classes), _MOST_CLASSES)}{hint(label, classes)}"
             )
 
 
-def _label(place: str, value: object, names: Sequence[str]) -> str:
+def _label(where: str, value: object, names: Sequence[str]) -> str:
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise RequestError(f"{place} is empty: give the row a label, or take it out")
+        raise RequestError(f"{where} is empty: give the row a label, or remove it")
     if isinstance(value, bool | str):
         label = str(value)
     elif isinstance(value, int):
         label = names[value] if 0 <= value < len(names) else str(value)
     else:
-        wish = ": write integers, or the classes' names" if isinstance(value, float) else ""
-        raise RequestError(f"{place} is neither text nor an integer, it is {kind(value)}{wish}")
+        advice = ": write integers, or the classes' names" if isinstance(value, float) else ""
+        raise RequestError(f"{where} must be text or an integer, not {type_name(value)}{advice}")
     if len(label) > _LONGEST:
-        raise RequestError(f"{place} has {len(label):,} characters: no class is called so")
+        raise RequestError(
+            f"{where} has {len(label):,} characters, but a class has at most {_LONGEST:,}"
+        )
     if not is_unicode(label):
-        raise RequestError(f"{place} holds half a character (\\ud...)")
+        raise RequestError(f"{where} holds half a character (\\ud...)")
     if _INTEGER.fullmatch(label) and label.startswith("-"):
         raise RequestError(
-            f"{place} = {label} is outside the range of classes, which"
-            " begins at 0; is the file unlabelled?"
+            f"{where} = {label} is outside the range of classes, which starts at 0; is the file"
+            " unlabelled?"
         )
     return label
 
 
 def _check_alike(table: Table, column: str, labels: Sequence[str]) -> None:
-    """Refuse classes that differ in nothing one sees, and tell those that differ in case."""
-    if pair := _first_pair(labels, core):
+    """Refuse classes that look the same, and warn of classes that differ only in case."""
+    if pair := _first_pair(labels, normalized):
         one, two = pair
         raise RequestError(
-            f"{column} has two classes that look alike, {shown(labels[one])}"
-            f" ({table.place(one)}) and {shown(labels[two])} ({table.place(two)}): write them"
-            " alike if they are one, or give one another name"
+            f"{column} has two classes that look alike, {quoted(labels[one])}"
+            f" ({table.location(one)}) and {quoted(labels[two])} ({table.location(two)}): write"
+            " both the same way if they are one class, or rename one"
         )
     if pair := _first_pair(labels, str.casefold):
         one, two = pair
         logger.warning(
-            "%s: %s differs from %s in case alone: they are two classes",
-            table.place(two),
-            shown(labels[two]),
-            shown(labels[one]),
+            "%s: %s differs from %s only in case: they are two classes",
+            table.location(two),
+            quoted(labels[two]),
+            quoted(labels[one]),
         )
     if all(_DECIMAL.fullmatch(label) for label in set(labels)):
         logger.warning(
-            "%s: %s holds decimal numbers; each, such as %s, is taken as the name of a class",
+            "%s: %s holds decimal numbers; each, such as %s, is taken as a class name",
             table.where,
             column,
             labels[0],
@@ -119,7 +124,7 @@ def _check_alike(table: Table, column: str, labels: Sequence[str]) -> None:
 
 
 def _first_pair(labels: Sequence[str], key: Callable[[str], str]) -> tuple[int, int] | None:
-    """The first rows of two different labels with one key."""
+    """Return the first rows of two different labels with the same key, or None."""
     first: dict[str, int] = {}
     by_key: dict[str, int] = {}
     for row, label in enumerate(labels):

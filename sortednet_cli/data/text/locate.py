@@ -1,4 +1,4 @@
-"""From a spec to tables of texts: what its source reads, checked against the task."""
+"""Read the tables of texts that a spec names, and check them against the task."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ Tables = dict[PartName, Table]
 
 
 def locate(spec: TextDataSpec, task: str) -> tuple[str, Tables]:
-    """Return the name of the data, and a table for each part it comes in.
+    """Return the name of the data, and a table for each stored part.
 
-    There is always a train table; the one held-out table, if there is just one, is the test.
-    Held-out ones to classify whose labels are not told are left out.
+    There is always a train table. If there is only one held-out table, it is the test part. For
+    classification, held-out tables without public labels are dropped.
 
-    Raises RequestError for data that are not there, cannot be read or do not suit the task, and
-    WorkError if a download fails.
+    Raises:
+        RequestError: the data is missing, cannot be read or does not suit the task.
+        WorkError: a download failed.
     """
     source = data_source(spec.source)
     assert isinstance(source, TextSource)
-    place = source.find(spec.path)
-    name, found = source.data_name(spec.path, place), source.read(spec, place)
+    path = source.find(spec.path)
+    name, tables = source.data_name(spec.path, path), source.read(spec, path)
     if task == "classification":
-        for part in [part for part in found if part != "train"]:
-            if is_unlabelled(found[part], spec.label):
-                logger.warning("%s is left out: its labels are not public", found.pop(part).where)
-    if "validation" in found and "test" not in found:
-        found["test"] = found.pop("validation")
-    for table in found.values():
+        for part in [part for part in tables if part != "train"]:
+            if is_unlabelled(tables[part], spec.label):
+                logger.warning("%s is not used: its labels are not public", tables.pop(part).where)
+    if "validation" in tables and "test" not in tables:
+        tables["test"] = tables.pop("validation")
+    for table in tables.values():
         if table.plain and task not in WHOLE_TEXTS:
             raise RequestError(
-                f"{task} needs columns, and {table.where} is plain text: use {TABLE_KINDS}"
+                f"{task} needs columns, but {table.where} is plain text: use {TABLE_KINDS}"
             )
-    return name, found
+    return name, tables

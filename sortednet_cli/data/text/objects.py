@@ -1,4 +1,4 @@
-"""Tables of JSON objects: one a line, or all in one array."""
+"""Tables of JSON objects: one per line, or all in one array."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from sortednet_cli.errors import RequestError, shortened
 
 
 class _RepeatedKey(ValueError):
-    """An object with two values for one key, of which `json` would drop the first."""
+    """An object with two values for one key; `json` would silently drop the first."""
 
 
 def read_json_lines(path: Path, where: str) -> Table:
-    """Read a file with a JSON object a line."""
+    """Read a file with one JSON object per line."""
     return _from_lines(read_lines(path, where), where)
 
 
 def read_json(path: Path, where: str) -> Table:
-    """Read an array of JSON objects; hubs call files with an object a line so, too."""
+    """Read an array of JSON objects, or, as in some data sets of hubs, one object per line."""
     text = read_characters(path, where)
     if not text.strip():
         raise RequestError(f"{where} is empty")
     try:
-        whole = _parsed(text)
+        value = _parse(text)
     except json.JSONDecodeError as error:
-        first, _, rest = text.strip().partition("\n")
-        if first.startswith("{") and rest and _is_json(first):
+        first, _, others = text.strip().partition("\n")
+        if first.startswith("{") and others and _is_json(first):
             lines = text.split("\n")
-            check_lines(lines, where, "a document of that length belongs into a file of its own")
+            check_lines(lines, where, "put a document of that length into a file of its own")
             return _from_lines(lines, where)
         raise RequestError(f"{where}, line {error.lineno}: not valid JSON: {error.msg}") from error
     except (ValueError, RecursionError) as error:
         raise RequestError(f"{where}: not valid JSON: {_reason(error)}") from error
-    if not isinstance(whole, list):
-        raise RequestError(f"{where} {_advice(whole)}")
-    return _table(where, enumerate(whole, 1), "row")
+    if not isinstance(value, list):
+        raise RequestError(f"{where} {_advice(value)}")
+    return _table(where, enumerate(value, 1), "row")
 
 
 def _from_lines(lines: Sequence[str], where: str) -> Table:
@@ -47,7 +47,7 @@ def _from_lines(lines: Sequence[str], where: str) -> Table:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    yield number, _parsed(line)
+                    yield number, _parse(line)
                 except (ValueError, RecursionError) as error:
                     raise RequestError(
                         f"{where}, line {number}: not valid JSON: {_reason(error)}"
@@ -71,20 +71,20 @@ def _table(where: str, rows: Iterable[tuple[int, Any]], unit: str) -> Table:
     return Table(where, columns, numbers, unit)
 
 
-def _parsed(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_once)
+def _parse(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_without_repeated_keys)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
-        raise _RepeatedKey(f"an object has a key twice, one of {shortened(list(row))}")
+        raise _RepeatedKey(f"an object repeats a key, one of {shortened(list(row))}")
     return row
 
 
 def _is_json(line: str) -> bool:
     try:
-        return isinstance(_parsed(line), dict)
+        return isinstance(_parse(line), dict)
     except _RepeatedKey:
         return True
     except (ValueError, RecursionError):
@@ -99,15 +99,15 @@ def _reason(error: Exception) -> str:
             return str(error)
         case RecursionError():
             return "nested too deep"
-    return "a number of too many digits"
+    return "a number with too many digits"
 
 
-def _advice(whole: Any) -> str:
-    """What is wrong with JSON that is no array, and what to do."""
-    items = whole.items() if isinstance(whole, dict) else ()
+def _advice(value: Any) -> str:
+    """Say what is wrong with JSON that is not an array, and what to do."""
+    items = value.items() if isinstance(value, dict) else ()
     if arrays := [key for key, value in items if isinstance(value, list)]:
         return (
-            f"is one object, not an array of rows: save what is under {shortened(arrays)} as a"
-            " file of its own"
+            f"is one object, not an array of rows: save the value of {shortened(arrays)} as a file"
+            " of its own"
         )
-    return "is no array of objects: write [{...}, {...}], or an object a line (.jsonl)"
+    return "is not an array of objects: write [{...}, {...}], or one object per line (.jsonl)"

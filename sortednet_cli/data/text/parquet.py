@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sortednet_cli.bounded import MAX_TEXT, check_regular
-from sortednet_cli.data.text.raw import most_unpacked, unpacks_too_far
+from sortednet_cli.data.text.raw import max_unpacked, unpacks_too_far
 from sortednet_cli.data.text.table import Table, check_columns
 from sortednet_cli.errors import RequestError, reason_of
 
@@ -16,7 +16,7 @@ _BATCH = 64
 
 
 def read_parquet(path: Path, where: str) -> Table:
-    """Read all columns of a Parquet file; what is nested is no text, and is not unpacked."""
+    """Read all columns of a Parquet file. Nested columns cannot be text and are not unpacked."""
     import pyarrow  # type: ignore[import-untyped, unused-ignore]
     from pyarrow import parquet  # type: ignore[import-untyped, unused-ignore]
 
@@ -39,32 +39,32 @@ def read_parquet(path: Path, where: str) -> Table:
 
 
 def _bounded_values(path: Path, where: str, file: Any) -> Iterator[tuple[str, list[Any]]]:
-    """Values of columns, until they are far more than so small a file holds honestly."""
+    """Yield the values of columns; RequestError if they are far larger than the file."""
     from pyarrow import types  # type: ignore[import-untyped, unused-ignore]
 
-    most = most_unpacked(path.stat().st_size)
-    facts = file.metadata
-    claimed = sum(facts.row_group(i).total_byte_size for i in range(facts.num_row_groups))
-    # A value that costs the file nothing costs a list of Python's its place all the same.
-    if claimed + 8 * facts.num_rows * facts.num_columns > most:
+    most = max_unpacked(path.stat().st_size)
+    metadata = file.metadata
+    claimed = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    # A value that takes no bytes in the file still takes a pointer of 8 bytes in a list.
+    if claimed + 8 * metadata.num_rows * metadata.num_columns > most:
         raise unpacks_too_far(where)
     total = 0
     for batch in file.iter_batches(_BATCH):
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            if types.is_nested(column.type):  # no text, whatever is in it
+            if types.is_nested(column.type):  # cannot be text
                 yield name, [[]] * len(column)
                 continue
-            # A word that is stored once may stand in every row.
-            is_coded = types.is_dictionary(column.type)
-            found = column.dictionary_decode() if is_coded else column
-            total += found.nbytes
+            # A dictionary stores a value once that may occur in every row.
+            is_encoded = types.is_dictionary(column.type)
+            decoded = column.dictionary_decode() if is_encoded else column
+            total += decoded.nbytes
             if total > most:
                 raise unpacks_too_far(where)
-            yield name, found.to_pylist()
+            yield name, decoded.to_pylist()
 
 
 def _class_names(stored: bytes) -> dict[str, tuple[str, ...]]:
-    """Read what the numbers of a column stand for, as `datasets` stores it."""
+    """Read the class names of columns of numbers, as the package `datasets` stores them."""
     try:
         features = json.loads(stored)["info"]["features"]
         return {

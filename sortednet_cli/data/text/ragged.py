@@ -1,4 +1,4 @@
-"""Many token sequences in one tensor, and how texts become them."""
+"""Token sequences of different lengths, stored in one tensor."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 CHUNK = 1024
 IGNORED = -100
-"""The target that cross entropy leaves out."""
+"""The target that cross-entropy ignores."""
 
 
 @dataclass(frozen=True)
 class Ragged:
-    """Sequences end to end: `values` int32 [N]; the i-th is starts[i]:starts[i + 1].
+    """Concatenated sequences: `values` int32 [N]; the i-th is values[starts[i]:starts[i + 1]].
 
     `starts` is int64 [number of sequences + 1].
     """
@@ -32,7 +32,7 @@ class Ragged:
 
     @property
     def lengths(self) -> Tensor:
-        """Tokens of each sequence, int64."""
+        """Number of tokens of each sequence, int64."""
         return self.starts.diff()
 
     def __getitem__(self, index: int) -> Tensor:
@@ -40,7 +40,7 @@ class Ragged:
 
 
 def ragged(sequences: Iterable[Sequence[int]]) -> Ragged:
-    """Put sequences end to end; they may be made one at a time."""
+    """Concatenate sequences, which an iterator may produce one by one."""
     lengths: list[int] = [0]
     pieces: list[Tensor] = []
     pending: list[int] = []
@@ -54,15 +54,15 @@ def ragged(sequences: Iterable[Sequence[int]]) -> Ragged:
     return Ragged(torch.cat(pieces), torch.tensor(lengths, dtype=torch.int64).cumsum(0))
 
 
-def rows(sequences: Ragged, chosen: Tensor, inside: Tensor, padding: int) -> Tensor:
-    """Lay sequences out as rows, int64 [B, T]: `inside` bool [B, T] where they have tokens."""
-    places = sequences.starts[chosen][:, None] + torch.arange(inside.shape[1])
-    tokens = sequences.values[places.clamp_max(len(sequences.values) - 1)].long()
+def padded_rows(sequences: Ragged, indices: Tensor, inside: Tensor, padding: int) -> Tensor:
+    """Return sequences as padded rows, int64 [B, T]; `inside` [B, T] is True at their tokens."""
+    positions = sequences.starts[indices][:, None] + torch.arange(inside.shape[1])
+    tokens = sequences.values[positions.clamp_max(len(sequences.values) - 1)].long()
     return tokens.masked_fill(~inside, padding)
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterator[list[int]]:
-    """Yield the ids of each text, with no special tokens around it."""
+    """Yield the token ids of each text, without special tokens."""
     backend = tokenizer.backend_tokenizer
     for start in range(0, len(texts), CHUNK):
         chunk = list(texts[start : start + CHUNK])

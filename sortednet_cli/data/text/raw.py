@@ -1,4 +1,4 @@
-"""The characters of a file of texts: unpacked, UTF-8, in lines of a bounded length."""
+"""Read text files: unpack them, decode UTF-8, and bound the length of lines."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from sortednet_cli.bounded import MAX_TEXT, check_regular, read_bounded
 from sortednet_cli.errors import RequestError
 
-LONGEST_LINE = 1_000_000
-"""Bytes: a tokenizer takes minutes for a word of a megabyte, and hardly a text has one."""
+MAX_LINE_BYTES = 1_000_000
+"""A tokenizer takes minutes for a word of a megabyte, and hardly any text has such a line."""
 MAX_GROWTH = 200
-"""How many times its size a packed file may unpack to, beyond `FREE_GROWTH` bytes."""
+"""Largest growth of a packed file when unpacked; `FREE_GROWTH` bytes are always allowed."""
 FREE_GROWTH = 1 << 28
 PACKED = ".gz"
-# UTF-32 first: its mark begins with that of UTF-16.
+# UTF-32 first: its little-endian mark starts with that of UTF-16.
 _OTHER_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -27,10 +27,11 @@ _OTHER_MARKS = {
 
 
 def read_characters(path: Path, where: str) -> str:
-    """Read a whole file, unpacked if its name ends in `.gz`, without a byte order mark.
+    """Read a file without its byte order mark, and unpack it if its name ends in `.gz`.
 
-    Raises RequestError, naming `where`, for a file that cannot be read or unpacked, is of
-    another encoding or holds NUL bytes.
+    Raises:
+        RequestError: the file cannot be read or unpacked, is not UTF-8, or holds NUL bytes; the
+            message names `where`.
     """
     try:
         packed = path.suffix.lower() == PACKED
@@ -41,9 +42,9 @@ def read_characters(path: Path, where: str) -> str:
         if data.startswith(mark):
             raise RequestError(f"{where} is {name}: save it as UTF-8")
     data = data.removeprefix(codecs.BOM_UTF8)
-    if (place := data.find(b"\0")) >= 0:
+    if (offset := data.find(b"\0")) >= 0:
         raise RequestError(
-            f"{where}, line {_line_of(data, place)}: a NUL byte, which no text has; if the file"
+            f"{where}, line {_line_of(data, offset)}: a NUL byte, which no text has; if the file"
             " is UTF-16, save it as UTF-8"
         )
     try:
@@ -56,14 +57,14 @@ def read_characters(path: Path, where: str) -> str:
 
 
 def read_lines(path: Path, where: str) -> list[str]:
-    """Read lines without their line feeds; RequestError for an empty file or a line too long."""
+    """Read lines without their line feeds; RequestError for an empty file or a too long line."""
     text = read_characters(path, where)
     if not text.strip():
         raise RequestError(f"{where} is empty")
     if "\n" not in text and "\r" in text:
-        raise RequestError(f"{where} ends lines by carriage returns alone: use line feeds")
+        raise RequestError(f"{where} ends lines only with carriage returns: use line feeds")
     lines = text.split("\n")
-    check_lines(lines, where, "a document of that length belongs into a file of its own")
+    check_lines(lines, where, "put a document of that length into a file of its own")
     return lines
 
 
@@ -72,17 +73,17 @@ def check_lines(lines: Iterable[str], where: str, advice: str) -> None:
     for number, line in enumerate(lines, 1):
         if is_too_long(line):
             raise RequestError(
-                f"{where}, line {number}: longer than {LONGEST_LINE:,} bytes; {advice}"
+                f"{where}, line {number}: longer than {MAX_LINE_BYTES:,} bytes; {advice}"
             )
 
 
 def is_too_long(line: str) -> bool:
-    # A character has at most 4 bytes: few lines need to be encoded to be measured.
-    return len(line) * 4 > LONGEST_LINE and len(line.encode(errors="replace")) > LONGEST_LINE
+    # A character has at most 4 bytes, so few lines need encoding to be measured.
+    return len(line) * 4 > MAX_LINE_BYTES and len(line.encode(errors="replace")) > MAX_LINE_BYTES
 
 
-def most_unpacked(size: int) -> int:
-    """Bytes that a packed file of `size` bytes may unpack to."""
+def max_unpacked(size: int) -> int:
+    """Most bytes that a packed file of `size` bytes may unpack to."""
     return min(MAX_TEXT, max(FREE_GROWTH, MAX_GROWTH * size))
 
 
@@ -91,7 +92,7 @@ def unpacks_too_far(where: str) -> RequestError:
 
 
 def _unpacked(path: Path, where: str) -> bytes:
-    most = most_unpacked(check_regular(path, MAX_TEXT))
+    most = max_unpacked(check_regular(path, MAX_TEXT))
     data = bytearray()
     try:
         with gzip.open(path) as file:
@@ -100,11 +101,11 @@ def _unpacked(path: Path, where: str) -> bytes:
                 if len(data) > most:
                     raise unpacks_too_far(where)
     except gzip.BadGzipFile as error:
-        raise RequestError(f"{where} is not packed by gzip, or damaged") from error
+        raise RequestError(f"{where} is not a gzip file, or it is damaged") from error
     except (EOFError, zlib.error) as error:
-        raise RequestError(f"{where} cannot be unpacked: it is cut off or damaged") from error
+        raise RequestError(f"{where} cannot be unpacked: it is truncated or damaged") from error
     return bytes(data)
 
 
-def _line_of(data: bytes, place: int) -> int:
-    return data.count(b"\n", 0, place) + 1
+def _line_of(data: bytes, offset: int) -> int:
+    return data.count(b"\n", 0, offset) + 1

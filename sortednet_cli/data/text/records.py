@@ -1,4 +1,4 @@
-"""The samples of a part before they are tokens, and how missing parts are cut out of train."""
+"""Samples of a part before tokenization, and splitting missing parts off the training part."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ FEW_DOCUMENTS = 20
 class Records:
     """Samples of one part.
 
-    `texts` are documents, questions or texts to classify, `seconds` their answers or the
-    other texts of pairs, `labels` int64 class numbers [N].
+    Attributes:
+        texts: documents, questions, or texts to classify.
+        seconds: the answers, or the second texts of pairs.
+        labels: classes, int64 [N].
     """
 
     texts: list[str]
@@ -42,7 +44,7 @@ class Records:
         )
 
     def all_texts(self) -> list[str]:
-        """Return every text there is, what a tokenizer is trained on."""
+        """Return all texts, to train a tokenizer on."""
         return self.texts + (self.seconds or [])
 
 
@@ -52,11 +54,14 @@ def read_records(
     task: str,
     known_classes: tuple[str, ...] | None,
 ) -> tuple[dict[PartName, Records], tuple[str, ...]]:
-    """Take the columns that the task needs; return the found parts and the classes.
+    """Read the columns that the task needs; return the stored parts and the classes.
 
-    Classes are those of the training table, or `known_classes`. Rows without a text, a question
-    or an answer are left out, and told; a row to classify must have a text. Raises RequestError
-    for a column that is not there, a value that is not text, and a label that is no class.
+    The classes are those of the training table, or `known_classes`. Rows with an empty text,
+    question or answer are skipped with a warning, except in classification.
+
+    Raises:
+        RequestError: a column is missing, a value is not text, a text to classify is empty, or a
+            label is not one of the classes.
     """
     if task == "classification":
         return _classified(tables, spec, known_classes)
@@ -68,26 +73,26 @@ def read_records(
     }, ()
 
 
-def cut_parts(
-    found: Mapping[PartName, Records],
+def split_records(
+    stored: Mapping[PartName, Records],
     spec: TextDataSpec,
     classes: Sequence[str],
     *,
     plain: bool,
 ) -> dict[PartName, Records]:
-    """Make all three parts, cutting those that were not found out of train.
+    """Return all three parts; missing ones are split off the training part.
 
-    A few whole documents (`plain`) are cut by characters, as too few could be held out.
+    If there are only a few documents (`plain`), they are split by characters.
     """
-    if plain and len(found["train"]) < FEW_DOCUMENTS:
-        return _cut_by_characters(found, spec)
+    if plain and len(stored["train"]) < FEW_DOCUMENTS:
+        return _split_by_characters(stored, spec)
     labels = {
         part: np.zeros(len(records), np.int64) if records.labels is None else records.labels
-        for part, records in found.items()
+        for part, records in stored.items()
     }
     noun = "documents" if plain else "rows"
     split = split_parts(labels, spec, classes or ("",), noun=noun)
-    return {part: found[source].take(indices) for part, (source, indices) in split.items()}
+    return {part: stored[source].take(indices) for part, (source, indices) in split.items()}
 
 
 def _answered(table: Table, spec: TextDataSpec) -> Records:
@@ -96,18 +101,18 @@ def _answered(table: Table, spec: TextDataSpec) -> Records:
     return _with_text(table, Records(questions, answers), "question or answer")
 
 
-def _with_text(table: Table, records: Records, what: str) -> Records:
-    """Leave out the rows in which a text is empty."""
+def _with_text(table: Table, records: Records, noun: str) -> Records:
+    """Drop the rows in which a text is empty, with a warning."""
     columns = [records.texts, *([records.seconds] if records.seconds is not None else [])]
     empty = [not all(map(str.strip, row)) for row in zip(*columns, strict=True)]
     if count := sum(empty):
         logger.warning(
-            "%s: %s of %s rows are left out, the first %s: their %s is empty",
+            "%s: skipped %s of %s rows, the first %s: their %s is empty",
             table.where,
             f"{count:,}",
             f"{len(empty):,}",
-            table.place(empty.index(True)),
-            what,
+            table.location(empty.index(True)),
+            noun,
         )
         return records.take(np.flatnonzero(np.logical_not(empty)))
     return records
@@ -134,7 +139,7 @@ def _classified(
 
 
 def _check_texts(table: Table, records: Records) -> None:
-    """Refuse rows to classify that have no text: leaving any out would change the score."""
+    """Refuse rows to classify that have no text: skipping them would change the score."""
     seconds = records.seconds or [""] * len(records)
     empty = [
         row
@@ -143,26 +148,26 @@ def _check_texts(table: Table, records: Records) -> None:
     ]
     if empty:
         raise RequestError(
-            f"{table.place(empty[0])}: the text is empty, as in {len(empty):,} of {len(table):,}"
-            " rows: take them out"
+            f"{table.location(empty[0])}: the text is empty, as in {len(empty):,} of"
+            f" {len(table):,} rows: remove these rows"
         )
 
 
-def _cut_by_characters(
-    found: Mapping[PartName, Records], spec: TextDataSpec
+def _split_by_characters(
+    stored: Mapping[PartName, Records], spec: TextDataSpec
 ) -> dict[PartName, Records]:
-    """Cut the documents as one long text: train first, then validation, then test."""
-    shares = {name: 0.0 if name in found else getattr(spec, name) for name in PARTS[1:]}
-    if sum(shares.values()) >= 1:
+    """Split the documents as one long text: train first, then validation, then test."""
+    fractions = {name: 0.0 if name in stored else getattr(spec, name) for name in PARTS[1:]}
+    if sum(fractions.values()) >= 1:
         raise RequestError(
             f"data.test = {spec.test:g} and data.validation = {spec.validation:g} leave nothing"
             " to train on: their sum must be below 1"
         )
-    texts = found["train"].texts
+    texts = stored["train"].texts
     total = sum(map(len, texts))
-    test = round(total * shares["test"])
-    bounds = [total - test - round(total * shares["validation"]), total - test]
-    slack = int(total * min(share for share in (*shares.values(), 1.0) if share) / 2)
+    test = round(total * fractions["test"])
+    bounds = [total - test - round(total * fractions["validation"]), total - test]
+    slack = int(total * min(fraction for fraction in (*fractions.values(), 1.0) if fraction) / 2)
     pieces: list[list[str]] = [[], [], []]
     start = 0
     for text in texts:
@@ -172,7 +177,7 @@ def _cut_by_characters(
                 piece.append(text[low:high])
         start += len(text)
     cut = {name: Records(piece) for name, piece in zip(PARTS, pieces, strict=True)}
-    parts = {**cut, **{part: found[part] for part in PARTS[1:] if part in found}}
+    parts = {**cut, **{part: stored[part] for part in PARTS[1:] if part in stored}}
     for name, records in parts.items():
         if not len(records):
             raise RequestError(f"there is too little text to hold out a {name} part")
@@ -180,11 +185,11 @@ def _cut_by_characters(
 
 
 def _boundary(text: str, wanted: int, slack: int) -> int:
-    """Return where to cut: at a line's start near `wanted`, or at a word's, or just there."""
+    """Return where to cut: at the start of a line or word just before `wanted`, or at `wanted`."""
     if wanted <= 0 or wanted >= len(text):
         return min(max(wanted, 0), len(text))
     for separator in ("\n", " "):
-        place = text.rfind(separator, max(0, wanted - slack), wanted) + 1
-        if place > 0:
-            return place
+        start = text.rfind(separator, max(0, wanted - slack), wanted) + 1
+        if start > 0:
+            return start
     return wanted

@@ -1,4 +1,4 @@
-"""A split in several files: which belong together, in which order, and whether all are there."""
+"""Splits in several files: which files belong together, their order, and missing ones."""
 
 from __future__ import annotations
 
@@ -18,30 +18,34 @@ def split_of(stem: str) -> str:
 
 
 def in_order(files: Sequence[str]) -> list[str]:
-    """Sort the files of a split by their numbers, or else by name.
+    """Sort the files of a split by number if they have numbers, else by name.
 
-    Numbers are told by `train-00000-of-00002.parquet`, and by tables named `0000.parquet` and so
-    on. Raises RequestError if one is missing or there twice, and for tables of several kinds.
+    Numbered names are `train-00000-of-00002.parquet`, or `0000.parquet` for tables.
+
+    Raises:
+        RequestError: a number is missing or repeated, or tables have different suffixes.
     """
     stems, kinds = zip(*(_named(file) for file in files), strict=True)
     tables = all(map(is_table, kinds))
     if tables and len(set(kinds)) > 1:
-        raise RequestError(f"{_some(files)}: tables of several kinds; keep {listed(set(kinds))}")
+        raise RequestError(
+            f"{_some(files)}: tables of several kinds; keep only one of {listed(set(kinds))}"
+        )
     shards = [match for match in map(_SHARD.fullmatch, stems) if match]
     if shards:
-        wanted = range(int(shards[0]["count"]))
+        expected = range(int(shards[0]["count"]))
         numbers = [int(shard["number"]) for shard in shards]
-        same = {shard["count"] for shard in shards}
-        if len(shards) < len(files) or len(same) > 1 or len(set(numbers)) < len(numbers):
+        counts = {shard["count"] for shard in shards}
+        if len(shards) < len(files) or len(counts) > 1 or len(set(numbers)) < len(numbers):
             raise RequestError(f"{_some(files)}: more than one set of files for one part")
     elif tables and all(stem.isdecimal() for stem in stems):
         numbers = [int(stem) for stem in stems]
-        wanted = range(min(1, *numbers), max(numbers) + 1)
+        expected = range(min(1, *numbers), max(numbers) + 1)
     else:
         return sorted(files)
-    if missing := sorted(set(wanted) - set(numbers)):
+    if missing := sorted(set(expected) - set(numbers)):
         raise RequestError(
-            f"{_some(files)}: not all files of the part are there, number"
+            f"{_some(files)}: the part is incomplete: number"
             f" {shortened(list(map(str, missing)))} is missing"
         )
     return [file for _, file in sorted(zip(numbers, files, strict=True))]

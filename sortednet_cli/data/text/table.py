@@ -1,4 +1,4 @@
-"""One file of texts as read: columns by name, and where each row stood."""
+"""Rows of texts as read from files: columns by name, and the location of each row."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sortednet_cli.data.text.alike import hint
-from sortednet_cli.data.text.raw import LONGEST_LINE, is_too_long
+from sortednet_cli.data.text.raw import MAX_LINE_BYTES, is_too_long
 from sortednet_cli.errors import RequestError, shortened
 from sortednet_cli.spec.template import parse_template
 
 DOCUMENT = "text"
-"""The one column of plain text."""
+"""Name of the only column of plain text."""
 MAX_COLUMNS = 1000
 _MOST_NAMED = 20
 
@@ -22,10 +22,14 @@ _MOST_NAMED = 20
 class Table:
     """Rows of one part.
 
-    `where` says for messages which file it was; `lines` numbers the rows, lines of a text
-    file or rows of another, as `unit` says. `plain` marks whole documents, whose one column
-    answers to any name. `class_names` holds the names of a column's numbers where the file
-    tells them. `shards` are the files of a part in many: the row each begins at, and its name.
+    Attributes:
+        where: name of the file, for messages.
+        columns: values by column name.
+        lines: number of each row in its file.
+        unit: what `lines` counts: line, row or document.
+        plain: whether rows are documents, whose only column is used for any column name.
+        class_names: class names of columns of numbers, if the file gives them.
+        shards: for a part in several files, the first row and the name of each file.
     """
 
     where: str
@@ -40,10 +44,12 @@ class Table:
         return len(self.lines)
 
     def texts(self, text: str, key: str) -> list[str]:
-        """Return the texts that `data.<key>` asks for: a column, or a template over several.
+        """Return the texts that `data.<key>` names: a column, or a template over several columns.
 
-        An empty optional column of a template may be missing too. RequestError for a column
-        that is not there and a value that is no text.
+        A template treats a missing value as empty.
+
+        Raises:
+            RequestError: a column is missing, or a value is not text.
         """
         template = parse_template(text)
         if template.is_column:
@@ -51,7 +57,7 @@ class Table:
             return self._texts(name, self.column(name, key))
         if self.plain:
             raise RequestError(
-                f"data.{key}: a template needs columns, and {self.where} is plain text"
+                f"data.{key}: a template needs columns, but {self.where} is plain text"
             )
         columns = {
             name: self._texts(name, ["" if v is None else v for v in self.column(name, key)])
@@ -61,7 +67,7 @@ class Table:
         return [template.fill(dict(zip(columns, row, strict=True))) for row in rows]
 
     def column(self, name: str, key: str) -> list[Any]:
-        """Return the values of a column, which `data.<key>` asks for."""
+        """Return the values of the column that `data.<key>` names; RequestError if missing."""
         if self.plain:
             return self.columns[DOCUMENT]
         if name not in self.columns:
@@ -71,7 +77,7 @@ class Table:
             )
         return self.columns[name]
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """Name a row for a message: `train.csv, line 5`."""
         where = self.where
         if self.shards:
@@ -81,18 +87,20 @@ class Table:
     def _texts(self, name: str, values: list[Any]) -> list[str]:
         for row, value in enumerate(values):
             if not isinstance(value, str):
-                raise RequestError(f"{self.place(row)}: {name} is not text, it is {kind(value)}")
+                raise RequestError(
+                    f"{self.location(row)}: {name} must be text, not {type_name(value)}"
+                )
             if not is_unicode(value):
-                raise RequestError(f"{self.place(row)}: {name} holds half a character (\\ud...)")
+                raise RequestError(f"{self.location(row)}: {name} holds half a character (\\ud...)")
             if not self.plain and any(map(is_too_long, value.split("\n"))):
                 raise RequestError(
-                    f"{self.place(row)}: {name} has a line longer than {LONGEST_LINE:,} bytes"
+                    f"{self.location(row)}: {name} has a line longer than {MAX_LINE_BYTES:,} bytes"
                 )
         return values
 
 
-def joined(where: str, tables: list[Table]) -> Table:
-    """Put the files of one part end to end; where one lacks a column, its values are missing."""
+def concatenate(where: str, tables: list[Table]) -> Table:
+    """Concatenate the files of one part; values of a column that a file lacks are None."""
     first = tables[0]
     if len(tables) == 1:
         return first
@@ -111,13 +119,13 @@ def joined(where: str, tables: list[Table]) -> Table:
 
 
 def check_columns(where: str, count: int) -> None:
-    """Raise RequestError for more columns than any table of texts has."""
+    """Raise RequestError if there are too many columns."""
     if count > MAX_COLUMNS:
-        raise RequestError(f"{where}: more than {MAX_COLUMNS:,} columns")
+        raise RequestError(f"{where} has more than {MAX_COLUMNS:,} columns")
 
 
 def is_unicode(value: str) -> bool:
-    """JSON can escape half of a surrogate pair, which no encoding can write."""
+    """Whether text can be encoded: JSON can escape half of a surrogate pair."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -125,6 +133,6 @@ def is_unicode(value: str) -> bool:
     return True
 
 
-def kind(value: object) -> str:
-    """Name the kind of a value for a message."""
-    return "missing" if value is None else type(value).__name__
+def type_name(value: object) -> str:
+    """Name the type of a value, for a message."""
+    return "a missing value" if value is None else type(value).__name__

@@ -1,4 +1,4 @@
-"""Opening texts by their spec: one `Texts`, whatever they came from."""
+"""Open the texts that a spec names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sortednet_cli.data.text.labelled import LabelledPart
 from sortednet_cli.data.text.locate import locate
 from sortednet_cli.data.text.masked import MaskedPart
 from sortednet_cli.data.text.parts import Batch, TextPart, TrainingTexts, Truncation
-from sortednet_cli.data.text.records import Records, cut_parts, read_records
+from sortednet_cli.data.text.records import Records, read_records, split_records
 from sortednet_cli.data.text.tokenizer import (
     check_roles,
     load_tokenizer,
@@ -50,17 +50,19 @@ class Texts:
         self._training = TrainingTexts(train)
 
     def batches_per_epoch(self, batch_size: int) -> int:
-        """Count the whole batches of the training part; RequestError if there is not one."""
+        """Count the full batches of the training part; RequestError if there is none."""
         return self._training.batches_per_epoch(batch_size)
 
     def training_batch(
         self, index: int, *, batch_size: int, seed: int, device: torch.device
     ) -> Batch:
-        """Return training batch `index`, counted from 0 over the whole training.
+        """Return training batch `index`, which counts from 0 over all epochs.
 
-        Inputs int64 [B, T] by name and targets, as `TextPart.batches` gives them: a pure
-        function of the arguments. An epoch holds each sample at most once. Raises
-        RequestError if `batch_size` is larger than the part.
+        Inputs and targets are as in `TextPart.batches`. The batch is a pure function of the
+        arguments. An epoch holds each sample at most once.
+
+        Raises:
+            RequestError: `batch_size` is larger than the part.
         """
         return self._training.batch(index, batch_size=batch_size, seed=seed, device=device)
 
@@ -73,7 +75,7 @@ class Texts:
         device: torch.device,
         stride: int = 1,
     ) -> Iterator[Batch]:
-        """Yield `training_batch` of start, start + stride, ... without end."""
+        """Yield training batches number start, start + stride, ... endlessly."""
         index = start
         while True:
             yield self.training_batch(index, batch_size=batch_size, seed=seed, device=device)
@@ -90,35 +92,35 @@ def open_texts(
     """Open the texts that a spec names, for `task`.
 
     Args:
-        spec: where the texts lie and how they are prepared.
+        spec: the source of the texts, and how they are prepared.
         task: `classification`, `masked-lm`, `causal-lm` or `answers`.
-        tokenizer: a folder with a saved tokenizer; without one, a byte-level BPE is trained
-            on the texts of the training part.
-        known: the format a model was made for; the data must have its task and classes.
+        tokenizer: folder of a saved tokenizer; without one, a byte-level BPE is trained on the
+            texts of the training part.
+        known: the format that a model was made for; the data must have its task and classes.
 
     Raises:
-        RequestError: the data are not as the spec, the task or `known` says, or the tokenizer
-            lacks a token that the task needs.
+        RequestError: the data does not match the spec, the task or `known`, or the tokenizer lacks
+            a token that the task needs.
         WorkError: a download failed.
     """
     name, tables = locate(spec, task)
     known_classes = known.classes if known is not None and known.task == task else None
-    found, classes = read_records(tables, spec, task, known_classes)
-    parts = cut_parts(found, spec, classes, plain=tables["train"].plain)
-    opened = _tokenizer(parts["train"], spec, task, tokenizer)
+    records, classes = read_records(tables, spec, task, known_classes)
+    parts = split_records(records, spec, classes, plain=tables["train"].plain)
+    loaded = _tokenizer(parts["train"], spec, task, tokenizer)
     text_format = TextFormat(
         task=task,
-        vocab_size=num_tokens(opened),
+        vocab_size=num_tokens(loaded),
         max_length=spec.max_length,
         classes=classes,
-        pad_id=check_roles(opened, task),
-        bos_id=start_token(opened, task),
-        eos_id=opened.eos_token_id,
+        pad_id=check_roles(loaded, task),
+        bos_id=start_token(loaded, task),
+        eos_id=loaded.eos_token_id,
         source=name,
     )
     if known is not None:
         check_same(text_format, known)
-    return Texts(text_format, opened, **_parts(parts, opened, text_format, spec))
+    return Texts(text_format, loaded, **_parts(parts, loaded, text_format, spec))
 
 
 def _tokenizer(
@@ -139,20 +141,20 @@ def _parts(
 ) -> dict[PartName, TextPart]:
     truncation = Truncation()
 
-    def made(name: PartName, part: Records) -> TextPart:
+    def make(name: PartName, part: Records) -> TextPart:
         match text_format.task:
             case "classification":
                 return LabelledPart(part, tokenizer, text_format, truncation)
             case "masked-lm":
-                return MaskedPart(part.texts, tokenizer, text_format, name=name, share=spec.mask)
+                return MaskedPart(part.texts, tokenizer, text_format, name=name, fraction=spec.mask)
             case "causal-lm":
                 return CausalPart(part.texts, tokenizer, text_format)
             case _:
                 return AnswersPart(part, tokenizer, text_format, truncation)
 
-    parts = {name: made(name, part) for name, part in records.items()}
+    parts = {name: make(name, part) for name, part in records.items()}
     for name, part in parts.items():
         if not len(part):
-            raise RequestError(f"the {name} part of {text_format.source} has no text in it")
+            raise RequestError(f"the {name} part of {text_format.source} contains no text")
     truncation.warn(text_format.max_length)
     return parts

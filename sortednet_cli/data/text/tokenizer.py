@@ -1,4 +1,4 @@
-"""Tokenizers: one saved with a model, or a byte-level BPE trained on the training part."""
+"""Load a saved tokenizer, or train a byte-level BPE on the training part."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _MASKED_ROLES = {"mask_token": "<|mask|>", "cls_token": "<|cls|>", "sep_token": 
 def train_tokenizer(
     texts: Iterable[str], task: str, *, vocab_size: int, max_length: int
 ) -> PreTrainedTokenizerBase:
-    """Train a byte-level BPE: the same texts give the same tokenizer, every text comes back.
+    """Train a byte-level BPE. It is deterministic, and decoding restores every text.
 
-    Tasks that read both ways get `<|cls|> text <|sep|>`, the others `<|begin|> text`, as they are
-    trained: stock code then reads a prompt likewise.
+    Bidirectional tasks get `<|cls|> text <|sep|>`, causal ones `<|begin|> text`. The tokenizer
+    adds these tokens itself, so that stock code encodes a prompt as in training.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -50,17 +50,17 @@ def train_tokenizer(
         _surround(tokenizer, _MASKED_ROLES["cls_token"], _MASKED_ROLES["sep_token"])
     else:
         _surround(tokenizer, _CAUSAL_ROLES["bos_token"])
-    made: PreTrainedTokenizerBase = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    fast: PreTrainedTokenizerBase = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         model_max_length=max_length,
         clean_up_tokenization_spaces=False,
         **roles,
     )
-    return made
+    return fast
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Open the tokenizer saved in `folder`; RequestError if it holds none."""
+    """Load the tokenizer saved in `folder`; RequestError if there is none or it is damaged."""
     from transformers import AutoTokenizer
 
     if not has_tokenizer(folder):
@@ -71,10 +71,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
-            tokenizer("a b")  # some entries are not looked at before
+            tokenizer("a b")  # some entries are only read at the first use
     except (KeyboardInterrupt, SystemExit, MemoryError, RequestError):
         raise
-    except BaseException as error:  # whatever the files make it stumble on; panics are no Exception
+    except BaseException as error:  # a Rust panic is not an Exception
         raise RequestError(
             f"the tokenizer in {folder} cannot be read: {_unread(folder) or reason_of(error)}"
         ) from error
@@ -82,7 +82,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise RequestError(
             f"the tokenizer in {folder} is not a fast one: save it with a tokenizer.json"
         )
-    # Files of sentence encoders set both; lengths are ours to decide.
+    # The files of sentence encoders set both, but the spec decides lengths.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
@@ -100,34 +100,34 @@ def _check_files(folder: Path) -> None:
 
 
 def _unread(folder: Path) -> str | None:
-    """What keeps a sentencepiece model from being read, where that is a package."""
-    is_whole = (folder / "tokenizer.json").is_file()
-    if is_whole or not any(folder.glob("*.model")) or find_spec("sentencepiece"):
+    """Return the reason if a sentencepiece model cannot be read for lack of that package."""
+    is_complete = (folder / "tokenizer.json").is_file()
+    if is_complete or not any(folder.glob("*.model")) or find_spec("sentencepiece"):
         return None
     return "without a tokenizer.json it needs the package sentencepiece: pip install sentencepiece"
 
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Drop what foreign code writes to the streams themselves: standard output is data."""
+    """Discard what foreign code writes to the streams directly: our stdout carries data."""
     saved: dict[int, int] = {}
     for stream in _STREAMS:
-        with suppress(OSError):  # one that is closed stays so
+        with suppress(OSError):  # the stream may be closed
             saved[stream] = os.dup(stream)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
         for stream in saved:
-            os.dup2(nowhere, stream)
+            os.dup2(null, stream)
         yield
     finally:
         for stream, copy in saved.items():
             os.dup2(copy, stream)
             os.close(copy)
-        os.close(nowhere)
+        os.close(null)
 
 
 def check_roles(tokenizer: PreTrainedTokenizerBase, task: str) -> int:
-    """Return the id that pads sequences; RequestError if the task needs a token there is not."""
+    """Return the id of the padding token; RequestError if the task needs a missing token."""
     if task == "masked-lm" and tokenizer.mask_token_id is None:
         raise RequestError("masked-lm needs a tokenizer with a mask token; this one has none")
     pad = tokenizer.pad_token_id
@@ -140,31 +140,31 @@ def check_roles(tokenizer: PreTrainedTokenizerBase, task: str) -> int:
 
 
 def num_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Count the rows of an embedding that the tokenizer needs: its numbers may have gaps."""
+    """Return the number of embedding rows that the tokenizer needs; its ids may have gaps."""
     return 1 + max(tokenizer.get_vocab().values(), default=-1)
 
 
 def surrounding(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """Return the special tokens that the tokenizer puts before and after a text."""
     encoding = tokenizer.backend_tokenizer.encode("a")
-    inner = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
+    inner = [index for index, special in enumerate(encoding.special_tokens_mask) if not special]
     if not inner:
-        raise RequestError("the tokenizer makes no token of the letter a")
+        raise RequestError("the tokenizer encodes the letter a to no token")
     return encoding.ids[: inner[0]], encoding.ids[inner[-1] + 1 :]
 
 
 def start_token(tokenizer: PreTrainedTokenizerBase, task: str) -> int | None:
-    """The token that a text to be continued begins with: what the tokenizer puts there, if any.
+    """Return the token that a text starts with, or None. For causal tasks the tokenizer decides.
 
     Raises:
-        RequestError: the tokenizer puts several there.
+        RequestError: the tokenizer puts several tokens before a text.
     """
     if task in BIDIRECTIONAL:
         return None if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)
     before, _ = surrounding(tokenizer)
     if len(before) > 1:
         tokens = ", ".join(tokenizer.convert_ids_to_tokens(before))
-        raise RequestError(f"{task} takes one token before a text; the tokenizer puts {tokens}")
+        raise RequestError(f"{task} allows one token before a text; the tokenizer puts {tokens}")
     return before[0] if before else None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sortednet_cli.distributed.processes import joined
+from sortednet_cli.distributed.processes import join_job
 from sortednet_cli.engine.evaluation.gather import gather_rows
 from sortednet_cli.engine.evaluation.score import score_source
 from sortednet_cli.engine.requests import EvaluateRequest
@@ -34,7 +34,7 @@ def evaluate(
     device = choose_device(request.device)
     data = source.open_data(None if request.data is None else str(request.data))
     rows: list[Row] = []
-    with joined(device) as processes:
+    with join_job(device) as processes:
         for row in score_source(
             source, submodels, data, splits=(request.split,), device=device, processes=processes
         ):

@@ -9,7 +9,7 @@ import torch
 
 from sortednet_cli.data import InputFormat
 from sortednet_cli.machine.device import describe_device, true_fp32
-from sortednet_cli.machine.memory import enough_memory, pass_of
+from sortednet_cli.machine.memory import describe_pass, enough_memory
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
 
@@ -33,7 +33,7 @@ def latency_ms(
 ) -> float:
     """Median milliseconds of a forward pass of the standalone sub-model, after warm-up."""
     times = []
-    with enough_memory(pass_of([submodel], batch_size), "take a device with more"):
+    with enough_memory(describe_pass([submodel], batch_size), "take a device with more"):
         module = network.standalone(submodel)
         with network.device:
             samples = inputs.random_inputs(batch_size)

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from sortednet_cli.allocator import release
 from sortednet_cli.data import Dataset, Part
-from sortednet_cli.distributed.processes import ALONE, Processes
+from sortednet_cli.distributed.processes import SINGLE_PROCESS, Processes
 from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Metrics, Row
 from sortednet_cli.families import Inputs
 from sortednet_cli.machine.device import true_fp32
-from sortednet_cli.machine.memory import enough_memory, pass_of
+from sortednet_cli.machine.memory import describe_pass, enough_memory
 from sortednet_cli.nesting import NestedNetwork, has_statistics, recalibrate
 from sortednet_cli.space import SubModel
 from sortednet_cli.tasks import Task
@@ -34,7 +34,7 @@ def score_source(
     splits: Sequence[str] = ("test",),
     device: torch.device,
     recalibrate_samples: int = 2048,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> Iterator[Row]:
     """Score sub-models one after another, each as a row with its costs.
 
@@ -46,7 +46,7 @@ def score_source(
     network = source.network(device, channels_last=source.channels_last)
     sizes = BatchSizes.of(network, source.format)
     release()  # what files and first weights took
-    for group in processes.share(network.groups(submodels)):
+    for group in processes.assigned(network.groups(submodels)):
         ensure_statistics(network, group, data, sizes, recalibrate_samples)
         found = score(network, group, data, splits, source.task, sizes)
         for submodel in reversed(group):
@@ -70,7 +70,7 @@ def ensure_statistics(
     """Measure the normalisation statistics of a group where none are stored."""
     new = [submodel for submodel in group if submodel.name not in network.statistics]
     if new and has_statistics(network.at(new[0])):
-        with enough_memory(pass_of(new, min(sizes.measured, num_samples)), _ELSEWHERE):
+        with enough_memory(describe_pass(new, min(sizes.measured, num_samples)), _ELSEWHERE):
             batches = calibration_batches(data, sizes, num_samples, network.device, between)
             for submodel, found in recalibrate(network.family, new, network.at, batches).items():
                 network.statistics[submodel.name] = found
@@ -138,7 +138,7 @@ def score_part(
                 logits = shared.logits(number, scored[rows]).float()
                 tallies[group[number]].append(task.tally(logits, wanted[rows]))
 
-    with enough_memory(pass_of(group, min(batch_size, len(part))), _ELSEWHERE):
+    with enough_memory(describe_pass(group, min(batch_size, len(part))), _ELSEWHERE):
         for inputs, targets in part.batches(batch_size, network.device):
             between()
             network.run(partial(add, inputs, targets))

@@ -29,20 +29,13 @@ from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec.families import CAUSAL_TASKS
 from sortednet_cli.storage.artifact import MANIFEST, ArtifactFolder, copy_tokenizer
-from sortednet_cli.storage.calibration import FILE as CALIBRATION
-from sortednet_cli.storage.calibration import copy_calibration
 from sortednet_cli.storage.checks import checks_of, files_under, write_sealed
+from sortednet_cli.storage.exit_thresholds import FILE as CALIBRATION
+from sortednet_cli.storage.exit_thresholds import copy_thresholds
 from sortednet_cli.storage.files import new_folder, read_json, write_json, write_text
 from sortednet_cli.storage.manifest import FORMAT
-from sortednet_cli.storage.tensors import (
-    TensorEntry,
-    TensorFiles,
-    equal_blocks,
-    open_tensors,
-    read_tensors,
-    write_shards,
-    write_tensors,
-)
+from sortednet_cli.storage.tensor_writer import TensorEntry, write_shards, write_tensors
+from sortednet_cli.storage.tensors import TensorFiles, equal_blocks, open_tensors, read_tensors
 
 NUM_CHECKED = 4
 CHECKED_TOKENS = 32
@@ -150,7 +143,7 @@ def _write_config(
     write_json(folder / "config.json", family.stored_config(config, dtype))
     if source.format.kind == "text":
         copy_tokenizer(source.tokenizer, folder)
-        copy_calibration(source.path, folder, submodel)
+        copy_thresholds(source.path, folder, submodel)
     if source.format.task in CAUSAL_TASKS:
         depth = int(submodel.axes.get("depth", family.num_alike_layers))
         generation = of_depth(source.generation, depth)

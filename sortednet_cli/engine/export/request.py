@@ -13,7 +13,7 @@ from sortednet_cli.engine.export.extract import Extracted, extract, needs_data
 from sortednet_cli.engine.export.formats import Format
 from sortednet_cli.engine.requests import ExtractRequest
 from sortednet_cli.engine.sources.source import Source
-from sortednet_cli.storage.files import Taken, free_name
+from sortednet_cli.storage.files import PathExists, free_name
 
 ARTIFACTS = Path("artifacts")
 
@@ -51,7 +51,7 @@ def carry_out(
                 most_shard_bytes=request.max_shard_bytes,
                 check_outputs=None if request.verify == "auto" else request.verify == "outputs",
             )
-        except Taken:
+        except PathExists:
             if request.out is not None:
                 raise
             continue  # another extraction took the name first

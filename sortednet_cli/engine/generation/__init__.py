@@ -1,4 +1,4 @@
-"""Decoding of causal models: plain, leaving early, and drafting with their own first layers."""
+"""Decoding of causal models: plain, early exit, and self-speculative."""
 
 from sortednet_cli.engine.generation.choice import Chooser, Greedy, Sampling
 from sortednet_cli.engine.generation.decoder import Completion, Decoder

@@ -1,4 +1,4 @@
-"""Speculation that finds its own draft depth while it decodes."""
+"""Speculative decoding that finds the best draft depth while it decodes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from sortednet_cli.engine.generation.stack import Stack
 from sortednet_cli.engine.generation.statistics import DecodingStats
 from sortednet_cli.engine.generation.timings import LayerTimings
 
-_TRIED = 8
+_TRIAL_ROUNDS = 8
 
 
 class Automatic:
-    """Tries exits from the shallowest on, a few rounds each, until one is slower than the last.
+    """Tries the exits from the shallowest up, some rounds each, until one is slower than the last.
 
-    A deeper exit agrees more often and costs more, so tokens a second rise to one best depth
-    and fall behind it. Every trial is a round like any other: nothing is generated twice. From
-    then on the exit with the best rate goes on, by the times and the acceptance it has had
-    lately; what was learnt stays for the prompts after.
+    A deeper exit agrees more often but costs more, so the rate of tokens rises up to the best
+    depth and falls after it. A trial is an ordinary round: no token is generated twice. After the
+    trials, the exit with the best recent rate drafts. The estimates are kept for later prompts.
 
     Args:
         timings: measured times.
@@ -29,14 +28,14 @@ class Automatic:
 
     def __init__(self, timings: LayerTimings, exits: Sequence[int], depth: int) -> None:
         self._lengths = {d: Adaptive(timings, d, depth) for d in exits}
-        self._ways = {d: Speculative(d, length) for d, length in self._lengths.items()}
+        self._strategies = {d: Speculative(d, length) for d, length in self._lengths.items()}
         self._untried = list(exits)
         self._tried: list[int] = []
         self._rounds = 0
 
     @property
     def depth(self) -> int:
-        """The exit that drafts now."""
+        """The exit that drafts in the next round."""
         if self._rounds or not self._tried:
             return self._untried[0]
         return max(self._tried, key=lambda depth: self._lengths[depth].rate)
@@ -46,18 +45,18 @@ class Automatic:
     ) -> Iterator[int]:
         prompt, generated = stack.length, [token]
         while True:
-            way = self._ways[self.depth]
-            new = way.round(stack, prompt, generated, chooser, stats, wanted)
-            self._try_on()
+            strategy = self._strategies[self.depth]
+            new = strategy.round(stack, prompt, generated, chooser, stats, wanted)
+            self._count_trial()
             generated += new
             yield from new
 
-    def _try_on(self) -> None:
-        """Count a round of the exit on trial; after enough of them go deeper or settle."""
+    def _count_trial(self) -> None:
+        """Count a trial round; after enough of them, try the next exit or end the trials."""
         if not self._untried:
             return
         self._rounds += 1
-        if self._rounds < _TRIED:
+        if self._rounds < _TRIAL_ROUNDS:
             return
         self._tried.append(self._untried.pop(0))
         rates = [self._lengths[depth].rate for depth in self._tried[-2:]]

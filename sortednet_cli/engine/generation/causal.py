@@ -1,4 +1,4 @@
-"""Causal models of runs, artifacts and stock checkpoints, made ready to decode."""
+"""Decoders for the causal models of runs, artifacts and stock checkpoints."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from sortednet_cli.storage.sources import check_causal
 def make_decoder(
     source: Source, submodel: SubModel, device: torch.device | str = "cpu", precision: str = "fp32"
 ) -> Decoder:
-    """Make a decoder of a sub-model, its weights in `fp32` or `bf16`."""
+    """Make a decoder of a sub-model, with weights in `fp32` or `bf16`."""
     require_causal(source)
     module = source.network(device).at(submodel).eval()
     if precision == "bf16":
-        for parameter in module.parameters():  # buffers stay: rotations are made in float32
+        for parameter in module.parameters():  # not the buffers: rotations need float32
             parameter.data = parameter.data.to(torch.bfloat16)
     depths = dict(source.space.axes).get("depth", ())
     return Decoder(module, [int(depth) for depth in depths], end_tokens(source.generation))
 
 
 def require_causal(source: Source) -> TextFormat:
-    """Return the form of a source's texts; RequestError unless its model continues them."""
+    """Return the format of a source's texts; RequestError unless its model is causal."""
     check_causal(source.path, source.format.task)
     assert isinstance(source.format, TextFormat)
     return source.format

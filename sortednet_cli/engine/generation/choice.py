@@ -1,4 +1,4 @@
-"""From logits to tokens: the best one, or a drawn one; and whether a draft stands."""
+"""Choose tokens from logits, greedily or by sampling, and verify drafted tokens."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sortednet_cli.seeds import stream_seed
 
 _MARGIN = {torch.float32: 1e-4, torch.float64: 1e-10}
 _COARSE_MARGIN = 2e-2
-"""How close two logits may be, relative to the largest, before rounding could swap them. A
-pass over several positions and one over a single position differ by some 1e-6 in float32."""
+"""Relative difference of two logits below which rounding could swap them. In float32, a pass over
+several positions and a pass over one differ by about 1e-6."""
 
-_KEPT_PLACES = 32
-"""How many places' noise is kept: more than a round drafts."""
+_CACHED_POSITIONS = 32
+"""Number of positions whose noise is cached: more than one round drafts."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A drafted token, and its share of the softmax over its exit's scores."""
+    """A drafted token and its probability at the exit that drafted it."""
 
     token: int
     confidence: float
@@ -31,9 +31,9 @@ class Draft:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How many drafts stand, and the token after them.
+    """The number of accepted drafts, and the token after them.
 
-    `sure` is False where that token's place must be computed by itself.
+    `sure` is False if that token's position must be recomputed in a pass of its own.
     """
 
     accepted: int
@@ -42,49 +42,49 @@ class Verdict:
 
 
 class Chooser(Protocol):
-    """Picks tokens. A place is the position that a token will have in its text, prompt included."""
+    """Picks tokens. A token's position counts from the start of its text, prompt included."""
 
-    def pick(self, logits: Tensor, place: int) -> int:
-        """Choose the token of a place by logits [V]."""
+    def pick(self, logits: Tensor, position: int) -> int:
+        """Choose the token of a position from logits [V]."""
         ...
 
-    def draft(self, logits: Tensor, place: int) -> Draft:
-        """Choose a token that `verify` will be asked about."""
+    def draft(self, logits: Tensor, position: int) -> Draft:
+        """Choose a token that `verify` will check later."""
         ...
 
-    def verify(self, drafts: Sequence[Draft], logits: Tensor, place: int) -> Verdict:
-        """Check drafts, the first at `place`, by the model's logits [len(drafts) + 1, V]."""
+    def verify(self, drafts: Sequence[Draft], logits: Tensor, position: int) -> Verdict:
+        """Verify drafts, the first at `position`, against logits [len(drafts) + 1, V]."""
         ...
 
-    def close(self, logits: Tensor, place: int) -> bool:
-        """Whether rounding could change what is picked by logits [V], even from a single pass."""
+    def near_tie(self, logits: Tensor, position: int) -> bool:
+        """Whether rounding could change the token picked from logits [V], even in a single pass."""
         ...
 
 
 class Greedy:
-    """The token with the largest score, the first of equals; a token's score is its logit.
+    """Picks the token with the largest score, the first among equals; the score is the logit.
 
     Args:
-        dtype: of the model, which says how far rounding moves a logit.
+        dtype: the model's dtype, which bounds the rounding error of a logit.
     """
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         self._margin = _MARGIN.get(dtype, _COARSE_MARGIN)
         self._exact = dtype in _MARGIN
 
-    def scores(self, logits: Tensor, place: int) -> Tensor:
-        """Scores [rows, V] of logits [rows, V], the first row's token for `place`."""
+    def scores(self, logits: Tensor, position: int) -> Tensor:
+        """Scores [rows, V] from logits [rows, V]; the first row is for `position`."""
         return logits
 
-    def pick(self, logits: Tensor, place: int) -> int:
-        return int(self.scores(logits[None], place).argmax())
+    def pick(self, logits: Tensor, position: int) -> int:
+        return int(self.scores(logits[None], position).argmax())
 
-    def draft(self, logits: Tensor, place: int) -> Draft:
-        share, token = self.scores(logits[None], place)[0].softmax(-1).max(-1)
-        return Draft(int(token), float(share))
+    def draft(self, logits: Tensor, position: int) -> Draft:
+        confidence, token = self.scores(logits[None], position)[0].softmax(-1).max(-1)
+        return Draft(int(token), float(confidence))
 
-    def verify(self, drafts: Sequence[Draft], logits: Tensor, place: int) -> Verdict:
-        values, indices = self.scores(logits, place).topk(2)
+    def verify(self, drafts: Sequence[Draft], logits: Tensor, position: int) -> Verdict:
+        values, indices = self.scores(logits, position).topk(2)
         for row, ((best, second), (token, _)) in enumerate(
             zip(values.tolist(), indices.tolist(), strict=True)
         ):
@@ -94,25 +94,25 @@ class Greedy:
                 return Verdict(row, token)
         raise AssertionError("the last row has no draft")
 
-    def close(self, logits: Tensor, place: int) -> bool:
-        best, second = self.scores(logits[None], place)[0].topk(2).values.tolist()
+    def near_tie(self, logits: Tensor, position: int) -> bool:
+        best, second = self.scores(logits[None], position)[0].topk(2).values.tolist()
         return self._exact and best - second <= self._margin / 10 * max(1.0, abs(best))
 
 
 class Sampling(Greedy):
-    """A token drawn by temperature and nucleus (arXiv 1904.09751).
+    """Draws tokens by temperature and nucleus sampling (top-p, arXiv 1904.09751).
 
-    The score of a token is its logit over the temperature plus noise of a Gumbel distribution: the
-    largest then falls on each token with its probability. The noise is a function of the seed and
-    the place alone, so a draft meets the same noise as its check: both agree more often than two
-    drawings would, and whatever drafted, the text is the one that the whole model draws by itself
-    (arXiv 2408.07978).
+    A token's score is its logit over the temperature, plus Gumbel noise; each token then has the
+    largest score with exactly its probability (the Gumbel-max trick). The noise depends only on
+    the seed and the position. So a draft and its check use the same noise, which makes them agree
+    more often than independent draws would, and the text is the one that the full model draws by
+    itself, whatever drafts (arXiv 2408.07978).
 
     Args:
         temperature: divides the logits; positive.
-        top_p: share of the likeliest tokens that are drawn from, in (0, 1].
-        seed: of the drawing; another text wants another one.
-        dtype: of the model, as for `Greedy`.
+        top_p: probability mass of the likeliest tokens to draw from, in (0, 1].
+        seed: seed of the noise; use a different one for each text.
+        dtype: the model's dtype, as for `Greedy`.
 
     Raises:
         RequestError: a value is out of range.
@@ -127,40 +127,41 @@ class Sampling(Greedy):
     ) -> None:
         super().__init__(dtype)
         if not 0 < temperature < float("inf"):
-            raise RequestError(f"a temperature is positive, not {temperature:g}")
+            raise RequestError(f"temperature must be positive, not {temperature:g}")
         if not 0 < top_p <= 1:
-            raise RequestError(f"top-p is above 0 and at most 1, not {top_p:g}")
+            raise RequestError(f"top-p must be above 0 and at most 1, not {top_p:g}")
         self._temperature = temperature
         self._top_p = top_p
         self._seed = seed
         self._noise: dict[int, Tensor] = {}
 
-    def scores(self, logits: Tensor, place: int) -> Tensor:
+    def scores(self, logits: Tensor, position: int) -> Tensor:
         scaled = self._scaled(logits)
         return scaled + torch.stack(
-            [self._noise_of(place + row, scaled.shape[-1]) for row in range(len(scaled))]
+            [self._noise_of(position + row, scaled.shape[-1]) for row in range(len(scaled))]
         )
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """What tokens are drawn from, [..., V] on the CPU."""
+        """The distribution that tokens are drawn from, [..., V] on the CPU."""
         return self._scaled(logits).softmax(-1)
 
     def _scaled(self, logits: Tensor) -> Tensor:
-        """Logits over the temperature on the CPU, minus infinity outside of the nucleus."""
+        """Logits over the temperature on the CPU, minus infinity outside the nucleus."""
         scaled = logits.cpu().double() / self._temperature
         if self._top_p < 1:
             ordered, order = scaled.softmax(-1).sort(-1, descending=True)
-            # A token stays while those before it hold less than top_p: one always does.
+            # A token is kept while the likelier ones hold less than top_p, so at least one is.
             outside = ordered.cumsum(-1) - ordered >= self._top_p
             scaled = scaled.masked_fill(outside.scatter(-1, order, outside), -torch.inf)
         return scaled
 
-    def _noise_of(self, place: int, count: int) -> Tensor:
-        """Gumbel noise of a place, which its draft and its check both ask for."""
-        if place not in self._noise:
-            if len(self._noise) >= _KEPT_PLACES:
+    def _noise_of(self, position: int, count: int) -> Tensor:
+        """Gumbel noise of a position; cached, as a draft and its check both use it."""
+        if position not in self._noise:
+            if len(self._noise) >= _CACHED_POSITIONS:
                 self._noise.clear()
-            generator = Generator().manual_seed(stream_seed(self._seed, "place", place))
+            # "place" is part of the seed: another word would draw other texts.
+            generator = Generator().manual_seed(stream_seed(self._seed, "place", position))
             drawn = torch.empty(count, dtype=torch.float64).exponential_(generator=generator)
-            self._noise[place] = drawn.log_().neg_()
-        return self._noise[place]
+            self._noise[position] = drawn.log_().neg_()
+        return self._noise[position]

@@ -1,4 +1,4 @@
-"""The decoder: a causal model, its cache, and a strategy for the tokens after the first."""
+"""The decoder: runs a decoding strategy over a causal model and its key-value cache."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from sortednet_cli.engine.generation.strategy import Strategy
 from sortednet_cli.engine.generation.timings import LayerTimings
 from sortednet_cli.errors import RequestError, listed
 
-_ROUND = 64
+_CAPACITY_STEP = 64
+"""The cache's capacity is a multiple of this, so that longer texts seldom reallocate it."""
 
 Finish = Literal["end", "length", "context"]
 
 
 @dataclass
 class Completion:
-    """What came after a prompt; filled while it is read.
+    """The tokens generated after a prompt; filled while they are read.
 
-    `finish`: the model ended the text, the wanted length was reached, or its context was full.
+    `finish` says why they ended: an end token, the wanted length, or a full context.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -39,12 +40,12 @@ class Decoder:
     """Generates tokens with a stock causal model, one sequence at a time.
 
     Args:
-        module: LLaMA, Qwen2 or Mistral as transformers builds it, or a sub-model's module.
-        exits: depths that were trained to end at; those below the module's own can draft.
+        module: a LLaMA, Qwen2 or Mistral of transformers, or a sub-model of one.
+        exits: trained depths; those below the module's own depth can draft.
         end: tokens that end a text.
 
     Raises:
-        RequestError: the module is no such model.
+        RequestError: the module is not one of these models.
     """
 
     def __init__(
@@ -56,36 +57,37 @@ class Decoder:
         self.exits = sorted(depth for depth in exits if 0 < depth < self.depth)
         self.dtype = next(module.parameters()).dtype
         self._end = frozenset(end)
-        self._pace: LayerTimings | None = None
+        self._timings: LayerTimings | None = None
 
     @property
     def timings(self) -> LayerTimings:
-        """Measured times of layers and head; measured once."""
-        if self._pace is None:
+        """Times of layers and head on this device, measured at the first use."""
+        if self._timings is None:
             with torch.inference_mode():
-                self._pace = LayerTimings.measure(self._empty(min(self.context, 2 * _ROUND)))
-        return self._pace
+                stack = self._empty_stack(min(self.context, 2 * _CAPACITY_STEP))
+                self._timings = LayerTimings.measure(stack)
+        return self._timings
 
     def speculative(
         self, depth: int | None = None, length: int | None = None
     ) -> Speculative | Automatic:
-        """Draft with the first `depth` layers; None finds the best by itself.
+        """Make a strategy that drafts with the first `depth` layers; None finds the best depth.
 
         Args:
-            length: tokens to draft before each check; None adapts to their confidence.
+            length: tokens to draft before each check; None adapts to the drafts' confidence.
 
         Raises:
-            RequestError: the depth was not trained, or there is none to choose from.
+            RequestError: the depth was not trained, or no trained depth can draft.
         """
         if not self.exits:
-            raise RequestError(f"no trained exit lies below depth {self.depth}: nothing can draft")
+            raise RequestError(f"no exit below depth {self.depth} was trained: nothing can draft")
         if depth is None:
             if length is not None:
                 raise RequestError("a fixed draft length needs a draft depth")
             return Automatic(self.timings, self.exits, self.depth)
         if depth not in self.exits:
             raise RequestError(
-                f"draft depth {depth} is not trained; below {self.depth} there are"
+                f"draft depth {depth} was not trained; the trained depths below {self.depth} are"
                 f" {listed(map(str, self.exits))}"
             )
         if length is None:
@@ -93,14 +95,14 @@ class Decoder:
         return Speculative(depth, Fixed(length))
 
     def check_prompt(self, prompt: Sequence[int]) -> None:
-        """RequestError unless a prompt has tokens and leaves room for one more."""
+        """Raise RequestError unless a prompt has tokens and leaves room for one more."""
         if not prompt:
             raise RequestError("the prompt is empty")
         if len(prompt) >= self.context:
             over = len(prompt) - self.context + 1
             raise RequestError(
                 f"the prompt has {len(prompt)} tokens, {over} more than the {self.context - 1}"
-                " that the model's context leaves for it"
+                " that fit into the model's context"
             )
 
     def stream(
@@ -113,19 +115,19 @@ class Decoder:
         stats: DecodingStats | None = None,
         completion: Completion | None = None,
     ) -> Iterator[int]:
-        """Yield tokens after `prompt` as they come; an end token ends the text unyielded.
+        """Yield tokens after `prompt` as they are generated; an end token is not yielded.
 
         Args:
-            chooser: picks tokens; the best one each time unless given.
-            stats: counts; time stands still while the caller has a token.
-            completion: is filled with the same tokens and why they ended.
+            chooser: picks tokens; greedy by default.
+            stats: receives the counts, and the time without what the caller takes.
+            completion: receives the tokens and why they ended.
 
         Raises:
-            RequestError: the prompt is empty or too long, or `max_new_tokens` below 1.
+            RequestError: the prompt is empty or too long, or `max_new_tokens` is below 1.
         """
         self.check_prompt(prompt)
         if max_new_tokens < 1:
-            raise RequestError(f"max_new_tokens is at least 1, not {max_new_tokens}")
+            raise RequestError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
         chooser, stats = chooser or Greedy(self.dtype), stats or DecodingStats()
         done = completion or Completion()
         room = self.context - len(prompt)
@@ -135,7 +137,7 @@ class Decoder:
         tokens = self._tokens(prompt, strategy, chooser, stats, wanted)
         for _ in range(wanted):
             start = time.perf_counter()
-            # Not held across a yield: the mode is the thread's, and the caller's again.
+            # Left before each yield: the mode belongs to the thread, hence to the caller too.
             with torch.inference_mode():
                 token = next(tokens)
             stats.seconds += time.perf_counter() - start
@@ -154,17 +156,17 @@ class Decoder:
         stats: DecodingStats,
         wanted: int,
     ) -> Iterator[int]:
-        stack = self._empty(len(prompt) + wanted)
+        stack = self._empty_stack(len(prompt) + wanted)
         stack.push(prompt)
         stack.advance(stack.depth)
         token = chooser.pick(stack.logits(1)[0], stack.length)
         yield token
         yield from strategy.tokens(stack, token, chooser, stats, wanted - 1)
 
-    def _empty(self, length: int) -> Stack:
-        """The stack without positions, with room for `length` of them."""
+    def _empty_stack(self, length: int) -> Stack:
+        """Return the emptied stack, with room for `length` positions."""
         if self._stack.capacity < length:
-            rounded = -(-length // _ROUND) * _ROUND
+            rounded = -(-length // _CAPACITY_STEP) * _CAPACITY_STEP
             self._stack = Stack(self._module, min(self.context, rounded))
         self._stack.truncate(0)
         return self._stack

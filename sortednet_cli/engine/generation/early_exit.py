@@ -1,4 +1,4 @@
-"""Early exit: a token leaves at the first exit that is sure enough of it."""
+"""Early exit: a token is taken from the first exit that is confident enough of it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from sortednet_cli.engine.generation.statistics import DecodingStats
 
 
 class EarlyExit:
-    """Confidence is the largest probability at an exit (CALM, arXiv 2207.07061).
+    """Leaves at the first exit whose largest probability reaches its threshold.
 
-    Deeper layers see the positions that left early when one next goes that deep.
+    This is the softmax confidence measure of CALM (arXiv 2207.07061). Deeper layers process the
+    positions that left early together with the next one that goes that deep.
 
     Args:
-        thresholds: by depth, the least confidence to leave with.
+        thresholds: the least confidence to leave with, keyed by depth.
     """
 
     def __init__(self, thresholds: Mapping[int, float]) -> None:

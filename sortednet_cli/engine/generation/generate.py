@@ -1,4 +1,4 @@
-"""The commands' requests: texts continued, and the thresholds of early exit measured."""
+"""Carry out `generate`: complete prompts, or measure the thresholds of early exit."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pathlib import Path
 
 from sortednet_cli.engine.generation import DecodingStats
 from sortednet_cli.engine.generation.generator import Answer, Generator
-from sortednet_cli.engine.generation.thresholds import calibrate as measure_thresholds
+from sortednet_cli.engine.generation.thresholds import measure_thresholds
 from sortednet_cli.engine.requests import CalibrateRequest, GenerateRequest
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.machine.device import choose_device
 from sortednet_cli.space import SubModel
-from sortednet_cli.storage.calibration import Calibration, write_calibration
+from sortednet_cli.storage.exit_thresholds import ExitThresholds, write_thresholds
 
 
 @dataclass(frozen=True)
 class Generation:
-    """Completions that are being made.
+    """Completions of prompts, generated while they are read.
 
     Attributes:
-        answers: each with the pieces of its text; read the pieces before the next answer.
-        stats: complete once all of them are read.
+        answers: each answer with the pieces of its text; read them before the next answer.
+        stats: complete once all answers are read.
     """
 
     path: Path
@@ -38,11 +38,11 @@ class Calibrated:
     path: Path
     submodel: SubModel
     file: Path
-    thresholds: Calibration
+    thresholds: ExitThresholds
 
 
 def generate(source: Source, request: GenerateRequest) -> Generation:
-    """Make a decoder and start it on the request's prompts."""
+    """Make a decoder for the request's sub-model and start it on the prompts."""
     submodel = source.space.resolve(request.axes)
     device = choose_device(request.device)
     generator = Generator(source, submodel, device, request.precision)
@@ -64,5 +64,6 @@ def calibrate(source: Source, request: CalibrateRequest) -> Calibrated:
     submodel = source.space.resolve(request.axes)
     data = source.open_data(None if request.data is None else str(request.data))
     device = choose_device(request.device)
-    found = measure_thresholds(source, submodel, data, request.agreement, device)
-    return Calibrated(source.path, submodel, write_calibration(source.path, submodel, found), found)
+    thresholds = measure_thresholds(source, submodel, data, request.agreement, device)
+    file = write_thresholds(source.path, submodel, thresholds)
+    return Calibrated(source.path, submodel, file, thresholds)

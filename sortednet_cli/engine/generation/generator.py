@@ -1,4 +1,4 @@
-"""Prompts in, texts out: a decoder with the tokenizer and the habits of its run."""
+"""Complete prompts with a decoder, using the tokenizer and prompt format of its source."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from sortednet_cli.families.transformers.stock_configs import GENERATION, unheed
 from sortednet_cli.logs import logger
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
-from sortednet_cli.storage.calibration import require_calibration
+from sortednet_cli.storage.exit_thresholds import require_thresholds
 
 
 @dataclass
 class Answer:
-    """The text after one prompt; complete once its pieces were read."""
+    """The text generated after one prompt; complete once its pieces are read."""
 
     prompt: str
     text: str = ""
@@ -51,10 +51,10 @@ class Answer:
 
 @dataclass
 class Generator:
-    """Continues texts with one sub-model.
+    """Completes prompts with one sub-model.
 
-    Prompts begin with what the tokenizer itself puts before a text, and end with a line's end
-    where the run answers questions.
+    A prompt starts with the special tokens that the tokenizer puts before a text. For the task
+    `answers` it ends with a newline, which separates question and answer.
     """
 
     source: Source
@@ -64,33 +64,32 @@ class Generator:
     stats: DecodingStats = field(default_factory=DecodingStats)
 
     def __post_init__(self) -> None:
-        self._form = require_causal(self.source)
+        self._format = require_causal(self.source)
         self._tokenizer = load_tokenizer(self.source.tokenizer)
-        if (found := num_tokens(self._tokenizer)) > self._form.vocab_size:
+        if (count := num_tokens(self._tokenizer)) > self._format.vocab_size:
             raise RequestError(
-                f"the tokenizer in {self.source.tokenizer} has {found:,} tokens, the model"
-                f" {self._form.vocab_size:,}"
+                f"the tokenizer in {self.source.tokenizer} has {count:,} tokens, but the model"
+                f" only {self._format.vocab_size:,}"
             )
         self._start, behind = surrounding(self._tokenizer)
         if behind:
             tokens = listed(self._tokenizer.convert_ids_to_tokens(behind))
-            logger.info("left out of prompts, which are to go on: %s behind a text", tokens)
+            logger.info("prompts omit what the tokenizer puts after a text: %s", tokens)
         if others := unheeded(self.source.generation):
-            logger.info("%s: not followed here: %s", GENERATION, listed(others))
+            logger.info("%s: ignored settings: %s", GENERATION, listed(others))
         self.decoder: Decoder = make_decoder(
             self.source, self.submodel, self.device, self.precision
         )
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Tokens of prompts; RequestError, with its number, for one that is empty or too long."""
-        form = self._form
+        """Tokenize prompts; RequestError names the number of one that is empty or too long."""
         encoded = []
         for number, prompt in enumerate(prompts, 1):
             try:
                 if not prompt.strip():
                     raise RequestError("the prompt is empty")
                 text = prompt
-                if form.task == "answers" and not prompt.endswith("\n"):
+                if self._format.task == "answers" and not prompt.endswith("\n"):
                     text += "\n"
                 ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
                 self.decoder.check_prompt([*self._start, *ids])
@@ -103,12 +102,12 @@ class Generator:
     def strategy(
         self, mode: str, draft_depth: int | None = None, draft_length: int | None = None
     ) -> Strategy:
-        """The strategy of a mode; RequestError if the model is not ready for it."""
+        """Return the strategy of a mode; RequestError if the model does not support it."""
         if mode == "speculative":
             return self.decoder.speculative(draft_depth, draft_length)
         if mode == "early-exit":
-            found = require_calibration(self.source.path, self.submodel)
-            return EarlyExit({depth: e.threshold for depth, e in found.exits.items()})
+            exits = require_thresholds(self.source.path, self.submodel).exits
+            return EarlyExit({depth: stored.threshold for depth, stored in exits.items()})
         return Plain()
 
     def answers(
@@ -120,7 +119,7 @@ class Generator:
         options: SamplingOptions | None = None,
         stops: Sequence[str] = (),
     ) -> Iterator[tuple[Answer, Iterator[str]]]:
-        """Yield each prompt's answer with the pieces of its text; read them in turn."""
+        """Yield each prompt's answer and the pieces of its text; read them in turn."""
         for number, (prompt, tokens) in enumerate(zip(prompts, encoded, strict=True)):
             answer, done = Answer(prompt), Completion()
             chooser = self._chooser(options, number)
@@ -131,7 +130,7 @@ class Generator:
             yield answer, _read(answer, texts, stream, done)
 
     def _chooser(self, options: SamplingOptions | None, number: int) -> Greedy:
-        """What picks the tokens after prompt `number`."""
+        """Return the chooser of tokens after prompt `number`."""
         dtype = self.decoder.dtype
         if options is None:
             return Greedy(dtype)

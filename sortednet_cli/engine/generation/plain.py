@@ -1,4 +1,4 @@
-"""Plain decoding: every token by every layer."""
+"""Plain decoding: every token goes through every layer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Self-speculation: the first layers draft, the others check all drafts by one pass.
+"""Self-speculative decoding: the first layers draft, and one pass of the others verifies.
 
-The draft is a prefix of the model, so its cache and its states are the model's own: checking
-runs the layers above it alone. Output is that of plain decoding, token for token, drawn or not.
+The drafting layers are a prefix of the model and share its cache and states, so verification runs
+only the layers above them. The output equals that of plain decoding token for token, greedy or
+sampled.
 """
 
 from __future__ import annotations
@@ -13,88 +14,88 @@ from typing import Protocol
 from sortednet_cli.engine.generation.choice import Chooser, Draft, Verdict
 from sortednet_cli.engine.generation.stack import Stack
 from sortednet_cli.engine.generation.statistics import DecodingStats
-from sortednet_cli.engine.generation.timings import MOST_ROWS, LayerTimings
+from sortednet_cli.engine.generation.timings import MAX_ROWS, LayerTimings
 
 
 class DraftLength(Protocol):
-    """Decides how many tokens to draft before checking."""
+    """Decides how many tokens to draft before they are verified."""
 
     def begin(self) -> None:
         """Start a round."""
         ...
 
-    def drafts_on(self, drafted: int) -> bool:
+    def wants_more(self, drafted: int) -> bool:
         """Whether to draft one more token after `drafted` of them."""
         ...
 
-    def keeps(self, drafted: int, confidence: float) -> bool:
-        """Whether to take a token into the check as draft number `drafted` + 1."""
+    def keep(self, drafted: int, confidence: float) -> bool:
+        """Whether to have a token verified, as draft number `drafted` + 1."""
         ...
 
-    def learn(self, confidence: float, accepted: bool) -> None:
-        """Hear of a draft that was checked."""
+    def observe(self, confidence: float, accepted: bool) -> None:
+        """Record whether a verified draft was accepted."""
         ...
 
     def finish(self, drafted: int, gained: int) -> None:
-        """Hear how many tokens a round gained."""
+        """Record how many tokens a round produced."""
         ...
 
 
 class Fixed:
-    """Always the same number of drafts."""
+    """Drafts the same number of tokens in every round."""
 
     def __init__(self, length: int) -> None:
         self._length = length
 
     def begin(self) -> None: ...
 
-    def drafts_on(self, drafted: int) -> bool:
+    def wants_more(self, drafted: int) -> bool:
         return drafted < self._length
 
-    def keeps(self, drafted: int, confidence: float) -> bool:
+    def keep(self, drafted: int, confidence: float) -> bool:
         return True
 
-    def learn(self, confidence: float, accepted: bool) -> None: ...
+    def observe(self, confidence: float, accepted: bool) -> None: ...
 
     def finish(self, drafted: int, gained: int) -> None: ...
 
 
-class Belief:
-    """How often drafts of a confidence are accepted, learnt as they are checked.
+class AcceptanceEstimate:
+    """Estimates how often drafts of a given confidence are accepted.
 
-    Starts from the confidence itself and forgets slowly, so that it follows the text.
+    The prior is the confidence itself. Old observations decay, so the estimate follows the text.
     """
 
     _EDGES = (0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.88, 0.94, 0.98)
     _PRIOR = 4.0
-    _KEPT = 0.98
+    _DECAY = 0.98
 
     def __init__(self) -> None:
         bounds = (0.0, *self._EDGES, 1.0)
         middles = [(low + high) / 2 for low, high in pairwise(bounds)]
         self._weight = [self._PRIOR] * len(middles)
-        self._right = [self._PRIOR * middle for middle in middles]
+        self._accepted = [self._PRIOR * middle for middle in middles]
         self.mean = 0.6
 
-    def of(self, confidence: float) -> float:
-        place = self._place(confidence)
-        return self._right[place] / self._weight[place]
+    def probability(self, confidence: float) -> float:
+        index = self._bin(confidence)
+        return self._accepted[index] / self._weight[index]
 
-    def learn(self, confidence: float, accepted: bool) -> None:
-        place = self._place(confidence)
-        self._weight[place] = self._weight[place] * self._KEPT + 1
-        self._right[place] = self._right[place] * self._KEPT + accepted
-        self.mean += (accepted - self.mean) * (1 - self._KEPT)
+    def observe(self, confidence: float, accepted: bool) -> None:
+        index = self._bin(confidence)
+        self._weight[index] = self._weight[index] * self._DECAY + 1
+        self._accepted[index] = self._accepted[index] * self._DECAY + accepted
+        self.mean += (accepted - self.mean) * (1 - self._DECAY)
 
-    def _place(self, confidence: float) -> int:
+    def _bin(self, confidence: float) -> int:
         return sum(edge < confidence for edge in self._EDGES)
 
 
 class Adaptive:
-    """Drafts on while that is expected to gain more tokens than its time earns elsewhere.
+    """Keeps drafting while the expected gain in tokens exceeds the cost of the time it takes.
 
-    The price of time is the rate of tokens that rounds have had so far, which makes the
-    choice the best one for a long text (a renewal process's optimal stopping).
+    Time is priced at the recent rate of tokens per second. That choice maximises the rate over a
+    long text (optimal stopping of a renewal process).
 
     Args:
         timings: measured times.
@@ -102,61 +103,61 @@ class Adaptive:
         depth: layers of the model.
     """
 
-    _KEPT = 0.95
+    _DECAY = 0.95
 
     def __init__(self, timings: LayerTimings, draft_depth: int, depth: int) -> None:
         self._draft = draft_depth * timings.layer[1]
         self._head = timings.head[1]
         above = depth - draft_depth
-        self._check = [
+        self._verify = [
             above * layer + head for layer, head in zip(timings.layer, timings.head, strict=True)
         ]
-        self.belief = Belief()
+        self.acceptance = AcceptanceEstimate()
         self._tokens, self._seconds = 1.0, timings.step(depth)
         self._survival = 1.0
 
     @property
     def rate(self) -> float:
-        """Tokens a second that rounds have had lately, by the measured times."""
+        """Recent tokens per second of rounds, by the measured times."""
         return self._tokens / self._seconds
 
     def begin(self) -> None:
         self._survival = 1.0
 
-    def drafts_on(self, drafted: int) -> bool:
-        expected = self._survival * self.belief.mean
+    def wants_more(self, drafted: int) -> bool:
+        expected = self._survival * self.acceptance.mean
         return self._gain(expected, drafted + 1, self._head) > 0
 
-    def keeps(self, drafted: int, confidence: float) -> bool:
-        self._survival *= self.belief.of(confidence)
+    def keep(self, drafted: int, confidence: float) -> bool:
+        self._survival *= self.acceptance.probability(confidence)
         return self._gain(self._survival, drafted + 1, 0.0) > 0
 
-    def learn(self, confidence: float, accepted: bool) -> None:
-        self.belief.learn(confidence, accepted)
+    def observe(self, confidence: float, accepted: bool) -> None:
+        self.acceptance.observe(confidence, accepted)
 
     def finish(self, drafted: int, gained: int) -> None:
-        spent = (drafted + 1) * (self._draft + self._head) + self._check[drafted + 1]
-        self._tokens = self._tokens * self._KEPT + gained
-        self._seconds = self._seconds * self._KEPT + spent
+        spent = (drafted + 1) * (self._draft + self._head) + self._verify[drafted + 1]
+        self._tokens = self._tokens * self._DECAY + gained
+        self._seconds = self._seconds * self._DECAY + spent
 
     def _gain(self, survival: float, rows: int, cost: float) -> float:
-        """What the best number of further rows is worth in tokens, beyond `rows` of them."""
+        """Net gain, in tokens, of the best number of rows beyond `rows`."""
         rate = self.rate
-        best, expected, base = -1.0, 0.0, self._check[min(rows, MOST_ROWS)]
-        for more in range(rows + 1, MOST_ROWS + 1):
+        best, expected, base = -1.0, 0.0, self._verify[min(rows, MAX_ROWS)]
+        for more in range(rows + 1, MAX_ROWS + 1):
             expected += survival
             cost += self._draft
-            best = max(best, expected - rate * (cost + self._check[more] - base))
+            best = max(best, expected - rate * (cost + self._verify[more] - base))
             cost += self._head
-            survival *= self.belief.mean
+            survival *= self.acceptance.mean
         return best
 
 
 class Speculative:
-    """Drafts with the first `depth` layers, and checks with the rest.
+    """Drafts with the first `depth` layers and verifies with the layers above.
 
     Args:
-        depth: layers that draft; below the model's own.
+        depth: number of layers that draft; below the model's depth.
         length: decides how many tokens to draft.
     """
 
@@ -182,12 +183,12 @@ class Speculative:
         stats: DecodingStats,
         wanted: int,
     ) -> list[int]:
-        """Draft and check once.
+        """Draft and verify once.
 
         Args:
-            prompt: number of positions before the first of `generated`.
-            generated: all tokens since; the last has no position yet.
-            wanted: how many tokens after the first of `generated` will be taken at most.
+            prompt: number of positions before the first token of `generated`.
+            generated: all tokens after the prompt; the last has no position yet.
+            wanted: most tokens that the caller takes after the first of `generated`.
 
         Returns:
             The next tokens, at least one.
@@ -202,19 +203,19 @@ class Speculative:
         kept = [draft.token for draft in drafts[: verdict.accepted]]
         if verdict.sure:
             return [*kept, verdict.token]
-        token = _alone(stack, prompt, [*generated, *kept], chooser, stats)
+        token = _recompute(stack, prompt, [*generated, *kept], chooser, stats)
         stats.changed += token != verdict.token
         return [*kept, token]
 
     def _draft(self, stack: Stack, token: int, chooser: Chooser, room: int) -> list[Draft]:
-        """Push a token and drafts after it, all through the drafting layers; at most `room`."""
+        """Push a token and at most `room` drafts after it through the drafting layers."""
         length, drafts = self._length, list[Draft]()
         stack.push([token])
         stack.advance(self._depth)
         length.begin()
-        while len(drafts) < room and length.drafts_on(len(drafts)):
+        while len(drafts) < room and length.wants_more(len(drafts)):
             draft = chooser.draft(stack.logits(1)[0], stack.length)
-            if not length.keeps(len(drafts), draft.confidence):
+            if not length.keep(len(drafts), draft.confidence):
                 break
             stack.push([draft.token])
             stack.advance(self._depth)
@@ -222,30 +223,32 @@ class Speculative:
         return drafts
 
     def _count(self, drafts: list[Draft], verdict: Verdict, stats: DecodingStats) -> None:
+        # Nothing is known of the drafts after a rejected one, or of an unsure one.
         checked = drafts[: verdict.accepted + verdict.sure]
-        for place, draft in enumerate(checked):
-            self._length.learn(draft.confidence, place < verdict.accepted)
+        for index, draft in enumerate(checked):
+            self._length.observe(draft.confidence, index < verdict.accepted)
         self._length.finish(len(drafts), verdict.accepted + 1)
         stats.drafted += len(drafts)
         stats.checked += len(checked)
         stats.accepted += verdict.accepted
 
 
-def _alone(
+def _recompute(
     stack: Stack, prompt: int, generated: list[int], chooser: Chooser, stats: DecodingStats
 ) -> int:
-    """Pick the token after `generated` by passes over single positions.
+    """Pick the token after `generated` from passes over single positions.
 
-    Several positions in one pass round differently from one. Where the two best tokens are
-    closer than that, the last position is computed again by itself; where they are still
-    closer than what the cache of earlier joint passes may have left, every position is.
+    A pass over several positions rounds differently from a pass over one. If the two best tokens
+    are closer than that difference, the last position is recomputed in a pass of its own. If they
+    are still closer than the error that earlier joint passes may have left in the cache, every
+    position is recomputed.
     """
     stats.recomputed += 1
     stack.truncate(stack.length - 1)
     stack.push(generated[-1:])
     stack.advance(stack.depth)
     logits = stack.logits(1)[0]
-    if chooser.close(logits, stack.length):
+    if chooser.near_tie(logits, stack.length):
         stats.replayed += 1
         stack.truncate(prompt)
         for token in generated:

@@ -1,4 +1,4 @@
-"""The layers of a causal model over one cache. Knows no token choice and no strategy."""
+"""The layers of a causal model over one key-value cache."""
 
 from __future__ import annotations
 
@@ -14,36 +14,38 @@ from sortednet_cli.errors import RequestError
 
 _MASK_ROWS = 32
 
-_ALIGNED = 8
-"""Rows of a mask begin at multiples of so many elements, as kernels of GPUs want them."""
+_ALIGNMENT = 8
+"""Rows of a mask start at multiples of this many elements, as GPU kernels require."""
 
 
 class Stack:
-    """A sequence of positions, each run through some first layers of the model.
+    """A sequence of positions, each processed by some first layers of the model.
 
-    A layer has seen at most the positions that the layer before it has: `seen` never rises
-    with depth. So a position needs one state alone, that after the last layer it went
-    through, and whatever layers left out is caught up, all positions at once, when a deeper
-    layer is asked for. Leaving early and drafting are both this.
+    A layer has processed at most the positions that the layer before it has, so `seen` never
+    rises with depth. A position therefore needs only one state: that after the last layer it went
+    through. When a deeper layer is needed, it catches up on all missing positions in one pass.
+    Early exit and drafting both rely on this.
 
     Args:
         module: a stock causal model (LLaMA, Qwen2 or Mistral), in eval mode.
-        capacity: positions that the cache has room for.
+        capacity: number of positions that the cache has room for.
 
     Attributes:
         depth: number of layers.
         length: number of positions.
-        seen: how many positions each layer has seen.
+        seen: number of positions that each layer has processed.
 
     Raises:
-        RequestError: the module is no such model, or `capacity` is beyond its positions.
+        RequestError: the module is not one of these models, or `capacity` exceeds its context.
     """
 
     def __init__(self, module: nn.Module, capacity: int) -> None:
         model: Any = module
         base = getattr(model, "model", None)
         if base is None or not hasattr(base, "rotary_emb"):
-            raise RequestError(f"{type(module).__name__} is no causal model that can be decoded")
+            raise RequestError(
+                f"{type(module).__name__} cannot be decoded: it is not LLaMA, Qwen2 or Mistral"
+            )
         config = model.config
         for layer in base.layers:
             check_layer(layer)
@@ -62,31 +64,30 @@ class Stack:
         first = self.layers[0]
         self._groups = first.heads // first.key_heads
         shape = (self.depth, first.key_heads, capacity, first.head_dim)
-        # Zeros, not empty: attention multiplies masked places by weights of zero.
+        # Zeros instead of empty: attention multiplies masked positions by zero, and NaN stays NaN.
         self._keys = list(like.new_zeros(shape).unbind(0))
         self._values = list(like.new_zeros(shape).unbind(0))
         self._states = like.new_zeros(capacity, like.shape[1])
-        self._turn = _turn(config, capacity)
-        self._late = _rotations(base.rotary_emb, 0, capacity, like)
-        self._early = self._late
-        if self._turn < capacity:
-            parts = (0, self._turn), (self._turn, capacity)
-            self._early = torch.cat([_rotations(base.rotary_emb, *part, like) for part in parts])
-        self._rotations = self._early
-        rows = _MASK_ROWS + _ALIGNED - 1
-        columns = -(-(capacity + rows) // _ALIGNED) * _ALIGNED
-        self._masks = {
-            window: causal_mask(rows, columns, capacity, self._groups, window, like)
-            for window in {layer.window for layer in self.layers}
-        }
+        self._num_short = _num_short(config, capacity)
+        self._long_rotations = _rotations(base.rotary_emb, 0, capacity, like)
+        self._short_rotations = self._long_rotations
+        if self._num_short < capacity:
+            parts = (0, self._num_short), (self._num_short, capacity)
+            self._short_rotations = torch.cat(
+                [_rotations(base.rotary_emb, *part, like) for part in parts]
+            )
+        self._rotations = self._short_rotations
+        self._masks = self._shared_masks()
         self.length = 0
         self.seen = [0] * self.depth
 
     def push(self, tokens: Sequence[int]) -> None:
-        """Append positions; no layer has seen them yet."""
+        """Append positions that no layer has processed yet."""
         last = self.length + len(tokens)
-        if not self.length:  # a prompt is rotated as a whole
-            self._rotations = self._late if last > self._turn else self._early
+        if not self.length:  # the prompt's length decides LongRoPE's frequencies
+            self._rotations = (
+                self._long_rotations if last > self._num_short else self._short_rotations
+            )
         if len(tokens) == 1:
             self._states[self.length] = self._embedding[tokens[0]]
         else:
@@ -95,14 +96,14 @@ class Stack:
         self.length = last
 
     def advance(self, depth: int) -> None:
-        """Bring every position through the first `depth` layers."""
+        """Run every position through the first `depth` layers."""
         first, last = self.length, self.length
         states = self._states[first:last]
         for index in range(depth):
             if self.seen[index] == last:
                 continue
             if self.seen[index] != first:
-                # This layer has more to catch up on than the one before it.
+                # This layer has more positions to catch up on than the one before it.
                 self._states[first:last] = states
                 first = self.seen[index]
                 states = self._states[first:last]
@@ -119,40 +120,49 @@ class Stack:
         self._states[first:last] = states
 
     def logits(self, count: int) -> Tensor:
-        """Logits [count, V] of the last positions, from the depth that they are at."""
+        """Logits [count, V] of the last positions, at the depth that they have reached."""
         states = self._states[self.length - count : self.length]
         normed = F.rms_norm(states, tuple(self._norm.shape), self._norm, self._epsilon)
         return F.linear(normed, self._head, self._head_bias).float()
 
     def wait(self) -> None:
-        """Wait until the device has done all that it was asked to: a GPU works in its own time."""
+        """Wait until the device has finished: a GPU runs asynchronously."""
         if self._states.device.type != "cpu":
             torch.accelerator.synchronize(self._states.device)
 
     def truncate(self, length: int) -> None:
-        """Forget all positions from `length` on."""
+        """Drop all positions from `length` on."""
         self.length = min(self.length, length)
         self.seen = [min(seen, length) for seen in self.seen]
 
+    def _shared_masks(self) -> dict[int, Tensor]:
+        """Make one mask for each attention window; `_mask` returns slices of them."""
+        rows = _MASK_ROWS + _ALIGNMENT - 1
+        columns = -(-(self.capacity + rows) // _ALIGNMENT) * _ALIGNMENT
+        return {
+            window: causal_mask(rows, columns, self.capacity, self._groups, window, self._states)
+            for window in {layer.window for layer in self.layers}
+        }
+
     def _mask(self, layer: FusedLayer, first: int, last: int) -> Tensor | None:
-        """The layer's mask, cut out of one that is made once where its rows suffice."""
+        """Return a layer's mask: a slice of a stored one if that has enough rows."""
         rows, window = last - first, layer.window
         if rows == 1 or (first == 0 and not 0 < window < last):
             return None
         if rows > _MASK_ROWS:
             return causal_mask(rows, last, first, self._groups, window, self._states)
-        # Every row is the one above it moved right by a column: enough rows down, the same mask
-        # begins at an aligned column.
+        # Each row of the stored mask is the one above it, shifted right by one column. So the
+        # mask for `first` starts at any row, and `down` is chosen to align its first column.
         right = self.capacity - first
-        down = -right % _ALIGNED
+        down = -right % _ALIGNMENT
         right += down
         return self._masks[window][
             down * self._groups : (down + rows) * self._groups, right : right + last
         ]
 
 
-def _turn(config: Any, capacity: int) -> int:
-    """The position from which LongRoPE takes its other frequencies."""
+def _num_short(config: Any, capacity: int) -> int:
+    """Number of positions with LongRoPE's short-context frequencies; all, without LongRoPE."""
     rope = config.rope_parameters
     if rope["rope_type"] != "longrope":
         return capacity
@@ -160,8 +170,8 @@ def _turn(config: Any, capacity: int) -> int:
 
 
 def _rotations(rotary: Any, first: int, last: int, like: Tensor) -> Tensor:
-    """The stock module's own cosines and sines, as complex numbers [T, 1, D / 2]."""
-    places = torch.arange(first, last, device=like.device)[None]
-    cosines, sines = rotary(like.new_zeros(1, dtype=torch.float32), places)
+    """Cosines and sines of the stock rotary module, as complex numbers [T, 1, D / 2]."""
+    positions = torch.arange(first, last, device=like.device)[None]
+    cosines, sines = rotary(like.new_zeros(1, dtype=torch.float32), positions)
     half = cosines.shape[-1] // 2
     return torch.complex(cosines[0, :, :half], sines[0, :, :half])[:, None]

@@ -1,4 +1,4 @@
-"""What a decoding counted. Knows no model."""
+"""Counts of a decoding."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ class DecodingStats:
     """Counts over any number of prompts.
 
     Attributes:
-        prompt_tokens: tokens read.
+        prompt_tokens: tokens of the prompts.
         tokens: tokens generated.
-        seconds: time of both, less what the reader of the text took.
-        passes: times that the deepest layer ran after a prompt.
-        drafted: tokens drafted, `checked` of them compared (those behind a wrong one are not),
-            `accepted` of these kept.
-        recomputed: positions whose two best tokens were too close for a pass over several.
-        replayed: sequences recomputed from their prompt, because even then they were.
-        changed: recomputed positions whose token was another than the joint pass had said.
-        exits: tokens by the depth that their logits came from.
+        seconds: time for prompts and generation, without the time that the caller took.
+        passes: passes of the deepest layer after the prompts.
+        drafted: drafted tokens.
+        checked: drafts that were compared; those after a rejected draft are not.
+        accepted: drafts that were kept.
+        recomputed: positions recomputed singly, because a joint pass left the two best tokens too
+            close.
+        replayed: sequences recomputed from their prompt, because they were still too close then.
+        changed: recomputed positions that got another token than in the joint pass.
+        exits: number of tokens by the depth of their logits.
     """
 
     prompt_tokens: int = 0
@@ -42,12 +44,12 @@ class DecodingStats:
 
     @property
     def acceptance(self) -> float | None:
-        """The share of compared drafts that were kept."""
+        """The fraction of compared drafts that were kept."""
         return self.accepted / self.checked if self.checked else None
 
     def record(self) -> dict[str, Any]:
         """Return the counts as JSON values."""
-        found: dict[str, Any] = {
+        record: dict[str, Any] = {
             "prompt_tokens": self.prompt_tokens,
             "tokens": self.tokens,
             "seconds": self.seconds,
@@ -56,7 +58,7 @@ class DecodingStats:
             "tokens_per_pass": self.tokens / self.passes if self.passes else None,
         }
         if self.drafted:
-            found |= {
+            record |= {
                 "drafted": self.drafted,
                 "accepted": self.accepted,
                 "acceptance": self.acceptance,
@@ -65,5 +67,5 @@ class DecodingStats:
                 "changed": self.changed,
             }
         if self.exits:
-            found["exits"] = {str(depth): self.exits[depth] for depth in sorted(self.exits)}
-        return found
+            record["exits"] = {str(depth): self.exits[depth] for depth in sorted(self.exits)}
+        return record

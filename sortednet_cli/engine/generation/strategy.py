@@ -1,4 +1,4 @@
-"""What a strategy is: an endless stream of tokens from a stack."""
+"""The interface of a decoding strategy: an endless stream of tokens from a stack."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sortednet_cli.engine.generation.statistics import DecodingStats
 
 
 class Strategy(Protocol):
-    """How tokens after the first come about."""
+    """Generates the tokens after the first."""
 
     def tokens(
         self, stack: Stack, token: int, chooser: Chooser, stats: DecodingStats, wanted: int
     ) -> Iterator[int]:
-        """Yield the tokens after `token`, which has no position yet, until closed.
+        """Yield the tokens after `token`, which has no position yet, until the caller stops.
 
         Args:
-            stack: every layer has seen all its positions.
-            wanted: how many tokens will be taken at most; the stack has room for them.
+            stack: the layers, which have all processed all positions.
+            wanted: most tokens that the caller takes; the stack has room for them.
         """
         ...

@@ -1,4 +1,4 @@
-"""Tokens to text as they come: whole characters only, and nothing of a stop string."""
+"""Stream text from tokens: only complete characters, and nothing of a stop string."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _CONTEXT = 8
 
 
 class TextStream:
-    """Pieces of text from a stream of tokens, cut at the first stop string.
+    """Decodes a stream of tokens piece by piece, up to the first stop string.
 
     Attributes:
-        stopped: whether a stop string ended it.
+        stopped: whether a stop string ended the text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str] = ()) -> None:
@@ -25,46 +25,46 @@ class TextStream:
         self.stopped = False
 
     def pieces(self, tokens: Iterable[int]) -> Iterator[str]:
-        """Yield text as soon as it is certain; the pieces joined are the whole."""
-        held = ""
+        """Yield text as soon as later tokens cannot change it; joined, the pieces are the text."""
+        pending = ""
         for piece in self._decoded(tokens):
-            held += piece
-            found = [place for stop in self._stops if (place := held.find(stop)) >= 0]
-            if found:
+            pending += piece
+            stops = [start for stop in self._stops if (start := pending.find(stop)) >= 0]
+            if stops:
                 self.stopped = True
-                if min(found):
-                    yield held[: min(found)]
+                if min(stops):
+                    yield pending[: min(stops)]
                 return
-            safe = len(held) - self._overlap(held)
+            safe = len(pending) - self._overlap(pending)
             if safe:
-                yield held[:safe]
-                held = held[safe:]
-        if held:
-            yield held
+                yield pending[:safe]
+                pending = pending[safe:]
+        if pending:
+            yield pending
 
     def _decoded(self, tokens: Iterable[int]) -> Iterator[str]:
-        """Decode a window of tokens again with each new one: a token may be part of a letter."""
+        """Decode a window of recent tokens at each new one: a token may be part of a character."""
         window: list[int] = []
-        given = ""
+        emitted = ""
         for token in tokens:
             window.append(token)
             text = self._text(window)
             if text.endswith(_PARTIAL):
                 continue
-            if len(text) > len(given):
-                yield text[len(given) :]
-            # Some tokens stay: a decoder may drop a space at the start of its text.
+            if len(text) > len(emitted):
+                yield text[len(emitted) :]
+            # Keep some tokens: a decoder may drop the space at the start of its text.
             window = window[-_CONTEXT:]
-            given = self._text(window)
-        rest = self._text(window)
-        if len(rest) > len(given):
-            yield rest[len(given) :]
+            emitted = self._text(window)
+        text = self._text(window)
+        if len(text) > len(emitted):
+            yield text[len(emitted) :]
 
     def _text(self, tokens: list[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
 
     def _overlap(self, text: str) -> int:
-        """Length of the longest end of `text` that a stop string starts with."""
+        """Length of the longest suffix of `text` that is a prefix of a stop string."""
         longest = max(map(len, self._stops), default=0)
         for size in range(min(len(text), longest - 1), 0, -1):
             if any(stop.startswith(text[-size:]) for stop in self._stops):

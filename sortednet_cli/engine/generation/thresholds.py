@@ -1,4 +1,4 @@
-"""Thresholds for early exit: how sure each exit must be to say what the whole model says."""
+"""Measure thresholds for early exit: how confident an exit must be to agree with the full depth."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.machine.device import true_fp32
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
-from sortednet_cli.storage.calibration import Calibration, StoredExit
+from sortednet_cli.storage.exit_thresholds import ExitThresholds, StoredExit
 from sortednet_cli.tasks.chunks import chunks
 
-MOST_TOKENS = 50_000
+MAX_TOKENS = 50_000
 
 
 @dataclass(frozen=True)
 class Observed:
-    """One exit over the validation tokens: its confidence and whether it is right, [N] each."""
+    """One exit on N validation tokens: its confidence, and whether it agrees; [N] each."""
 
     confidence: Tensor
     agrees: Tensor
 
 
-def calibrate(
+def measure_thresholds(
     source: Source, submodel: SubModel, data: Dataset, target: float, device: torch.device
-) -> Calibration:
-    """Find thresholds so that a share `target` of the tokens leaving at each exit agrees.
+) -> ExitThresholds:
+    """Choose thresholds with which a fraction `target` of the tokens leaving at each exit agrees.
 
-    Tokens are those of the validation part, each after its own true text.
+    Agreement is measured on the validation part, with the true text before each token.
 
     Raises:
-        RequestError: the model is no causal one, or no exit lies below the sub-model.
-        WorkError: there is no token to measure.
+        RequestError: the model is not causal, or no exit below the sub-model was trained.
+        WorkError: the validation part has no token.
     """
     require_causal(source)
     network = source.network(device)
@@ -54,17 +54,17 @@ def calibrate(
 
 def choose_thresholds(
     observed: dict[int, Observed], depth: int, target: float, head_cost: float
-) -> Calibration:
+) -> ExitThresholds:
     """Choose thresholds from the shallowest exit to the deepest.
 
-    An exit's threshold is the least at which the tokens that leave there agree to `target`;
-    an exit is left out where its head costs more than the layers it saves.
+    An exit's threshold is the least with which a fraction `target` of the tokens leaving there
+    agrees. An exit is left out if evaluating its head costs more than the layers it saves.
 
     Args:
-        observed: by depth.
-        depth: of the whole model.
-        target: least share of tokens leaving at an exit that agree.
-        head_cost: of the head, in layers.
+        observed: observations of the exits, keyed by depth.
+        depth: depth of the full model.
+        target: least fraction of the tokens leaving at an exit that must agree.
+        head_cost: cost of the head, in units of one layer.
     """
     total = len(next(iter(observed.values())).agrees)
     staying = torch.ones(total, dtype=torch.bool)
@@ -85,16 +85,16 @@ def choose_thresholds(
         )
         wrong += count - right
         staying[staying.nonzero().squeeze(1)[leaving]] = False
-    return Calibration(target=target, agreement=1 - wrong / total, tokens=total, exits=exits)
+    return ExitThresholds(target=target, agreement=1 - wrong / total, tokens=total, exits=exits)
 
 
 def _least_threshold(confidence: Tensor, agrees: Tensor, target: float) -> float | None:
-    """The least confidence above which a share `target` agrees; None where there is none."""
+    """Return the least threshold that reaches the target agreement, or None."""
     if not len(confidence):
         return None
     ordered, order = confidence.sort(descending=True)
     shares = agrees[order].double().cumsum(0) / torch.arange(1, len(order) + 1)
-    # Equal confidences leave together: only the last of them can bear the threshold.
+    # Equal confidences leave together, so only the last of them can be the threshold.
     last = torch.cat([ordered[1:] < ordered[:-1], torch.tensor([True])])
     fitting = ((shares >= target) & last).nonzero()
     return float(ordered[fitting[-1, 0]]) if len(fitting) else None
@@ -105,31 +105,31 @@ def _least_threshold(confidence: Tensor, agrees: Tensor, target: float) -> float
 def _observe(
     network: NestedNetwork, group: list[SubModel], data: Dataset, source: Source
 ) -> dict[int, Observed]:
-    """Confidence and agreement of the exits of `group`, the whole model first in it."""
+    """Observe the exits of `group`, which starts with the full depth."""
     shared, task = network.shared_pass(group, training=False), source.task
-    found: dict[int, list[tuple[Tensor, Tensor]]] = {int(s.axes["depth"]): [] for s in group[1:]}
+    pairs: dict[int, list[tuple[Tensor, Tensor]]] = {int(s.axes["depth"]): [] for s in group[1:]}
     count, at_once = 0, BatchSizes.of(network, source.format).scored
     for inputs, targets in data.validation.batches(at_once, network.device):
         picked = [task.scored(states, targets)[0] for states in shared.states(inputs)]
         for rows in chunks(len(picked[0]), task.num_outputs):
-            says = shared.logits(0, picked[0][rows]).argmax(-1)
-            for number, depth in enumerate(found, start=1):
+            expected = shared.logits(0, picked[0][rows]).argmax(-1)
+            for number, depth in enumerate(pairs, start=1):
                 logits = shared.logits(number, picked[number][rows])
-                share, token = logits.float().softmax(-1).max(-1)
-                found[depth].append((share.cpu(), (token == says).cpu()))
+                confidence, token = logits.float().softmax(-1).max(-1)
+                pairs[depth].append((confidence.cpu(), (token == expected).cpu()))
         count += len(picked[0])
-        if count >= MOST_TOKENS:
+        if count >= MAX_TOKENS:
             break
     if not count:
-        raise WorkError("the validation part has no token to calibrate by")
+        raise WorkError("the validation part has no tokens: thresholds cannot be measured")
     return {
-        depth: Observed(torch.cat([c for c, _ in pairs]), torch.cat([a for _, a in pairs]))
-        for depth, pairs in found.items()
+        depth: Observed(*map(torch.cat, zip(*batches, strict=True)))
+        for depth, batches in pairs.items()
     }
 
 
 def _sizes(module: torch.nn.Module) -> tuple[int, int]:
-    """Weights that the head and a layer multiply with, for a token."""
+    """Numbers of weights that the head and one layer multiply for each token."""
     layer = module.get_submodule("model.layers.0")
     head = module.get_parameter("lm_head.weight")
     return head.numel(), sum(p.numel() for p in layer.parameters() if p.dim() > 1)

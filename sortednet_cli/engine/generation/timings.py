@@ -1,4 +1,4 @@
-"""How long layers and head take on this machine, for several positions at once."""
+"""Measure the time of layers and head on this machine, for one or more positions a pass."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from dataclasses import dataclass
 
 from sortednet_cli.engine.generation.stack import Stack
 
-MOST_ROWS = 16
+MAX_ROWS = 16
 _REPEATS = 7
 _PAST = 64
 
 
 @dataclass(frozen=True)
 class LayerTimings:
-    """Seconds by the number of positions; entry 0 is unused.
+    """Seconds for each number of positions in a pass; entry 0 is unused.
 
     Attributes:
-        layer: one layer.
-        head: the final norm, the head, and choosing.
+        layer: time of one layer.
+        head: time of the final norm, the head, and choosing the token.
     """
 
     layer: tuple[float, ...]
     head: tuple[float, ...]
 
     def step(self, depth: int) -> float:
-        """One position through `depth` layers and the head."""
+        """Time of one position through `depth` layers and the head."""
         return depth * self.layer[1] + self.head[1]
 
     @classmethod
     def measure(cls, stack: Stack) -> LayerTimings:
-        """Time an empty stack, the median of a few repeats for each number of positions."""
-        past = max(1, min(_PAST, stack.capacity - MOST_ROWS))
-        most = min(MOST_ROWS, stack.capacity - past)
+        """Time an empty stack: the median of several repeats for each number of positions."""
+        past = max(1, min(_PAST, stack.capacity - MAX_ROWS))
+        most = min(MAX_ROWS, stack.capacity - past)
         stack.push([0] * past)
         stack.advance(stack.depth)
         stack.wait()
@@ -55,8 +55,8 @@ class LayerTimings:
             layer.append(_median(run) / stack.depth)
             head.append(_median(choose))
         stack.truncate(0)
-        # Where the context is too short for more positions, they are never asked for.
-        missing = [math.inf] * (MOST_ROWS - most)
+        # A context too short for more positions never asks for their times.
+        missing = [math.inf] * (MAX_ROWS - most)
         return cls((*layer, *missing), (*head, *missing))
 
 

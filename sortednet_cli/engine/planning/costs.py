@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sortednet_cli.engine.planning.passes import Route, shared_macs
 from sortednet_cli.rules import Rule
 from sortednet_cli.space import SearchSpace, SubModel
-from sortednet_cli.space.submodel import rest_of
+from sortednet_cli.space.submodel import without_depth
 from sortednet_cli.spec import TrainSpec
 
 LOSS_BYTES, FLAG_BYTES = 4, 8
@@ -225,7 +225,7 @@ def evaluation_of(
     """Score every sub-model on one sample; measure statistics without the tails."""
     everything = list(routes.values())
     return Evaluation(
-        passes=len({rest_of(s) for s in space.submodels}) if passes_share else len(space),
+        passes=len({without_depth(s) for s in space.submodels}) if passes_share else len(space),
         shared=shared_macs(everything),
         alone=sum(shared_macs([route]) for route in everything),
         largest=shared_macs([routes[space.largest]]),

@@ -15,7 +15,7 @@ from sortednet_cli.families import Family
 from sortednet_cli.nesting import build_skeleton, stored_tensors
 from sortednet_cli.nesting.skeleton import statistic_names
 from sortednet_cli.space import SearchSpace, SubModel
-from sortednet_cli.space.submodel import rest_of
+from sortednet_cli.space.submodel import without_depth
 
 Known = dict[Hashable, tuple[Tensor, int]]
 """By the steps taken so far: the state after them, and multiply-adds of the last."""
@@ -73,7 +73,7 @@ def _routes_of_layers(
 
     routes = {}
     for submodel in space.submodels:
-        rest = rest_of(submodel)
+        rest = without_depth(submodel)
         depth = int(submodel.axes.get("depth", family.num_alike_layers))
         first, second = known(rest)
         (_, one), (_, both) = first.steps[-1], second.steps[-1]
@@ -110,7 +110,7 @@ def _route(family: Family, submodel: SubModel, inputs: InputFormat, known: Known
     parts: list[tuple[Hashable, Callable[[Any], Tensor]]]
     parts = [(step.name, step) for step in shared.steps(0)]
     parts = parts or [(submodel, lambda batch: shared.states(batch)[0])]
-    key: tuple[Hashable, ...] = (rest_of(submodel),)
+    key: tuple[Hashable, ...] = (without_depth(submodel),)
     steps = []
     for name, run in parts:
         key = (*key, name)

@@ -14,7 +14,7 @@ from sortednet_cli.engine.training.loop import Position, Trainer, Update
 from sortednet_cli.engine.training.nonfinite import check_weights
 from sortednet_cli.engine.training.trackers import Record, tracking
 from sortednet_cli.errors import RequestError
-from sortednet_cli.machine.device import settles
+from sortednet_cli.machine.device import finishes_in_time
 from sortednet_cli.storage.checkpoint import Checkpoint, newest_checkpoint
 from sortednet_cli.storage.run import RunFolder
 
@@ -66,7 +66,7 @@ class Driver:
                     if self._done != self._saved:
                         self._save()
             except PeerLost as error:
-                if self.backend.whole_after_loss and settles(self.trainer.network.device):
+                if self.backend.whole_after_loss and finishes_in_time(self.trainer.network.device):
                     self._save()  # no update is half done
                 raise PeerLost(f"{error}; {self._go_on()}") from error
         if self._done.update < total:

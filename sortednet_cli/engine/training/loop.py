@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sortednet_cli.data import Batch, Dataset
-from sortednet_cli.distributed.processes import ALONE, Processes
+from sortednet_cli.distributed.processes import SINGLE_PROCESS, Processes
 from sortednet_cli.engine.training.micro_batch import MicroBatches, SubModelLoss
 from sortednet_cli.engine.training.nonfinite import LossWatch
 from sortednet_cli.engine.training.optimizer import RootOptimizer, learning_rate
@@ -92,7 +92,7 @@ class Trainer:
     data: Dataset
     optimizer: RootOptimizer
     spec: TrainSpec
-    processes: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
 
     def __post_init__(self) -> None:
         self.watch = LossWatch(self.spec.max_nonfinite)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sortednet_cli.data import Batch
 from sortednet_cli.families import Inputs, SharedPass
-from sortednet_cli.machine.memory import enough_memory, pass_of
+from sortednet_cli.machine.memory import describe_pass, enough_memory
 from sortednet_cli.machine.precision import in_bf16
 from sortednet_cli.nesting import NestedNetwork, compiling
 from sortednet_cli.rules import Share
@@ -132,7 +132,7 @@ class MicroBatches:
     def _may_fail(self, group: Sequence[SubModel], num_samples: int) -> Iterator[None]:
         """Tell what a pass lacked: memory, or a compiler."""
         compiler: AbstractContextManager[None] = compiling() if self.spec.compile else nullcontext()
-        with enough_memory(pass_of(group, num_samples), _LOWER), compiler:
+        with enough_memory(describe_pass(group, num_samples), _LOWER), compiler:
             yield
 
     def _autocast(self) -> torch.autocast:

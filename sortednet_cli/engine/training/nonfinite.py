@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sortednet_cli.distributed.processes import ALONE, Processes, ReportedByPeer
+from sortednet_cli.distributed.processes import SINGLE_PROCESS, Processes, ReportedByPeer
 from sortednet_cli.engine.training.micro_batch import SubModelLoss
 from sortednet_cli.errors import SortednetError, WorkError
 from sortednet_cli.nesting import NestedNetwork
@@ -61,12 +61,14 @@ def _error(update: int, loss: float, own: list[SubModelLoss], count: int) -> Sor
     return ReportedByPeer(f"the loss is {loss} at update {update}")
 
 
-def check_weights(network: NestedNetwork, update: int, processes: Processes = ALONE) -> None:
+def check_weights(
+    network: NestedNetwork, update: int, processes: Processes = SINGLE_PROCESS
+) -> None:
     """WorkError if a weight is not finite: no checkpoint is to hold it.
 
     Where each of the `processes` holds a part, all raise it if one does.
     """
-    parts = network.own_weights
+    parts = network.local_weights
     wrong = [not bool(torch.isfinite(part).all()) for part in parts.values()]
     if network.sharded:
         wrong = list(processes.any(*wrong))

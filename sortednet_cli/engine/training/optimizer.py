@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError
-from sortednet_cli.nesting import NestedNetwork, crossing_weights, spread
+from sortednet_cli.nesting import NestedNetwork, broadcast_mask, crossing_weights
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
 
@@ -111,7 +111,9 @@ class RootOptimizer:
         for name, weight in self.parameters.items():
             taken = torch.ones([1] * weight.dim())
             if name in self.crossing:
-                taken = spread(torch.where(self.crossing[name], self.spec.crossing_lr, 1.0), weight)
+                taken = broadcast_mask(
+                    torch.where(self.crossing[name], self.spec.crossing_lr, 1.0), weight
+                )
             if name in shapes and shapes[name] != weight.shape:
                 taken = taken * _inside(shapes[name], weight.shape)
             if taken.min() < 1:

@@ -12,7 +12,7 @@ import torch
 
 from sortednet_cli.allocator import release
 from sortednet_cli.data import Dataset
-from sortednet_cli.distributed.processes import ALONE, Processes
+from sortednet_cli.distributed.processes import SINGLE_PROCESS, Processes
 from sortednet_cli.engine.evaluation.gather import flat_statistics
 from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.sources.table import Row
@@ -26,14 +26,14 @@ from sortednet_cli.families import Family
 from sortednet_cli.machine.device import true_fp32
 from sortednet_cli.machine.memory import enough_memory
 from sortednet_cli.machine.precision import warn_of_emulation
-from sortednet_cli.nesting import quiet_first_backward
+from sortednet_cli.nesting import ignore_layout_warning
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
 from sortednet_cli.storage.checks import FileCheck
 from sortednet_cli.storage.files import write_json
 from sortednet_cli.storage.run import RunFolder
-from sortednet_cli.storage.tensors import write_tensors
+from sortednet_cli.storage.tensor_writer import write_tensors
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Session:
     family: Family
     data: Dataset
     device: torch.device
-    processes: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
 
     @cached_property
     def backend(self) -> Backend:
@@ -67,7 +67,7 @@ class Session:
             yield from self._events(lambda: self.backend.stops(stopped()))
 
     def _events(self, stopped: Callable[[], bool]) -> Iterator[Event]:
-        quiet_first_backward()
+        ignore_layout_warning()
         if self.processes.leads:
             warn_of_emulation(self.spec.train.precision, self.device)
             # It was unfinished when it was opened; another process may have held it since.

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from sortednet_cli.data import Dataset, TextFormat, Texts, open_data
-from sortednet_cli.distributed.processes import ALONE, Processes
+from sortednet_cli.distributed.processes import SINGLE_PROCESS, Processes
 from sortednet_cli.engine.sources.root import open_root, read_family, read_format, root_fields
 from sortednet_cli.engine.training.requirements import (
     absolute,
@@ -31,7 +31,7 @@ from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
 from sortednet_cli.spec.families import CAUSAL_TASKS
-from sortednet_cli.storage.files import Taken, free_name, write_json
+from sortednet_cli.storage.files import PathExists, free_name, write_json
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.run import RunFolder
 
@@ -42,7 +42,7 @@ def create_session(
     path: Path,
     spec: RunSpec,
     device: torch.device,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
     *,
     or_next: bool = False,
 ) -> Session:
@@ -83,7 +83,7 @@ def reopen_session(
     run: RunFolder,
     device: torch.device,
     allowed: tuple[str, ...],
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> Session:
     """Open an unfinished run to go on with it.
 
@@ -123,7 +123,7 @@ def _create_next(
     while True:
         try:
             return RunFolder.create(free_name(path), spec, manifest, save)
-        except Taken:
+        except PathExists:
             continue
 
 

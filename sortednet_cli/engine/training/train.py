@@ -9,20 +9,21 @@ from pathlib import Path
 import torch
 
 from sortednet_cli import launch
-from sortednet_cli.distributed.processes import Processes, joined
+from sortednet_cli.distributed.processes import Processes, join_job
 from sortednet_cli.engine.requests import TrainRequest
 from sortednet_cli.engine.training.events import Event, Started
 from sortednet_cli.engine.training.session import Session
 from sortednet_cli.engine.training.start import create_session, open_together, reopen_session
 from sortednet_cli.errors import RequestError
 from sortednet_cli.machine.device import choose_device
-from sortednet_cli.storage.run import RunFolder, default_place, newest_run, unfinished_run
+from sortednet_cli.storage.run import RunFolder
+from sortednet_cli.storage.runs import default_run_path, newest_run, unfinished_run
 
 
 def train(request: TrainRequest, stopped: Callable[[], bool]) -> Iterator[Event]:
     """Join the job, open the run and train it; the first process holds the run's lock."""
     device = choose_device(request.device)
-    with joined(device) as processes:
+    with join_job(device) as processes:
         session = _open(request, device, processes)
         yield Started(session.run.path)
         with session.run.lock() if processes.leads else nullcontext():
@@ -37,7 +38,7 @@ def _open(request: TrainRequest, device: torch.device, processes: Processes) -> 
             return reopen_session(unfinished_run(request.resume), device, allowed, processes)
         if launch.restarts() and (begun := _begun(request)):
             return reopen_session(begun, device, allowed, processes)
-        path = request.out or default_place(spec.name)
+        path = request.out or default_run_path(spec.name)
         return create_session(path, spec, device, processes, or_next=request.out is None)
 
     def again(path: Path) -> Session:

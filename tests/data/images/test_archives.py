@@ -18,7 +18,7 @@ from tests.data.made import tree_files, write_tar
 def test_a_file_that_is_no_tar(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "data.tar"
     path.write_bytes(data)
-    with pytest.raises(RequestError, match=r"data\.tar is not a tar that can be read"):
+    with pytest.raises(RequestError, match=r"data\.tar is not a readable tar"):
         opened(path)
 
 
@@ -38,7 +38,7 @@ def test_a_tar_with_a_damaged_header_is_refused(tmp_path: Path) -> None:
     place = data.rindex(b"test/b/000.png")
     data[place : place + 4] = b"\xff\xff\xff\xff"
     path.write_bytes(data)
-    with pytest.raises(RequestError, match="cut short or damaged"):
+    with pytest.raises(RequestError, match="truncated or damaged"):
         opened(path)
 
 

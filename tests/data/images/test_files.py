@@ -98,8 +98,8 @@ def test_hidden_and_foreign_files_are_passed_over(
         assert equal(plain, opened(write_tree(tmp_path / "tree", {**files, **extra})))
         assert equal(plain, opened(write_tar(tmp_path / "tree.tar", {**files, **extra})))
     assert [record.getMessage().split(": ", 1)[1] for record in caplog.records] == [
-        "left out, no images by suffix: 1 .md; hidden: .git",
-        "left out, 1 image beside train, test: extra",
+        "ignored files that are not images: 1 .md; hidden files: .git",
+        "ignored 1 image beside train, test: extra",
     ] * 2
 
 
@@ -168,16 +168,19 @@ def too_large(files: dict[str, bytes]) -> None:
 
 BAD_TREES = [
     (without_train, "has test but no train folder"),
-    (no_images, r"holds no images \(left out, .*1 .txt\): expected train/CLASS/"),
-    (loose_image, "train/loose.png lies in no class folder"),
+    (no_images, r"holds no images \(ignored .*1 .txt\): expected train/CLASS/"),
+    (loose_image, "train/loose.png is not in a class folder"),
     (other_test_class, "test has classes that train lacks: d; its classes are a, b, c"),
-    (one_class, "one class only, a"),
+    (one_class, "only one class, a"),
     (two_validations, "2 validation folders: val, valid"),
-    (other_size, r"differ in size: train/b/003.png is 6x9, others are 8x8; set data.image_size"),
+    (
+        other_size,
+        r"differ in size: train/b/003.png is 6x9, but others are 8x8; set data.image_size",
+    ),
     (not_square, r"not square: (train|test)/a/000.png is 6x9; set data.image_size"),
-    (cut_short, "train/b/003.png is not an image that can be read"),
-    (no_image_at_all, "train/b/003.png is not an image that can be read"),
-    (deep_gray, "train/b/003.png has more than 8 bits a channel"),
+    (cut_short, "train/b/003.png is not a readable image"),
+    (no_image_at_all, "train/b/003.png is not a readable image"),
+    (deep_gray, "train/b/003.png has more than 8 bits per channel"),
     (too_large, "train/b/003.png has more than 0 million pixels"),
 ]
 
@@ -211,7 +214,7 @@ def test_a_bad_file_keeps_its_message_out_of_a_worker(tmp_path: Path) -> None:
     images = opened(root, storage="stream", workers=2)
     for path in (root / "test").rglob("*.png"):
         path.write_bytes(b"gone bad")
-    with pytest.raises(RequestError, match=r"^test/./...\.png is not an image"):
+    with pytest.raises(RequestError, match=r"^test/./...\.png is not a readable image"):
         list(images.test.batches(4, CPU))
 
 
@@ -265,7 +268,7 @@ def test_the_second_opening_decodes_nothing(
     first = [opened(path) for path in (tar, root)]
     assert len(list((cache / "images").iterdir())) == 2
     with monkeypatch.context() as patched:
-        patched.setattr(decode.Decoder, "__call__", None)
+        patched.setattr(decode.ImageDecoder, "__call__", None)
         assert all(equal(opened(p), f) for p, f in zip((tar, root), first, strict=True))
         # The split is no part of what is stored.
         assert not equal(opened(tar, split_seed=1), first[0])

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from sortednet_cli.data.images.pillow import open_image
-from sortednet_cli.data.images.remarks import Remark, Remarks, summed_up
+from sortednet_cli.data.images.remarks import Remark, Remarks, summarize
 from sortednet_cli.errors import RequestError
 from tests.data.images.test_files import CPU, opened, tensors
 from tests.data.made import png, tree_files, write_tar, write_tree
@@ -191,7 +191,7 @@ DEEP = {
 
 @pytest.mark.parametrize("kind", DEEP)
 def test_more_than_8_bits_are_refused_not_cut(kind: str) -> None:
-    with pytest.raises(RequestError, match=r"^x has more than 8 bits a channel"):
+    with pytest.raises(RequestError, match=r"^x has more than 8 bits per channel"):
         read(DEEP[kind])
 
 
@@ -211,14 +211,17 @@ def test_8_bits_and_fewer_are_read() -> None:
     ("data", "reason"),
     [
         (b"", "it is empty"),
-        (b"<html>not found</html>", "it is of no format that Pillow reads"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "no format"),
+        (b"<html>not found</html>", "Pillow does not know its format"),
+        (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
+            "does not know its format",
+        ),
         (png(0)[:60], "truncated"),
         (saved(Image.fromarray(np.eye(64, dtype=np.uint8) * 255), "JPEG")[:400], "truncated"),
     ],
 )
 def test_unreadable_files_say_why(data: bytes, reason: str) -> None:
-    with pytest.raises(RequestError, match=f"^x is not an image that can be read: .*{reason}") as e:
+    with pytest.raises(RequestError, match=f"^x is not a readable image: .*{reason}") as e:
         read(data)
     assert "0x" not in str(e.value)
 
@@ -229,9 +232,9 @@ def test_unreadable_files_say_why(data: bytes, reason: str) -> None:
 def test_remarks_are_counted() -> None:
     remarks = [(Remark.FRAMES, "a.gif"), (Remark.TRANSPARENT, "b.png")]
     remarks += [(Remark.TRANSPARENT, "c.png"), (Remark.TRANSPARENT, "c.png")]
-    assert summed_up(remarks) == (
-        "2 images with transparent pixels, laid over white: b.png, ...",
-        "1 image with several frames or pages, the first taken: a.gif",
+    assert summarize(remarks) == (
+        "2 images with transparent pixels, blended over white: b.png, ...",
+        "1 image with several frames or pages, of which the first is used: a.gif",
     )
 
 
@@ -244,7 +247,7 @@ def test_what_was_made_of_images_is_told_once(
     files |= {"test/a/000.png": clear, "test/b/001.png": clear}
     root = write_tree(tmp_path / "data", files)
     path = write_tar(tmp_path / "data.tar", files) if form == "tar" else root
-    line = "images with transparent pixels, laid over white: "
+    line = "images with transparent pixels, blended over white: "
     for _ in range(2):  # from the cache too
         caplog.clear()
         with caplog.at_level(logging.WARNING, "sortednet"):

@@ -26,7 +26,7 @@ NFD = unicodedata.normalize("NFD", NFC)
 def laid_out(*names: str, folders: tuple[str, ...] = ()) -> Layout:
     listing = Listing(folders=set(folders))
     for name in names:
-        assert listing.takes_image(name)
+        assert listing.add_file(name)
     return lay_out(listing, "tree")
 
 
@@ -97,7 +97,7 @@ def test_a_class_may_be_called_train() -> None:
         (("Train/a", "Train/b", "cat", "dog"), r"Train may be the training part, or a class .*cat"),
         (("seg_train/a", "seg_test/a"), "seg_test, seg_train may be parts or classes: rename"),
         (("Test/a", "Test/b"), "has Test but no train folder"),
-        (("train", "test", "extra"), r"train: train/0\.png lies in no class folder"),
+        (("train", "test", "extra"), r"train: train/0\.png is not in a class folder"),
     ],
 )
 def test_what_can_be_read_in_two_ways(folders: tuple[str, ...], message: str) -> None:
@@ -187,8 +187,8 @@ def test_what_is_no_image_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFi
             found = opened(path)
             assert len(found.train) + len(found.validation) + len(found.test) == 21
     line = (
-        "left out, no images by suffix: 2 .txt, 1 .csv, 1 .heic, 1 without suffix;"
-        " hidden: .git, a/.ipynb_checkpoints, b/.hidden.png"
+        "ignored files that are not images: 2 .txt, 1 .csv, 1 .heic, 1 without suffix;"
+        " hidden files: .git, a/.ipynb_checkpoints, b/.hidden.png"
     )
     assert caplog.messages == [f"{path}: {line}" for path in (tree, tar, tar)]
 
@@ -196,15 +196,15 @@ def test_what_is_no_image_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFi
 def test_a_class_of_files_that_are_left_out() -> None:
     listing = Listing(folders={"a", "b"})
     for name in ("a/1.png", "b/1.heic", "b/2.heic"):
-        listing.takes_image(name)
-    with pytest.raises(RequestError, match=r"without images: b \(left out, .*2 \.heic\)"):
+        listing.add_file(name)
+    with pytest.raises(RequestError, match=r"without images: b \(ignored .*2 \.heic\)"):
         lay_out(listing, "tree")
 
 
 def test_names_of_any_bytes(tmp_path: Path) -> None:
     """Latin-1 names are no UTF-8, and every system has them somewhere; JSON cannot hold them."""
     refused(
-        r"tree: the class folder 'caf\\udce9' has no name in UTF-8", *images("caf\udce9", "tea")
+        r"tree: the name of the class folder 'caf\\udce9' is not UTF-8", *images("caf\udce9", "tea")
     )
     files = tree_files({"": 6}, classes="ab") | {"a/caf\udce9 1.png": png(77)}
     found = opened(write_tree(tmp_path / "tree", files))

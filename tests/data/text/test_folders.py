@@ -112,15 +112,15 @@ def test_a_row_of_a_shard_is_named_by_its_file(tmp_path: Path) -> None:
     files = {**SHARDS, "data/train-00001-of-00002-0af3.csv": "text\nno label\n"}
     found(tmp_path, files)
     _, tables = locate(TextDataSpec(source="text", path=str(tmp_path / "set")), "causal-lm")
-    assert tables["train"].place(0) == "data/train-00000-of-00002-0af3.csv, line 2"
-    assert tables["train"].place(1) == "data/train-00001-of-00002-0af3.csv, line 2"
+    assert tables["train"].location(0) == "data/train-00000-of-00002-0af3.csv, line 2"
+    assert tables["train"].location(1) == "data/train-00001-of-00002-0af3.csv, line 2"
     assert tables["train"].columns["label"] == ["0", None]
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (dict(list(SHARDS.items())[:1]), "not all files of the part are there, number 0 is"),
+        (dict(list(SHARDS.items())[:1]), "the part is incomplete: number 0 is missing"),
         ({**SHARDS, "data/train-00001-of-00002-77.csv": table("a")}, "more than one set of files"),
         ({**SHARDS, "data/train-00000-of-00003.csv": table("a")}, "more than one set of files"),
         ({"train/0.csv": table("a"), "train/2.csv": table("a")}, "number 1 is missing"),
@@ -133,10 +133,13 @@ def test_a_row_of_a_shard_is_named_by_its_file(tmp_path: Path) -> None:
             "holds several data sets, cola, sst2: name one, as --data .*set/cola",
         ),
         ({"reviews.csv": table("a")}, "other names, reviews.csv: .*set/reviews.csv"),
-        ({"LICENSE.txt": "x"}, "no texts but LICENSE.txt, README.md: to train on it, name it"),
+        ({"LICENSE.txt": "x"}, "only LICENSE.txt, README.md: to train on that, name the file"),
         ({"test.csv": table("a"), "a.txt": "x"}, "has test.csv, but no train file"),
-        ({"train.xlsx": "x"}, "train.xlsx is of no known kind; the suffixes are .csv"),
-        ({"train/data-00000-of-00001.arrow": "x", "train/state.json": "{}"}, "arrow is of no"),
+        ({"train.xlsx": "x"}, "train.xlsx has an unknown suffix; the suffixes are .csv"),
+        (
+            {"train/data-00000-of-00001.arrow": "x", "train/state.json": "{}"},
+            "arrow has an unknown suffix",
+        ),
     ],
 )  # fmt: skip
 def test_folders_that_are_refused(tmp_path: Path, files: dict[str, str], message: str) -> None:
@@ -148,8 +151,8 @@ def test_plain_texts_of_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     files = {"README.md": CARD, "training.md": "how to", "b/a.rst": "more", "empty.txt": " \n"}
     assert found(tmp_path, {**files, "index.csv": "x"}) == {"train": [CARD, "more", "how to"]}
     assert caplog.messages == [
-        "set: 4 plain texts are read, among them README.md, training.md",
-        "set: left out, for nothing is in them: empty.txt",
+        "set: reading 4 plain texts, including README.md, training.md",
+        "set: skipped empty files: empty.txt",
         "set: not read: index.csv",
     ]
 
@@ -168,7 +171,7 @@ def test_held_out_parts_without_labels_are_left_out(
 ) -> None:
     files = {"train.csv": table("a", "b"), "dev.csv": table("c"), "test.csv": "text,label\nd,-1\n"}
     assert found(tmp_path, files, "classification") == {"train": ["a", "b"], "test": ["c"]}
-    assert caplog.messages == ["test.csv is left out: its labels are not public"]
+    assert caplog.messages == ["test.csv is not used: its labels are not public"]
 
 
 class _Rows:
@@ -204,5 +207,5 @@ def test_splits_of_a_hub(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapt
     assert tables["train"].class_names == {"label": ("neg", "pos")}
     assert caplog.messages == [
         "a/b: splits not read: validation_matched",
-        "a/b test is left out: its labels are not public",
+        "a/b test is not used: its labels are not public",
     ]

@@ -76,7 +76,7 @@ def test_a_packed_text_is_a_document(tmp_path: Path) -> None:
 def test_fields_in_quotes_keep_their_line_ends(tmp_path: Path) -> None:
     table = read(tmp_path, "a.csv", 'text,label\r\n"one\r\ntwo, ""three""",1\r\nfour,0\r\n')
     assert table.columns["text"] == ['one\r\ntwo, "three"', "four"]
-    assert table.place(1) == "a.csv, line 4"
+    assert table.location(1) == "a.csv, line 4"
 
 
 def test_columns_without_a_name_do_not_matter(tmp_path: Path) -> None:
@@ -103,11 +103,11 @@ def test_quotes_in_tab_separated_values(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str, texts: list[str], told: bool
 ) -> None:
     assert read(tmp_path, "a.tsv", content).columns["text"] == texts
-    assert ("fields in quotes are read as pandas" in caplog.text) == told
+    assert ("quoted fields are read as pandas" in caplog.text) == told
 
 
 def test_a_table_with_two_readings_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"two ways: 1 rows with fields in quotes.* or 2 in"):
+    with pytest.raises(RequestError, match=r"ambiguous: 1 rows if fields are quoted.* or 2 if"):
         read(tmp_path, "a.tsv", 'text\tlabel\n"Hi , he said\t1\nto all ."\t0\n')
 
 
@@ -118,21 +118,25 @@ def test_a_table_with_two_readings_is_refused(tmp_path: Path) -> None:
         ("a.txt", CSV.encode("utf-32"), "a.txt is UTF-32: save it as UTF-8"),
         ("a.csv", CSV.encode("utf-16-le"), "line 1: a NUL byte.* if the file is UTF-16"),
         ("a.csv", f"{CSV}caf\xe9,1\n".encode("latin-1"), r"line 4: not valid UTF-8 \(byte 0xe9\)"),
-        ("a.csv", CSV.replace("\n", "\r"), "carriage returns alone"),
+        ("a.csv", CSV.replace("\n", "\r"), "only with carriage returns"),
         ("a.csv", f"{CSV}a\rb,1\n", "line 4: a carriage return outside quotes"),
         ("a.csv", CSV.replace(",", ";"), "'text;label'.* by semicolons; save it with commas"),
         ("a.csv", CSV.replace(",", "\t"), r"separated by tabs; name it \.tsv"),
         ("a.tsv", CSV, r"separated by commas; name it \.csv"),
         ("a.csv", "text,label,text\na,1,b\n", "two columns of one name: text"),
-        ("a.csv.gz", CSV.encode(), r"a\.csv\.gz is not packed by gzip"),
-        ("a.csv.gz", gzip.compress(CSV.encode(), mtime=0)[:-9], "cut off or damaged"),
-        ("a.json", json.dumps({"data": ROWS}), "save what is under data as a file of its own"),
-        ("a.json", '"text"', "is no array of objects"),
+        ("a.csv.gz", CSV.encode(), r"a\.csv\.gz is not a gzip file"),
+        ("a.csv.gz", gzip.compress(CSV.encode(), mtime=0)[:-9], "truncated or damaged"),
+        ("a.json", json.dumps({"data": ROWS}), "save the value of data as a file of its own"),
+        ("a.json", '"text"', "is not an array of objects"),
         ("a.json", "[1, 2]", "row 1: not a JSON object"),
         ("a.json", '[{"text": "a"},\n{"text"', "line 2: not valid JSON: Expecting"),
         ("a.json", "[" * 100_000, "not valid JSON: nested too deep"),
-        ("a.jsonl", f'{LINES}{{"text": "a", "text": "b"}}\n', "line 3.* key twice, one of text"),
-        ("a.jsonl", '{"label": %s}\n' % ("9" * 5000), "line 1.* a number of too many digits"),
+        (
+            "a.jsonl",
+            f'{LINES}{{"text": "a", "text": "b"}}\n',
+            "line 3.* repeats a key, one of text",
+        ),
+        ("a.jsonl", '{"label": %s}\n' % ("9" * 5000), "line 1.* a number with too many digits"),
     ],
 )
 def test_files_that_are_refused(
@@ -186,12 +190,12 @@ def test_classes_are_the_labels_in_order(
         (("caf\u00e9", "tea", "cafe\u0301"), r"'caf\\xe9' \(.* 2\) and 'cafe\\u0301' \(.* line 4"),
         ((1, "1.0"), "'1' .* and '1.0'"),
         (("7", "007"), "'7' .* and '007'"),
-        ((0, 1.0), "line 3: label is neither text nor an integer, it is float: write integers"),
-        ((0, [1]), "line 3: label is neither text nor an integer, it is list"),
-        ((0, {"a": 1}), "it is dict"),
+        ((0, 1.0), "line 3: label must be text or an integer, not float: write integers"),
+        ((0, [1]), "line 3: label must be text or an integer, not list"),
+        ((0, {"a": 1}), "must be text or an integer, not dict"),
         ((0, "\ud83d"), "line 3: label holds half a character"),
         ((0, "x" * 2000), "line 3: label has 2,000 characters"),
-        ((1, 1, "1"), "a.jsonl: label has one class only: 1"),
+        ((1, 1, "1"), "a.jsonl: label has only one class: 1"),
     ],
 )
 def test_labels_that_are_refused(labels: tuple[object, ...], message: str) -> None:
@@ -203,7 +207,7 @@ def test_labels_that_are_told(caplog: pytest.LogCaptureFixture) -> None:
     assert classes(labelled("Yes", "no", "yes")) == ("Yes", "no", "yes")
     assert classes(labelled("0.0", "1.0")) == ("0.0", "1.0")
     first, second = (record.getMessage() for record in caplog.records)
-    assert first == "a.jsonl, line 4: 'yes' differs from 'Yes' in case alone: they are two classes"
+    assert first == "a.jsonl, line 4: 'yes' differs from 'Yes' only in case: they are two classes"
     assert second.startswith("a.jsonl: label holds decimal numbers; each, such as 0.0, is")
 
 
@@ -212,7 +216,7 @@ def test_numbers_and_digits_are_one_label_over_the_parts() -> None:
 
 
 def test_what_looks_like_a_class_and_is_none() -> None:
-    with pytest.raises(RequestError, match=r"'Pos' is none of .*; 'pos' looks like 'Pos'"):
+    with pytest.raises(RequestError, match=r"'Pos' is not one of .*; 'pos' looks like 'Pos'"):
         classes(labelled("pos", "neg"), labelled("Pos"))
     with pytest.raises(RequestError, match=r"of the model: .*'\\xe9t\\xe9' looks like"):
         classes(labelled("e\u0301te\u0301"), known=("\u00e9t\u00e9", "hiver"))
@@ -236,7 +240,7 @@ def test_empty_texts_are_left_out_and_told(task: str, caplog: pytest.LogCaptureF
     found, _ = read_records(tables, spec, task, None)  # type: ignore[arg-type]
     assert found["train"].texts == ["a", "b"]
     assert found["train"].seconds == (["c", "e"] if task == "answers" else None)
-    assert "a.csv: 1 of 3 rows are left out, the first a.csv, line 3" in caplog.text
+    assert "a.csv: skipped 1 of 3 rows, the first a.csv, line 3" in caplog.text
 
 
 # ---- the names that a file has for its numbers
@@ -283,7 +287,10 @@ def test_missing_values_and_nested_ones_of_parquet(tmp_path: Path) -> None:
     columns = {"text": ["a", None], "label": [1, None], "nested": [["a"], ["b"]]}
     parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
     table = read_file(tmp_path / "a.parquet")
-    for name, message in (("text", "row 2: text is not text, it is missing"), ("nested", "list")):
+    for name, message in (
+        ("text", "row 2: text must be text, not a missing value"),
+        ("nested", "list"),
+    ):
         with pytest.raises(RequestError, match=message):
             table.texts(name, "text")
     with pytest.raises(RequestError, match=r"a\.parquet, row 2: label is empty"):

@@ -66,14 +66,14 @@ def test_columns_of_a_template() -> None:
     assert found == ["Add. 1", "Go. "]
     with pytest.raises(RequestError, match=r"no column 'inptu' \(data\.question\); it has task"):
         table(task=["a", "b"]).texts("{task}{inptu}", "question")
-    with pytest.raises(RequestError, match="line 2: year is not text, it is int"):
+    with pytest.raises(RequestError, match="line 2: year must be text, not int"):
         table(task=["a", "b"], year=["1", 2]).texts("{task}{year}", "question")
-    with pytest.raises(RequestError, match="line 2: task is not text, it is missing"):
+    with pytest.raises(RequestError, match="line 2: task must be text, not a missing value"):
         table(task=["a", None]).texts("task", "question")
 
 
 def test_plain_text_has_no_columns() -> None:
     plain = Table("a.txt", {"text": ["a"]}, [1], "document", plain=True)
     assert plain.texts("anything", "text") == ["a"]
-    with pytest.raises(RequestError, match=r"data\.text: a template needs columns, and a\.txt is"):
+    with pytest.raises(RequestError, match=r"data\.text: a template needs columns, but a\.txt is"):
         plain.texts("{title}: {body}", "text")

@@ -99,7 +99,7 @@ def test_more_left_out_than_the_ready_masks_have_rows() -> None:
 
 
 def test_other_models_are_refused() -> None:
-    with pytest.raises(RequestError, match="no causal model"):
+    with pytest.raises(RequestError, match="cannot be decoded: it is not LLaMA"):
         Stack(nn.Linear(2, 2), 4)
     with pytest.raises(RequestError, match="128 positions, not 200"):
         Stack(make("llama"), 200)

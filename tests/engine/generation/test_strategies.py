@@ -209,7 +209,9 @@ def test_bfloat16_reports_what_it_recomputed() -> None:
 
 def test_what_cannot_draft_is_refused() -> None:
     decoder = Decoder(make("llama"), EXITS)
-    with pytest.raises(RequestError, match="draft depth 4 is not trained; below 4 there are 1, 2"):
+    with pytest.raises(
+        RequestError, match="draft depth 4 was not trained; the trained depths below 4 are 1, 2"
+    ):
         decoder.speculative(DEPTH)
     with pytest.raises(RequestError, match="nothing can draft"):
         Decoder(make("llama")).speculative(1)
@@ -225,13 +227,13 @@ def test_adaptive_drafts_more_where_drafts_stand() -> None:
     decoder = Decoder(make("llama"), EXITS)
     good, bad = (Adaptive(decoder.timings, 1, DEPTH) for _ in range(2))
     for _ in range(200):
-        good.learn(0.9, True)
-        bad.learn(0.9, False)
+        good.observe(0.9, True)
+        bad.observe(0.9, False)
     for length in (good, bad):
         length.begin()
-    assert good.belief.of(0.9) > 0.95
-    assert bad.belief.of(0.9) < 0.05
-    assert not bad.keeps(0, 0.9)
+    assert good.acceptance.probability(0.9) > 0.95
+    assert bad.acceptance.probability(0.9) < 0.05
+    assert not bad.keep(0, 0.9)
 
 
 def test_greedy_is_unsure_of_what_rounding_could_swap() -> None:
@@ -239,5 +241,5 @@ def test_greedy_is_unsure_of_what_rounding_could_swap() -> None:
     logits[:, 5], logits[0, 6], logits[1, 6] = 10.0, 9.0, 10.0 - 1e-5
     verdict = Greedy().verify([Draft(5, 1.0)], logits, 0)
     assert (verdict.accepted, verdict.token, verdict.sure) == (1, 5, False)
-    assert Greedy().close(logits[1], 0)
-    assert not Greedy().close(logits[0], 0)
+    assert Greedy().near_tie(logits[1], 0)
+    assert not Greedy().near_tie(logits[0], 0)

@@ -114,7 +114,8 @@ def test_compute_by_hand(rule: str, forward: float, teacher: float) -> None:
     # Of the training's half depth 1 for a sixth, then 1 and 3, then all of them.
     opening = half.model_copy(update={"largest_first": 0.0, "smallest_first": 0.5})
     first, second, _ = (
-        make_rule(half.model_copy(update={"largest_first": 0.0}), s) for _, s in space.openings()
+        make_rule(half.model_copy(update={"largest_first": 0.0}), s)
+        for _, s in space.growth_schedule()
     )
     parts = [costs.compute_of(half, r, space, routes).forward for r in (first, second)]
     opened = costs.compute_of(opening, make_rule(opening, space), space, routes).forward

@@ -149,7 +149,7 @@ def test_chunks_of_logits_share_one_cast_of_the_head_and_give_the_same_gradient(
     inputs: Any = pico.inputs()
     targets = torch.arange(4 * 12).reshape(4, 12) % 40
     whole = _updates(pico, (inputs, targets), rule="sum")
-    monkeypatch.setattr("sortednet_cli.tasks.chunks.LOGITS_AT_ONCE", 40 * 7)
+    monkeypatch.setattr("sortednet_cli.tasks.chunks.MAX_CHUNK_LOGITS", 40 * 7)
     for name, gradient in _updates(pico, (inputs, targets), rule="sum").items():
         torch.testing.assert_close(gradient, whole[name], atol=1e-6, rtol=1e-4)
     with Casts(40) as casts:

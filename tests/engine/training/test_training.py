@@ -22,14 +22,14 @@ from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.nesting import (
     NestedNetwork,
+    broadcast_mask,
     crossing_weights,
     init_network,
     recalibrate,
-    spread,
 )
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace, SubModel
-from sortednet_cli.space.submodel import rest_of
+from sortednet_cli.space.submodel import without_depth
 from sortednet_cli.spec import ImageDataSpec, RunSpec, TrainSpec, load_preset
 from sortednet_cli.tasks import Classification
 from tests.pico import PICOS
@@ -155,7 +155,7 @@ def test_crossing_weights_have_their_part_of_the_learning_rate(name: str, optimi
     for key, whole in moved[1.0].items():
         crossing = torch.zeros_like(whole, dtype=torch.bool)
         if key in masks:
-            crossing |= spread(masks[key], whole)
+            crossing |= broadcast_mask(masks[key], whole)
         for part in (0.25, 0.0):
             assert torch.equal(moved[part][key][~crossing], whole[~crossing])
             torch.testing.assert_close(moved[part][key][crossing], part * whole[crossing])
@@ -185,8 +185,8 @@ def test_a_step_ends_where_the_open_space_does(name: str, part: float) -> None:
     spec = TrainSpec.model_validate(fields)
     whole = _stepped(pico.network(), spec, None)
     network = pico.network()
-    parts = [part.largest for _, part in network.space.openings()]
-    opened = [s for s in parts if rest_of(s) != rest_of(network.space.largest)][-1]
+    parts = [part.largest for _, part in network.space.growth_schedule()]
+    opened = [s for s in parts if without_depth(s) != without_depth(network.space.largest)][-1]
     found = _stepped(network, spec, opened)
     closed = 0
     for piece in network.plan(opened).slices.values():

@@ -18,7 +18,7 @@ from sortednet_cli.engine.training.events import Finished, Interrupted
 from sortednet_cli.engine.training.session import Session
 from sortednet_cli.engine.training.start import create_session
 from sortednet_cli.errors import WorkError
-from sortednet_cli.machine.memory import enough_memory, pass_of
+from sortednet_cli.machine.memory import describe_pass, enough_memory
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import load_preset
 from sortednet_cli.storage.checkpoint import load_checkpoint
@@ -127,7 +127,7 @@ def test_out_of_memory_names_what_had_too_little(tmp_path: Path) -> None:
     [
         (RuntimeError("could not create a primitive"), "oneDNN could not create a primitive"),
         (RuntimeError("could not execute a primitive"), "oneDNN could not execute a primitive"),
-        (MemoryError(), "the allocator has no more"),
+        (MemoryError(), "the allocator has no memory left"),
     ],
 )
 def test_every_kind_of_lack_is_told(error: Exception, reason: str) -> None:
@@ -182,7 +182,7 @@ def test_devices_that_are_not_there(tmp_path: Path) -> None:
 
 
 def test_only_what_an_allocator_says_is_about_memory() -> None:
-    user = pass_of([SubModel.of({"width": 1.0})], 2)
+    user = describe_pass([SubModel.of({"width": 1.0})], 2)
     with pytest.raises(RuntimeError, match="shapes"), enough_memory(user, "lower it"):
         raise RuntimeError("shapes do not fit")
     said = "CUDA out of memory. Tried to allocate 2 GiB. GPU 0 is full. If reserved ..."

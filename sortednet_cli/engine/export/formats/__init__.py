@@ -12,9 +12,9 @@ from sortednet_cli.engine.export.formats.pt2 import Pt2
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.extensions import FORMATS, Registry
 
-__all__ = ["ALONE", "Format", "find_format", "format_names"]
+__all__ = ["DEFAULT_FORMAT", "Format", "find_format", "format_names"]
 
-ALONE = "safetensors"
+DEFAULT_FORMAT = "safetensors"
 """What `--format` calls an artifact with no further file of its weights."""
 
 _OWN: tuple[type[Format], ...] = (Onnx, Pt2)
@@ -24,12 +24,12 @@ _REGISTRY = Registry[Format](FORMATS, Format, {made.name: made for made in _OWN}
 
 def format_names() -> list[str]:
     """List what `--format` takes."""
-    return [ALONE, *_REGISTRY.names]
+    return [DEFAULT_FORMAT, *_REGISTRY.names]
 
 
 def find_format(name: str) -> Format | None:
     """The format of that name, None for safetensors alone; RequestError if there is none."""
-    if name == ALONE:
+    if name == DEFAULT_FORMAT:
         return None
     if (found := _REGISTRY.find(name)) is None:
         raise RequestError(f"--format {name!r}: the formats are {listed(format_names())}")

@@ -10,17 +10,17 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from sortednet_cli.distributed.processes import PATIENCE, PeerLost
+from sortednet_cli.distributed.processes import TIMEOUT, PeerLost
 from sortednet_cli.engine.training.backends.base import Backend, Beginning, check_space
 from sortednet_cli.engine.training.kernels import keeps_channels_last
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Family
-from sortednet_cli.machine.device import move_to, settles
+from sortednet_cli.machine.device import finishes_in_time, move_to
 from sortednet_cli.machine.precision import in_bf16
 from sortednet_cli.nesting import (
     NestedNetwork,
-    begin_as_identity,
+    init_as_identity,
     init_network,
     zero_crossing_weights,
 )
@@ -31,7 +31,7 @@ from sortednet_cli.storage.checkpoint import Checkpoint, load_checkpoint, save_c
 from sortednet_cli.storage.checks import FileCheck
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.run import RunFolder
-from sortednet_cli.storage.tensors import write_tensors
+from sortednet_cli.storage.tensor_writer import write_tensors
 
 Item = TypeVar("Item")
 
@@ -60,7 +60,7 @@ class Replicated(Backend):
             optimizer.load_state(saved.optimizer)
         else:
             _set_first_weights(spec, family, network)
-        self.processes.same_start([p.detach() for p in network.parameters.values()])
+        self.processes.broadcast([p.detach() for p in network.parameters.values()])
         return network, optimizer, saved
 
     def stops(self, asked: bool) -> bool:
@@ -69,8 +69,8 @@ class Replicated(Backend):
     def wait_for_device(self, device: torch.device, stopped: Callable[[], bool]) -> None:
         if self.processes.count == 1:
             return
-        end = time.monotonic() + PATIENCE.total_seconds()
-        while not settles(device, seconds=1.0):
+        end = time.monotonic() + TIMEOUT.total_seconds()
+        while not finishes_in_time(device, seconds=1.0):
             if stopped() or time.monotonic() > end:
                 raise PeerLost("the device waits for another process of this training")
 
@@ -82,7 +82,7 @@ class Replicated(Backend):
         return {path: write_tensors(path, network.weights)} if self.processes.leads else {}
 
     def scored_here(self, groups: Sequence[Item]) -> Sequence[Item]:
-        return self.processes.share(groups)
+        return self.processes.assigned(groups)
 
     @property
     def groups_at_once(self) -> int:
@@ -96,7 +96,7 @@ def _set_first_weights(spec: RunSpec, family: Family, network: NestedNetwork) ->
     elif spec.model.init != "stock":
         zero_crossing_weights(network)
         if spec.model.init == "nested-identity":
-            begin_as_identity(network)
+            init_as_identity(network)
 
 
 def _start_from(spec: RunSpec, family: Family, module: nn.Module) -> None:

@@ -16,7 +16,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from sortednet_cli.distributed.processes import Processes, lost_peers
-from sortednet_cli.distributed.sharded_network import ShardedNetwork, own_part, own_rows, whole
+from sortednet_cli.distributed.sharded_network import (
+    ShardedNetwork,
+    full_tensor,
+    local_rows,
+    local_shard,
+)
 from sortednet_cli.engine.training.backends.base import Backend, Beginning, check_space
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.errors import RequestError
@@ -35,13 +40,8 @@ from sortednet_cli.storage.checkpoint import (
 from sortednet_cli.storage.checks import FileCheck
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.run import RunFolder
-from sortednet_cli.storage.tensors import (
-    TensorFiles,
-    entries_of,
-    in_file_order,
-    open_tensors,
-    write_tensors,
-)
+from sortednet_cli.storage.tensor_writer import entries_of, in_file_order, write_tensors
+from sortednet_cli.storage.tensors import TensorFiles, open_tensors
 
 Item = TypeVar("Item")
 
@@ -74,7 +74,7 @@ class Sharded(Backend):
         (wanted,) = self.processes.any(self.processes.leads and not is_written(run, made.update))
         with lost_peers():
             if self.processes.leads:
-                save_checkpoint(run, made, whole)
+                save_checkpoint(run, made, full_tensor)
             elif wanted:
                 _follow(made.weights)
                 _follow(made.optimizer)
@@ -82,7 +82,7 @@ class Sharded(Backend):
     def write_weights(self, path: Path, network: NestedNetwork) -> dict[Path, FileCheck]:
         with lost_peers():
             if self.processes.leads:
-                return {path: write_tensors(path, network.weights, whole=whole)}
+                return {path: write_tensors(path, network.weights, gather=full_tensor)}
             _follow(network.weights)
             return {}
 
@@ -139,7 +139,7 @@ def _open_shards(
 
 def _follow(tensors: Mapping[str, Tensor]) -> None:
     """Take part in gathering what the first process writes."""
-    for entry in in_file_order(entries_of(tensors, whole)):
+    for entry in in_file_order(entries_of(tensors, full_tensor)):
         for _ in entry.blocks():
             pass
 
@@ -185,9 +185,9 @@ def _fill(network: ShardedNetwork, files: TensorFiles, names: Mapping[str, str])
 @torch.no_grad()
 def _read_rows(target: Tensor, files: TensorFiles, name: str) -> None:
     assert isinstance(target, DTensor)
-    rows = own_rows(target)
+    rows = local_rows(target)
     if rows.stop > rows.start:
-        own_part(target).copy_(files.read(name, (rows,)))
+        local_shard(target).copy_(files.read(name, (rows,)))
 
 
 def _own_state(network: ShardedNetwork, files: TensorFiles, path: str) -> Tensor:
