@@ -4,16 +4,20 @@
 
 Mixed work, in turn: trainings of image and language networks of several widths and batch sizes,
 and the scores of all their sub-models, by the command line's own functions with the allocator as
-the command line sets it. Resident memory is read after each round. Writes
-benchmarks/results/creep.json.
+the command line sets it. Resident memory is read after each round. What the library `tokenizers`
+alone keeps of each tokenizer that has encoded is measured beside it, with nothing of this package.
+Writes benchmarks/results/creep.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import io
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -40,14 +44,21 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/creep.json")
+    parser.add_argument("--tokenizers", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.tokenizers:
+        print(json.dumps(of_tokenizers()))
+        return
     allocator.keep_freed_memory()
 
     import torch
 
     torch.set_num_threads(options.threads)
     samples = measure(60 * options.minutes)
+    words = [sys.executable, "-m", "benchmarks.speed.creep", "--tokenizers"]
+    found = subprocess.run(words, check=True, capture_output=True, text=True)
     result = {"allocator": allocator.said(), "rounds": samples, **summary(samples)}
+    result["tokenizers_mib"] = json.loads(found.stdout)
     write("creep", result, options.out)
     print(table(result))
 
@@ -91,15 +102,45 @@ def summary(samples: list[dict[str, float]]) -> dict[str, float]:
     }
 
 
+def of_tokenizers(count: int = 10) -> list[float]:
+    """Resident MiB after each of some tokenizers that encode texts and are dropped."""
+    from pydoc_data.topics import topics
+
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    texts, samples = list(topics.values()), []
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel()
+    trained.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=2048, show_progress=False))
+    for _ in range(count):
+        Tokenizer.from_str(trained.to_str()).encode_batch(texts)
+        gc.collect()
+        samples.append(resident_mib())
+    return samples
+
+
 def table(result: dict[str, Any]) -> str:
-    rounds = result["rounds"]
+    rounds, alone = result["rounds"], result["tokenizers_mib"]
     rows = [
-        "| rounds | minutes | resident after the first | in the first third | in the last third |",
-        "| --- | --- | --- | --- | --- |",
+        "| rounds | minutes | resident after the first | in the first third | in the last third |"
+        " for each of its tokenizers | for each of `tokenizers` alone |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
         f"| {len(rounds)} | {rounds[-1]['minutes']:.0f} | {rounds[0]['resident_mib']:,.0f} MiB"
-        f" | {result['early_mib']:,.0f} MiB | {result['late_mib']:,.0f} MiB |",
+        f" | {result['early_mib']:,.0f} MiB | {result['late_mib']:,.0f} MiB"
+        f" | {growth(rounds) / tokenizers_a_round():.1f} MiB"
+        f" | {(alone[-1] - alone[1]) / (len(alone) - 2):.1f} MiB |",
     ]
     return "\n".join(rows)
+
+
+def growth(rounds: list[dict[str, float]]) -> float:
+    """Mean growth of a round, MiB, after the first two."""
+    return (rounds[-1]["resident_mib"] - rounds[1]["resident_mib"]) / (len(rounds) - 2)
+
+
+def tokenizers_a_round() -> int:
+    """A language training opens its tokenizer, and its scoring opens it again."""
+    return 2 * sum(preset == "pydoc-llama" for preset, _ in WORK)
 
 
 if __name__ == "__main__":
