@@ -39,26 +39,31 @@ def generate(
     ] = None,
     mode: Annotated[
         Literal["greedy", "early-exit", "speculative"],
-        typer.Option("--mode", help="How tokens come about."),
+        typer.Option("--mode", help="Decoding mode."),
     ] = "greedy",
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", metavar="N", help="At most so many for a prompt.")
+        int, typer.Option("--max-new-tokens", metavar="N", help="Most tokens for a prompt.")
     ] = 128,
     stop: Annotated[
         list[str] | None, typer.Option("--stop", metavar="TEXT", help="End before this text.")
     ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option("--temperature", help="Draw tokens; without it the best one is taken."),
+        typer.Option(
+            "--temperature", help="Sample tokens; without it the most likely one is taken."
+        ),
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option("--top-p", help="Draw from the likeliest tokens alone.")
+        float | None,
+        typer.Option(
+            "--top-p", help="Sample from the most likely tokens with this total probability."
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of drawing.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of sampling.")] = None,
     draft_depth: Annotated[
         str | None,
         typer.Option(
-            "--draft-depth", metavar="D|auto", help="Layers that draft, when speculative."
+            "--draft-depth", metavar="D|auto", help="Layers that draft, in speculative mode."
         ),
     ] = None,
     draft_length: Annotated[
@@ -66,7 +71,7 @@ def generate(
         typer.Option("--draft-length", metavar="N", help="Tokens drafted; default: adaptive."),
     ] = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Measure and store thresholds of early-exit.")
+        bool, typer.Option("--calibrate", help="Measure and store the thresholds of early exit.")
     ] = False,
     agreement: Annotated[
         float | None,

@@ -51,12 +51,12 @@ DeviceOption = Annotated[
     typer.Option(
         "--device",
         envvar="SORTEDNET_DEVICE",
-        help="auto, cpu, cuda, cuda:N, mps, xpu: what it computes, or times, on.",
+        help="The device to compute on: auto, cpu, cuda, cuda:N, mps or xpu.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="More log messages.")]
 AllowOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -113,7 +113,7 @@ def read_limits(context: typer.Context) -> dict[str, str]:
 def costs() -> list[Parameter]:
     """Describe the option `--cost`."""
     names = listed(cost.name for cost in engine.costs())
-    words = f"What a score costs: {names}. The unit may be left out."
+    words = f"The cost to weigh against the score: {names}. The unit may be left out."
     return [option("cost", "--cost", FrontierRequest.cost, metavar="NAME", help=words)]
 
 

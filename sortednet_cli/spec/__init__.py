@@ -13,8 +13,8 @@ from sortednet_cli.spec.models import (
     ModelSpec,
     RunSpec,
     Task,
-    TrainSpec,
 )
+from sortednet_cli.spec.train import TrainSpec
 
 __all__ = [
     "AnyDataSpec",

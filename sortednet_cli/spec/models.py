@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from sortednet_cli.errors import listed
 from sortednet_cli.space import MAX_SUBMODELS
@@ -14,14 +14,11 @@ from sortednet_cli.spec.families import family_facts, family_names, is_family, o
 from sortednet_cli.spec.fields import (
     AxisName,
     AxisValue,
-    Fraction,
     PlainName,
-    PositiveFloat,
     SpecModel,
 )
-from sortednet_cli.spec.vocabulary import FRACTIONS, RULES, TRACKERS
-
-_FLOAT32_MAX = 3e38
+from sortednet_cli.spec.train import TrainSpec
+from sortednet_cli.spec.vocabulary import FRACTIONS
 
 Task = Literal["classification", "masked-lm", "causal-lm", "answers"]
 
@@ -123,144 +120,6 @@ class ModelSpec(SpecModel):
             raise ValueError("the family 'custom' needs at least one table [model.axes.NAME]")
         if "depth" in self.axes and self.blocks is None:
             raise ValueError("a custom depth axis needs [model.blocks] with the blocks' paths")
-        return self
-
-
-class TrainSpec(SpecModel):
-    """How the nested network is trained."""
-
-    rule: Annotated[str, BeforeValidator(RULES.known)] = "sorted"
-    """What a micro-batch trains: `sorted`, `sandwich`, `sum`, `sandwich-sum`, `single`."""
-    rule_options: dict[str, Any] | None = None
-    """Settings of a rule of another package, which that package documents."""
-    submodel: str | None = None
-    """For the rule `single`: the sub-model, such as `"w0.5-d8"`; by default the largest."""
-    draws: PositiveInt = 1
-    """For the rule `sorted`: how many sub-models each micro-batch trains."""
-    num_random: Annotated[int, Field(ge=0)] = 2
-    """How many random sub-models a `sandwich` adds, or random widths a `sandwich-sum`."""
-    depth_weights: tuple[PositiveFloat, ...] | None = None
-    """For `sum` and `sandwich-sum`: a loss weight for each depth, in order; by default equal."""
-    loss: Literal["mean", "sum"] | None = None
-    """How the losses of a micro-batch combine; by default `sum` for `sandwich`, else `mean`."""
-    distill: bool = False
-    """Whether the largest sub-model teaches the others in the same micro-batch."""
-    teacher_share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """The teacher's share of a student's loss; labels have the rest. Needs `distill`."""
-    largest_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """The fraction of the updates, at the start, that train the largest sub-model alone."""
-    smallest_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """The fraction of the updates, at the start, over which the search space opens."""
-    updates: PositiveInt | None = None
-    """How long to train, in optimizer steps. Give this or `epochs`."""
-    epochs: PositiveFloat | None = None
-    """How long to train, in passes over the training part. Give this or `updates`."""
-    batch_size: PositiveInt = 128
-    """Samples, or windows of text, in a micro-batch on one process."""
-    accumulate: PositiveInt = 1
-    """Micro-batches of an update on each process."""
-    diverse_ranks: bool = True
-    """Whether each process draws its own sub-models; under `shard` the default is `false`."""
-    shard: bool = False
-    """Whether to divide weights, gradient and optimizer state between the processes (FSDP2)."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of the first weights, order, draws, augmentation and dropout."""
-    optimizer: Literal["sgd", "adamw", "rmsprop"] = "sgd"
-    """The optimizer; `sgd` uses Nesterov momentum."""
-    lr: Annotated[float, Field(gt=0, lt=_FLOAT32_MAX)] = 0.1
-    """The highest learning rate of the schedule."""
-    crossing_lr: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """The fraction of the learning rate that crossing weights get; image networks only."""
-    momentum: Fraction = 0.9
-    """Momentum of `sgd` and `rmsprop`."""
-    clip: PositiveFloat | None = None
-    """The largest norm of an update's gradient; by default there is no limit."""
-    weight_decay: Annotated[float, Field(ge=0, lt=_FLOAT32_MAX)] = 5e-4
-    """Weight decay."""
-    decay: Literal["all", "weights"] = "weights"
-    """What decays: tensors of two or more dimensions, or norms and biases too."""
-    schedule: Literal["cosine", "constant", "step", "exponential"] = "cosine"
-    """How the learning rate falls after warm-up."""
-    lr_drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.75)
-    """For `step`: where the rate falls to a tenth, as fractions of the training."""
-    lr_end: Annotated[float, Field(gt=0, le=1)] = 0.01
-    """For `exponential`: the last learning rate, as a fraction of `lr`."""
-    warmup: Fraction = 0.05
-    """The fraction of the updates over which the learning rate rises from zero."""
-    label_smoothing: Fraction = 0.0
-    """Label smoothing of the losses from labels."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Autocast: `auto` takes bfloat16 where the device has units for it, else float32."""
-    channels_last: bool = False
-    """Whether images and weights use the `channels_last` memory format."""
-    compile: bool = False
-    """Whether to compile the blocks with `torch.compile` for training."""
-    recalibrate_samples: PositiveInt = 2048
-    """Training images from which each sub-model's statistics are measured at the end."""
-    checkpoint_minutes: PositiveFloat = 2.0
-    """Minutes between checkpoints."""
-    log_every: PositiveInt = 10
-    """Updates between lines of `metrics.jsonl`."""
-    max_nonfinite: PositiveInt = 1
-    """The training ends at this many losses that are NaN or infinite."""
-    deterministic: bool = False
-    """Whether to use deterministic kernels only."""
-    tensorboard: bool = False
-    """Whether to write TensorBoard events; needs the extra `tensorboard`."""
-    trackers: tuple[Annotated[str, BeforeValidator(TRACKERS.known)], ...] = ()
-    """Where losses and learning rates go beside `metrics.jsonl`."""
-
-    @property
-    def tracker_names(self) -> tuple[str, ...]:
-        """Every tracker, once; `tensorboard = true` means the one of that name."""
-        short = ("tensorboard",) if self.tensorboard else ()
-        return tuple(dict.fromkeys((*self.trackers, *short)))
-
-    @model_validator(mode="before")
-    @classmethod
-    def _shards_train_alike(cls, table: Any) -> Any:
-        """Under `shard` ranks cannot be diverse: the default is then another one."""
-        if isinstance(table, dict) and table.get("shard") is True:
-            return {"diverse_ranks": False, **table}
-        return table
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.shard and self.diverse_ranks:
-            raise ValueError(
-                "train.diverse_ranks: sharded processes run every layer together, so all train the"
-                " same sub-models under train.shard: leave it out or set it to false"
-            )
-        if self.shard and self.compile:
-            raise ValueError(
-                "train.compile: layers in parts are not compiled: choose train.shard or this"
-            )
-        if (self.updates is None) == (self.epochs is None):
-            raise ValueError("give exactly one of train.updates and train.epochs")
-        if self.teacher_share < 1 and not self.distill:
-            raise ValueError("train.teacher_share belongs to train.distill: set that to true")
-        if self.rule == "single" and self.distill:
-            raise ValueError(
-                "train.distill has no teacher under the rule 'single': set it to false"
-            )
-        for beginning in ("largest_first", "smallest_first"):
-            if self.rule == "single" and getattr(self, beginning):
-                raise ValueError(
-                    f"train.{beginning} leads to another rule than 'single': set it to 0"
-                )
-        if self.largest_first and self.smallest_first:
-            raise ValueError("give one of train.largest_first and train.smallest_first")
-        if self.smallest_first and self.distill:
-            raise ValueError(
-                "train.distill learns from the largest sub-model, which train.smallest_first"
-                " leaves to the end: set that to 0"
-            )
-        if self.submodel is not None and self.rule != "single":
-            raise ValueError("train.submodel belongs to the rule 'single'")
-        if self.rule != "sorted" and self.draws > 1:
-            raise ValueError("train.draws belongs to the rule 'sorted'")
-        if self.depth_weights is not None and self.rule not in ("sum", "sandwich-sum"):
-            raise ValueError("train.depth_weights belongs to the rules 'sum' and 'sandwich-sum'")
         return self
 
 
