@@ -78,7 +78,10 @@ def _root(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code; a bug is shown as one, with its traceback."""
+    """Run one command and return its exit code; a bug is shown as one, with its traceback.
+
+    Torch's `record` would hand errors to `torchrun`, which prints a traceback for each of them.
+    """
     try:
         return _run(arguments)
     except Exception:

@@ -100,7 +100,11 @@ class Checks:
 
 
 def write_sealed(path: Path, table: Mapping[str, Any]) -> None:
-    """Write a JSON file that holds the digest of its own content."""
+    """Write a JSON file that holds the digest of its own content.
+
+    A digest in a file of its own would take a second write, and a crash between the two would leave
+    a sound file that looks damaged.
+    """
     open_table = {key: value for key, value in table.items() if key != DIGEST}
     text = json.dumps({**open_table, DIGEST: ""}, indent=1) + "\n"
     head, empty, tail = text.rpartition('""')

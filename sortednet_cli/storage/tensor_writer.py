@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import split_state_dict_into_shards_factory
 from torch import Tensor
 
 from sortednet_cli.storage.checks import FileCheck
@@ -115,23 +116,20 @@ def write_shards(
     Returns:
         The checksums of the files written, except the index.
     """
-    shards: list[list[TensorEntry]] = [[]]
-    for entry in entries:
-        used = sum(other.num_bytes for other in shards[-1])
-        if shards[-1] and used + entry.num_bytes > most_bytes:
-            shards.append([])
-        shards[-1].append(entry)
-    if len(shards) == 1:
-        return {path: write_entries(path, shards[0])}
-    weight_map: dict[str, str] = {}
-    files: dict[Path, FileCheck] = {}
-    for number, shard in enumerate(shards, start=1):
-        file = path.with_stem(f"{path.stem}-{number:05d}-of-{len(shards):05d}")
-        files[file] = write_entries(file, shard)
-        weight_map |= {entry.name: file.name for entry in shard}
-    total = sum(entry.num_bytes for shard in shards for entry in shard)
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    write_json(path.with_name(path.name + INDEX_SUFFIX), index)
+    by_name = {entry.name: entry for entry in entries}
+    split = split_state_dict_into_shards_factory(
+        by_name,
+        get_storage_size=lambda entry: entry.num_bytes,
+        filename_pattern=f"{path.stem}{{suffix}}{path.suffix}",
+        max_shard_size=most_bytes,
+    )
+    files = {
+        path.with_name(file): write_entries(path.with_name(file), [by_name[name] for name in names])
+        for file, names in split.filename_to_tensors.items()
+    }
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        write_json(path.with_name(path.name + INDEX_SUFFIX), index)
     return files
 
 

@@ -43,7 +43,12 @@ class TextStream:
             yield pending
 
     def _decoded(self, tokens: Iterable[int]) -> Iterator[str]:
-        """Decode a window of recent tokens at each new one: a token may be part of a character."""
+        """Decode a window of recent tokens at each new one: a token may be part of a character.
+
+        `tokenizers.DecodeStream` takes 1 microsecond a token where this takes 15, of some thousands
+        for the model. But it knows no tokenizer written in Python, and drops an incomplete
+        character at the end, which `decode` shows.
+        """
         window: list[int] = []
         emitted = ""
         for token in tokens:
