@@ -61,11 +61,13 @@ class Pico:
     def search_space(self) -> SearchSpace:
         return SearchSpace.of(self.space)
 
-    def network(self, seed: int = 0, *, training: bool = True) -> NestedNetwork:
+    def network(
+        self, seed: int = 0, *, training: bool = True, in_place: bool = True
+    ) -> NestedNetwork:
         family = self.family()
         network = NestedNetwork(family, self.search_space, init_network(family, seed))
         if training:
-            network.enable_training()
+            network.enable_training(in_place=in_place)
         return network
 
     def inputs(self, count: int = 4) -> Inputs:

@@ -22,7 +22,6 @@ import argparse
 import copy
 import itertools
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +32,7 @@ from torch import nn
 from benchmarks.harness import (
     PLAIN,
     RandomPart,
+    clock,
     device_suffix,
     network_of,
     positive,
@@ -41,6 +41,7 @@ from benchmarks.harness import (
     settle,
     write,
 )
+from sortednet_cli import allocator
 from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.loop import Position, Trainer
 from sortednet_cli.engine.training.optimizer import RootOptimizer
@@ -71,9 +72,12 @@ BERT_OF_4 = ("model.config.num_hidden_layers=4", "space.depth=[1, 2, 3, 4]")
 WIDE_SPREAD = ("model.init=stock", f"space.width={[n / 20 for n in range(5, 21)]}")
 """Sixteen widths from 0.25 on: narrow tensors are where kernels lose."""
 
+SMALL_IMAGES = ("data.image_size=64", "space.width=[0.25, 0.5, 1.0]", "space.depth=[16]")
+
 CASES = [
     Case("cPreResNet20", "cifar10-resnet", 128),
     Case("MobileNetV2", "cifar10-mobilenetv2", 32, WIDE_SPREAD),
+    Case("ResNet-50", "imagenet-resnet50", 16, SMALL_IMAGES, updates=8),
     Case("BERT", "sst2-bert", None, BERT_OF_4, updates=8),
     Case("BERT, 4 sequences", "sst2-bert", 4, BERT_OF_4),
     Case("LLaMA", "gsm8k-llama", 4, ("space.ffn=[0.5, 1.0]",)),
@@ -82,15 +86,18 @@ CASES = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=[case.name for case in CASES])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=positive, default=5, help="passes over the updates")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    allocator.keep_freed_memory()
     ignore_layout_warning()
     device, precision = options.device, options.precision
-    cases = [measure(case, options.repeats, device, precision) for case in CASES]
+    chosen = [case for case in CASES if options.only in (None, case.name)]
+    cases = [measure(case, options.repeats, device, precision) for case in chosen]
     result = {"precision": precision, "cases": cases}
     write("engine_cost" + device_suffix(device), result)
     print(table(result))
@@ -173,11 +180,11 @@ def race(
     trainer = Trainer(network, task, rule, data, optimizer, endless)
     natives: dict[SubModel, Callable[[Any], None]] = {}
     batches = data.training_batches(0)
-    start = time.perf_counter()
+    start = clock()
     for submodel in network.space.submodels:
         network.plan(submodel)
         network.at(submodel)
-    building = time.perf_counter() - start
+    building = clock() - start
     seconds: dict[str, list[float]] = {"engine": [], "native": []}
     # The same sub-models in every pass, the first of which is not kept: kernels prepare themselves
     # for shapes that are new to them, which the side that comes first would pay for.
@@ -186,17 +193,17 @@ def race(
         total = dict.fromkeys(seconds, 0.0)
         for _ in range(updates):
             settle()
-            start = time.perf_counter()
+            start = clock()
             (submodel,) = next(running).submodels
             settle()
-            total["engine"] += time.perf_counter() - start
+            total["engine"] += clock() - start
             if submodel not in natives:
                 natives[submodel] = native_step(network, submodel, task, endless)
             batch = next(batches)
-            start = time.perf_counter()
+            start = clock()
             natives[submodel](batch)
             settle()
-            total["native"] += time.perf_counter() - start
+            total["native"] += clock() - start
         for kind, value in total.items():
             seconds[kind].append(value)
     kept = {kind: values[1:] for kind, values in seconds.items()}
@@ -219,13 +226,15 @@ def native_step(
     if spec.optimizer == "adamw":
         optimizer = torch.optim.AdamW(groups, lr=spec.lr, fused=True)
     else:
-        optimizer = torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=True)
+        optimizer = torch.optim.SGD(
+            groups, lr=spec.lr, momentum=spec.momentum, nesterov=True, fused=True
+        )
 
     kind = network.device.type
 
     def step(batch: Any) -> None:
         inputs, targets = batch
-        optimizer.zero_grad(set_to_none=False)
+        optimizer.zero_grad()
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=spec.precision == "bf16"):
             outputs: Any = module(**inputs).logits if isinstance(inputs, dict) else module(inputs)
         loss = task.loss(outputs.float().flatten(0, -2), targets.flatten())

@@ -6,10 +6,11 @@ For every width of a network at full depth, one training step in parts, in turn:
 
 - `native / promised`: forward and backward of a contiguous stock module, against the widest one's
   time scaled by multiply-adds. Above 1 the kernels themselves are worse on narrow tensors.
-- `views / native`: forward and backward of the nested network's views, against that module.
-- `update, nested` and `update, native`: zeroing and clipping the gradient and the optimizer's step,
-  as shares of the native forward and backward. The nested one passes over whole tensors of the
-  root, whatever slice of them the sub-model uses.
+- `views / native`: forward and backward of the nested network's views, their gradients collected,
+  against that module, whose gradients are set to None before each pass.
+- `update, nested` and `update, native`: clipping the gradient and the fused optimizer's step, as
+  shares of the native forward and backward. The nested one passes over whole tensors of the root,
+  whatever slice of them the sub-model uses.
 
 Writes benchmarks/results/narrow_models.json, with -N in its name for N threads.
 """
@@ -26,6 +27,7 @@ from torch import nn
 
 from benchmarks.harness import PLAIN, in_turn, network_of, positive, random_part, ratio, write
 from benchmarks.speed.engine_cost import CASES, Case
+from sortednet_cli import allocator
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.families import Inputs
 from sortednet_cli.machine.device import move_to
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=positive, default=7)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    allocator.keep_freed_memory()
     ignore_layout_warning()
     result = {"cases": [measure(case, options.repeats) for case in CASES]}
     write("narrow_models" + (f"-{options.threads}" if options.threads > 1 else ""), result)
@@ -104,8 +107,6 @@ def time_parts(
     views = network.at(submodel).train()
     native = copy.deepcopy(network.standalone(submodel))
     move_to(native, network.device, spec.channels_last).train()
-    for parameter in native.parameters():
-        parameter.grad = torch.zeros_like(parameter)
     optimizer = RootOptimizer(network, spec)
     step = native_update(native, spec)
     touched = network.plan(submodel).sources
@@ -113,14 +114,19 @@ def time_parts(
     def run(module: nn.Module) -> None:
         torch.autograd.backward(network.family.forward(module, batch).float().mean())
 
-    def update() -> None:
-        optimizer.step(touched, spec.lr)
+    def run_native() -> None:
+        native.zero_grad()
+        run(native)
+
+    def run_views() -> None:
         network.zero_gradients()
+        with network.collecting([submodel]):
+            run(views)
 
     work = {
-        "native": lambda: run(native),
-        "views": lambda: run(views),
-        "update_nested": update,
+        "native": run_native,
+        "views": run_views,
+        "update_nested": lambda: optimizer.step(touched, spec.lr),
         "update_native": step,
     }
     return in_turn(work, repeats)
@@ -133,14 +139,13 @@ def native_update(module: nn.Module, spec: TrainSpec) -> Any:
         optimizer = torch.optim.AdamW(module.parameters(), lr=spec.lr, fused=True)
     else:
         optimizer = torch.optim.SGD(
-            module.parameters(), lr=spec.lr, momentum=spec.momentum, nesterov=True
+            module.parameters(), lr=spec.lr, momentum=spec.momentum, nesterov=True, fused=True
         )
 
     def update() -> None:
         if spec.clip is not None:
             nn.utils.clip_grad_norm_(module.parameters(), spec.clip)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=False)
 
     return update
 

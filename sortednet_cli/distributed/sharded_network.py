@@ -94,7 +94,7 @@ class ShardedNetwork(NestedNetwork):
         """Call `work` with the root's embedding, norm and head gathered; only it may run passes."""
         return cast(Result, self._top(work))
 
-    def enable_training(self) -> None:
+    def enable_training(self, *, in_place: bool = True) -> None:
         """Nothing to do: backward passes allocate sharded gradients."""
 
     def zero_gradients(self) -> None:

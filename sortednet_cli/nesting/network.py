@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TypeVar
 
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Family, SharedPass
 from sortednet_cli.nesting.compiled import compile_blocks
-from sortednet_cli.nesting.plan import SlicePlan, plan_between, plan_from_root
+from sortednet_cli.nesting.gradients import ParameterView, RootGradients
+from sortednet_cli.nesting.plan import LeadingSlice, SlicePlan, plan_between, plan_from_root
 from sortednet_cli.nesting.skeleton import (
     build_skeleton,
     named_tensors,
@@ -22,9 +24,6 @@ from sortednet_cli.nesting.skeleton import (
 )
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.space.submodel import without_depth
-
-_ALIGNMENT = 64
-"""Each gradient starts at a multiple of this many elements, so that vector loads are aligned."""
 
 Statistics = Mapping[str, Tensor]
 """Normalisation buffers of one sub-model, by name."""
@@ -38,7 +37,8 @@ class NestedNetwork:
     `at(width=0.5, depth=8)` returns an `nn.Module` whose parameters are leading slices of
     the root's tensors: they share its storage. After `enable_training()` the `.grad` of each is
     the same slice of the root's gradient, so `backward()` on a sub-model accumulates into the
-    root's gradient in place. Each module is built once and cached.
+    root's gradient in place. Each module is built once and cached; two that have the same slice
+    have the same parameter.
 
     Args:
         family: the model family of the root network.
@@ -68,11 +68,12 @@ class NestedNetwork:
         self.outer = outer
         self.compiles = compiles
         self.statistics: dict[str, Statistics] = dict(statistics or {})
-        self.gradients: dict[str, Tensor] = {}
-        self.gradient_buffers: list[Tensor] = []
+        self._root_gradients: RootGradients | None = None
+        self._in_place = True
         self._tensors = named_tensors(module)
         self._modules: dict[SubModel, nn.Module] = {}
-        self._shared: dict[SubModel, list[tuple[str, nn.Parameter, Tensor, Tensor]]] = {}
+        self._views: dict[tuple[int, tuple[int, ...]], ParameterView] = {}
+        self._views_of: dict[SubModel, dict[str, ParameterView]] = {}
         self._plans: dict[SubModel, SlicePlan] = {}
 
     @cached_property
@@ -97,9 +98,18 @@ class NestedNetwork:
         return {name: parameter.detach() for name, parameter in self.parameters.items()}
 
     @property
-    def local_gradients(self) -> list[Tensor]:
-        """The gradients that this process holds."""
-        return self.gradient_buffers
+    def gradients(self) -> dict[str, Tensor]:
+        """The gradient of each of the root's parameters; empty before `enable_training`."""
+        if self._root_gradients is None:
+            return {}
+        if self._in_place:
+            return self._root_gradients.slots
+        return {name: self._root_gradients.of(name) for name in self.parameters}
+
+    @property
+    def gradient_buffers(self) -> list[Tensor]:
+        """The flat buffers of the gradient, one for each dtype."""
+        return [] if self._root_gradients is None else self._root_gradients.buffers
 
     @property
     def unsummed_gradients(self) -> list[Tensor]:
@@ -152,35 +162,50 @@ class NestedNetwork:
         copy.load_state_dict({n: t.contiguous() for n, t in views.state_dict().items()})
         return copy.to(self.device).eval()
 
-    def enable_training(self) -> None:
+    def enable_training(self, *, in_place: bool = True) -> None:
         """Allocate the root's gradient. Must be called before the first `at`.
 
-        All gradients of one dtype share one buffer, so that zeroing them and summing them over
-        processes is one operation each.
+        Args:
+            in_place: whether backward passes add to the root's gradient by themselves: all
+                gradients of one dtype then lie in one buffer, which one operation zeroes or sums
+                over processes. Without it, passes must run inside `collecting`, which costs less
+                memory traffic.
         """
         if self._modules:
             raise RuntimeError("call enable_training before the first sub-model is built")
-        for dtype in dict.fromkeys(parameter.dtype for parameter in self.parameters.values()):
-            parameters = {n: p for n, p in self.parameters.items() if p.dtype == dtype}
-            offsets, size = {}, 0
-            for name, parameter in parameters.items():
-                offsets[name] = size
-                size += -(-parameter.numel() // _ALIGNMENT) * _ALIGNMENT
-            buffer = torch.zeros(size, dtype=dtype, device=self.device)
-            self.gradient_buffers.append(buffer)
-            for name, parameter in parameters.items():
-                # Parameters are dense in every memory format, so their strides fit their size.
-                gradient = buffer[offsets[name] :].as_strided(parameter.shape, parameter.stride())
-                self.gradients[name] = parameter.grad = gradient
+        self._root_gradients = RootGradients(self.parameters)
+        self._in_place = in_place
+        self.zero_gradients()
 
     def zero_gradients(self) -> None:
-        for buffer in self.gradient_buffers:
-            buffer.zero_()
+        gradients = self._root_gradients
+        assert gradients is not None
+        gradients.zero()
+        if self._in_place:
+            for buffer in gradients.buffers:
+                buffer.zero_()
+        for name, parameter in self.parameters.items():
+            parameter.grad = gradients.slots[name] if self._in_place else None
+
+    @contextmanager
+    def collecting(self, group: Sequence[SubModel]) -> Iterator[None]:
+        """Add the gradients of the backward passes inside, all of one group, to the root's."""
+        if self._in_place or self._root_gradients is None:
+            yield
+            return
+        views = list({view: None for s in group for view in self._parameter_views(s).values()})
+        for view in views:
+            view.parameter.grad = None
+        yield
+        self._root_gradients.take(views)
 
     def expose_gradients(self, touched: Collection[str]) -> None:
         """Set `.grad` of `touched` parameters and clear it elsewhere: the optimizer skips those."""
+        gradients = self._root_gradients
+        assert gradients is not None
+        of = gradients.slots.__getitem__ if self._in_place else gradients.of
         for name, parameter in self.parameters.items():
-            parameter.grad = self.gradients[name] if name in touched else None
+            parameter.grad = of(name) if name in touched else None
 
     def check_sharing(self, submodel: SubModel) -> None:
         """Assert that a sub-model still shares weights and gradients with the root.
@@ -188,12 +213,17 @@ class NestedNetwork:
         `zero_grad(set_to_none)`, `.to(device)` or a change of dtype silently detaches a view from
         the root. Comparing pointers is cheap enough to do it at every update.
         """
-        if submodel not in self._shared:
-            self.at(submodel)
-        for name, view, tensor, gradient in self._shared[submodel]:
-            assert view.data_ptr() == tensor.data_ptr(), name
-            assert view.grad is not None, name
-            assert view.grad.data_ptr() == gradient.data_ptr(), name
+        slots = self._root_gradients.slots if self._root_gradients and self._in_place else {}
+        for name, view in self._parameter_views(submodel).items():
+            assert view.parameter.data_ptr() == view.root.data_ptr(), name
+            if view.source in slots:
+                assert view.parameter.grad is not None, name
+                assert view.parameter.grad.data_ptr() == slots[view.source].data_ptr(), name
+
+    def _parameter_views(self, submodel: SubModel) -> dict[str, ParameterView]:
+        """The parameters of a sub-model by name, tied ones once."""
+        self.at(submodel)
+        return self._views_of[submodel]
 
     def _in_mode(self, submodel: SubModel, training: bool) -> nn.Module:
         module = self.at(submodel)
@@ -202,28 +232,34 @@ class NestedNetwork:
     def _build(self, submodel: SubModel) -> nn.Module:
         module = build_skeleton(self.family, self.family.shrink(submodel))
         plan = self.plan(submodel)
-        views: dict[int, nn.Parameter] = {}  # by the skeleton's parameter, which may be tied
-        shared = self._shared[submodel] = []
+        views: dict[ParameterView, str] = {}
         for name, piece in plan.slices.items():
             owner, leaf = owner_of(module, name)
-            bare = getattr(owner, leaf)
-            tensor = self._tensors[piece.source]
-            view = tensor.detach()[piece.index]
-            if not isinstance(bare, nn.Parameter):
-                setattr(owner, leaf, view)
-                continue
-            if id(bare) not in views:
-                parameter = nn.Parameter(view, requires_grad=bare.requires_grad)
-                views[id(bare)] = parameter
-                if piece.source in self.gradients:
-                    gradient = self.gradients[piece.source]
-                    parameter.grad = gradient[piece.index]
-                    shared.append((name, parameter, tensor, gradient))
-            setattr(owner, leaf, views[id(bare)])
+            bare, tensor = getattr(owner, leaf), self._tensors[piece.source]
+            if isinstance(bare, nn.Parameter):
+                view = self._view(piece, requires_grad=bare.requires_grad)
+                views.setdefault(view, name)
+                setattr(owner, leaf, view.parameter)
+            else:
+                setattr(owner, leaf, tensor.detach()[piece.index])
+        self._views_of[submodel] = {name: view for view, name in views.items()}
         self._fill_buffers(module, submodel, plan)
         if self.compiles:
             compile_blocks(self.family.compiled_parts(submodel, module))
         return module.train(self.module.training)
+
+    def _view(self, piece: LeadingSlice, requires_grad: bool) -> ParameterView:
+        """Make a parameter of a slice of a root parameter, or return the one that was made."""
+        root = self._tensors[piece.source]
+        key = (id(root), piece.shape)
+        if key not in self._views:
+            assert isinstance(root, nn.Parameter)
+            parameter = nn.Parameter(root.detach()[piece.index], requires_grad=requires_grad)
+            name = next(name for name, other in self.parameters.items() if other is root)
+            self._views[key] = ParameterView(name, root, parameter)
+            if self._root_gradients is not None and self._in_place:
+                parameter.grad = self._root_gradients.slots[name][piece.index]
+        return self._views[key]
 
     def _fill_buffers(self, module: nn.Module, submodel: SubModel, plan: SlicePlan) -> None:
         """Set the sub-model's normalisation statistics and its non-persistent buffers."""

@@ -58,14 +58,16 @@ def test_largest_is_the_plain_module(pico: Pico) -> None:
         assert found.is_contiguous(), name
 
 
-def test_gradients_land_in_the_slices_and_nowhere_else(pico: Pico) -> None:
-    network = pico.network()
+@pytest.mark.parametrize("in_place", [True, False])
+def test_gradients_land_in_the_slices_and_nowhere_else(pico: Pico, in_place: bool) -> None:
+    network = pico.network(in_place=in_place)
     for submodel in pico.spread():
         network.zero_gradients()
         alone = _copy(network, submodel)
         module = network.at(submodel).train()
         _loss(alone, pico).backward()
-        _loss(module, pico).backward()
+        with network.collecting([submodel]):
+            _loss(module, pico).backward()
         network.check_sharing(submodel)
         expected = {name: torch.zeros_like(g) for name, g in network.gradients.items()}
         plan = network.plan(submodel)
@@ -81,18 +83,21 @@ def test_gradients_land_in_the_slices_and_nowhere_else(pico: Pico) -> None:
             assert torch.equal(gradient == 0, expected[name] == 0), name
 
 
-def test_gradients_accumulate_over_submodels(pico: Pico) -> None:
-    network = pico.network()
+@pytest.mark.parametrize("in_place", [True, False])
+def test_gradients_accumulate_over_submodels(pico: Pico, in_place: bool) -> None:
+    network = pico.network(in_place=in_place)
     small, large = network.space.smallest, network.space.largest
     total = {}
     for submodel in (small, large):
         network.zero_gradients()
-        _loss(network.at(submodel).train(), pico).backward()
+        with network.collecting([submodel]):
+            _loss(network.at(submodel).train(), pico).backward()
         for name, gradient in network.gradients.items():
             total[name] = total.get(name, 0) + gradient.clone()
     network.zero_gradients()
     for submodel in (small, large):
-        _loss(network.at(submodel).train(), pico).backward()
+        with network.collecting([submodel]):
+            _loss(network.at(submodel).train(), pico).backward()
     for name, gradient in network.gradients.items():
         torch.testing.assert_close(gradient, total[name], rtol=1e-4, atol=1e-5, msg=name)
 

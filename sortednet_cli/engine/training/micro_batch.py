@@ -100,8 +100,9 @@ class MicroBatches:
         shared = self.network.shared_pass(group, training=True)
         self.network.check_sharing(group[0])
         tails = _Tails(self, shared, group, weights, teacher)
-        self.network.run(partial(self._forward, shared, batch, tails))
-        torch.autograd.backward(tails.states, tails.gradients)
+        with self.network.collecting(group):
+            self.network.run(partial(self._forward, shared, batch, tails))
+            torch.autograd.backward(tails.states, tails.gradients)
         return tails
 
     def _forward(self, shared: SharedPass, batch: Batch, tails: _Tails) -> list[Tensor]:

@@ -87,11 +87,13 @@ class RootOptimizer:
             # What a gradient scaler tells a fused kernel: leave weights, state and step count.
             self.optimizer.found_inf = skip.float()  # type: ignore[attr-defined]
         masked = [name for name in self.step_masks if name in touched]
-        for name in masked:
-            self.before[name].copy_(self.parameters[name].detach())
+        weights = [self.parameters[name].detach() for name in masked]
+        before = [self.before[name] for name in masked]
+        if masked:
+            torch._foreach_copy_(before, weights)
         self.optimizer.step()
-        for name in masked:
-            self.parameters[name].detach().lerp_(self.before[name], self.step_masks[name])
+        if masked:
+            torch._foreach_lerp_(weights, before, [self.step_masks[name] for name in masked])
 
     def _set_masks(self) -> None:
         self.step_masks = self._masks()

@@ -52,7 +52,8 @@ class Replicated(Backend):
         )
         placed = move_to(module, device, channels_last)
         network = NestedNetwork(family, space, placed, compiles=train.compile)
-        network.enable_training()
+        # One buffer is what several processes sum.
+        network.enable_training(in_place=self.processes.count > 1 or device.type != "cpu")
         optimizer = RootOptimizer(network, train)
         if saved is not None:
             check_space(run, space, saved)
