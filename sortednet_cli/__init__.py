@@ -30,7 +30,7 @@ _LOADED = ("LoadedArtifact", "LoadedRun", "load_artifact", "load_run")
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch only when the Python interface needs it: the command line starts without."""
+    """Import the Python API on first use, so that the command line starts without torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in _LOADED:

@@ -1,10 +1,10 @@
-"""The C library's allocator, told to keep the memory that is freed. No torch.
+"""Settings that make glibc's allocator keep freed memory. No torch.
 
-A pass over hundreds of images frees activations of tens of megabytes and asks for them again.
-glibc maps every block above a threshold (32 MiB at most) afresh, gives it back when it is freed,
-and trims the top of its heap, so that the kernel clears the same pages over and over, in the middle
-of every forward pass. The command line asks glibc to keep them. Importing
-`sortednet_cli` never does: a library does not change its host's allocator.
+A pass over hundreds of images frees activations of tens of megabytes and allocates them again.
+glibc maps each block above a threshold (32 MiB at most) anew, unmaps it when it is freed, and trims
+the top of its heap. The kernel then clears the same pages again in every forward pass. The command
+line makes glibc keep them. Importing `sortednet_cli` does not, because a library must not change
+its host's allocator.
 
 Constants are those of glibc's `malloc.h`; see `man 3 mallopt`.
 """
@@ -16,63 +16,68 @@ import os
 import sys
 
 VARIABLE = "SORTEDNET_ALLOCATOR"
-"""Set to `system`, it leaves the allocator as it is."""
+"""Environment variable; the value `system` leaves the allocator as it is."""
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _SETTINGS = (
-    ("M_MMAP_MAX", _M_MMAP_MAX, 0),  # nothing is mapped by itself: all blocks lie in the heap
-    ("M_TRIM_THRESHOLD", _M_TRIM_THRESHOLD, -1),  # whose top is never given back
-    ("M_TOP_PAD", _M_TOP_PAD, 64 << 20),  # and which grows in steps of 64 MiB
+    ("M_MMAP_MAX", _M_MMAP_MAX, 0),  # allocate large blocks in the heap instead of mapping each
+    ("M_TRIM_THRESHOLD", _M_TRIM_THRESHOLD, -1),  # never trim the heap
+    ("M_TOP_PAD", _M_TOP_PAD, 64 << 20),  # grow the heap in steps of 64 MiB
 )
 
 
 class _State:
-    """What `keep_freed_memory` has done in this process."""
+    """What `keep_freed_memory` has done in this process.
+
+    Attributes:
+        libc: the library whose settings were changed; None if none were.
+        status: what was set, or why nothing was, in one line.
+    """
 
     libc: ctypes.CDLL | None = None
-    said = "memory: the allocator as it is"
+    status = "memory: the allocator as it is"
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep what is freed; do nothing where there is no glibc, or others chose.
+    """Make glibc keep freed memory, unless the user has configured the allocator.
 
-    Has to come before anything large is allocated. Whoever has set glibc's own variables, or
-    brought another allocator, keeps theirs.
+    Call this before anything large is allocated. It changes nothing without glibc, with another
+    allocator, or if one of glibc's own variables is set.
     """
-    reason = _why_not()
+    reason = _reason_against()
     if reason is None:
         libc = ctypes.CDLL(None)
         if all(libc.mallopt(number, value) == 1 for _, number, value in _SETTINGS):
             _State.libc = libc
             values = ", ".join(f"{name}={value}" for name, _, value in _SETTINGS)
-            _State.said = f"memory: glibc keeps what is freed ({values})"
+            _State.status = f"memory: glibc keeps what is freed ({values})"
             return
         reason = "glibc refused the settings"
-    _State.said = f"memory: the allocator as it is ({reason})"
+    _State.status = f"memory: the allocator as it is ({reason})"
 
 
 def release() -> None:
-    """Give back what a finished phase has freed; does nothing unless freed memory is kept."""
+    """Return freed memory to the system at the end of a phase, if the allocator keeps it."""
     if _State.libc is not None:
         _State.libc.malloc_trim(0)
 
 
-def said() -> str:
-    """What was set, or why nothing was, in one line."""
-    return _State.said
+def status() -> str:
+    """Return what was set, or why nothing was, in one line."""
+    return _State.status
 
 
-def _why_not() -> str | None:
-    """Why the allocator is to be left alone; None where it is not."""
+def _reason_against() -> str | None:
+    """Return the reason for leaving the allocator alone; None if there is none."""
     if os.environ.get(VARIABLE) == "system":
         return f"{VARIABLE}=system"
     if not _is_glibc():
         return "the C library is not glibc"
-    if chosen := [name for name in os.environ if name.startswith("MALLOC_")]:
-        return f"{min(chosen)} is set"
+    if variables := [name for name in os.environ if name.startswith("MALLOC_")]:
+        return f"{min(variables)} is set"
     if "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", ""):
         return "GLIBC_TUNABLES is set"
-    if not _is_its_own():
+    if not _uses_glibc_malloc():
         return "malloc is not glibc's"
     return None
 
@@ -86,8 +91,8 @@ def _is_glibc() -> bool:
         return False
 
 
-def _is_its_own() -> bool:
-    """Whether this process takes its memory from glibc: a preloaded library may stand before it."""
+def _uses_glibc_malloc() -> bool:
+    """Whether `malloc` is glibc's: a preloaded library may replace it."""
     try:
         glibc = ctypes.CDLL("libc.so.6")
         return _address(ctypes.CDLL(None)) == _address(glibc)

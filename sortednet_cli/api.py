@@ -1,4 +1,4 @@
-"""The Python interface: what the commands do, for scripts and notebooks. Nothing is printed.
+"""The Python API: the commands as functions, for scripts and notebooks. Nothing is printed.
 
 from sortednet_cli import extract, frontier, load_artifact, train
 
@@ -44,21 +44,23 @@ def train(
     device: str = "auto",
     on_event: Callable[[Event], object] | None = None,
 ) -> Path:
-    """Train a run to its end.
+    """Train a nested network from a preset or a spec file.
 
     Args:
-        preset: its name; or give `config`, a spec file in TOML.
-        settings: spec keys with their values, such as `{"train.lr": 0.05}`.
-        data: a data folder, or a tar of one.
-        out: the run's folder; `runs/NAME` or the next free name by default.
-        on_event: is told of every event; `sortednet_cli.engine.train` yields them.
+        preset: name of a preset. Give either `preset` or `config`.
+        settings: spec keys to override with their values, such as `{"train.lr": 0.05}`.
+        config: spec file in TOML.
+        data: data folder, or a tar of one.
+        out: the run's folder; by default `runs/NAME`, or the next free name.
+        device: device to compute on, as `--device` takes it.
+        on_event: called with each event that `sortednet_cli.engine.train` yields.
 
     Returns:
         The run's folder.
 
     Raises:
         RequestError: the request is wrong; nothing was written.
-        WorkError: training diverged, memory ran out, or the folder cannot be written.
+        WorkError: training diverged, memory ran out, or the folder could not be written.
     """
     spec = _spec(preset, config, settings or {}, data)
     finished = None
@@ -81,23 +83,28 @@ def evaluate(
     device: str = "auto",
     allow_factory: Sequence[str] = (),
 ) -> list[Row]:
-    """Score a sub-model of a run or an artifact, or all of them.
+    """Score one sub-model of a run or an artifact, or all of them.
 
     Args:
-        axes: of the sub-model, the largest value on every other axis; None for all sub-models.
-        split: `train`, `validation` or `test`.
+        path: a run, an artifact or a stock checkpoint.
+        axes: axis values of the sub-model, `{}` for the largest; an axis that is left out has its
+            largest value. None scores all sub-models.
+        split: part of the data: `train`, `validation` or `test`.
+        data: data folder, or a tar of one; by default the run's own data.
+        device: device to compute on, as `--device` takes it.
+        allow_factory: factories that a custom run or artifact may run, as `MODULE:NAME`.
 
     Returns:
-        One row for each, from the smallest.
+        One row per sub-model, from the smallest.
 
     Raises:
         RequestError: there is no such source, sub-model or data.
     """
     source = SourceRequest(Path(path), tuple(allow_factory))
-    found = engine.evaluate(
+    evaluation = engine.evaluate(
         EvaluateRequest(source, axes or {}, axes is None, split, _path(data), device)
     )
-    return [] if found is None else found.rows
+    return [] if evaluation is None else evaluation.rows
 
 
 def frontier(
@@ -111,11 +118,16 @@ def frontier(
     """Mark the sub-models that no other beats on both validation score and a cost.
 
     Args:
-        cost: `params`, `macs`, `size_mb`, `memory_mb`, `latency_ms` or another package's.
-        limits: the most of each cost by its name; `chosen` is the best sub-model within all.
+        path: a finished run, or an artifact.
+        cost: `params`, `macs`, `size_mb`, `memory_mb`, `latency_ms`, or a cost that another
+            package registers.
+        limits: upper bounds by the name of the cost. The result's `chosen` is the best sub-model
+            within all of them.
+        device: device on which costs are measured, as `--device` takes it.
+        allow_factory: factories that a custom run or artifact may run, as `MODULE:NAME`.
 
     Raises:
-        RequestError: there is no such run or cost, or nothing fits.
+        RequestError: there is no such run or cost, or no sub-model is within the limits.
     """
     source = SourceRequest(Path(path), tuple(allow_factory))
     return engine.frontier(FrontierRequest(source, cost, limits or {}, device=device))
@@ -132,18 +144,26 @@ def extract(
     device: str = "auto",
     allow_factory: Sequence[str] = (),
 ) -> Path:
-    """Cut a sub-model out as a standalone model, by its axes or by limits.
+    """Cut a sub-model out as a standalone model, chosen by its axes or by limits.
 
     Args:
-        out: the artifact's folder; `artifacts/RUN-SUBMODEL` or the next free name by default.
-        file_format: `safetensors`, or a format to be written beside it.
+        path: a run, an artifact or a stock checkpoint.
+        axes: axis values of the sub-model; an axis that is left out has its largest value.
+        limits: upper bounds by the name of the cost; the best sub-model within all of them is cut
+            out. Give either `axes` or `limits`.
+        out: the artifact's folder; by default `artifacts/RUN-SUBMODEL`, or the next free name.
+        file_format: `safetensors`, or a further format to write beside it.
+        data: data folder, or a tar of one; by default the run's own data.
+        device: device on which costs are measured, as `--device` takes it.
+        allow_factory: factories that a custom run or artifact may run, as `MODULE:NAME`.
 
     Returns:
         The artifact's folder.
 
     Raises:
-        RequestError: there is no such source, sub-model or format, or nothing fits.
-        WorkError: a check failed; nothing is left behind.
+        RequestError: there is no such source, sub-model or format, or no sub-model is within the
+            limits.
+        WorkError: verification failed; nothing is left behind.
     """
     request = ExtractRequest(
         SourceRequest(Path(path), tuple(allow_factory)),
@@ -154,7 +174,7 @@ def extract(
         data=_path(data),
         device=device,
     )
-    return engine.extract(request).done.path
+    return engine.extract(request).artifact.path
 
 
 def _spec(
@@ -164,7 +184,7 @@ def _spec(
     data: Path | str | None,
 ) -> RunSpec:
     if (preset is None) == (config is None):
-        raise RequestError("give one of a preset's name and config")
+        raise RequestError("give either preset or config")
     overrides = [f"{key}={_value(value)}" for key, value in settings.items()]
     if data is not None:
         overrides.append(f"data.path={data}")
@@ -175,7 +195,7 @@ def _spec(
 
 
 def _value(value: Any) -> str:
-    """A value as an override is written: TOML, of which JSON's scalars and lists are a part."""
+    """Format a value for an override, which is TOML; JSON scalars and lists are valid TOML."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

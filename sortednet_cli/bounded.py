@@ -1,4 +1,4 @@
-"""Reading files that others made: regular ones alone, and no more of them than is allowed."""
+"""Reading untrusted files: regular files only, up to a given size."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ import stat
 from pathlib import Path
 
 MAX_SPEC = 1 << 20
-"""Bytes of a spec."""
+"""Most bytes of a spec."""
 
 MAX_JSON = 64 << 20
-"""Bytes of a JSON file: the table of the largest search space has half as many."""
+"""Most bytes of a JSON file: twice as many as the table of the largest search space has."""
 
 MAX_NESTING = 64
-"""Tables and lists inside one another in a spec or a JSON file: stock configurations have five."""
+"""Most nested tables and lists in a spec or a JSON file: stock configurations have five."""
 
 MAX_TEXT = 4 << 30
-"""Bytes of a file of texts."""
+"""Most bytes of a text file."""
 
 MAX_TOKENIZER = 256 << 20
-"""Bytes of one of a tokenizer's files."""
+"""Most bytes of a tokenizer file."""
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _LONGEST_POINTER = 1024
-"""Bytes: a clone without Git LFS holds such a text in place of each large file."""
+"""Most bytes of a Git LFS pointer, which a clone without LFS holds in place of a large file."""
 
 
 def read_bounded(path: Path, most: int) -> bytes:
     """Read a whole file.
 
     Raises:
-        OSError: it cannot be read, is no regular file (opening a pipe would wait for ever), has
-            more than `most` bytes, or is a pointer of Git LFS.
+        OSError: it cannot be read, is not a regular file (opening a pipe could block), has more
+            than `most` bytes, or is a Git LFS pointer.
     """
     size = _regular_size(path, most)
     with path.open("rb") as file:
-        data = file.read(size + 1)  # room for all of it is taken at once
-        while len(data) > size:  # it has grown, or its system tells no sizes
+        data = file.read(size + 1)
+        while len(data) > size:  # the file has grown, or its file system reports no size
             size = min(most, 2 * size + (1 << 16))
             data += file.read(size + 1 - len(data))
             if len(data) > most:
@@ -47,10 +47,10 @@ def read_bounded(path: Path, most: int) -> bytes:
 
 
 def check_regular(path: Path, most: int | None = None) -> int:
-    """Size of a regular file, or of one that `path` links to.
+    """Return the size in bytes of a regular file; symbolic links are followed.
 
     Raises:
-        OSError: it is none, has more than `most` bytes, or is a pointer of Git LFS.
+        OSError: it is not a regular file, has more than `most` bytes, or is a Git LFS pointer.
     """
     size = _regular_size(path, most)
     if size < _LONGEST_POINTER:
@@ -61,23 +61,23 @@ def check_regular(path: Path, most: int | None = None) -> int:
 
 def _refuse_pointer(path: Path, data: bytes) -> None:
     if len(data) < _LONGEST_POINTER and data.startswith(_POINTER):
-        reason = "it is not the file itself but a pointer of Git LFS to it: run `git lfs pull`"
+        reason = "it is a Git LFS pointer instead of the file itself: run `git lfs pull`"
         raise OSError(0, reason, str(path))
 
 
 def _regular_size(path: Path, most: int | None) -> int:
-    found = path.stat()
-    if stat.S_ISDIR(found.st_mode):
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(0, "it is no regular file", str(path))
-    if most is not None and found.st_size > most:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(0, "it is not a regular file", str(path))
+    if most is not None and status.st_size > most:
         raise _too_large(path, most)
-    return found.st_size
+    return status.st_size
 
 
 def check_nesting(tree: object) -> None:
-    """ValueError if lists and tables lie too deep inside one another for what follows to go on."""
+    """ValueError if lists and tables are nested deeper than recursive code can follow."""
     level: list[object] = [tree]
     for _ in range(MAX_NESTING):
         inner: list[object] = []

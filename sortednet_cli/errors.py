@@ -1,4 +1,4 @@
-"""The two kinds of error a person can meet, and the exit code each one means."""
+"""The errors that a user can see, with their exit codes, and the formatting of messages."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from collections.abc import Iterable
 class SortednetError(Exception):
     """Base of every error that is shown as one message, without a traceback.
 
-    `report_here` says whether this process is the one of its job to show it; None leaves it to the
-    first.
+    Attributes:
+        exit_code: the command's exit code.
+        report_here: whether this process of a job should show the error; None leaves it to the
+            first process.
     """
 
     exit_code = 1
@@ -33,7 +35,7 @@ _LONGEST_REASON = 300
 
 
 def reason_of(error: BaseException) -> str:
-    """What a foreign error says, on one line: its first, without names of errors before it."""
+    """Return the first line of another library's error, without the names of error classes."""
     text = str(getattr(error, "strerror", None) or error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     reason = re.sub(r"^(?:\w*Error: )+", "", lines[0]) if lines else ""
@@ -41,10 +43,9 @@ def reason_of(error: BaseException) -> str:
 
 
 def plain(text: str) -> str:
-    """A text for a terminal: what it would obey and what cannot be seen, as escapes.
+    """Escape control characters and other invisible ones, except line breaks, for a terminal.
 
-    Names and contents of files that others made come into messages, and a terminal takes some
-    characters for orders. Line breaks stay.
+    Messages quote names and contents of untrusted files, which could hold terminal commands.
     """
     return "".join(
         char if char == "\n" or char.isprintable() else ascii(char)[1:-1] for char in text
@@ -52,12 +53,12 @@ def plain(text: str) -> str:
 
 
 def listed(values: Iterable[object]) -> str:
-    """Render legal values for an error message: `0.25, 0.5, 1`."""
+    """Join values for a message: `0.25, 0.5, 1`."""
     return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
 
 
 def shortened(names: list[str] | tuple[str, ...], most: int = 5) -> str:
-    """Render the first few of many names for a message."""
+    """Join the first `most` names for a message, and count the others."""
     if not names:
         return "none"
     more = f" and {len(names) - most} more" if len(names) > most else ""

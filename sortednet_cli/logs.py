@@ -1,4 +1,4 @@
-"""Logging to standard error: standard output is for data alone."""
+"""Logging to standard error, since standard output is for data."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ logger = logging.getLogger("sortednet")
 
 
 class _PlainFormatter(logging.Formatter):
-    """Keeps a file's name or content from giving the terminal orders."""
+    """Escapes control characters, which come from names and contents of files."""
 
     def format(self, record: logging.LogRecord) -> str:
         return plain(super().format(record))
 
 
 def configure(verbosity: int) -> None:
-    """Send messages to standard error: -1 warnings only, 0 information, 1 debugging too.
+    """Log to standard error: -1 warnings only, 0 information too, 1 debug messages too.
 
-    Of the processes of a job the first alone sends any.
+    In a job only the first process logs.
     """
     level = {-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG)
     if launch.rank():

@@ -34,7 +34,7 @@ def test_ten_lines_train_choose_and_extract(
 
 def test_wrong_requests_of_the_interface(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RequestError, match="give one of"):
+    with pytest.raises(RequestError, match="give either preset or config"):
         train()
     with pytest.raises(RequestError, match="no cost 'size': the costs are params, macs"):
         frontier("run", limits={"size": 3})

@@ -176,7 +176,7 @@ def _become(
         os.environ.clear()
         os.environ.update(variables)
         sys.argv = [program, *arguments]
-        sortednet._talks = launch.rank() == 0
+        sortednet._is_first = launch.rank() == 0
         torch.set_num_threads(1)  # it makes a new pool, else threads race to be the first that does
         PROGRAMS[program]()
         code = 0

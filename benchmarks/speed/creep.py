@@ -57,7 +57,7 @@ def main() -> None:
     samples = measure(60 * options.minutes)
     words = [sys.executable, "-m", "benchmarks.speed.creep", "--tokenizers"]
     found = subprocess.run(words, check=True, capture_output=True, text=True)
-    result = {"allocator": allocator.said(), "rounds": samples, **summary(samples)}
+    result = {"allocator": allocator.status(), "rounds": samples, **summary(samples)}
     result["tokenizers_mib"] = json.loads(found.stdout)
     write("creep", result, options.out)
     print(table(result))

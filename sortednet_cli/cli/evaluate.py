@@ -20,7 +20,8 @@ def evaluate(
     axis: options.AxisOption = None,
     every: Annotated[bool, typer.Option("--all", help="Score every sub-model.")] = False,
     split: Annotated[
-        Literal["test", "validation", "train"], typer.Option("--split", help="Part of the data.")
+        Literal["test", "validation", "train"],
+        typer.Option("--split", help="Part of the data to score on."),
     ] = "test",
     data: options.DataOption = None,
     allow_factory: options.AllowOption = None,
@@ -29,26 +30,27 @@ def evaluate(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Score a sub-model (the largest, unless axes are named), or all of them.
+    """Score one sub-model (by default the largest), or all of them.
 
     Example: sortednet eval --width 0.75 --depth 4
     """
     options.set_verbosity(quiet, verbose)
     axes = options.read_axes(width, depth, axis)
     if every and axes:
-        raise RequestError("--all scores every sub-model: name no axis with it")
+        raise RequestError("--all scores every sub-model: remove --width, --depth and --axis")
     request = EvaluateRequest(
         SourceRequest(path, tuple(allow_factory or ())), axes, every, split, data, device
     )
     with Progress(quiet) as progress:
-        found = engine.evaluate(request, progress.update if every else engine.no_report)
-    if found is None:  # another process of the job has the rows
+        evaluation = engine.evaluate(request, progress.update if every else engine.no_report)
+    if evaluation is None:  # the first process of the job prints the rows
         return
+    rows, metric = evaluation.rows, evaluation.metric
     if as_json:
-        records = [row.record(split) for row in found.rows]
-        print_json({"run": str(found.path), "metric": found.metric, "submodels": records})
+        records = [row.record(split) for row in rows]
+        print_json({"run": str(evaluation.path), "metric": metric, "submodels": records})
         return
     console = data_console()
-    console.print(rows_table(found.rows, split, found.metric))
+    console.print(rows_table(rows, split, metric))
     if every:
-        console.print(summary_line(found.rows, split, found.metric))
+        console.print(summary_line(rows, split, metric))

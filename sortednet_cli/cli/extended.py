@@ -1,4 +1,4 @@
-"""Commands with options for what packages add: made when a command is used, not before."""
+"""Commands with options that depend on installed extensions, created when a command is used."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import typer
 from typer.core import TyperCommand
 
 _OPTIONS, _VALUES = "sortednet.options", "sortednet.values"
-"""Keys of what a context keeps: the options that were made, and what they were given."""
+"""Keys in a context's `meta`: the created options, and their values."""
 
 
 def extended(before: str, make: Callable[[], Iterable[Parameter]]) -> type[TyperCommand]:
-    """Make the class of a command with more options than its function has parameters.
+    """Create a command class that has more options than its function has parameters.
 
-    The function takes the context, and `value_of` reads the options from it.
+    The function takes the context; `value_of` reads the values of these options from it.
 
     Args:
-        before: the parameter that the help says them before.
-        make: makes the options, each by `option`, once a command line has named the command.
+        before: the parameter before which `--help` lists the options.
+        make: creates the options by `option`. It is called when the command is first used.
     """
 
     class Extended(TyperCommand):
         def get_params(self, ctx: Any) -> list[Any]:
             if _OPTIONS not in ctx.meta:
-                ctx.meta[_OPTIONS] = _converted(make())
+                ctx.meta[_OPTIONS] = _click_parameters(make())
             own = super().get_params(ctx)
-            at = [parameter.name for parameter in own].index(before)
-            return [*own[:at], *ctx.meta[_OPTIONS], *own[at:]]
+            position = [parameter.name for parameter in own].index(before)
+            return [*own[:position], *ctx.meta[_OPTIONS], *own[position:]]
 
     return Extended
 
@@ -44,23 +44,23 @@ def option(
         help=help,
         show_default=default is not None,
         expose_value=False,
-        callback=_keep,
+        callback=_store,
     )
     annotation = Annotated[str | None, info]
     return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def value_of(context: typer.Context, name: str) -> Any:
-    """What an option was given, or its default."""
+    """Return the value of an option: as given on the command line, or its default."""
     return context.meta[_VALUES][name]
 
 
-def _keep(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> None:
+def _store(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> None:
     context.meta.setdefault(_VALUES, {})[parameter.name] = value
 
 
-def _converted(options: Iterable[Parameter]) -> list[Any]:
-    """Let typer make of the options what it makes of a function's parameters."""
+def _click_parameters(options: Iterable[Parameter]) -> list[Any]:
+    """Let typer convert the options as it converts a function's parameters."""
 
     def function(**values: object) -> None: ...
 

@@ -11,7 +11,7 @@ import typer
 from sortednet_cli import engine
 from sortednet_cli.cli import options
 from sortednet_cli.cli.extended import extended, value_of
-from sortednet_cli.cli.render import Progress, print_json, tell_conditions
+from sortednet_cli.cli.render import Progress, log_conditions, print_json
 from sortednet_cli.engine import ExtractRequest, SourceRequest
 from sortednet_cli.logs import logger
 from sortednet_cli.space import format_count
@@ -29,17 +29,18 @@ def extract(
     depth: options.DepthOption = None,
     axis: options.AxisOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Default: artifacts/RUN-SUBMODEL.")
+        Path | None, typer.Option("--out", help="Artifact folder. Default: artifacts/RUN-SUBMODEL.")
     ] = None,
     shard_size: Annotated[
         str,
-        typer.Option("--max-shard-size", metavar="N", help="Bytes of one file of weights."),
+        typer.Option("--max-shard-size", metavar="N", help="Most bytes of one weight file."),
     ] = "5G",
     check: Annotated[
         Literal["auto", "outputs", "tensors"],
         typer.Option(
             "--verify",
-            help="auto: outputs too, where the source's weights are 2 GiB or less.",
+            help="Compare tensors, or outputs too. auto: outputs too if the source's weights have"
+            " at most 2 GiB.",
         ),
     ] = "auto",
     data: options.DataOption = None,
@@ -51,7 +52,7 @@ def extract(
 ) -> None:
     """Cut a sub-model out as a standalone model, by its axes or by a budget; print its folder.
 
-    Bounds on several costs hold together.
+    If several costs are bounded, the sub-model satisfies all bounds.
 
     Example: sortednet extract --max-params 50k
     """
@@ -68,31 +69,32 @@ def extract(
         device=device,
     )
     with Progress(quiet) as progress:
-        found = engine.extract(request, progress.update)
-    tell_conditions(found.conditions)
-    done = found.done
+        extraction = engine.extract(request, progress.update)
+    log_conditions(extraction.conditions)
+    artifact = extraction.artifact
+    row = artifact.row
     logger.info(
         "extracted %s: %s parameters, %s MACs, verified %s",
-        done.row.submodel,
-        format_count(done.row.params),
-        format_count(done.row.macs),
-        _said(done.verified),
+        row.submodel,
+        format_count(row.params),
+        format_count(row.macs),
+        _describe_verification(artifact.verified),
     )
     if not as_json:
-        typer.echo(str(done.path))
+        typer.echo(str(artifact.path))
         return
     print_json(
         {
-            "path": str(done.path),
-            "submodel": done.row.record("test"),
-            **found.conditions,
-            "verified": asdict(done.verified),
-            "loader": done.loader,
+            "path": str(artifact.path),
+            "submodel": row.record("test"),
+            **extraction.conditions,
+            "verified": asdict(artifact.verified),
+            "loader": artifact.loader,
         }
     )
 
 
-def _said(verified: Verification) -> str:
+def _describe_verification(verified: Verification) -> str:
     if verified.max_abs_diff is None:
         return "tensor by tensor"
     return f"on {verified.samples} samples (largest difference {verified.max_abs_diff:.2g})"

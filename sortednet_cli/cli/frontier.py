@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,14 +14,15 @@ from sortednet_cli.cli.extended import extended, value_of
 from sortednet_cli.cli.render import (
     Progress,
     data_console,
+    log_conditions,
     print_json,
     rows_table,
-    tell_conditions,
 )
 from sortednet_cli.engine import FrontierRequest, SourceRequest
 
 if TYPE_CHECKING:
     from sortednet_cli.engine import Frontier, Row
+    from sortednet_cli.space import SubModel
 
 FrontierCommand = extended("plot", lambda: [*options.costs(), *options.bounds()])
 
@@ -29,7 +31,8 @@ def frontier(
     context: typer.Context,
     path: options.SourceArgument = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE.svg|png", help="Draw the picture.")
+        Path | None,
+        typer.Option("--plot", metavar="FILE.svg|png", help="Plot score against cost to a file."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="List every sub-model.")] = False,
     allow_factory: options.AllowOption = None,
@@ -40,7 +43,7 @@ def frontier(
 ) -> None:
     """Show the sub-models that no other beats on both validation score and cost.
 
-    Bounds on several costs hold together.
+    If several costs are bounded, the chosen sub-model satisfies all bounds.
 
     Example: sortednet frontier --max-params 50k --plot frontier.svg
     """
@@ -53,36 +56,43 @@ def frontier(
         device=device,
     )
     with Progress(quiet) as progress:
-        found = engine.frontier(request, progress.update)
-    tell_conditions(found.conditions)
-    _print(found, every, as_json)
-
-
-def _print(found: Frontier, every: bool, as_json: bool) -> None:
-    marks = dict(zip((row.submodel for row in found.rows), found.pareto, strict=True))
-
-    def record(row: Row) -> dict[str, object]:
-        return row.record(found.split, marks[row.submodel])
-
+        result = engine.frontier(request, progress.update)
+    log_conditions(result.conditions)
+    marks = dict(zip((row.submodel for row in result.rows), result.pareto, strict=True))
     if as_json:
-        document: dict[str, object] = {
-            "run": str(found.path),
-            "metric": found.metric,
-            "submodels": [record(row) for row in found.rows],
-            **found.conditions,
-        }
-        if found.chosen is not None:
-            document["chosen"] = record(found.chosen)
-        print_json(document)
-        return
-    shown = [row for row in found.rows if every or marks[row.submodel]]
-    if found.chosen is not None and not every:
-        shown = [found.chosen]
+        print_json(_document(result, marks))
+    else:
+        _print_table(result, marks, every)
+
+
+def _document(result: Frontier, marks: Mapping[SubModel, bool]) -> dict[str, object]:
+    def record(row: Row) -> dict[str, object]:
+        return row.record(result.split, marks[row.submodel])
+
+    document: dict[str, object] = {
+        "run": str(result.path),
+        "metric": result.metric,
+        "submodels": [record(row) for row in result.rows],
+        **result.conditions,
+    }
+    if result.chosen is not None:
+        document["chosen"] = record(result.chosen)
+    return document
+
+
+def _print_table(result: Frontier, marks: Mapping[SubModel, bool], every: bool) -> None:
+    """Print all rows, or the chosen one, or those on the frontier."""
+    if every:
+        rows = list(result.rows)
+    elif result.chosen is not None:
+        rows = [result.chosen]
+    else:
+        rows = [row for row in result.rows if marks[row.submodel]]
     console = data_console()
-    shown_marks = [marks[row.submodel] for row in shown]
-    console.print(rows_table(shown, found.split, found.metric, shown_marks, found.priced))
-    if found.chosen is None:
+    row_marks = [marks[row.submodel] for row in rows]
+    console.print(rows_table(rows, result.split, result.metric, row_marks, result.measured_costs))
+    if result.chosen is None:
         console.print(
-            f"{sum(found.pareto)} of {len(found.rows)} sub-models are on the frontier of"
-            f" {found.split} {found.metric} against {found.cost.name}"
+            f"{sum(result.pareto)} of {len(result.rows)} sub-models are on the frontier of"
+            f" {result.split} {result.metric} against {result.cost.name}"
         )

@@ -29,12 +29,14 @@ _AGREEMENT = 0.99
 def generate(
     path: options.SourceArgument = None,
     prompt: Annotated[
-        str | None, typer.Option("--prompt", metavar="TEXT", help="The text to continue.")
+        str | None, typer.Option("--prompt", metavar="TEXT", help="Text to continue.")
     ] = None,
     prompt_file: Annotated[
         Path | None,
         typer.Option(
-            "--prompt-file", metavar="FILE", help="One prompt a line. Default: standard input."
+            "--prompt-file",
+            metavar="FILE",
+            help="File with one prompt per line. Default: standard input.",
         ),
     ] = None,
     mode: Annotated[
@@ -42,47 +44,54 @@ def generate(
         typer.Option("--mode", help="Decoding mode."),
     ] = "greedy",
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", metavar="N", help="Most tokens for a prompt.")
+        int, typer.Option("--max-new-tokens", metavar="N", help="Most new tokens per prompt.")
     ] = 128,
     stop: Annotated[
-        list[str] | None, typer.Option("--stop", metavar="TEXT", help="End before this text.")
+        list[str] | None, typer.Option("--stop", metavar="TEXT", help="Stop before this text.")
     ] = None,
     temperature: Annotated[
         float | None,
         typer.Option(
-            "--temperature", help="Sample tokens; without it the most likely one is taken."
+            "--temperature",
+            help="Sample tokens at this temperature. Default: take the most likely token.",
         ),
     ] = None,
     top_p: Annotated[
         float | None,
         typer.Option(
-            "--top-p", help="Sample from the most likely tokens with this total probability."
+            "--top-p", help="Sample only from the most likely tokens with this total probability."
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of sampling.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed for sampling.")] = None,
     draft_depth: Annotated[
         str | None,
         typer.Option(
-            "--draft-depth", metavar="D|auto", help="Layers that draft, in speculative mode."
+            "--draft-depth", metavar="D|auto", help="Number of layers that draft (speculative)."
         ),
     ] = None,
     draft_length: Annotated[
         int | None,
-        typer.Option("--draft-length", metavar="N", help="Tokens drafted; default: adaptive."),
+        typer.Option(
+            "--draft-length", metavar="N", help="Tokens per draft (speculative). Default: adaptive."
+        ),
     ] = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Measure and store the thresholds of early exit.")
+        bool, typer.Option("--calibrate", help="Measure and store the early-exit thresholds.")
     ] = False,
     agreement: Annotated[
         float | None,
-        typer.Option("--agreement", help="With --calibrate: share of tokens to agree [0.99]."),
+        typer.Option(
+            "--agreement",
+            help="With --calibrate: least share of tokens that agree with the whole model [0.99].",
+        ),
     ] = None,
     width: options.WidthOption = None,
     depth: options.DepthOption = None,
     axis: options.AxisOption = None,
     data: options.DataOption = None,
     precision: Annotated[
-        Literal["fp32", "bf16"], typer.Option("--precision", help="Of weights and cache.")
+        Literal["fp32", "bf16"],
+        typer.Option("--precision", help="Precision of weights and cache."),
     ] = "fp32",
     allow_factory: options.AllowOption = None,
     device: options.DeviceOption = "auto",
@@ -90,37 +99,34 @@ def generate(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Continue texts; with --mode speculative its first layers draft for the others.
+    """Continue texts; with --mode speculative, the first layers draft and the others verify.
 
     Example: sortednet generate --prompt "The with statement" --mode speculative
     """
     options.set_verbosity(quiet, verbose)
     axes = options.read_axes(width, depth, axis)
     source = SourceRequest(path, tuple(allow_factory or ()))
-    if not calibrate and (agreement is not None or data is not None):
-        raise RequestError("--agreement and --data belong to --calibrate")
     if calibrate:
         if prompt is not None or prompt_file is not None:
-            raise RequestError("--calibrate takes no prompt: it measures on the validation part")
-        target = _AGREEMENT if agreement is None else agreement
-        if not 0 < target <= 1:
-            raise RequestError(f"--agreement is above 0 and at most 1, not {target:g}")
+            raise RequestError(
+                "--calibrate measures on validation data: remove --prompt and --prompt-file"
+            )
+        target = _read_agreement(agreement)
         _calibrate(CalibrateRequest(source, axes, target, data, device), as_json)
         return
-    if max_new_tokens < 1:
-        raise RequestError(f"--max-new-tokens is at least 1, not {max_new_tokens}")
-    if stop and "" in stop:
-        raise RequestError("--stop needs a text")
-    depth_of_draft, length_of_draft = _read_draft(mode, draft_depth, draft_length)
+    if agreement is not None or data is not None:
+        raise RequestError("--agreement and --data are only for --calibrate")
+    stops = _read_stops(max_new_tokens, stop)
+    draft = _read_draft(mode, draft_depth, draft_length)
     request = GenerateRequest(
         tuple(_read_prompts(prompt, prompt_file)),
         source,
         axes,
         mode=mode,
-        draft_depth=depth_of_draft,
-        draft_length=length_of_draft,
+        draft_depth=draft[0],
+        draft_length=draft[1],
         max_new_tokens=max_new_tokens,
-        stops=tuple(stop or ()),
+        stops=stops,
         sampling=_read_sampling(temperature, top_p, seed),
         precision=precision,
         device=device,
@@ -128,10 +134,10 @@ def generate(
     _print(engine.generate(request), mode, as_json)
 
 
-def _print(found: Generation, mode: str, as_json: bool) -> None:
-    """Print texts as they come, or one document of all of them."""
+def _print(generation: Generation, mode: str, as_json: bool) -> None:
+    """Print each text as it is generated, or one JSON document at the end."""
     records = []
-    for answer, pieces in found.answers:
+    for answer, pieces in generation.answers:
         for piece in pieces:
             if not as_json:
                 sys.stdout.write(piece)
@@ -141,12 +147,28 @@ def _print(found: Generation, mode: str, as_json: bool) -> None:
             sys.stdout.flush()
         records.append(answer.record())
     if as_json:
-        print_json(_document(found, mode, records))
-    logger.info("%s", _summary(found.stats))
+        print_json(_document(generation, mode, records))
+    logger.info("%s", _summary(generation.stats))
+
+
+def _read_agreement(agreement: float | None) -> float:
+    target = _AGREEMENT if agreement is None else agreement
+    if not 0 < target <= 1:
+        raise RequestError(f"--agreement must be above 0 and at most 1, not {target:g}")
+    return target
+
+
+def _read_stops(max_new_tokens: int, stop: list[str] | None) -> tuple[str, ...]:
+    """Check the options that end a completion; return the stop texts."""
+    if max_new_tokens < 1:
+        raise RequestError(f"--max-new-tokens must be at least 1, not {max_new_tokens}")
+    if stop and "" in stop:
+        raise RequestError("--stop needs a text that is not empty")
+    return tuple(stop or ())
 
 
 def _read_prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
-    """The prompts of an option, a file's lines or those of standard input."""
+    """Read the prompts: from `--prompt`, or line by line from a file or standard input."""
     if prompt is not None:
         if prompt_file is not None:
             raise RequestError("give --prompt or --prompt-file, not both")
@@ -162,6 +184,7 @@ def _read_prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
 
 
 def _lines(raw: bytes, where: str) -> list[str]:
+    """Split UTF-8 text into lines; RequestError if one is empty or not valid UTF-8."""
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
@@ -177,78 +200,82 @@ def _lines(raw: bytes, where: str) -> list[str]:
 def _read_draft(
     mode: str, draft_depth: str | None, draft_length: int | None
 ) -> tuple[int | None, int | None]:
-    """Depth and length of drafts; None is found while decoding."""
+    """Parse depth and length of drafts; None for what decoding should adapt."""
     if mode != "speculative" and (draft_depth is not None or draft_length is not None):
-        raise RequestError("--draft-depth and --draft-length belong to --mode speculative")
+        raise RequestError("--draft-depth and --draft-length are only for --mode speculative")
     if draft_length is not None and draft_length < 1:
-        raise RequestError(f"--draft-length is at least 1, not {draft_length}")
+        raise RequestError(f"--draft-length must be at least 1, not {draft_length}")
     if draft_depth in (None, "auto"):
         if draft_length is not None:
-            raise RequestError("--draft-length needs a --draft-depth: auto finds both")
+            raise RequestError("--draft-length needs --draft-depth D, since auto chooses both")
         return None, None
     assert draft_depth is not None
     try:
         return int(draft_depth), draft_length
     except ValueError as error:
-        raise RequestError(f"--draft-depth is auto or a depth, not {draft_depth!r}") from error
+        raise RequestError(
+            f"--draft-depth must be auto or a whole number, not {draft_depth!r}"
+        ) from error
 
 
 def _read_sampling(
     temperature: float | None, top_p: float | None, seed: int | None
 ) -> SamplingOptions | None:
-    """How tokens are drawn; None where the best one is taken."""
+    """Parse the sampling options; None if the most likely token is taken instead."""
     if temperature is None:
         if top_p is not None or seed is not None:
-            raise RequestError("--top-p and --seed are for drawing: give --temperature")
+            raise RequestError("--top-p and --seed are for sampling: give --temperature too")
         return None
     if not 0 < temperature < float("inf"):
-        raise RequestError(f"--temperature is positive, not {temperature:g}")
+        raise RequestError(f"--temperature must be positive and finite, not {temperature:g}")
     if top_p is not None and not 0 < top_p <= 1:
-        raise RequestError(f"--top-p is above 0 and at most 1, not {top_p:g}")
+        raise RequestError(f"--top-p must be above 0 and at most 1, not {top_p:g}")
     if seed is not None and seed < 0:
-        raise RequestError(f"--seed is not negative, and not {seed}")
+        raise RequestError(f"--seed must not be negative, but is {seed}")
     return SamplingOptions(temperature, top_p or 1.0, seed or 0)
 
 
-def _document(made: Generation, mode: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+def _document(generation: Generation, mode: str, records: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "run": str(made.path),
-        "submodel": made.submodel.name,
+        "run": str(generation.path),
+        "submodel": generation.submodel.name,
         "mode": mode,
         "completions": records,
-        "statistics": made.stats.record(),
+        "statistics": generation.stats.record(),
     }
 
 
 def _summary(stats: DecodingStats) -> str:
-    text = f"{stats.tokens} tokens in {stats.seconds:.2f} s: {stats.tokens_per_second:.1f} a second"
+    text = (
+        f"{stats.tokens} tokens in {stats.seconds:.2f} s, {stats.tokens_per_second:.1f} per second"
+    )
     if stats.passes:
-        text += f"; {stats.tokens / stats.passes:.2f} for a pass through all layers"
+        text += f"; {stats.tokens / stats.passes:.2f} per pass through all layers"
     if stats.acceptance is not None:
         text += f"; {stats.acceptance:.0%} of drafts accepted"
     if stats.changed:
-        text += f"; {stats.changed} tokens differ from what joint checking said"
+        text += f"; {stats.changed} tokens changed when verified one by one"
     if stats.exits:
-        left = ", ".join(f"{count} at {depth}" for depth, count in sorted(stats.exits.items()))
-        text += f"; tokens by depth: {left}"
+        counts = ", ".join(f"{count} at {depth}" for depth, count in sorted(stats.exits.items()))
+        text += f"; tokens by depth: {counts}"
     return text
 
 
 def _calibrate(request: CalibrateRequest, as_json: bool) -> None:
-    done = engine.calibrate(request)
-    found = done.thresholds
-    logger.info("wrote %s", done.file)
+    calibrated = engine.calibrate(request)
+    thresholds = calibrated.thresholds
+    logger.info("wrote %s", calibrated.file)
     if as_json:
-        record = found.model_dump(mode="json")
-        print_json({"run": str(done.path), "submodel": done.submodel.name, **record})
+        record = thresholds.model_dump(mode="json")
+        print_json({"run": str(calibrated.path), "submodel": calibrated.submodel.name, **record})
         return
-    for exit_depth, stored in found.exits.items():
+    for depth, stored in thresholds.exits.items():
         typer.echo(
-            f"depth {exit_depth}: leave with {stored.threshold:.4f};"
-            f" {stored.share:.1%} of tokens, {stored.agreement:.2%} of them agree"
+            f"depth {depth}: threshold {stored.threshold:.4f}; {stored.share:.1%} of tokens leave,"
+            f" {stored.agreement:.2%} of them agree"
         )
-    rest = 1 - sum(stored.share for stored in found.exits.values())
+    rest = 1 - sum(stored.share for stored in thresholds.exits.values())
     typer.echo(
-        f"{rest:.1%} go through all layers; {found.agreement:.2%} of {found.tokens:,}"
+        f"{rest:.1%} go through all layers; {thresholds.agreement:.2%} of {thresholds.tokens:,}"
         " validation tokens agree with the whole model"
     )

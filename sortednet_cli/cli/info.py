@@ -15,28 +15,35 @@ from sortednet_cli.logs import logger
 from sortednet_cli.space import format_count
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
-    from sortednet_cli.engine import Inspection, SlicePlan
+    from sortednet_cli.engine import Description, Inspection, ResourcePlan, SlicePlan
 
 
 def info(
     path: options.SourceArgument = None,
     plan: Annotated[
         bool,
-        typer.Option("--plan", help="Slices of a sub-model, or what training a spec takes."),
+        typer.Option(
+            "--plan",
+            help="Print a sub-model's slices, or with a spec the resources that training it needs.",
+        ),
     ] = False,
     preset: options.PresetOption = None,
     config: options.ConfigOption = None,
     overrides: options.SetOption = None,
     processes: Annotated[
         int | None,
-        typer.Option("--processes", min=1, help="How many would train a spec.", show_default=False),
+        typer.Option(
+            "--processes",
+            min=1,
+            help="With --plan and a spec: number of processes.",
+            show_default=False,
+        ),
     ] = None,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Compare every file with its checksum; 2 if one differs."),
+        typer.Option(
+            "--check", help="Compare every file with its checksum; exit code 2 if one differs."
+        ),
     ] = False,
     width: options.WidthOption = None,
     depth: options.DepthOption = None,
@@ -46,82 +53,91 @@ def info(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Say what a run or an artifact is. With --plan: where a sub-model's tensors lie in it.
+    """Describe a run or an artifact, plan a sub-model or a training, or verify files.
 
-    With --plan and a preset or a spec file: what training it would take.
-    With --check: whether each of its files is what it was when it was written.
+    With --plan: print which slices of which tensors make up a sub-model. With --plan and a preset
+    or a spec file: print the memory, computation, communication and disk space that training needs.
+    With --check: verify that no file has changed since it was written.
 
     Example: sortednet info runs/digits-resnet
     """
     options.set_verbosity(quiet, verbose)
     axes = options.read_axes(width, depth, axis)
     if check and plan:
-        raise RequestError("--check and --plan are two questions: ask one")
+        raise RequestError("give --check or --plan, not both")
     if preset is not None or config is not None:
         if not plan or path is not None or axes:
             raise RequestError(
-                "--preset and --config are for --plan, which then takes no run, artifact or axes"
+                "--preset and --config need --plan, and then no run, artifact or axes"
             )
-        found = engine.plan(options.read_spec(preset, config, overrides or []), processes or 1)
-        if as_json:
-            print_json(resources.record(found))
-        else:
-            typer.echo(resources.text(found))
+        spec = options.read_spec(preset, config, overrides or [])
+        _print_resources(engine.plan(spec, processes or 1), as_json)
         return
     if overrides or processes is not None:
-        raise RequestError("--set and --processes are for --plan with --preset or --config")
+        raise RequestError("--set and --processes need --plan with --preset or --config")
     if axes and not plan:
-        raise RequestError("axes are for --plan, which prints one sub-model's slices")
+        raise RequestError("--width, --depth and --axis need --plan")
     if check:
         _print_check(engine.inspect(path), as_json)
-        return
-    if plan:
+    elif plan:
         source = SourceRequest(path, tuple(allow_factory or ()))
         _print_slices(engine.slices(source, axes), as_json)
-        return
-    facts = engine.describe(path)
+    else:
+        _print_facts(engine.describe(path), as_json)
+
+
+def _print_resources(plan: ResourcePlan, as_json: bool) -> None:
+    if as_json:
+        print_json(resources.record(plan))
+    else:
+        typer.echo(resources.text(plan))
+
+
+def _print_facts(facts: Description, as_json: bool) -> None:
     if as_json:
         print_json(facts)
-    else:
-        width_of_key = max(map(len, facts))
-        for key, value in facts.items():
-            typer.echo(f"{key:<{width_of_key}}  {plain(_shown(value))}")
+        return
+    key_width = max(map(len, facts))
+    for key, value in facts.items():
+        typer.echo(f"{key:<{key_width}}  {plain(_format_fact(value))}")
 
 
-def _print_slices(found: SlicePlan, as_json: bool) -> None:
+def _print_slices(plan: SlicePlan, as_json: bool) -> None:
     if as_json:
-        slices = {name: [p.source, list(p.shape)] for name, p in found.slices.items()}
-        print_json({"slices": slices, "statistics": found.statistics, "digest": found.digest})
+        slices = {name: [p.source, list(p.shape)] for name, p in plan.slices.items()}
+        print_json({"slices": slices, "statistics": plan.statistics, "digest": plan.digest})
     else:
-        typer.echo(plain(str(found)))
+        typer.echo(plain(str(plan)))
 
 
-def _print_check(found: Inspection, as_json: bool) -> None:
+def _print_check(inspection: Inspection, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                "path": str(found.path),
-                "kind": found.kind,
+                "path": str(inspection.path),
+                "kind": inspection.kind,
                 "ok": True,
-                "finished": found.finished,
-                "files": len(found.files),
-                "bytes": found.num_bytes,
-                "unexpected": found.unexpected,
+                "finished": inspection.finished,
+                "files": len(inspection.files),
+                "bytes": inspection.num_bytes,
+                "unexpected": inspection.unexpected,
             }
         )
         return
-    if not found.finished:
-        logger.warning("%s is unfinished: only its newest checkpoint has checksums", found.path)
-    elif found.unexpected:
-        logger.warning("without a checksum: %s", ", ".join(found.unexpected))
-    typer.echo(f"ok: {len(found.files)} files, {found.num_bytes} bytes")
+    if not inspection.finished:
+        logger.warning(
+            "%s is unfinished: only its newest checkpoint has checksums", inspection.path
+        )
+    elif inspection.unexpected:
+        logger.warning("files without a checksum: %s", ", ".join(inspection.unexpected))
+    typer.echo(f"ok: {len(inspection.files)} files, {inspection.num_bytes} bytes")
 
 
-def _shown(value: Any) -> str:
+def _format_fact(value: Any) -> str:
     if isinstance(value, dict):
-        return "; ".join(f"{key} {_shown(item)}" for key, item in value.items())
+        return "; ".join(f"{key} {_format_fact(item)}" for key, item in value.items())
     if isinstance(value, list):
-        return ", ".join(_shown(item) for item in value)
+        return ", ".join(_format_fact(item) for item in value)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1000:
         return format_count(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

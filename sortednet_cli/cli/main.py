@@ -1,4 +1,4 @@
-"""The command line: commands, and how errors end. No torch is imported here."""
+"""The command line: its commands, and how errors become messages and exit codes. No torch."""
 
 from __future__ import annotations
 
@@ -26,26 +26,28 @@ from sortednet_cli.cli.stops import Stopped, stop_at_signals
 from sortednet_cli.cli.train import train
 from sortednet_cli.errors import RequestError, SortednetError, WorkError, plain
 
-# Newer typer brings its own copy of click, older uses the installed one; both export this class
-# alone of its errors; all that a wrong command line can raise is of the class above it.
+# Newer typer vendors click, older typer uses the installed one. Both export only `BadParameter`;
+# its base class covers every error of a wrong command line.
 _UsageError: Any = typer.BadParameter.__base__
 
 _STDIN, _STDOUT, _STDERR = range(3)
 _CLOSED = (errno.EPIPE, errno.EINVAL) if sys.platform == "win32" else (errno.EPIPE,)
-"""What writing into a pipe fails with whose reader has gone."""
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Error numbers of a write into a pipe whose reader has closed it."""
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Error numbers of a write that a disk or a quota refuses."""
 
-_ALONE = ("extract", "frontier", "generate")
+_SINGLE_PROCESS = ("extract", "frontier", "generate")
+"""Commands that do not run as a job of several processes."""
 
-_talks = launch.rank() == 0
-"""Every process of a job reads the same command line: one of them speaks of it."""
+_is_first = launch.rank() == 0
+"""Whether this process reports for its job: all processes read the same command line."""
 
-_PATIENCE_SECONDS = 30.0
-"""How long the others wait for it to have spoken."""
+_REPORT_DELAY_SECONDS = 30.0
+"""How long the other processes of a job wait for the first one to report an error."""
 
 _BUG = (
-    "error: this is a bug of sortednet and no mistake of yours: please report it with the traceback"
-    " above, the command, and what `sortednet --version` says\n"
+    "error: this is a bug in sortednet: please report it with the traceback above, your command"
+    " and the output of `sortednet --version`\n"
 )
 
 app = typer.Typer(
@@ -78,9 +80,9 @@ def _root(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code; a bug is shown as one, with its traceback.
+    """Run one command and return its exit code; print the traceback of a bug.
 
-    Torch's `record` would hand errors to `torchrun`, which prints a traceback for each of them.
+    Torch's `record` is not used: `torchrun` would print a traceback for every user error.
     """
     try:
         return _run(arguments)
@@ -93,25 +95,26 @@ def run(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code.
 
-    0 done; 1 the work failed; 2 the request was wrong; 128 and a signal's number (130, 143)
-    interrupted by it. A reader who closes the pipe has what they wanted: that ends quietly with 0.
+    The codes are 0 for success, 1 if the work failed, 2 if the request was wrong, and 128 plus the
+    number of the signal that interrupted it (130, 143). A closed pipe is no failure: whoever read
+    it has seen enough.
     """
     try:
-        result = _within_the_system(arguments)
+        result = _run_checked(arguments)
         sys.stdout.flush()
     except _UsageError as error:
-        if _tells():
+        if _is_reporter():
             shown = io.StringIO()
             error.show(shown)
-            # Newer typer names a kind of error that says nothing to a user.
+            # Newer typer adds the class of the error, which means nothing to a user.
             sys.stderr.write(plain(shown.getvalue()).replace(" Value error,", ""))
         return 2
     except SortednetError as error:
-        if _tells() if error.report_here is None else error.report_here:
+        if _is_reporter() if error.report_here is None else error.report_here:
             sys.stderr.write(f"error: {plain(str(error))}\n")
         return error.exit_code
     except (Stopped, KeyboardInterrupt, typer.Abort) as stopped:
-        if _talks:
+        if _is_first:
             sys.stderr.write("interrupted; nothing was left half-written\n")
         return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
     except OSError as error:
@@ -124,31 +127,30 @@ def _run(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _within_the_system(arguments: Sequence[str]) -> object:
-    """Run a command.
+def _run_checked(arguments: Sequence[str]) -> object:
+    """Check the environment, then run a command; return its result.
 
     Raises:
-        WorkError: it needs more memory than there is, and nobody said for what.
-        RequestError: a name in it is longer than any file's can be (all options have this bound),
-            many processes were started for what one does, a job is none, or the working folder
-            is gone.
+        WorkError: memory ran out and no inner layer reported it.
+        RequestError: a path is longer than the system allows, several processes run a command of
+            one process, the environment of the job is incomplete, or the working folder is gone.
     """
-    if launch.world_size() > 1 and (name := next(iter(arguments), "")) in _ALONE:
-        raise RequestError(f"{name} is the work of one process: start it without torchrun")
-    if reason := launch.trouble():
-        raise RequestError(reason)
-    _check_folder()
+    if launch.world_size() > 1 and (name := next(iter(arguments), "")) in _SINGLE_PROCESS:
+        raise RequestError(f"{name} runs in one process: start it without torchrun")
+    if problem := launch.find_problem():
+        raise RequestError(problem)
+    _check_working_folder()
     try:
         return app(args=list(arguments), prog_name="sortednet", standalone_mode=False)
     except MemoryError as error:
-        raise WorkError("out of memory: this process may have no more of it") from error
-    except RuntimeError as error:  # torch's, whose allocators know no MemoryError
+        raise WorkError("out of memory: the system gives this process no more") from error
+    except RuntimeError as error:  # torch's allocators raise no MemoryError
         if "torch" not in sys.modules:
             raise
         if (reason := engine.lack_of_memory(error)) is None:
             raise
         raise WorkError(
-            f"out of memory: {reason}; take a smaller sub-model, or a device with more"
+            f"out of memory: {reason}; use a smaller sub-model or a device with more memory"
         ) from error
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
@@ -156,35 +158,37 @@ def _within_the_system(arguments: Sequence[str]) -> object:
         raise RequestError(f"{str(error.filename)[:60]}...: {error.strerror}") from error
 
 
-def _check_folder() -> None:
-    """RequestError if the working folder is gone: torch's MKL could not be loaded then."""
+def _check_working_folder() -> None:
+    """RequestError if the working folder was deleted: torch could not load MKL then."""
     try:
         Path.cwd()
     except FileNotFoundError as error:
-        raise RequestError("the working folder is gone: change into one that exists") from error
+        raise RequestError(
+            "the working folder no longer exists: change into another one"
+        ) from error
 
 
-def _tells() -> bool:
-    """Whether it is for this process to say what went wrong before its job came together.
+def _is_reporter() -> bool:
+    """Whether this process should report an error that occurred before the job was set up.
 
-    The first one does, and `torchrun` ends all of them as soon as any has ended: another one must
-    not be faster. If it is not ended within its patience, the first one has nothing to say, and
-    it is this one alone that cannot go on.
+    The first process reports. `torchrun` ends all processes as soon as one ends, so the others
+    wait. If one of them still runs after `_REPORT_DELAY_SECONDS`, the first process had no error,
+    and this one reports its own.
     """
-    if _talks:
+    if _is_first:
         return True
     try:
-        time.sleep(_PATIENCE_SECONDS)
+        time.sleep(_REPORT_DELAY_SECONDS)
     except (Stopped, KeyboardInterrupt):
         return False
     return True
 
 
 def _leave_output(error: OSError) -> int:
-    """End after standard output took no more; raise what has another reason."""
+    """Return the exit code of an error of standard output; raise any other error again."""
     if error.filename is None and error.errno in _CLOSED:
         return _leave_pipe()
-    if error.filename is not None or error.errno not in _NO_ROOM:
+    if error.filename is not None or error.errno not in _NO_SPACE:
         raise error
     _leave_pipe()
     sys.stderr.write(f"error: cannot write standard output: {error.strerror}\n")
@@ -192,48 +196,50 @@ def _leave_output(error: OSError) -> int:
 
 
 def _leave_pipe() -> int:
-    """What is still buffered must not fail again while Python shuts down."""
+    """Discard buffered output, which would fail again while Python shuts down; return 0."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
     return 0
 
 
 class _LossyStderr(io.TextIOWrapper):
-    """Standard error that nobody need read: talk is lost with its reader, work is not."""
+    """Standard error that drops messages once its reader is gone, so that the work goes on."""
 
     def write(self, text: str) -> int:
         try:
             return super().write(text)
         except OSError:
-            self._let_go()
+            self._discard()
             return len(text)
 
     def flush(self) -> None:
         try:
             super().flush()
         except OSError:
-            self._let_go()
+            self._discard()
 
-    def _let_go(self) -> None:
+    def _discard(self) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
 
 
 def _open_streams() -> None:
-    """Three streams in any case: a closed one leads nowhere.
+    """Set up the three standard streams; a closed one is connected to the null device.
 
-    Data is UTF-8 with plain line ends on every system, and names of files keep their bytes.
+    Standard output is UTF-8 with `\\n` line ends on every system, and keeps the bytes of file
+    names.
     """
+    # Fill the descriptors 0 to 2: a file opened later must not take the place of a closed stream.
     while (spare := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
-        pass  # or the next file to be opened would be what others write to as a stream
+        pass
     os.close(spare)
     sys.stdin = sys.stdin or os.fdopen(_STDIN, encoding="utf-8")
-    data = sys.stdout or os.fdopen(_STDOUT, "w", encoding="utf-8")
-    if isinstance(data, io.TextIOWrapper):
-        data.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
-    sys.stdout = data
-    talk = sys.stderr.buffer if sys.stderr else os.fdopen(_STDERR, "wb")
+    stdout = sys.stdout or os.fdopen(_STDOUT, "w", encoding="utf-8")
+    if isinstance(stdout, io.TextIOWrapper):
+        stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
+    sys.stdout = stdout
+    stderr = sys.stderr.buffer if sys.stderr else os.fdopen(_STDERR, "wb")
     encoding = sys.stderr.encoding if sys.stderr else "utf-8"
     sys.stderr = _LossyStderr(
-        talk, encoding=encoding, errors="backslashreplace", line_buffering=True
+        stderr, encoding=encoding, errors="backslashreplace", line_buffering=True
     )
 
 
@@ -243,8 +249,8 @@ def main() -> None:
     allocator.keep_freed_memory()
     code = run(sys.argv[1:])
     if launch.world_size() > 1:
-        # The group's threads outlive it, for torch keeps a reference once its compiler is imported.
-        # One that lets go of a tensor while Python shuts down aborts the process, work done or not.
+        # Torch's compiler keeps a reference to the process group, so the group's threads still run
+        # here. A thread that frees a tensor while Python shuts down would abort the process.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their texts become requests."""
+"""Options that several commands share, and the functions that parse their values."""
 
 from __future__ import annotations
 
@@ -24,62 +24,62 @@ SourceArgument = Annotated[
     ),
 ]
 PresetOption = Annotated[
-    str | None, typer.Option("--preset", help="A preset's name: see `sortednet presets`.")
+    str | None, typer.Option("--preset", help="Name of a preset; `sortednet presets` lists them.")
 ]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="A spec file in TOML.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="Spec file in TOML.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="A.B=V", help="Override a key: --set train.lr=0.05."),
+    typer.Option("--set", metavar="A.B=V", help="Override a spec key, as in train.lr=0.05."),
 ]
 WidthOption = Annotated[
     float | None,
-    typer.Option("--width", help="Width, as a fraction of the root's.", show_default=False),
+    typer.Option("--width", help="Width, as a fraction of the root network's.", show_default=False),
 ]
 DepthOption = Annotated[
     int | None, typer.Option("--depth", help="Depth, in blocks.", show_default=False)
 ]
 AxisOption = Annotated[
     list[str] | None,
-    typer.Option("--axis", metavar="NAME=V", help="Any axis by name.", show_default=False),
+    typer.Option("--axis", metavar="NAME=V", help="Value of any axis.", show_default=False),
 ]
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", help="A data folder, or a tar of one.", show_default=False),
+    typer.Option("--data", help="Data folder, or a tar of one.", show_default=False),
 ]
 DeviceOption = Annotated[
     str,
     typer.Option(
         "--device",
         envvar="SORTEDNET_DEVICE",
-        help="The device to compute on: auto, cpu, cuda, cuda:N, mps or xpu.",
+        help="Device to compute on: auto, cpu, cuda, cuda:N, mps or xpu.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="More log messages.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Log only warnings and errors.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log debug messages too.")]
 AllowOption = Annotated[
     list[str] | None,
     typer.Option(
         "--allow-factory",
         metavar="MODULE:NAME",
-        help="Allow the model code that a custom run or artifact names.",
+        help="Allow a custom run or artifact to run this factory.",
         show_default=False,
     ),
 ]
 
 
 def set_verbosity(quiet: bool, verbose: bool) -> None:
-    """Configure logging; RequestError if both are asked for."""
+    """Configure logging; RequestError if both options are given."""
     if quiet and verbose:
-        raise RequestError("--quiet and --verbose exclude each other")
+        raise RequestError("give --quiet or --verbose, not both")
     logs.configure(-1 if quiet else 1 if verbose else 0)
-    logs.logger.debug("%s", allocator.said())
+    logs.logger.debug("%s", allocator.status())
 
 
 def read_axes(
     width: float | None, depth: int | None, others: list[str] | None
 ) -> dict[str, int | float]:
-    """Collect axis values from the command line; RequestError if one is named twice."""
+    """Parse axis values of the command line; RequestError if one is malformed or given twice."""
     axes: dict[str, int | float] = {}
     given: list[tuple[str, int | float | None]] = [("width", width), ("depth", depth)]
     for text in others or ():
@@ -89,23 +89,23 @@ def read_axes(
         except ValueError:
             equals = ""
         if not equals or not name:
-            raise RequestError(f"--axis {text!r}: write it as name=number")
+            raise RequestError(f"--axis {text!r}: write it as NAME=NUMBER")
     for name, number in given:
         if number is None:
             continue
         if name in axes:
-            raise RequestError(f"{name} is given twice")
+            raise RequestError(f"the axis {name} is given twice")
         axes[name] = number
     return axes
 
 
 def bounds() -> list[Parameter]:
-    """Describe one option for each cost: the most of it."""
+    """Describe the options that bound a cost, one for each cost."""
     return [option(cost.name, cost.flag, metavar="N", help=cost.help) for cost in engine.costs()]
 
 
 def read_limits(context: typer.Context) -> dict[str, str]:
-    """Collect the limits of the `bounds` that were given, by the names of their costs."""
+    """Return the limits given with the options of `bounds`, by the name of the cost."""
     given = {cost.name: value_of(context, cost.name) for cost in engine.costs()}
     return {name: text for name, text in given.items() if text is not None}
 
@@ -113,18 +113,18 @@ def read_limits(context: typer.Context) -> dict[str, str]:
 def costs() -> list[Parameter]:
     """Describe the option `--cost`."""
     names = listed(cost.name for cost in engine.costs())
-    words = f"The cost to weigh against the score: {names}. The unit may be left out."
-    return [option("cost", "--cost", FrontierRequest.cost, metavar="NAME", help=words)]
+    text = f"Cost to weigh against the score: {names}. The unit may be left out."
+    return [option("cost", "--cost", FrontierRequest.cost, metavar="NAME", help=text)]
 
 
 def formats() -> list[Parameter]:
     """Describe the option `--format`."""
-    words = f"Write this as well as safetensors: {listed(engine.formats())}."
-    return [option("format", "--format", ExtractRequest.file_format, metavar="NAME", help=words)]
+    text = f"Further file to write beside the safetensors files: {listed(engine.formats())}."
+    return [option("format", "--format", ExtractRequest.file_format, metavar="NAME", help=text)]
 
 
 def read_count(option: str, text: str) -> int:
-    """Read a number such as 50k or 1.5M; RequestError names the option."""
+    """Parse a number such as 50k or 1.5M; RequestError with the option's name if it is none."""
     try:
         return parse_count(text)
     except RequestError as error:
@@ -134,7 +134,11 @@ def read_count(option: str, text: str) -> int:
 def read_spec(
     preset: str | None, config: Path | None, overrides: list[str], data: Path | None = None
 ) -> RunSpec:
-    """Read the spec of a preset or a file; RequestError unless one of them is named."""
+    """Read the spec of a preset or a file.
+
+    Raises:
+        RequestError: neither or both are given, or the spec is wrong.
+    """
     from sortednet_cli.spec import load_preset, load_spec_file
 
     if (preset is None) == (config is None):

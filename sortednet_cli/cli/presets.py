@@ -13,8 +13,12 @@ from sortednet_cli.spec import presets as preset_texts
 
 
 def presets(
-    action: Annotated[Literal["list", "show"], typer.Argument(help="list, or show NAME")] = "list",
-    name: Annotated[str | None, typer.Argument(show_default=False)] = None,
+    action: Annotated[
+        Literal["list", "show"], typer.Argument(help="list, or show with a NAME.")
+    ] = "list",
+    name: Annotated[
+        str | None, typer.Argument(help="With show: the preset to print.", show_default=False)
+    ] = None,
     as_json: options.JsonOption = False,
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
@@ -26,7 +30,7 @@ def presets(
     options.set_verbosity(quiet, verbose)
     if action == "show":
         if name is None:
-            raise RequestError("presets show needs a name")
+            raise RequestError("presets show needs a NAME: sortednet presets lists them")
         if as_json:
             from sortednet_cli.spec import load_preset
 
@@ -35,15 +39,15 @@ def presets(
             typer.echo(preset_texts.text(name), nl=False)
         return
     if name is not None:
-        raise RequestError(f"presets list takes no name; did you mean: presets show {name}?")
+        raise RequestError(f"presets list takes no NAME; did you mean: presets show {name}?")
     if as_json:
         print_json({"presets": [{"name": n, "about": _about(n)} for n in preset_texts.names()]})
         return
     width = max(map(len, preset_texts.names()))
-    for each in preset_texts.names():
-        typer.echo(f"{each:<{width}}  {_about(each)}")
+    for preset in preset_texts.names():
+        typer.echo(f"{preset:<{width}}  {_about(preset)}")
 
 
 def _about(name: str) -> str:
-    """The first comment line of a preset says what it is."""
+    """Return a preset's description, which is its first comment line."""
     return preset_texts.text(name).splitlines()[0].lstrip("# ")

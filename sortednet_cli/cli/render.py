@@ -1,4 +1,4 @@
-"""Everything a person sees: tables, progress and JSON. Data to stdout, talk to stderr."""
+"""Output of the commands: tables and JSON on stdout, progress and messages on stderr."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sortednet_cli.logs import logger
 from sortednet_cli.space import format_count
 
 if TYPE_CHECKING:
-    # Imported where it is used: help and errors answer without it.
+    # At run time rich is imported where it is used, so that --help and errors do without it.
     from rich.console import Console
     from rich.progress import Progress as ProgressBar
     from rich.table import Table
@@ -21,18 +21,21 @@ if TYPE_CHECKING:
     from sortednet_cli.engine import Conditions, Cost, Row
 
 PLAIN_SECONDS = 10.0
+"""Least time between two progress lines where there is no terminal."""
+
 PIPE_WIDTH = 200
+"""Columns of a table where there is no terminal."""
 
 
 def data_console() -> Console:
-    """Standard output; wide when it is no terminal, so that a pipe gets whole rows."""
+    """Return a console on stdout; in a pipe it is wide, so that rows are not wrapped."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
 
 
-def talk_console() -> Console:
-    """Standard error, likewise."""
+def message_console() -> Console:
+    """Return a console on stderr, as wide as `data_console`."""
     from rich.console import Console
 
     return Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH, highlight=False)
@@ -44,7 +47,7 @@ def print_json(value: Any) -> None:
 
 
 def show_score(metric: str, value: float) -> str:
-    """Write accuracies in percent, anything else as it is."""
+    """Format an accuracy in percent, any other metric as a number."""
     return f"{100 * value:.2f}%" if metric == "accuracy" else f"{value:.4g}"
 
 
@@ -55,11 +58,11 @@ def rows_table(
     marks: Sequence[bool] | None = None,
     costs: Sequence[Cost] = (),
 ) -> Table:
-    """One line for each sub-model.
+    """Make a table with one line for each sub-model.
 
     Args:
-        marks: whether each is on the frontier.
-        costs: those beyond parameters and multiply-adds.
+        marks: for each row, whether it is on the frontier.
+        costs: costs to show besides parameters and multiply-adds.
     """
     from rich.table import Table
 
@@ -88,7 +91,7 @@ def _show_cost(cost: Cost, row: Row) -> str:
 
 
 def grid_table(rows: Sequence[Row], split: str, metric: str) -> Table | None:
-    """A width x depth grid of scores; None for any other search space."""
+    """Make a width x depth grid of scores; return None for any other search space."""
     from rich.table import Table
 
     if not rows or set(rows[0].submodel.axes) != {"width", "depth"}:
@@ -108,7 +111,7 @@ def grid_table(rows: Sequence[Row], split: str, metric: str) -> Table | None:
 
 
 def summary_line(rows: Sequence[Row], split: str, metric: str) -> str:
-    """The spread of the scores in one sentence."""
+    """Summarise the scores in one sentence."""
     scores = [row.metrics[split][metric] for row in rows]
     largest = max(rows, key=lambda row: row.macs)
     smallest = min(rows, key=lambda row: row.macs)
@@ -127,7 +130,7 @@ def summary_line(rows: Sequence[Row], split: str, metric: str) -> str:
 
 
 class Progress:
-    """Progress on stderr: a live bar on a terminal, a plain line now and then elsewhere."""
+    """Progress on stderr: a live bar on a terminal, elsewhere a line every few seconds."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet or launch.rank() > 0
@@ -147,7 +150,7 @@ class Progress:
             self._bar.stop()
 
     def update(self, title: str, done: int, total: int, detail: str) -> None:
-        """Show that `done` of `total` are done under this title."""
+        """Show that `done` of `total` steps of the work called `title` are done."""
         if self._bar is not None:
             if title != self._title:
                 self._task = self._bar.add_task(title, total=total, detail="")
@@ -158,11 +161,11 @@ class Progress:
         self._title = title
 
 
-def tell_conditions(conditions: Mapping[str, Conditions]) -> None:
-    """Say what measured costs must be quoted with."""
-    for quantity, said in conditions.items():
-        words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in said.items())
-        logger.info("%s: %s", quantity, words)
+def log_conditions(conditions: Mapping[str, Conditions]) -> None:
+    """Log the conditions under which costs were measured, such as device and threads."""
+    for quantity, values in conditions.items():
+        text = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in values.items())
+        logger.info("%s: %s", quantity, text)
 
 
 def _make_bar() -> ProgressBar:
@@ -183,5 +186,5 @@ def _make_bar() -> ProgressBar:
         TextColumn("left"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[detail]}"),
-        console=talk_console(),
+        console=message_console(),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ _DISK = {"run": "the run", "checkpoint": "a checkpoint", "artifacts": "every sub
 
 
 def record(plan: ResourcePlan) -> dict[str, Any]:
-    """The plan as JSON: bytes and multiply-adds are whole numbers."""
+    """Return the plan as JSON values; bytes and multiply-adds are integers."""
     train = plan.spec.train
     return {
         "name": plan.spec.name,
@@ -60,8 +60,8 @@ def record(plan: ResourcePlan) -> dict[str, Any]:
 
 
 def text(plan: ResourcePlan) -> str:
-    """The plan as tables; rows of nothing but zeros are left out."""
-    found, train, evaluation = record(plan), plan.spec.train, plan.evaluation
+    """Return the plan as tables, without the rows whose values are all 0."""
+    values, train, evaluation = record(plan), plan.spec.train, plan.evaluation
     size = f"{train.batch_size} x {plan.units} {plan.unit}s" if plan.units > 1 else None
     batch = size or f"{train.batch_size} {plan.unit}s"
     lines = [
@@ -69,7 +69,7 @@ def text(plan: ResourcePlan) -> str:
         f" rule {train.rule}, {train.optimizer}, {plan.precision}",
         f"an update is {train.accumulate} x {batch} on each of {plan.processes}"
         f" {'processes' if plan.processes > 1 else 'process'}",
-        *_table("memory of a device", found["memory_bytes"], _MEMORY, _bytes),
+        *_table("memory of a device", values["memory_bytes"], _MEMORY, _bytes),
     ]
     if plan.footprint.casts:
         lines.append(
@@ -77,8 +77,8 @@ def text(plan: ResourcePlan) -> str:
         )
     if plan.processes > 1:
         title = "a process sends for an update"
-        lines += _table(title, found["wire_bytes"], _WIRE, _bytes)
-    per_update = {"multiply-adds": found["update_macs"]}
+        lines += _table(title, values["wire_bytes"], _WIRE, _bytes)
+    per_update = {"multiply-adds": values["update_macs"]}
     lines += _table("a process computes for an update", per_update, _COMPUTE, _scaled)
     unit = "an image" if plan.units == 1 else f"{plan.units} {plan.unit}s"
     rows = {
@@ -87,9 +87,9 @@ def text(plan: ResourcePlan) -> str:
         "shared": f"all, in {evaluation.passes} shared passes",
         "recalibration": "statistics of all",
     }
-    scores = {"multiply-adds": found["evaluation_macs"]}
+    scores = {"multiply-adds": values["evaluation_macs"]}
     lines += _table(f"scoring {unit}", scores, rows, _scaled)
-    lines += _table("on disk", {"": found["disk_bytes"]}, _DISK, _bytes)
+    lines += _table("on disk", {"": values["disk_bytes"]}, _DISK, _bytes)
     return "\n".join(lines)
 
 
@@ -97,8 +97,9 @@ def _table(
     title: str,
     columns: Mapping[str, Mapping[str, int]],
     rows: Mapping[str, str],
-    show: Any,
+    show: Callable[[int], str],
 ) -> list[str]:
+    """Lay out the lines of a table: a labelled row for each key of `rows` that has a value."""
     cells = [[title, *columns]]
     for key, label in rows.items():
         values = [column[key] for column in columns.values()]

@@ -1,4 +1,4 @@
-"""Signals that ask a command to stop: at once, or as soon as a training is saved."""
+"""Signals that stop a command: at once, or, in training, once a checkpoint is saved."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import signal
 from typing import Any, NoReturn, Self
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-"""A closed terminal sends SIGHUP; a closed console of Windows, and Ctrl+Break there, SIGBREAK."""
+"""A closed terminal sends SIGHUP. On Windows a closed console and Ctrl+Break send SIGBREAK."""
 
 SIGNALS = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
-"""Those that the system has."""
+"""The stop signals that this system has."""
 
 _seen: list[int] = []
 
 
 class Stopped(BaseException):
-    """A signal came. No KeyboardInterrupt: that one is answered in other places too."""
+    """A stop signal arrived. Not a KeyboardInterrupt, which libraries catch for themselves."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -23,8 +23,8 @@ class Stopped(BaseException):
 
 
 def stop_at_signals() -> None:
-    """Let every signal that asks to stop raise `Stopped`, from now on."""
-    for number in _heeded():
+    """Make every stop signal raise `Stopped` from now on."""
+    for number in _handled_signals():
         signal.signal(number, _stop)
 
 
@@ -33,8 +33,8 @@ def _stop(number: int, frame: object) -> NoReturn:
     raise Stopped(number)
 
 
-def _heeded() -> list[signal.Signals]:
-    """All of them, but what `nohup` has told this process to ignore."""
+def _handled_signals() -> list[signal.Signals]:
+    """List the stop signals, without SIGHUP if `nohup` made this process ignore it."""
     return [
         number
         for number in SIGNALS
@@ -43,21 +43,25 @@ def _heeded() -> list[signal.Signals]:
 
 
 class StopRequest:
-    """True once a signal came.
+    """A flag that a stop signal sets; calling it returns whether a signal has arrived.
 
-    A second one raises `Stopped`, and so does the first before the training has asked: then
-    there is nothing yet that would be lost.
+    A second signal raises `Stopped`. So does the first one if training has not called the flag
+    yet, since there is nothing to save then.
+
+    Attributes:
+        number: the signal that arrived; None so far.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self._asked = False
+        self._was_called = False
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in _heeded():
+        for number in _handled_signals():
             self._handlers[number] = signal.signal(number, self._receive)
-        if _seen:  # and its exception was lost where Python cannot raise, as in a destructor
+        # Python drops an exception raised in a destructor, so `Stopped` may have been lost.
+        if _seen:
             raise Stopped(_seen[-1])
         return self
 
@@ -66,11 +70,11 @@ class StopRequest:
             signal.signal(number, handler)
 
     def __call__(self) -> bool:
-        self._asked = True
+        self._was_called = True
         return self.number is not None
 
     def _receive(self, number: int, frame: object) -> None:
-        if self.number is not None or not self._asked:
+        if self.number is not None or not self._was_called:
             self.number = number
             raise Stopped(number)
         self.number = number

@@ -12,10 +12,10 @@ from sortednet_cli.cli import options
 from sortednet_cli.cli.render import (
     Progress,
     grid_table,
+    message_console,
     print_json,
     rows_table,
     summary_line,
-    talk_console,
 )
 from sortednet_cli.cli.stops import Stopped, StopRequest
 from sortednet_cli.engine import Finished, Interrupted, Scored, Started, TrainRequest, Updated
@@ -25,7 +25,7 @@ from sortednet_cli.errors import RequestError, SortednetError
 def train(
     run: Annotated[
         Path | None,
-        typer.Argument(metavar="RUN", help="With --resume: the run to go on with."),
+        typer.Argument(metavar="RUN", help="With --resume: the run to resume."),
     ] = None,
     preset: options.PresetOption = None,
     config: options.ConfigOption = None,
@@ -35,7 +35,7 @@ def train(
         Path | None, typer.Option("--out", help="The run's folder. Default: runs/NAME.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run (default: the newest unfinished).")
+        bool, typer.Option("--resume", help="Resume a run (default: the newest unfinished).")
     ] = False,
     allow_factory: options.AllowOption = None,
     device: options.DeviceOption = "auto",
@@ -50,14 +50,19 @@ def train(
     options.set_verbosity(quiet, verbose)
     if resume:
         if preset or config or overrides or data or out:
-            raise RequestError("--resume takes everything from the run: give it no other setting")
+            raise RequestError(
+                "--resume takes every setting from the run: remove --preset, --config, --set,"
+                " --data and --out"
+            )
         spec = None
     else:
         if run is not None:
-            raise RequestError(f"{run}: a run is named with --out, or with --resume to go on")
+            raise RequestError(
+                f"{run}: RUN is only for --resume; name the folder of a new run with --out"
+            )
         spec = options.read_spec(preset, config, overrides or [], data)
     request = TrainRequest(spec, out, run, tuple(allow_factory or ()), device)
-    finished = _follow(request, quiet)
+    finished = _run_training(request, quiet)
     if launch.rank() > 0:
         return
     if not quiet:
@@ -69,8 +74,12 @@ def train(
         typer.echo(str(finished.run))
 
 
-def _follow(request: TrainRequest, quiet: bool) -> Finished:
-    """Show the events of a training until its last."""
+def _run_training(request: TrainRequest, quiet: bool) -> Finished:
+    """Train, show progress, and return the last event.
+
+    Raises:
+        Interrupted: a signal stopped the training; the exit code is 128 and the signal's number.
+    """
     stop, path = StopRequest(), None
     try:
         with stop, Progress(quiet) as progress:
@@ -91,22 +100,23 @@ def _follow(request: TrainRequest, quiet: bool) -> Finished:
     except Stopped as stopped:
         if path is None:
             raise
-        cut = Interrupted(
-            f"stopped at once; go on from the last checkpoint with: sortednet train --resume {path}"
+        interrupted = Interrupted(
+            "stopped at once; resume from the last checkpoint with:"
+            f" sortednet train --resume {path}"
         )
-        cut.exit_code = 128 + stopped.number
-        raise cut from stopped
+        interrupted.exit_code = 128 + stopped.number
+        raise interrupted from stopped
     return finished
 
 
 def _detail(event: Updated) -> str:
     first, others = event.submodels[0], len(event.submodels) - 1
-    named = f"{first} and {others} more" if others else str(first)
-    return f"loss {event.loss:.3f}  {event.samples_per_second:.0f} samples/s  {named}"
+    submodels = f"{first} and {others} more" if others else str(first)
+    return f"loss {event.loss:.3f}  {event.samples_per_second:.0f} samples/s  {submodels}"
 
 
 def _show(finished: Finished) -> None:
-    console = talk_console()
+    console = message_console()
     table = grid_table(finished.rows, "test", finished.metric)
     console.print(table or rows_table(finished.rows, "test", finished.metric))
     console.print(summary_line(finished.rows, "test", finished.metric))

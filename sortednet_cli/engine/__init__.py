@@ -1,7 +1,7 @@
-"""The front door: one function for each command, with a typed request and a typed result.
+"""The engine's interface: one function per command, with a typed request and a typed result.
 
-Importing it imports no torch, and each function tells everything that it can before it does: a
-wrong request is answered at once. Nothing here prints.
+Importing it imports no torch. Each function checks all that it can before it imports torch, so that
+a wrong request fails at once. Nothing here prints.
 """
 
 from __future__ import annotations
@@ -90,23 +90,27 @@ __all__ = [
 ]
 
 Report = Callable[[str, int, int, str], None]
-"""Takes the name of a long piece of work, how much is done, of how much, and its last part."""
+"""Reports progress: takes the name of the work, steps done, all steps, and the last step's name."""
 
 
 def no_report(work: str, done: int, total: int, part: str) -> None:
-    """Report to nobody."""
+    """Ignore progress."""
 
 
 def train(request: TrainRequest, stopped: Callable[[], bool] = lambda: False) -> Iterator[Event]:
-    """Train a run: `Started`, an `Updated` now and then, each sub-model `Scored`, `Finished`.
+    """Train a new run, or resume one.
 
     Args:
-        stopped: asked between micro-batches, and between batches of scoring.
+        stopped: called between micro-batches and between batches of scoring; training stops once
+            it returns true.
+
+    Yields:
+        `Started`, then an `Updated` every few updates, a `Scored` per sub-model, and `Finished`.
 
     Raises:
         RequestError: the request is wrong; nothing was written.
-        Interrupted: `stopped` became true; the run can be resumed.
-        WorkError: training diverged, memory ran out, or the run's folder cannot be written.
+        Interrupted: `stopped` returned true; the run can be resumed.
+        WorkError: training diverged, memory ran out, or the run's folder could not be written.
     """
     from sortednet_cli.engine.training.preflight import check_begun, check_new
 
@@ -116,16 +120,16 @@ def train(request: TrainRequest, stopped: Callable[[], bool] = lambda: False) ->
         check_new(request.spec)
         check_place(request.spec, request.out)
 
-    from sortednet_cli.engine.training.train import train as carry_out
+    from sortednet_cli.engine.training.train import train as train_run
 
-    yield from carry_out(request, stopped)
+    yield from train_run(request, stopped)
 
 
 def evaluate(request: EvaluateRequest, report: Report = no_report) -> Evaluation | None:
-    """Score a sub-model, or all of them.
+    """Score one sub-model, or all of them.
 
     Returns:
-        The rows; None in a process of a job that does not lead it.
+        The rows; None in every process of a job but the first.
 
     Raises:
         RequestError: there is no such source, sub-model or data.
@@ -135,18 +139,17 @@ def evaluate(request: EvaluateRequest, report: Report = no_report) -> Evaluation
         request.source, request.axes, lambda stored: stored.check_data(request.data)
     )
 
-    from sortednet_cli.engine.evaluation.costs import Conditions as Conditions
-    from sortednet_cli.engine.evaluation.costs import Cost as Cost
-    from sortednet_cli.engine.evaluation.evaluate import evaluate as carry_out
+    from sortednet_cli.engine.evaluation.evaluate import evaluate as evaluate_source
 
-    return carry_out(source, request, report)
+    return evaluate_source(source, request, report)
 
 
 def frontier(request: FrontierRequest, report: Report = no_report) -> Frontier:
-    """Mark the frontier of a run, choose within limits, and draw it where asked.
+    """Mark the frontier of a run, choose a sub-model within limits, and plot both on request.
 
     Raises:
-        RequestError: there is no such run, cost or place for a picture; nothing fits the limits.
+        RequestError: there is no such run or cost, the plot cannot be written, or no sub-model is
+            within the limits.
     """
     from sortednet_cli.engine.evaluation.budget import check_selection, read_budget
     from sortednet_cli.engine.evaluation.costs import find_cost
@@ -159,20 +162,20 @@ def frontier(request: FrontierRequest, report: Report = no_report) -> Frontier:
     from sortednet_cli.engine.evaluation.frontier import make_frontier
     from sortednet_cli.engine.evaluation.plot import draw_frontier
 
-    found = make_frontier(source, cost, budget, request.device, _of_costs(report))
+    result = make_frontier(source, cost, budget, request.device, _report_costs(report))
     if request.plot is not None:
-        draw_frontier(source, found, request.plot)
-        logger.info("drew %s", request.plot)
-    return found
+        draw_frontier(source, result, request.plot)
+        logger.info("wrote %s", request.plot)
+    return result
 
 
 def extract(request: ExtractRequest, report: Report = no_report) -> Extraction:
     """Cut a sub-model out as a standalone model that stock libraries load.
 
     Raises:
-        RequestError: there is no such source, sub-model or format; nothing fits the limits; the
-            folder exists.
-        WorkError: a check failed; nothing is left behind.
+        RequestError: there is no such source, sub-model or format, no sub-model is within the
+            limits, or the artifact's folder exists.
+        WorkError: verification failed; nothing is left behind.
     """
     from sortednet_cli.engine.evaluation.budget import check_selection, read_budget
     from sortednet_cli.engine.export.formats import find_format
@@ -180,11 +183,11 @@ def extract(request: ExtractRequest, report: Report = no_report) -> Extraction:
 
     budget, file_format = read_budget(request.limits), find_format(request.file_format)
     if request.axes and budget:
-        raise RequestError("name the sub-model by its axes or by a budget, not both")
+        raise RequestError("name the sub-model by its axes or by a budget, not by both")
     if request.out is not None:
         require_creatable(request.out)
 
-    def can_be_cut(stored: StoredSource) -> None:
+    def check(stored: StoredSource) -> None:
         if file_format is not None:
             file_format.check(stored.kind)
         if budget is not None:
@@ -192,57 +195,57 @@ def extract(request: ExtractRequest, report: Report = no_report) -> Extraction:
         if request.data is not None:
             stored.check_data(request.data)
 
-    source = open_source(request.source, request.axes, can_be_cut)
+    source = open_source(request.source, request.axes, check)
 
-    from sortednet_cli.engine.export.request import carry_out
+    from sortednet_cli.engine.export.request import extract_requested
 
-    return carry_out(source, request, budget, file_format, _of_costs(report))
+    return extract_requested(source, request, budget, file_format, _report_costs(report))
 
 
 def generate(request: GenerateRequest) -> Generation:
-    """Continue texts; the completions come one after another, in pieces.
+    """Continue texts. The result yields one completion after another, each in pieces.
 
     Raises:
-        RequestError: the model continues no texts, a prompt is too long, or the mode needs what
-            the model has not.
+        RequestError: the model is not causal, a prompt is too long, or the model lacks the exits or
+            thresholds that the mode needs.
     """
 
-    def can_continue(stored: StoredSource) -> None:
+    def check(stored: StoredSource) -> None:
         stored.check_causal()
         if request.mode == "early-exit":
             stored.check_calibrated(request.axes)
 
-    source = open_source(request.source, request.axes, can_continue)
+    source = open_source(request.source, request.axes, check)
 
-    from sortednet_cli.engine.generation.generate import generate as carry_out
+    from sortednet_cli.engine.generation.generate import generate as generate_texts
 
-    return carry_out(source, request)
+    return generate_texts(source, request)
 
 
 def calibrate(request: CalibrateRequest) -> Calibrated:
-    """Measure the thresholds of early exit on validation data, and store them.
+    """Measure the early-exit thresholds on validation data, and store them.
 
     Raises:
-        RequestError: the model continues no texts, or has no exit below the sub-model.
+        RequestError: the model is not causal, or the sub-model has no exit before its last layer.
         WorkError: the validation part has no token to measure.
     """
 
-    def can_be_measured(stored: StoredSource) -> None:
+    def check(stored: StoredSource) -> None:
         stored.check_causal()
         stored.check_data(request.data)
 
-    source = open_source(request.source, request.axes, can_be_measured)
+    source = open_source(request.source, request.axes, check)
 
-    from sortednet_cli.engine.generation.generate import calibrate as carry_out
+    from sortednet_cli.engine.generation.generate import calibrate as calibrate_source
 
-    return carry_out(source, request)
+    return calibrate_source(source, request)
 
 
 def plan(spec: RunSpec, processes: int = 1) -> ResourcePlan:
-    """Count what a training takes, without weights or data.
+    """Count the resources that training a spec needs, without weights or data.
 
     Raises:
-        RequestError: the spec leaves sizes to its data or its pretrained model, or is wrong.
+        RequestError: the spec is wrong, or takes sizes from its data or its pretrained model.
     """
     from sortednet_cli.engine.training.preflight import check_plan
 
@@ -254,54 +257,54 @@ def plan(spec: RunSpec, processes: int = 1) -> ResourcePlan:
 
 
 def slices(request: SourceRequest, axes: Mapping[str, int | float]) -> SlicePlan:
-    """Plan a sub-model: which leading slice of which tensor each of its tensors is."""
+    """Make the slice plan of a sub-model; RequestError if there is no such source or sub-model."""
     source = open_source(request, axes)
     return source.plan(source.space.resolve(axes))
 
 
 def describe(path: Path | None) -> Description:
-    """Say what a run or an artifact is, the newest finished run if none is named. No torch.
+    """Describe a run or an artifact, by default the newest finished run. No torch.
 
     Raises:
-        RequestError: it is none, or damaged.
+        RequestError: the path is no run or artifact, or it is damaged.
     """
-    from sortednet_cli.engine.sources.describe import describe as carry_out
+    from sortednet_cli.engine.sources.describe import describe as describe_source
 
-    return carry_out(path or newest_finished())
+    return describe_source(path or newest_finished())
 
 
 def inspect(path: Path | None) -> Inspection:
     """Compare every file of a run or an artifact with its checksum. No torch.
 
     Raises:
-        RequestError: a file is damaged or missing; each is named.
+        RequestError: files are damaged or missing; the message names each.
     """
-    from sortednet_cli.storage.inspection import inspect as carry_out
+    from sortednet_cli.storage.inspection import inspect as inspect_files
 
-    return carry_out(path or newest_finished())
+    return inspect_files(path or newest_finished())
 
 
 def costs() -> list[Cost]:
-    """List what budgets can bound and frontiers weigh. No torch."""
+    """List the costs that a budget can bound and a frontier can use. No torch."""
     from sortednet_cli.engine.evaluation.costs import every_cost
 
     return every_cost()
 
 
 def formats() -> list[str]:
-    """List the names of an artifact's file formats. No torch."""
+    """List the values of `--format`. No torch."""
     from sortednet_cli.engine.export.formats import format_names
 
     return format_names()
 
 
 def lack_of_memory(error: BaseException) -> str | None:
-    """What an allocator said, in one sentence; None if the error is another one."""
-    from sortednet_cli.machine.memory import lack_of_memory as reason
+    """Return an allocator's message in one sentence; None if the error has another cause."""
+    from sortednet_cli.machine.memory import lack_of_memory as memory_message
 
-    return reason(error)
+    return memory_message(error)
 
 
-def _of_costs(report: Report) -> CostReport:
-    """Tell of each cost by its quantity."""
+def _report_costs(report: Report) -> CostReport:
+    """Adapt `report` to costs: the quantity is the work, and the sub-model is the step."""
     return lambda cost, done, total, row: report(cost.quantity, done, total, row.submodel.name)

@@ -1,4 +1,4 @@
-"""What every command tells before torch is imported, which takes seconds."""
+"""Checks that commands make before they import torch, which takes seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sortednet_cli.engine.sources.source import Source
     from sortednet_cli.storage.sources import StoredSource
 
-_PICTURES = (".svg", ".png")
+_PLOT_SUFFIXES = (".svg", ".png")
 
 
 def open_source(
@@ -24,13 +24,15 @@ def open_source(
     axes: Mapping[str, int | float] | None = None,
     check: Callable[[StoredSource], None] = lambda stored: None,
 ) -> Source:
-    """Open what a request names.
-
-    What can be told without torch is told before it is imported, which takes seconds.
+    """Open the source of a request, after all checks that need no torch.
 
     Args:
-        axes: of a sub-model that will be asked for.
-        check: what else a command asks of it.
+        axes: axis values of a sub-model that the source must have.
+        check: further checks of the command.
+
+    Raises:
+        RequestError: there is no such source or sub-model, a check failed, or a factory is not
+            allowed.
     """
     from sortednet_cli.storage.sources import read_source
 
@@ -45,17 +47,17 @@ def open_source(
 
 
 def check_plot(plot: Path) -> None:
-    """RequestError if no picture can be written there."""
-    if plot.suffix not in _PICTURES:
-        raise RequestError(f"--plot {plot}: write a name that ends in .svg or .png")
+    """RequestError if a plot cannot be written to this path."""
+    if plot.suffix not in _PLOT_SUFFIXES:
+        raise RequestError(f"--plot {plot}: the name must end in .svg or .png")
     if not plot.absolute().parent.is_dir():
         raise RequestError(f"--plot {plot}: there is no folder {plot.absolute().parent}")
     if plot.is_dir():
-        raise RequestError(f"--plot {plot}: it is a folder")
+        raise RequestError(f"--plot {plot}: this is a folder; name a file")
 
 
 def newest_finished() -> Path:
-    """The run that is meant when none is named; the log says which one."""
+    """Return the default source, which is the newest finished run, and log its path."""
     from sortednet_cli.storage.runs import newest_run
 
     path = newest_run(finished=True).path
@@ -64,13 +66,14 @@ def newest_finished() -> Path:
 
 
 def unfinished_spec(path: Path | None) -> RunSpec:
+    """Read the spec of the run to resume, by default the newest unfinished run."""
     from sortednet_cli.storage.runs import unfinished_run
 
     return unfinished_run(path).spec()
 
 
 def check_place(spec: RunSpec, out: Path | None) -> None:
-    """RequestError if no new run can have its folder there."""
+    """RequestError if the folder of a new run cannot be created."""
     from sortednet_cli.storage.files import require_creatable
     from sortednet_cli.storage.runs import default_run_path
 

@@ -1,4 +1,4 @@
-"""What the commands ask of the engine: one frozen request each. No torch."""
+"""Requests to the engine, one frozen class per command. No torch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Axes = Mapping[str, int | float]
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """Train a new run of a spec, or go on with a run.
+    """Train a new run of a spec, or resume a run.
 
     Attributes:
-        spec: of a new run; None to resume.
+        spec: the spec of a new run; None to resume.
         out: the new run's folder; None for `runs/NAME`, or the next free name.
-        resume: the run to go on with; None for the newest unfinished one. Only without `spec`.
-        allow_factories: model code of a resumed run that may be run.
+        resume: the run to resume, if `spec` is None; None for the newest unfinished run.
+        allow_factories: factories that a resumed run may run, as `MODULE:NAME`.
         device: as `--device` takes it.
     """
 
@@ -32,11 +32,11 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class SourceRequest:
-    """What sub-models are cut out of.
+    """The source of sub-models.
 
     Attributes:
         path: a run, an artifact or a stock checkpoint; None for the newest finished run.
-        allow_factories: model code that may be run.
+        allow_factories: factories that it may run, as `MODULE:NAME`.
     """
 
     path: Path | None = None
@@ -48,10 +48,11 @@ class EvaluateRequest:
     """Score one sub-model, or all of them.
 
     Attributes:
-        axes: of the sub-model; an axis that is not named has its largest value.
-        every: score all sub-models; `axes` is empty then.
-        split: `train`, `validation` or `test`.
-        data: where the data lie, if not where the run's own were.
+        axes: axis values of the sub-model; an axis that is left out has its largest value.
+        every: whether to score all sub-models; `axes` must be empty then.
+        split: part of the data: `train`, `validation` or `test`.
+        data: data folder, or a tar of one; None for the run's own data.
+        device: as `--device` takes it.
     """
 
     source: SourceRequest = field(default_factory=SourceRequest)
@@ -64,12 +65,12 @@ class EvaluateRequest:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How tokens are drawn.
+    """How tokens are sampled.
 
     Attributes:
-        temperature: positive; larger ones flatten the distribution.
-        top_p: only the likeliest tokens with this much probability together are drawn from.
-        seed: of drawing.
+        temperature: positive; a larger value flattens the distribution.
+        top_p: total probability of the most likely tokens to sample from, in (0, 1].
+        seed: seed for sampling.
     """
 
     temperature: float = 1.0
@@ -82,12 +83,17 @@ class GenerateRequest:
     """Continue texts with a sub-model.
 
     Attributes:
+        prompts: the texts to continue.
+        axes: axis values of the sub-model; an axis that is left out has its largest value.
         mode: `greedy`, `early-exit` or `speculative`.
-        draft_depth: layers that draft, in the mode `speculative`; None finds them while decoding.
-        draft_length: tokens of a draft; None adapts it.
+        draft_depth: number of layers that draft in mode `speculative`; None chooses it while
+            decoding.
+        draft_length: number of tokens per draft; None adapts it while decoding.
+        max_new_tokens: most new tokens per prompt.
         stops: texts before which a completion ends.
-        sampling: None takes the best token each time.
-        precision: of weights and cache, `fp32` or `bf16`.
+        sampling: None takes the most likely token each time.
+        precision: precision of weights and cache: `fp32` or `bf16`.
+        device: as `--device` takes it.
     """
 
     prompts: tuple[str, ...]
@@ -105,11 +111,14 @@ class GenerateRequest:
 
 @dataclass(frozen=True)
 class CalibrateRequest:
-    """Measure and store the thresholds of early exit.
+    """Measure and store the early-exit thresholds.
 
     Attributes:
-        agreement: the least share of tokens leaving at an exit that the whole model agrees with.
-        data: whose validation part is measured, if not the run's own.
+        axes: axis values of the sub-model; an axis that is left out has its largest value.
+        agreement: of the tokens that leave at an exit, the least share that the whole model must
+            predict too, in (0, 1].
+        data: data with the validation part to measure on; None for the run's own data.
+        device: as `--device` takes it.
     """
 
     source: SourceRequest = field(default_factory=SourceRequest)
@@ -120,7 +129,7 @@ class CalibrateRequest:
 
 
 Limits = Mapping[str, "str | float"]
-"""The most of each cost by its name: a number, or text as its option takes it."""
+"""Upper bounds by the name of the cost: a number, or text as the cost's option takes it."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +137,10 @@ class FrontierRequest:
     """Mark the sub-models that no other beats on both validation score and a cost.
 
     Attributes:
-        cost: the name of what a score costs.
-        limits: choose the best sub-model within all of them.
-        plot: a picture to draw, `.svg` or `.png`.
+        cost: name of the cost to weigh against the score.
+        limits: bounds within which to choose the best sub-model.
+        plot: `.svg` or `.png` file to plot to.
+        device: device on which costs are measured, as `--device` takes it.
     """
 
     source: SourceRequest = field(default_factory=SourceRequest)
@@ -145,14 +155,15 @@ class ExtractRequest:
     """Cut a sub-model out as an artifact.
 
     Attributes:
-        axes: of the sub-model; or name none, and give `limits`.
-        limits: take the sub-model with the best validation score within all of them.
+        axes: axis values of the sub-model; must be empty if `limits` are given.
+        limits: bounds within which to choose the sub-model with the best validation score.
         out: the artifact's folder; None for `artifacts/RUN-SUBMODEL`, or the next free name.
-        file_format: `safetensors`, or a format to be written beside it.
-        max_shard_bytes: larger weights are written as several files.
-        verify: `tensors`; `outputs` too; or `auto`, which decides by the size of the weights.
-        data: where the data lie, if not where the run's own were.
-        device: that a limit on latency is measured on.
+        file_format: `safetensors`, or a further format to write beside it.
+        max_shard_bytes: most bytes of one weight file; larger weights are split.
+        verify: what to compare: `tensors`, `outputs` (and tensors), or `auto`, which compares
+            outputs unless the weights are large.
+        data: data folder, or a tar of one; None for the run's own data.
+        device: device on which bounded costs are measured, as `--device` takes it.
     """
 
     source: SourceRequest = field(default_factory=SourceRequest)

@@ -220,7 +220,7 @@ def test_plot_is_replaced_whole(home: Path) -> None:
     for name, start_of_file in (("a.svg", b"<?xml"), ("a.png", b"\x89PNG")):
         Path(name).write_text("old")
         done = command("frontier", "--plot", name, "--max-params=50k")
-        assert done.code == 0 and f"drew {name}" in done.err
+        assert done.code == 0 and f"wrote {name}" in done.err
         assert Path(name).read_bytes().startswith(start_of_file)
     assert {path.name for path in home.iterdir()} == {"runs", "a.svg", "a.png"}
 
@@ -369,4 +369,4 @@ def test_a_bug_is_told_as_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> No
     done = command("info", "run")
     assert (done.code, done.out) == (1, "")
     assert "Traceback" in done.err and "KeyError: 'what nobody thought of'" in done.err
-    assert "this is a bug of sortednet" in done.err.splitlines()[-1]
+    assert "this is a bug in sortednet" in done.err.splitlines()[-1]

@@ -131,7 +131,7 @@ def test_a_second_one_stops_at_once_and_keeps_the_last_checkpoint(
         _signalled(patch, owner, name, first, second, at=at)
         done = _train("--set=train.checkpoint_minutes=1e-6")
     assert (done.code, done.out) == (128 + second, ""), done
-    assert "stopped at once; go on from the last checkpoint with" in done.err
+    assert "stopped at once; resume from the last checkpoint with" in done.err
     kept = "step-2" if name == "add_gradients" else "step-1"
     assert sorted(path.name for path in (RUN / "checkpoints").iterdir()) == ["latest", kept]
     _goes_on_to_the_same_end(trained)

@@ -154,8 +154,8 @@ def test_what_python_does_at_its_end_cannot_fail_a_job(tmp_path: Path) -> None:
 def test_one_that_alone_cannot_go_on_tells(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(main, "_talks", False)
-    monkeypatch.setattr(main, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(main, "_is_first", False)
+    monkeypatch.setattr(main, "_REPORT_DELAY_SECONDS", 0.0)
     assert main.run(["train", "--preset=nonesuch"]) == 2
     assert "nonesuch" in capsys.readouterr().err
 

@@ -53,13 +53,13 @@ def test_another_allocator_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(allocator, "_address", lambda library: next(addresses))
     for name in set(os.environ) - set(clean()):
         monkeypatch.delenv(name)
-    assert allocator._why_not() is not None
+    assert allocator._reason_against() is not None
 
 
 def test_who_imports_the_package_is_left_alone() -> None:
     assert command("presets").code == 0
     allocator.release()
-    assert allocator.said() == "memory: the allocator as it is"
+    assert allocator.status() == "memory: the allocator as it is"
 
 
 KEEP = """

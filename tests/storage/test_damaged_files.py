@@ -177,7 +177,7 @@ def test_resume_takes_no_settings(home: Path) -> None:
     unfinished()
     before = listing(home)
     for setting in ("--preset=digits-resnet", "--set=train.lr=1", "--out=x", "--data=x"):
-        refused(command("train", "--resume", RUN, setting), 2, "--resume takes everything")
+        refused(command("train", "--resume", RUN, setting), 2, "--resume takes every setting")
     assert listing(home) == before
 
 

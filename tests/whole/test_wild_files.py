@@ -64,7 +64,7 @@ def test_a_pointer_of_git_lfs_is_no_data(work: Path, name: str) -> None:
     source = "text" if name.startswith("train") else "image-folder"
     path = data if name.endswith(".tar") else work / "data"
     done = command("train", f"--preset={preset}", f"--set=data.source={source}", "--data", path)
-    refused(done, 2, name, "a pointer of Git LFS", "git lfs pull")
+    refused(done, 2, name, "a Git LFS pointer", "git lfs pull")
     assert "Errno" not in done.err
 
 
@@ -72,7 +72,7 @@ def test_a_pointer_of_git_lfs_is_no_data(work: Path, name: str) -> None:
 def test_a_pointer_of_git_lfs_is_no_model(checkpoint: Path, name: str) -> None:
     (checkpoint / name).write_text(POINTER)
     done = command("extract", checkpoint, "--depth=1", "--out", checkpoint.parent / "out")
-    refused(done, 2, name, "a pointer of Git LFS")
+    refused(done, 2, name, "a Git LFS pointer")
     assert "Errno" not in done.err
 
 
@@ -188,7 +188,7 @@ def test_a_user_without_a_home_trains(work: Path, monkeypatch: pytest.MonkeyPatc
         ({"RANK": "-1"}, ("RANK=-1",)),
         (
             {"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"},
-            ("RANK=2 is no process of WORLD_SIZE=2",),
+            ("RANK=2 is not below WORLD_SIZE=2",),
         ),
     ],
 )
@@ -221,7 +221,7 @@ def test_a_working_folder_that_is_gone(work: Path) -> None:
     (work / "gone").mkdir()
     os.chdir(work / "gone")
     (work / "gone").rmdir()
-    refused(command("train", *TINY, "--out", work / "run"), 2, "the working folder is gone")
+    refused(command("train", *TINY, "--out", work / "run"), 2, "folder no longer exists")
 
 
 def test_a_file_system_that_cannot_sync_folders(

@@ -30,7 +30,7 @@ class Frontier:
 
     Attributes:
         split: the part of the data whose scores count.
-        priced: the costs that were got for them, beside those that the table stores.
+        measured_costs: the costs measured for the rows, besides those that the table stores.
         conditions: by quantity, what measured costs must be quoted with.
     """
 
@@ -42,7 +42,7 @@ class Frontier:
     metric: str
     higher_is_better: bool
     chosen: Row | None
-    priced: Sequence[Cost]
+    measured_costs: Sequence[Cost]
     conditions: Mapping[str, Conditions]
 
 
@@ -147,7 +147,7 @@ def make_frontier(
         metric=source.task.metric,
         higher_is_better=source.task.higher_is_better,
         chosen=next((row for row in rows if row.submodel == chosen), None),
-        priced=priced.costs,
+        measured_costs=priced.costs,
         conditions=priced.conditions,
     )
 

@@ -22,11 +22,11 @@ ARTIFACTS = Path("artifacts")
 class Extraction:
     """A finished artifact, and what the costs that chose it must be quoted with."""
 
-    done: Extracted
+    artifact: Extracted
     conditions: Mapping[str, Conditions]
 
 
-def carry_out(
+def extract_requested(
     source: Source,
     request: ExtractRequest,
     budget: Budget | None,
@@ -42,7 +42,7 @@ def carry_out(
     while True:
         out = request.out or free_name(ARTIFACTS / f"{source.stem}-{submodel}")
         try:
-            done = extract(
+            artifact = extract(
                 source,
                 submodel,
                 out,
@@ -56,6 +56,6 @@ def carry_out(
                 raise
             continue  # another extraction took the name first
         if choice is None:
-            return Extraction(done, {})
-        row = replace(done.row, costs=choice.row.costs)
-        return Extraction(replace(done, row=row), choice.conditions)
+            return Extraction(artifact, {})
+        row = replace(artifact.row, costs=choice.row.costs)
+        return Extraction(replace(artifact, row=row), choice.conditions)

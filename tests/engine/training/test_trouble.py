@@ -171,7 +171,7 @@ def test_a_checkpoint_past_the_end_of_its_spec_is_refused(tmp_path: Path) -> Non
 def test_what_one_process_does_is_refused_to_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("extract", "frontier", "generate"):
-        refused(command(name), 2, f"{name} is the work of one process", "without torchrun")
+        refused(command(name), 2, f"{name} runs in one process", "without torchrun")
 
 
 def test_devices_that_are_not_there(tmp_path: Path) -> None:
