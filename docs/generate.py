@@ -266,11 +266,18 @@ def _python_api() -> Lines:
 
 
 def _members(kind: type[Any]) -> Iterator[tuple[str, Any]]:
-    """The methods and properties of a class that have a docstring, without class methods."""
+    """The methods and properties that the module of a class defines for it, by name.
+
+    What base classes of other modules define is not part of the Python API.
+    """
     for name in sorted(dir(kind)):
         value = inspect.getattr_static(kind, name)
-        documented = inspect.isfunction(value) or isinstance(value, property)
-        if not name.startswith("_") and documented and inspect.getdoc(value):
+        function = value.fget if isinstance(value, property) else value
+        if (
+            inspect.isfunction(function)
+            and function.__module__ == kind.__module__
+            and not name.startswith("_")
+        ):
             yield name, value
 
 
@@ -288,8 +295,10 @@ def _docstring(found: Any) -> Lines:
             yield from [f"**{line}**", ""]
         elif item := re.fullmatch(r"    (\w+): (.+)", line):
             yield f"- `{item[1]}`: {item[2]}"
+        elif line.startswith(" " * 8):  # the rest of an item
+            yield "  " + line.strip()
         else:
-            yield line.removeprefix("  ") if line.startswith("     ") else line
+            yield line.removeprefix("    ")
 
 
 # Presets

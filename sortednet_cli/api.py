@@ -150,7 +150,7 @@ def extract(
         path: a run, an artifact or a stock checkpoint.
         axes: axis values of the sub-model; an axis that is left out has its largest value.
         limits: upper bounds by the name of the cost; the best sub-model within all of them is cut
-            out. Give either `axes` or `limits`.
+            out. Do not give both `axes` and `limits`.
         out: the artifact's folder; by default `artifacts/RUN-SUBMODEL`, or the next free name.
         file_format: `safetensors`, or a further format to write beside it.
         data: data folder, or a tar of one; by default the run's own data.

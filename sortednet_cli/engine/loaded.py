@@ -5,17 +5,37 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from sortednet_cli.engine.generation import Decoder
 from sortednet_cli.engine.generation.causal import make_decoder
 from sortednet_cli.engine.sources.artifact import ArtifactSource
 from sortednet_cli.engine.sources.run import RunSource
 from sortednet_cli.engine.sources.source import Source
+from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.sources import read_artifact, read_run
 
 
-class _Decodes(Source):
-    """A source whose sub-models can generate texts, if the model is causal."""
+class _Loaded(Source):
+    """The methods of a source that are part of the Python API."""
+
+    def network(
+        self, device: torch.device | str = "cpu", *, channels_last: bool = False
+    ) -> NestedNetwork:
+        """Load the weights as a nested network; `network().at(width=0.5)` is an `nn.Module`.
+
+        Sub-models are in eval mode. They share the network's weights.
+
+        Args:
+            device: the device to load to.
+            channels_last: whether to use that memory format for images.
+
+        Raises:
+            RequestError: the weights are damaged.
+        """
+        return super().network(device, channels_last=channels_last)  # type: ignore[safe-super]
 
     def decoder(self, submodel: SubModel | None = None, /, **axes: int | float) -> Decoder:
         """Make a decoder of a sub-model of a causal model, by default the largest.
@@ -29,12 +49,33 @@ class _Decodes(Source):
         return make_decoder(self, submodel or self.space.resolve(axes))
 
 
-class LoadedRun(_Decodes, RunSource):
-    """A finished run, as `load_run` opens it."""
+class LoadedRun(_Loaded, RunSource):
+    """A finished run, as `load_run` opens it.
+
+    Attributes:
+        path: its folder.
+        space: the search space; `space.submodels` lists all sub-models.
+        rows: the stored costs and scores by sub-model.
+    """
 
 
-class LoadedArtifact(_Decodes, ArtifactSource):
-    """An artifact, as `load_artifact` opens it. Smaller sub-models can be cut out of it again."""
+class LoadedArtifact(_Loaded, ArtifactSource):
+    """An artifact, as `load_artifact` opens it. Smaller sub-models can be cut out of it again.
+
+    Attributes:
+        path: its folder.
+        space: the search space of the sub-models that can be cut out; its `largest` is the
+            artifact's own.
+        rows: the stored costs and scores by sub-model.
+    """
+
+    def module(self) -> nn.Module:
+        """Load the standalone module, in eval mode.
+
+        Raises:
+            RequestError: the weights are damaged.
+        """
+        return super().module()
 
 
 def load_run(path: Path | str, *, allow_factory: Collection[str] = ()) -> LoadedRun:

@@ -1,6 +1,6 @@
-"""Families: how each root network is built, shrunk and mapped. Knows no weights.
+"""Families: how each root network is built, shrunk and mapped, without weights.
 
-What a family is (`FamilyFacts`) is told without torch; its class is imported to build a network.
+The properties of a family (`FamilyFacts`) need no torch. Its class is imported to build a network.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch only where networks are built."""
+    """Import torch only when a class is used that builds networks."""
     if name in __all__:
         from sortednet_cli.families import base, shared
 
@@ -43,11 +43,14 @@ def __getattr__(name: str) -> Any:
 
 
 def open_family(root: Root, allowed_factories: Collection[str] = ()) -> Family:
-    """Bind a family's rules to a root network.
+    """Make the family of a root network.
+
+    Args:
+        allowed_factories: custom factories that the user allows to run, as `MODULE:NAME`.
 
     Raises:
-        RequestError: a custom factory that the user has not allowed by name, or a configuration
-            that is none of the family's.
+        RequestError: the root's factory is not allowed, or the family does not take its
+            configuration.
     """
     return _class_of(root.family).open(root, allowed_factories)
 
@@ -55,11 +58,14 @@ def open_family(root: Root, allowed_factories: Collection[str] = ()) -> Family:
 def root_of(
     model: ModelSpec, task: str, facts: Mapping[str, Any], stock: Mapping[str, Any] | None = None
 ) -> Root:
-    """Complete a spec's model with what the data decide.
+    """Make the root network of a spec's model.
 
     Args:
-        facts: what the inputs decide, as `InputFormat.facts` gives it.
+        facts: entries that follow from the data, as returned by `InputFormat.facts`.
         stock: the configuration of a pretrained model, which the spec's entries override.
+
+    Raises:
+        RequestError: the configuration does not fit the family or the data.
     """
     config = _class_of(model.family).complete_config(model, task, facts, stock)
     declared = {"factory", "axes", "blocks"} if model.factory else set()
@@ -72,12 +78,12 @@ def _class_of(name: str) -> type[Family]:
     """Import the class of a family.
 
     Raises:
-        RequestError: another package's class cannot be imported, or is no `Family`.
+        RequestError: another package's class cannot be imported, or is not a `Family`.
     """
     from sortednet_cli.families.base import Family
 
     point = EntryPoint(name, family_facts(name).implementation, ARCHITECTURES)
-    found = point.load() if name in own_families() else loaded(point)
-    if not (isinstance(found, type) and issubclass(found, Family)):
+    family = point.load() if name in own_families() else loaded(point)
+    if not (isinstance(family, type) and issubclass(family, Family)):
         raise RequestError(f"{ARCHITECTURES}: {name!r}: {point.value} is no subclass of Family")
-    return found
+    return family

@@ -1,4 +1,4 @@
-"""What every family states: how its root network shrinks, and which blocks remain."""
+"""The base classes of families: how a root network shrinks, and which blocks remain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sortednet_cli.spec.families import FamilyFacts, family_facts
 
 
 class Family(ABC):
-    """The rules of one family, bound to one root network. Knows nothing of weights."""
+    """One root network, and the rules that shrink it. It holds no weights."""
 
     loader: str
     """Name of the class or function that builds the module, for people."""
@@ -29,29 +29,29 @@ class Family(ABC):
     """Python lines that load an artifact from its folder without this package."""
 
     tokenizer_card = ""
-    """Further ones that load the tokenizer, where the folder has one."""
+    """Python lines that load the artifact's tokenizer, if it has one."""
 
     refusals: tuple[type[Exception], ...] = (
         *(ArithmeticError, IndexError, RuntimeError, TypeError, ValueError),
     )
-    """What the stock class raises over a configuration that it cannot build or run, such as torch's
-    layers over sizes. Anything else that it raises is a bug."""
+    """Errors that the stock class raises for a configuration that it cannot build or run. Any other
+    error is a bug."""
 
     shares_depths = False
-    """Whether one pass can serve sub-models that differ in depth alone."""
+    """Whether one pass can serve sub-models that differ only in depth."""
 
     shares_buffers = False
-    """Whether buffers that no file holds are the same in every sub-model."""
+    """Whether non-persistent buffers are the same in every sub-model."""
 
     def __init__(self, root: Root) -> None:
         self.root = root
 
     @classmethod
     def open(cls, root: Root, allowed_factories: Collection[str]) -> Self:
-        """Bind the rules to a root network.
+        """Make the family of a root network.
 
         Args:
-            allowed_factories: code that the user allows to run by name.
+            allowed_factories: custom factories that the user allows to run, as `MODULE:NAME`.
         """
         return cls(root)
 
@@ -63,28 +63,31 @@ class Family(ABC):
         facts: Mapping[str, Any],
         stock: Mapping[str, Any] | None = None,
     ) -> Config:
-        """Complete a spec's `model.config` with what the data decide; arguments as `root_of`."""
+        """Complete a spec's `model.config` with entries that follow from the data.
+
+        Arguments and errors are those of `root_of`.
+        """
         return {"num_classes": facts["num_classes"], **model.config}
 
     @property
     def facts(self) -> FamilyFacts:
-        """What the family is, whatever the root network."""
+        """Properties of the family that do not depend on the root network."""
         return family_facts(self.root.family)
 
     @property
     def num_alike_layers(self) -> int:
-        """How many layers the root has, if they are all alike; 0 if they are not.
+        """The number of the root's layers if all of them cost the same, else 0.
 
-        The cost of two depths then tells that of any.
+        The cost of any depth then follows from the cost of two depths.
         """
         return 0
 
     def state_channels(self, config: Config) -> int:
-        """Count the channels of the states between layers that are all alike."""
+        """Return the number of channels between layers, for families with alike layers."""
         raise NotImplementedError
 
     def layers(self, module: nn.Module) -> Sequence[nn.Module]:
-        """List the layers that a module runs one after another, if processes can share each."""
+        """List the layers of a module that can be sharded, in the order in which they run."""
         return ()
 
     def build(self, config: Config) -> nn.Module:
@@ -93,28 +96,29 @@ class Family(ABC):
         Raises:
             RequestError: the stock class refuses the configuration.
         """
-        with self._telling_refusals():
+        with self._report_refusals():
             return self.construct(config)
 
     @abstractmethod
     def construct(self, config: Config) -> nn.Module:
-        """Call the stock constructor, and nothing else: what it refuses is told to the user."""
+        """Call the stock constructor and nothing else, since its errors are the user's."""
 
     def try_out(self, module: nn.Module, inputs: Inputs) -> Tensor:
-        """Run a module as `forward` does, for what a configuration gets wrong only there.
+        """Run a module as `forward` does, to find errors of the configuration.
 
         Raises:
             RequestError: the stock class refuses the inputs.
         """
-        with self._telling_refusals():
+        with self._report_refusals():
             return self.forward(module, inputs)
 
     def refusal(self, error: Exception) -> str:
-        """Tell a user what the stock class refused."""
+        """Describe an error of the stock class to the user."""
         return f"{self.root.family} refused it: {reason_of(error)}"
 
     @contextmanager
-    def _telling_refusals(self) -> Iterator[None]:
+    def _report_refusals(self) -> Iterator[None]:
+        """Turn the errors in `refusals` into a RequestError."""
         try:
             yield
         except SortednetError:
@@ -126,41 +130,41 @@ class Family(ABC):
 
     @abstractmethod
     def shrink(self, submodel: SubModel) -> Config:
-        """Return the sub-model's stock configuration; RequestError if a value is illegal."""
+        """Return the sub-model's stock configuration; RequestError if an axis value is illegal."""
 
     @abstractmethod
     def module_map(self, submodel: SubModel) -> dict[str, str | None]:
-        """Map each module path of the sub-model that holds tensors to its root path.
+        """Map each path of the sub-model's module that holds tensors to its path in the root.
 
-        The longest matching path decides. Every kept block is named, and so is everything
-        outside the blocks (stem, head): a tensor under no named path, or under one mapped
-        to None, is an error, never a guess.
+        The longest path that matches a tensor's name applies. Every kept block must be mapped, and
+        so must every part outside the blocks (stem, head). A tensor that no path matches, or whose
+        path is mapped to None, is an error.
         """
 
     def forward(self, module: nn.Module, inputs: Inputs) -> Tensor:
-        """Run a module as its users do; return its logits."""
+        """Call a module as its users do, and return its logits."""
         return cast(Tensor, module(inputs))
 
     def shared_pass(
         self, submodels: Sequence[SubModel], at: Callable[[SubModel], nn.Module]
     ) -> SharedPass:
-        """Make the pass that serves sub-models of different depth, doing what they share once.
+        """Make a pass that serves several depths and runs the blocks they share once.
 
         Args:
-            submodels: the deepest first; one alone unless the family `shares_depths`.
-            at: gives the module of a sub-model, in the mode that it will run in.
+            submodels: the deepest first; exactly one unless the family `shares_depths`.
+            at: returns the module of a sub-model, in the mode in which it will run.
         """
         (submodel,) = submodels
         return WholePass(at(submodel), self.forward)
 
     def compiled_parts(self, submodel: SubModel, module: nn.Module) -> list[nn.Module]:
-        """List the parts of a sub-model's module that its pass runs whole: they can be compiled."""
+        """List the modules that a sub-model's pass calls whole, so that they can be compiled."""
         return [module]
 
     def branch_end(self, block: nn.Module) -> Tensor | None:
-        """Give the weight of a residual block that, at zero, makes it pass its input through.
+        """Return the weight that turns a residual block into the identity if it is zero.
 
-        None for a block that does more than add to its input.
+        Return None for a block whose shortcut is not the identity.
         """
         return None
 
@@ -171,15 +175,16 @@ class Family(ABC):
         read: Callable[[str], Tensor],
         where: str,
     ) -> dict[str, str]:
-        """Tell which tensor of a checkpoint each of the root network's tensors starts from.
+        """Map the root network's tensors to the checkpoint's tensors that initialise them.
 
-        Those that are not named keep their fresh weights. A family that `takes_pretrained` says so.
+        Tensors that are left out keep their fresh weights. Families that `takes_pretrained`
+        implement this.
 
         Args:
-            module: the root network; its values do not matter.
-            shapes: of the checkpoint's tensors by name.
-            read: gives a tensor of the checkpoint by its name.
-            where: names the checkpoint in messages.
+            module: the root network; only its names and shapes are used.
+            shapes: the shapes of the checkpoint's tensors by name.
+            read: reads a tensor of the checkpoint by its name.
+            where: the checkpoint's name in messages.
 
         Raises:
             RequestError: the checkpoint does not fit.
@@ -187,7 +192,7 @@ class Family(ABC):
         raise NotImplementedError
 
     def load_pretrained(self, module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-        """Copy a checkpoint into the root network; see `starting_names`."""
+        """Copy a checkpoint into the root network, by `starting_names`; raises its errors."""
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         names = self.starting_names(module, shapes, tensors.__getitem__, where)
         own = module.state_dict()
@@ -198,15 +203,15 @@ class Family(ABC):
         """Permute the root network's units so that the most important come first.
 
         Raises:
-            RequestError: the family has no order of importance.
+            RequestError: the family cannot be reordered.
         """
-        raise RequestError(f"model.reorder: {self.root.family} has no order of importance")
+        raise RequestError(f"model.reorder: {self.root.family} cannot be reordered")
 
     def stored_config(self, config: Config, dtype: str) -> Config:
-        """Return what an artifact's `config.json` holds.
+        """Return the contents of an artifact's `config.json`.
 
         Args:
-            dtype: the type of its weights, in torch's words.
+            dtype: torch's name of the dtype of the weights, such as `float32`.
         """
         return config
 
@@ -214,9 +219,9 @@ class Family(ABC):
         """Load an artifact's module as its users do.
 
         Args:
-            folder: the artifact, with configuration and weights in it.
-            config: what was stored as its configuration.
-            tensors: what was stored as its weights.
+            folder: the artifact's folder, with configuration and weights.
+            config: the sub-model's stock configuration.
+            tensors: the stored weights.
         """
         module = self.build(config)
         module.load_state_dict(tensors, strict=True)
@@ -224,7 +229,7 @@ class Family(ABC):
 
 
 class StagedFamily(Family):
-    """A family whose blocks lie in stages, each cut from its end."""
+    """A family whose blocks lie in stages; depth removes blocks from the ends of stages."""
 
     shares_depths = True
 
@@ -235,23 +240,23 @@ class StagedFamily(Family):
     @property
     @abstractmethod
     def stages(self) -> Sequence[int]:
-        """Number of blocks in each stage of the root."""
+        """The number of blocks in each stage of the root."""
 
     def kept(self, submodel: SubModel) -> tuple[int, ...]:
-        """Count the blocks that each stage keeps."""
+        """Return the number of blocks that each stage keeps."""
         depth = int(submodel.axes.get("depth", sum(self.stages)))
         return kept_blocks(self.stages, depth, self.root.depth_order)
 
     @abstractmethod
     def steps(self, submodel: SubModel, module: nn.Module) -> list[Step]:
-        """List what a sub-model's module runs, from its inputs to the state before its tail."""
+        """List the steps of a sub-model's module, from its inputs to the state before its tail."""
 
     def compiled_parts(self, submodel: SubModel, module: nn.Module) -> list[nn.Module]:
         return [part for step in self.steps(submodel, module) for part in step.modules]
 
     @abstractmethod
     def tail(self, module: nn.Module, states: Tensor) -> Tensor:
-        """Make logits of what the last step returns; without normalisation statistics."""
+        """Compute logits from the state after the last step; uses no normalisation statistics."""
 
     def shared_pass(
         self, submodels: Sequence[SubModel], at: Callable[[SubModel], nn.Module]
@@ -262,4 +267,5 @@ class StagedFamily(Family):
 
 
 def width_of(submodel: SubModel) -> float:
+    """Return the sub-model's width as a fraction of the root's."""
     return float(submodel.axes.get("width", 1))

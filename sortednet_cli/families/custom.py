@@ -1,4 +1,4 @@
-"""Any factory that a preset names: `package.module:function` and keyword arguments."""
+"""Custom models: a factory `package.module:function` with keyword arguments."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 class CustomFamily(Family):
-    """Applies the preset's declaration of axes and blocks; runs the factory only if allowed.
+    """Applies a spec's declaration of axes and blocks to a factory that the user allows to run.
 
     Args:
-        root: the root; `declaration` holds `factory`, `axes` and `blocks` of the preset.
-        allowed: factories that the user allows by name, besides those in the environment
-            variable `SORTEDNET_ALLOW_FACTORY` (separated by commas).
+        root: the root network; its `declaration` holds `factory`, `axes` and `blocks` of the spec.
+        allowed: factories that the user allows to run, as `MODULE:NAME`, besides those in the
+            environment variable `SORTEDNET_ALLOW_FACTORY` (separated by commas).
+
+    Raises:
+        RequestError: the factory is not allowed.
     """
 
     refusals = (Exception,)
@@ -65,7 +68,9 @@ class CustomFamily(Family):
     def build(self, config: Config) -> nn.Module:
         module = super().build(config)
         if not isinstance(module, nn.Module):
-            raise RequestError(f"{self.factory} returned {type(module).__name__}, no nn.Module")
+            raise RequestError(
+                f"{self.factory} returned a {type(module).__name__} instead of an nn.Module"
+            )
         return module
 
     def construct(self, config: Config) -> nn.Module:
@@ -74,24 +79,24 @@ class CustomFamily(Family):
             return cast(nn.Module, factory(**config))
 
     def refusal(self, error: Exception) -> str:
-        said = f"{reason_of(error)} ({_line_of(error)})"
+        reason = f"{reason_of(error)} ({_line_of(error)})"
         if isinstance(error, TypeError):
-            return f"{self.factory} refused its arguments: {said}"
-        return f"{self.factory} raised {type(error).__name__}: {said}"
+            return f"{self.factory} refused its arguments: {reason}"
+        return f"{self.factory} raised {type(error).__name__}: {reason}"
 
     def shrink(self, submodel: SubModel) -> Config:
         config = dict(self.root.config)
         for axis, value in submodel.values:
-            verb = self.axes[axis]
-            for argument in verb.get("scales") or ():
+            effect = self.axes[axis]
+            for argument in effect.get("scales") or ():
                 config[argument] = _scaled_argument(self._argument(argument), float(value))
-            if verb.get("sets"):
-                config[verb["sets"]] = value
-            if verb.get("stages"):
+            if effect.get("sets"):
+                config[effect["sets"]] = value
+            if effect.get("stages"):
                 kept = kept_blocks(
-                    self._argument(verb["stages"]), int(value), self.root.depth_order
+                    self._argument(effect["stages"]), int(value), self.root.depth_order
                 )
-                config[verb["stages"]] = list(kept)
+                config[effect["stages"]] = list(kept)
         return config
 
     def module_map(self, submodel: SubModel) -> dict[str, str | None]:
@@ -101,7 +106,7 @@ class CustomFamily(Family):
         before, after = int(self.blocks["before"]), int(self.blocks["after"])
         mapping: dict[str, str | None] = {"": ""}
         for path, kept, full in zip(paths, self._kept(submodel), self._stages(), strict=True):
-            # Anything in the container that is not counted here would be matched by chance.
+            # Without this, modules of the container that are not mapped below would match "".
             mapping[path] = None
             mapping |= {f"{path}.{i}": f"{path}.{i}" for i in range(before + kept)}
             for i in range(after):
@@ -126,11 +131,11 @@ class CustomFamily(Family):
 
     def _argument(self, name: str) -> Any:
         if name not in self.root.config:
-            raise RequestError(f"model.config.{name} is missing: an axis of the preset scales it")
+            raise RequestError(f"model.config.{name} is missing, but an axis of the spec scales it")
         return self.root.config[name]
 
     def _stages(self) -> list[int]:
-        """Blocks of each stage of the root, read from the argument that depth changes."""
+        """Read the root's blocks per stage from the argument that depth changes."""
         depth = self.axes.get("depth", {})
         if depth.get("stages"):
             stages = list(self._argument(depth["stages"]))
@@ -154,7 +159,7 @@ class CustomFamily(Family):
 
 @contextmanager
 def _foreign_code() -> Iterator[None]:
-    """Let a factory lie in the working folder, and keep what it prints off standard output."""
+    """Allow imports from the working folder, and print to stderr instead of stdout."""
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
     try:
@@ -165,7 +170,7 @@ def _foreign_code() -> Iterator[None]:
 
 
 def _line_of(error: Exception) -> str:
-    """Name the line that raised an error: the user's own, where there is one."""
+    """Name the line that raised an error, preferably a line of the user's code."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not Path(frame.filename).is_relative_to(_PACKAGE)]
     frame = (own or frames)[0]
@@ -177,4 +182,6 @@ def _scaled_argument(argument: Any, factor: float) -> Any:
         return [_scaled_argument(item, factor) for item in argument]
     if isinstance(argument, int) and not isinstance(argument, bool):
         return scaled(argument, factor)
-    raise RequestError(f"an axis scales {argument!r}, which is no whole number or list of them")
+    raise RequestError(
+        f"an axis scales {argument!r}, but can scale only whole numbers and lists of them"
+    )

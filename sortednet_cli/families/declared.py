@@ -1,7 +1,7 @@
-"""What each family of this package is. No torch.
+"""The families of this package. No torch.
 
-To add one, write its class and declare it here; an architecture of transformers is a file of
-its own in `transformers/`.
+To add one, write its class and declare it here. To add an architecture of transformers, write a
+module in `transformers/`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The pre-activation residual network for small images (He et al. 2016, arXiv 1603.05027).
 
-The one model that no stock library has. `cPreResNet20` of the literature is either nine
-basic blocks (He et al.) or six bottleneck blocks (the slimmable-network comparisons).
+No stock library has this model. In the literature `cPreResNet20` has either nine basic blocks
+(He et al.) or six bottleneck blocks (the slimmable-network comparisons).
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ def _instance_norm(num_features: int) -> nn.Module:
 def _group_norm(num_features: int) -> nn.Module:
     if num_features % CHANNELS_PER_GROUP:
         raise ValueError(
-            f"norm 'group' takes {CHANNELS_PER_GROUP} channels at a time,"
-            f" and {num_features} is no multiple of it"
+            f"norm 'group' needs a multiple of {CHANNELS_PER_GROUP} channels, not {num_features}"
         )
     return nn.GroupNorm(num_features // CHANNELS_PER_GROUP, num_features)
 
@@ -47,10 +46,10 @@ NORMS: dict[str, MakeNorm] = {
 
 
 class Projection(nn.Conv2d):
-    """A shortcut where stride or channels change: a 1x1 convolution of every `step`-th pixel.
+    """A shortcut that changes stride or channels: a 1x1 convolution of every `step`-th pixel.
 
-    The function is that of a 1x1 convolution with a stride. It is written so because oneDNN's
-    weight gradient of the latter writes past its workspace when channels are few and lie last
+    It equals a 1x1 convolution with a stride. That one is avoided because the weight gradient of
+    oneDNN writes past its workspace if the memory format is `channels_last` and channels are few
     (uxlfoundation/oneDNN, issue 6035).
     """
 
@@ -59,15 +58,14 @@ class Projection(nn.Conv2d):
         self.step = step
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to [B, C', H / step, W / step]."""
+        """Map [B, C, H, W] to [B, C', H / step, W / step]."""
         return super().forward(x[:, :, :: self.step, :: self.step])
 
 
 class BasicBlock(nn.Module):
-    """norm, relu, conv 3x3, norm, relu, conv 3x3, added to the input.
+    """Norm, relu, conv 3x3, norm, relu, conv 3x3, added to the input.
 
-    Where stride or channels change, the shortcut is a 1x1 convolution of the
-    pre-activated input.
+    If stride or channels change, the shortcut is a 1x1 convolution of the pre-activated input.
     """
 
     def __init__(self, num_in: int, num_out: int, stride: int, norm: MakeNorm) -> None:
@@ -79,7 +77,7 @@ class BasicBlock(nn.Module):
         self.shortcut = _shortcut(num_in, num_out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to [B, C', H / stride, W / stride]."""
+        """Map [B, C, H, W] to [B, C', H / stride, W / stride]."""
         active = F.relu(self.norm1(x))
         residual = x if self.shortcut is None else self.shortcut(active)
         out = self.conv2(F.relu(self.norm2(self.conv1(active))))
@@ -101,7 +99,7 @@ class BottleneckBlock(nn.Module):
         self.shortcut = _shortcut(num_in, num_out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to [B, 4 * inner, H / stride, W / stride]."""
+        """Map [B, C, H, W] to [B, 4 * inner, H / stride, W / stride]."""
         active = F.relu(self.norm1(x))
         residual = x if self.shortcut is None else self.shortcut(active)
         out = self.conv2(F.relu(self.norm2(self.conv1(active))))
@@ -117,9 +115,10 @@ class PreActResNet(nn.Module):
         blocks: number of blocks in each stage.
         strides: stride of the first block of each stage.
         block: `basic` or `bottleneck`.
-        norm: `batch`; `instance` or `group` (both affine, without running statistics; a group
-            has four channels, so that a narrower network has fewer groups of the same ones).
-        stem_channels: channels of the stem; the first stage's if not given.
+        norm: `batch`, `instance` or `group`. The latter two are affine and have no running
+            statistics. A group has four channels, so that the groups of a narrow network are groups
+            of the wider ones too.
+        stem_channels: channels of the stem; None for those of the first stage.
         in_channels: channels of the images.
         num_classes: size of the output.
     """
@@ -139,9 +138,9 @@ class PreActResNet(nn.Module):
         if not len(channels) == len(blocks) == len(strides) > 0:
             raise ValueError("channels, blocks and strides need one value for each stage")
         if block not in ("basic", "bottleneck"):
-            raise ValueError(f"block is basic or bottleneck, not {block!r}")
+            raise ValueError(f"block must be basic or bottleneck, not {block!r}")
         if norm not in NORMS:
-            raise ValueError(f"norm is batch, instance or group, not {norm!r}")
+            raise ValueError(f"norm must be batch, instance or group, not {norm!r}")
         make_norm = NORMS[norm]
         num_features = channels[0] if stem_channels is None else stem_channels
         self.stem = nn.Conv2d(in_channels, num_features, 3, 1, 1, bias=False)
@@ -163,11 +162,11 @@ class PreActResNet(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] to logits [B, num_classes]."""
+        """Compute logits [B, num_classes] of images [B, C, H, W]."""
         return self.classify(self.norm(self.stages(self.stem(x))))
 
     def classify(self, x: Tensor) -> Tensor:
-        """The last normalised features [B, C, H, W] to logits [B, num_classes]."""
+        """Compute logits [B, num_classes] from the normalised features [B, C, H, W]."""
         return cast(Tensor, self.head(F.relu(x).mean((2, 3))))
 
 
@@ -178,7 +177,7 @@ def _shortcut(num_in: int, num_out: int, stride: int) -> nn.Module | None:
 
 
 def _initialise(module: nn.Module) -> None:
-    """He et al. 2015: normal weights scaled by fan-out, for layers followed by relu."""
+    """Draw convolution weights by He et al. 2015: normal, scaled by fan-out, for relu."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
@@ -187,7 +186,7 @@ _COUNTS = Annotated[list[int], Field(min_length=1)]
 
 
 class PreActResNetFamily(StagedFamily):
-    """Width scales every stage's channels, the stem's too."""
+    """Width scales the channels of the stem and of every stage; depth cuts `blocks`."""
 
     loader = "sortednet_cli.load_artifact"
     card = "from sortednet_cli import load_artifact\n\nmodel = load_artifact(folder).module()\n"

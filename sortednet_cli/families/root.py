@@ -1,4 +1,4 @@
-"""The root network in words, and how its configuration is read. No torch."""
+"""The description of a root network, and checks of its configuration. No torch."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ from pydantic import TypeAdapter, ValidationError
 from sortednet_cli.errors import RequestError
 
 Config = dict[str, Any]
-"""A stock configuration: plain values that JSON can hold."""
+"""A stock configuration, as JSON values."""
 
 MAX_BLOCKS = 4096
-"""Blocks of a network: each is built, if only in words."""
+"""Most blocks of a network, which limits the time that building a skeleton takes."""
 
 
 @dataclass(frozen=True)
 class Root:
-    """The root network in words: enough to build it, shrink it and map its blocks.
+    """A description of the root network: enough to build it, shrink it and map its blocks.
 
-    A run and every artifact cut from it store the same root, so that axis values always
-    mean the same thing. `declaration` is what a custom family declares, empty otherwise.
+    A run and every artifact cut from it store the same root, so that axis values always mean the
+    same.
+
+    Attributes:
+        family: name of the family.
+        config: stock configuration of the root network.
+        depth_order: order in which depth removes blocks.
+        declaration: factory, axes and blocks of a custom model; empty for other families.
     """
 
     family: str
@@ -32,13 +38,13 @@ class Root:
 
 
 def entry(config: Mapping[str, Any], key: str, kind: Any) -> Any:
-    """Read an entry of a configuration that this package calculates with.
+    """Read an entry of a configuration, and check its type.
 
     Args:
-        kind: the type that it must have, as pydantic takes types.
+        kind: the required type, as pydantic takes it.
 
     Raises:
-        RequestError: it is missing, or of another type.
+        RequestError: the entry is missing, or has another type.
     """
     if key not in config:
         raise RequestError(f"model.config.{key}: it is missing")
@@ -52,7 +58,7 @@ def entry(config: Mapping[str, Any], key: str, kind: Any) -> Any:
 
 
 def check_blocks(counts: Sequence[int]) -> None:
-    """RequestError for no blocks, or more over all stages than are ever built."""
+    """RequestError if the stages have no blocks, or more than `MAX_BLOCKS` together."""
     if sum(abs(count) for count in counts) > MAX_BLOCKS:
         raise RequestError(f"model.config: more than {MAX_BLOCKS:,} blocks")
     if sum(counts) < 1 or min(counts) < 0:
@@ -60,7 +66,11 @@ def check_blocks(counts: Sequence[int]) -> None:
 
 
 def scaled(channels: int, width: float) -> int:
-    """Scale a channel count and round to the nearest whole one, halves upwards."""
+    """Scale a number of channels and round it to the nearest integer, halves upwards.
+
+    Raises:
+        RequestError: no channel would be left.
+    """
     count = int(channels * width + 0.5)
     if count < 1:
         raise RequestError(f"width {width:g} leaves no channel of {channels}")

@@ -1,8 +1,4 @@
-"""One pass through the blocks that sub-models of different depth have in common.
-
-Knows modules and the order in which they run; neither what is learned from the states nor where
-inputs come from.
-"""
+"""Passes that run the blocks which sub-models of different depth share only once."""
 
 from __future__ import annotations
 
@@ -16,46 +12,45 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 Inputs = Tensor | dict[str, Tensor]
-"""What a module is called with: images [B, C, H, W], or token tensors by argument."""
+"""Inputs of a module: images [B, C, H, W], or token tensors by the name of the argument."""
 
 Tail = Callable[[Any, Tensor], Tensor]
-"""From a module and states of it to logits."""
+"""Computes logits from a module and its states."""
 
 
 class SharedPass(ABC):
-    """Runs several sub-models at once, doing what they share only once.
+    """Runs several sub-models together, and the blocks that they share only once.
 
-    The state of a sub-model is what its tail makes logits of: the tail is the part that every
-    sub-model runs on its own.
+    Every sub-model runs its tail on its own. Its state is the input of its tail.
 
     Attributes:
-        modules: every module that the pass runs, or parts of; each once.
+        modules: the modules that the pass runs, whole or in part, each listed once.
     """
 
     modules: Sequence[nn.Module]
 
     @abstractmethod
     def states(self, inputs: Inputs) -> list[Tensor]:
-        """Run the shared part once; return the state of each sub-model in order."""
+        """Run everything but the tails; return the state of each sub-model in order."""
 
     def steps(self, number: int) -> Sequence[Step]:
-        """List what takes inputs to the state of the sub-model with that number, in order.
+        """List the steps from the inputs to the state of sub-model `number`, in order.
 
-        None if that is a whole which nothing else shares.
+        The list is empty if the pass shares nothing step by step.
         """
         return ()
 
     @abstractmethod
     def logits(self, number: int, states: Tensor) -> Tensor:
-        """Make logits of states of the sub-model with that number."""
+        """Compute logits from states of sub-model `number`."""
 
     def followers(self) -> Iterator[tuple[nn.Module, nn.Module]]:
-        """Yield (a module that was run, one of another sub-model that it was run for)."""
+        """Yield pairs: a module that is run, and a module of another sub-model it stands for."""
         return iter(())
 
 
 class WholePass(SharedPass):
-    """One sub-model whose inside is unknown: its state is its logits."""
+    """Runs one sub-model whole; its state is its logits."""
 
     def __init__(self, module: nn.Module, forward: Callable[[nn.Module, Inputs], Tensor]) -> None:
         self.modules = [module]
@@ -70,11 +65,11 @@ class WholePass(SharedPass):
 
 @dataclass(frozen=True)
 class Step:
-    """Modules that run one after another.
+    """Modules of one sub-model that run one after another.
 
     Attributes:
-        name: where they lie in the root network: equal names hold equal weights.
-        modules: the same modules in one sub-model.
+        name: their path in the root network; steps with the same name have the same weights.
+        modules: the modules.
     """
 
     name: str
@@ -88,7 +83,14 @@ class Step:
 
 @dataclass
 class _Node:
-    """A step and what comes after it, for all sub-models that reach it the same way."""
+    """A step in the tree of steps.
+
+    Attributes:
+        step: the step that is run.
+        followers: the same step of other sub-models, which are not run.
+        children: the steps that come next.
+        ends: numbers of the sub-models whose state this step computes.
+    """
 
     step: Step
     followers: list[Step]
@@ -97,10 +99,15 @@ class _Node:
 
 
 class TreePass(SharedPass):
-    """Sub-models as paths of steps, merged into a tree as far as they agree.
+    """Merges the steps of several sub-models into a tree, and runs each step once.
 
-    In evaluation two paths agree as long as their weights and their normalisation statistics
-    do; in training statistics are those of the batch.
+    Two sub-models share a step if its weights are the same. In evaluation its normalisation
+    statistics must be the same too; in training they are the batch's.
+
+    Args:
+        modules: the modules of the sub-models.
+        paths: the steps of each of them.
+        tail: computes logits from a module and its state.
     """
 
     def __init__(
@@ -122,16 +129,16 @@ class TreePass(SharedPass):
         return self._paths[number]
 
     def states(self, inputs: Inputs) -> list[Tensor]:
-        found: dict[int, Tensor] = {}
-        # The first child is the trunk: branches run before it goes on, so that one state of it
-        # is kept at a time.
+        states: dict[int, Tensor] = {}
+        # The first child continues the trunk. It runs after the branches, so that only one state
+        # of the trunk is in memory at a time.
         stack = [(node, cast(Tensor, inputs)) for node in self._roots]
         while stack:
             node, state = stack.pop()
             state = node.step(state)
-            found |= dict.fromkeys(node.ends, state)
+            states |= dict.fromkeys(node.ends, state)
             stack += [(child, state) for child in node.children]
-        return [found[number] for number in range(len(self.modules))]
+        return [states[number] for number in range(len(self.modules))]
 
     def logits(self, number: int, states: Tensor) -> Tensor:
         return self._tail(self.modules[number], states)

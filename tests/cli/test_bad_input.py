@@ -394,7 +394,7 @@ def test_custom_factory_must_be_allowed(work: Path) -> None:
         ("no.such.module:make", None, ["cannot import the factory 'no.such.module:make'"]),
         ("tests.pico:Missing", None, ["cannot import the factory 'tests.pico:Missing'"]),
         ("tests.pico", None, ["factory", "package.module:function"]),
-        ("builtins:dict", None, ["builtins:dict returned dict, no nn.Module"]),
+        ("builtins:dict", None, ["builtins:dict returned a dict instead of an nn.Module"]),
         ("tests.pico:FlatNet", "hidden = 8", ["tests.pico:FlatNet refused its arguments"]),
         ("tests.pico:FlatNet", "layers = 1", ["tests.pico:FlatNet", "hidden"]),
         ("tests.pico:FlatNet", 'hidden = 8, layers = "x", num_classes = 3', ["tests.pico:FlatNet"]),

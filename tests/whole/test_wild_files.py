@@ -140,7 +140,7 @@ def test_what_is_nearly_a_checkpoint_says_what_it_lacks(
     ("value", "words"),
     [
         (float("nan"), "model.norm.weight holds NaN"),
-        (float("inf"), "outputs of w1-d1 are no finite numbers"),
+        (float("inf"), "outputs of w1-d1 are not finite"),
     ],
 )
 def test_weights_that_are_no_numbers_are_named(checkpoint: Path, value: float, words: str) -> None:

@@ -1,1 +1,1 @@
-"""Sub-models cut out as standalone models, verified while they are written."""
+"""Extraction of sub-models as standalone models, verified while they are written."""

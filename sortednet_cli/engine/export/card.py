@@ -1,4 +1,4 @@
-"""The model card of an artifact: what it is, and the lines that load it."""
+"""The model card of an artifact: a description, and the lines that load the model."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ def model_card(
     """Write the card of an artifact as Markdown.
 
     Args:
-        num_checked: inputs whose logits are recorded in the artifact.
-        folder: holds its files.
-        further: the format of a file beside its weights.
+        num_checked: number of inputs whose logits are stored in the artifact.
+        folder: the artifact's folder, with its tokenizer if it has one.
+        further: the format of the further file, if there is one.
     """
-    others = "" if further is None else f"`{further.file}` {further.card}\n"
+    further_file = "" if further is None else f"`{further.file}` {further.card}\n"
     inputs = source.format
     test = row.metrics.get("test", {})
     scores = ", ".join(f"{name} {value:.4g}" for name, value in test.items()) or "not measured"
     tokenized = has_tokenizer(folder)
     lines = "\n".join(inputs.card_lines(tokenized))
     code = source.family.card + (source.family.tokenizer_card if tokenized else "")
-    checked = "Every tensor was compared with what it was cut from."
+    verification = "Every tensor was compared with its slice of the source."
     if num_checked:
-        checked = (
-            f"`check.safetensors` holds {num_checked} inputs and the logits recorded for them on"
-            " one thread."
+        verification = (
+            f"`check.safetensors` holds {num_checked} inputs and their logits, computed on one"
+            " thread."
         )
-    macs = f"{format_count(row.macs)} for each {inputs.unit}"
+    macs = f"{format_count(row.macs)} per {inputs.unit}"
     return f"""# {source.name} {row.submodel}
 
 A sub-model cut out of the nested network `{source.name}`. It stands alone.
@@ -50,5 +50,5 @@ In this folder:
 ```python
 {code.replace("(folder)", '(".")')}```
 
-{checked}
-{others}"""
+{verification}
+{further_file}"""

@@ -1,4 +1,4 @@
-"""The command's request: a sub-model chosen, cut out under a free name, and verified."""
+"""The command `extract`: choose a sub-model and write it under a free name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ ARTIFACTS = Path("artifacts")
 
 @dataclass(frozen=True)
 class Extraction:
-    """A finished artifact, and what the costs that chose it must be quoted with."""
+    """A finished artifact.
+
+    Attributes:
+        conditions: by quantity, the conditions under which the costs of the budget were measured.
+    """
 
     artifact: Extracted
     conditions: Mapping[str, Conditions]
@@ -33,7 +37,12 @@ def extract_requested(
     file_format: Format | None,
     report: Report,
 ) -> Extraction:
-    """Choose the sub-model if a budget is given, then cut it out."""
+    """Choose the sub-model, by a budget or by its axes, and extract it.
+
+    Raises:
+        RequestError: there is no such sub-model, none is within the budget, or the folder exists.
+        WorkError: verification failed; nothing is left behind.
+    """
     choice = None if budget is None else select(source, budget, request.device, report)
     submodel = choice.row.submodel if choice else source.space.resolve(request.axes)
     data = None
@@ -48,13 +57,13 @@ def extract_requested(
                 out,
                 data,
                 file_format,
-                most_shard_bytes=request.max_shard_bytes,
+                max_shard_bytes=request.max_shard_bytes,
                 check_outputs=None if request.verify == "auto" else request.verify == "outputs",
             )
         except PathExists:
             if request.out is not None:
                 raise
-            continue  # another extraction took the name first
+            continue  # another process took the free name first
         if choice is None:
             return Extraction(artifact, {})
         row = replace(artifact.row, costs=choice.row.costs)

@@ -24,7 +24,7 @@ from sortednet_cli.engine.generation.text import TextStream
 from sortednet_cli.engine.requests import SamplingOptions
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError, listed
-from sortednet_cli.families.transformers.stock_configs import GENERATION, unheeded
+from sortednet_cli.families.transformers.stock_configs import GENERATION, ignored_entries
 from sortednet_cli.logs import logger
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
@@ -75,7 +75,7 @@ class Generator:
         if behind:
             tokens = listed(self._tokenizer.convert_ids_to_tokens(behind))
             logger.info("prompts omit what the tokenizer puts after a text: %s", tokens)
-        if others := unheeded(self.source.generation):
+        if others := ignored_entries(self.source.generation):
             logger.info("%s: ignored settings: %s", GENERATION, listed(others))
         self.decoder: Decoder = make_decoder(
             self.source, self.submodel, self.device, self.precision

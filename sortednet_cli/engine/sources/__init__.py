@@ -1,1 +1,1 @@
-"""What sub-models are cut out of: runs, artifacts and stock checkpoints, opened."""
+"""Opened runs, artifacts and stock checkpoints: the sources of sub-models."""

@@ -1,4 +1,4 @@
-"""An artifact, opened: a standalone sub-model out of which smaller ones can be cut."""
+"""An opened artifact."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sortednet_cli.storage.artifact import ArtifactFolder
 
 
 class ArtifactSource(Source):
-    """A standalone sub-model; what is nested in it can be cut out again."""
+    """An opened artifact: a standalone sub-model, out of which smaller ones can be cut again."""
 
     @property
     def weight_files(self) -> tuple[Path, ...]:
@@ -34,7 +34,11 @@ class ArtifactSource(Source):
         return plan_between(self.family, self.submodel, submodel)
 
     def module(self) -> nn.Module:
-        """The standalone module itself, in eval mode."""
+        """Load the standalone module, in eval mode.
+
+        Raises:
+            RequestError: the weights are damaged.
+        """
         config = self.family.shrink(self.submodel)
         self.verify_weights()
         check_weights(self.family, config, self.weight_files)

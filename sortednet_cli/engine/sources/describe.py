@@ -1,4 +1,4 @@
-"""What a run or an artifact is, read from its small files. No torch."""
+"""Descriptions of runs and artifacts, read from their small files. No torch."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from sortednet_cli.storage.run import RunFolder
 from sortednet_cli.storage.sources import is_checkpoint
 
 Description = dict[str, Any]
-"""Facts by name, as JSON values."""
+"""Properties of a run or an artifact by name, as JSON values."""
 
 
 def describe(path: Path) -> Description:
-    """Collect the facts of a run or an artifact; RequestError if it is none, or damaged."""
+    """Describe a run or an artifact; RequestError if the path is neither, or it is damaged."""
     return _artifact(path) if ArtifactFolder.is_one(path) else _run(path)
 
 
 def _run(path: Path) -> Description:
     if is_checkpoint(path) and not (path / "run.json").exists():
         raise RequestError(
-            f"{path} looks like a stock checkpoint, of which nothing is recorded: see its slices"
-            f" with --plan, or cut it with: sortednet extract {path}"
+            f"{path} looks like a stock checkpoint, which has no record to describe: print slices"
+            f" with --plan, or cut a sub-model out with: sortednet extract {path}"
         )
     run = RunFolder.open(path)
     spec, manifest = run.spec(), run.manifest()

@@ -1,4 +1,4 @@
-"""Opening whatever a path names: a run, an artifact, or a stock checkpoint."""
+"""Opening of a run, an artifact or a stock checkpoint by its path."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ def open_source(path: Path, allowed_factories: Collection[str] = ()) -> Source:
     """Open a finished run, an artifact or a stock transformers checkpoint.
 
     Raises:
-        RequestError: it is none, it is unfinished or damaged, or its factory is not allowed.
+        RequestError: the path is none of these, it is unfinished or damaged, or its factory is not
+            allowed.
     """
     return open_stored(read_source(path), allowed_factories)
 
 
 def open_stored(stored: StoredSource, allowed_factories: Collection[str] = ()) -> Source:
-    """Open what was read already; errors as `open_source`."""
+    """Open a source whose manifest was read already; raises the errors of `open_source`."""
     if stored.manifest is None:
         return load_stock(stored.path)
-    made = RunSource if isinstance(stored.manifest, RunManifest) else ArtifactSource
-    return made.of(stored, allowed_factories)
+    source_class = RunSource if isinstance(stored.manifest, RunManifest) else ArtifactSource
+    return source_class.of(stored, allowed_factories)

@@ -24,12 +24,12 @@ from sortednet_cli.tasks import Task, make_task
 
 
 def task_of(inputs: InputFormat, label_smoothing: float = 0.0) -> Task:
-    """The task of a model that takes such inputs."""
+    """Make the task of a model that takes such inputs."""
     return make_task(inputs.task, inputs.kind, inputs.output_shape(1)[-1], label_smoothing)
 
 
 def root_fields(family: Family, inputs: InputFormat) -> dict[str, Any]:
-    """What run and artifact manifests store of the root network and its inputs."""
+    """Return the entries of a manifest that describe the root network and its inputs."""
     stored = asdict(cast(ImageFormat | TextFormat, inputs))
     return {"root": asdict(family.root), "data": stored}
 
@@ -37,22 +37,33 @@ def root_fields(family: Family, inputs: InputFormat) -> dict[str, Any]:
 def read_family(
     manifest: RunManifest | ArtifactManifest, path: Path, allowed: Collection[str]
 ) -> Family:
-    """Open the family of a run or an artifact at `path`."""
+    """Open the family of a run or an artifact at `path`.
+
+    Args:
+        allowed: factories that may run, as `MODULE:NAME`.
+
+    Raises:
+        RequestError: the root network in the manifest is wrong, or its factory is not allowed.
+    """
     root = Root(**manifest.root.model_dump())
     inputs = read_format(manifest.data)
     return open_root(root, allowed, inputs, where=f"the root network in the manifest of {path}")
 
 
 def open_root(root: Root, allowed: Collection[str], inputs: InputFormat, *, where: str) -> Family:
-    """Open a family, and try its root network without memory.
+    """Open a family, and run its root network on the meta device.
+
+    Args:
+        allowed: factories that may run, as `MODULE:NAME`.
+        where: where the configuration comes from, for messages.
 
     Raises:
-        RequestError: the configuration is none of the family, or the network does not take
-            such inputs or give one number for each class or token.
+        RequestError: the family does not take the configuration, its factory is not allowed, or
+            the network does not take such inputs or does not return one logit per class or token.
     """
     try:
         family = open_family(root, allowed)
-        family.shrink(SubModel(()))  # entries that nothing but a cut looks at
+        family.shrink(SubModel(()))  # checks entries that only `shrink` reads
         with torch.device("meta"), torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
             module = family.build(family.root.config).eval()
@@ -64,17 +75,18 @@ def open_root(root: Root, allowed: Collection[str], inputs: InputFormat, *, wher
             raise
         reason = str(error).removeprefix("model.config: ")
         raise RequestError(f"{where}: {reason}") from error
-    shape, wanted = list(getattr(outputs, "shape", ())), list(inputs.output_shape(1))
-    # A model may have more tokens than its tokenizer, but no other number of classes.
-    spare = shape[-1] > wanted[-1] if shape and not inputs.classes else False
-    if shape[:-1] != wanted[:-1] or (shape[-1:] != wanted[-1:] and not spare):
+    shape, expected = list(getattr(outputs, "shape", ())), list(inputs.output_shape(1))
+    # A model may have more tokens than its tokenizer, but not another number of classes.
+    has_spare_tokens = shape[-1] > expected[-1] if shape and not inputs.classes else False
+    if shape[:-1] != expected[:-1] or (shape[-1:] != expected[-1:] and not has_spare_tokens):
         raise RequestError(
-            f"{where}: outputs have the shape {shape} for one sample instead of"
-            f" {wanted}; check num_classes"
+            f"{where}: outputs for one sample have the shape {shape} instead of"
+            f" {expected}; check num_classes"
         )
     return family
 
 
 def read_format(stored: StoredFormat | StoredTextFormat) -> InputFormat:
+    """Convert the stored input format of a manifest."""
     kind = ImageFormat if isinstance(stored, StoredFormat) else TextFormat
     return kind(**stored.model_dump())

@@ -1,4 +1,4 @@
-"""A finished run, opened."""
+"""An opened run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sortednet_cli.storage.run import RunFolder
 
 
 class RunSource(Source):
-    """A finished run."""
+    """An opened, finished run."""
 
     @property
     def stem(self) -> str:
@@ -55,27 +55,30 @@ class RunSource(Source):
         check_weights(self.family, self.family.root.config, self.weight_files)
         module = init_network(self.family, seed=0)
         load_weights(module, self.weight_files)
-        stored = read_statistics(statistics, self._most_statistics())
+        stored = read_statistics(statistics, self._max_statistics_bytes())
         self._check_statistics(stored)
         move_to(module.eval(), torch.device(device), channels_last)
         return NestedNetwork(self.family, self.space, module, stored)
 
-    def _most_statistics(self) -> int:
-        """Bytes that the statistics of all sub-models have at most."""
+    def _max_statistics_bytes(self) -> int:
+        """Bound the bytes of all sub-models' statistics by the largest sub-model's."""
         skeleton = build_skeleton(self.family, self.family.shrink(self.space.largest))
         buffers = dict(skeleton.named_buffers())
         return len(self.space) * sum(buffers[name].nbytes for name in statistic_names(skeleton))
 
     def _check_statistics(self, stored: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-        """RequestError unless there are statistics for each sub-model; two are looked into."""
+        """RequestError if a sub-model has no statistics.
+
+        Names and shapes are checked only for the smallest and the largest sub-model.
+        """
         for submodel in (self.space.smallest, self.space.largest):
             skeleton = build_skeleton(self.family, self.family.shrink(submodel))
             buffers = dict(skeleton.named_buffers())
-            wanted = {name: buffers[name].shape for name in statistic_names(skeleton)}
-            found = {name: t.shape for name, t in stored.get(submodel.name, {}).items()}
-            names = {s.name for s in self.space.submodels} if wanted else set()
-            if found != wanted or set(stored) != names:
+            expected = {name: buffers[name].shape for name in statistic_names(skeleton)}
+            actual = {name: t.shape for name, t in stored.get(submodel.name, {}).items()}
+            names = {s.name for s in self.space.submodels} if expected else set()
+            if actual != expected or set(stored) != names:
                 raise RequestError(
                     f"{RunFolder(self.path).statistics} does not belong here:"
-                    " it does not hold the normalisation statistics of each sub-model"
+                    " it does not hold the normalisation statistics of every sub-model"
                 )

@@ -1,4 +1,4 @@
-"""What sub-models are cut out of: what a run, an artifact and a stock checkpoint share."""
+"""The base class of everything that sub-models can be cut out of."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from sortednet_cli.tasks import Task
 
 @dataclass(frozen=True)
 class Source(ABC):
-    """What a run and an artifact have in common.
+    """An opened run, artifact or stock checkpoint.
 
     Attributes:
-        path: the folder.
+        path: its folder.
         name: the run's name, for people and file names.
-        family: rules of the root network.
+        family: the family of the root network.
         space: the sub-models that can be cut out of it.
-        format: what the model must know of its inputs.
+        format: the format of the model's inputs.
         data: where its data came from.
-        rows: the stored table of sub-models.
-        checks: checksums of its files, where it has them.
-        channels_last: whether it was trained in that memory format.
+        rows: the stored costs and scores of sub-models.
+        checks: checksums of its files, if it has any.
+        channels_last: whether it was trained in the memory format `channels_last`.
     """
 
     path: Path
@@ -60,7 +60,10 @@ class Source(ABC):
 
     @classmethod
     def of(cls, stored: StoredSource, allowed: Collection[str] = ()) -> Self:
-        """Open what was read of a run or an artifact.
+        """Open a run or an artifact whose manifest was read already.
+
+        Args:
+            allowed: factories that may run, as `MODULE:NAME`.
 
         Raises:
             RequestError: its network cannot be built, or its factory is not allowed.
@@ -81,57 +84,62 @@ class Source(ABC):
         )
 
     def verify_weights(self) -> None:
-        """RequestError if a bit of the weights is another one than was written."""
+        """RequestError if a weight file has another checksum than when it was written."""
         if self.checks is not None:
             self.checks.verify(*self.weight_files)
 
     @property
     @abstractmethod
     def weight_files(self) -> tuple[Path, ...]:
-        """The safetensors files that hold the weights together."""
+        """The safetensors files that hold the weights."""
 
     @contextmanager
     def open_weights(self) -> Iterator[TensorFiles]:
-        """Open `weight_files`, their tensors by the names that `plan` gives them."""
+        """Open `weight_files`; their tensors have the names that `plan` uses."""
         with open_tensors(*self.weight_files) as files:
             yield files
 
     @abstractmethod
     def plan(self, submodel: SubModel) -> SlicePlan:
-        """Plan a sub-model as slices of the tensors of `open_weights`."""
+        """Make the slice plan of a sub-model, which slices the tensors of `open_weights`."""
 
     @abstractmethod
     def network(
         self, device: torch.device | str = "cpu", *, channels_last: bool = False
     ) -> NestedNetwork:
-        """Load the weights as a nested network, its sub-models in eval mode by statistics."""
+        """Load the weights as a nested network whose sub-models are in eval mode.
+
+        Raises:
+            RequestError: the weights are damaged.
+        """
 
     @property
     def measures_statistics(self) -> bool:
-        """Whether smaller sub-models have normalisation statistics still to be measured."""
+        """Whether smaller sub-models' normalisation statistics are not stored but measured."""
         return True
 
     @property
     def stem(self) -> str:
-        """What the names of artifacts cut from it begin with."""
+        """The prefix of default names of artifacts cut from it."""
         return self.name
 
     @property
     def task(self) -> Task:
+        """The task of the model."""
         return task_of(self.format)
 
     @property
     @abstractmethod
     def tokenizer(self) -> Path:
-        """The folder with its tokenizer, where its inputs are texts."""
+        """The folder with its tokenizer, if its inputs are texts."""
 
     @property
     def generation(self) -> Config:
-        """What a causal model generates by, as `generation_config.json` says it."""
+        """The generation settings of a causal model, as in `generation_config.json`."""
         return generation_config(self.tokenizer, self.family.root.config)
 
     def row(self, submodel: SubModel, metrics: Mapping[str, Metrics]) -> Row:
-        """A row with new metrics; its costs are taken from the table or counted."""
+        """Make a row with new metrics; its costs come from the stored table, or are counted."""
         known = self.rows.get(submodel)
         if known is not None:
             return replace(known, metrics=metrics)
@@ -139,6 +147,10 @@ class Source(ABC):
         return Row(submodel, cost.params, cost.macs, metrics)
 
     def open_data(self, path: str | None = None) -> Dataset:
-        """Open the data that scores it: `path`, or where the run's data was."""
+        """Open the data to score on: at `path`, or where the run's own data was.
+
+        Raises:
+            RequestError: there is no such data, or it does not have the model's input format.
+        """
         data = data_at(self.data, path)
         return open_data(data, self.format.task, known=self.format, tokenizer=self.tokenizer)

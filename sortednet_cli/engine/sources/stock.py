@@ -1,4 +1,4 @@
-"""A stock transformers checkpoint, opened: sub-models can be cut out of it as out of a run."""
+"""An opened stock transformers checkpoint, out of which sub-models can be cut."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from sortednet_cli.spec import TextDataSpec
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.tensors import TensorFiles, equal_blocks, open_tensors
 
-MOST_TOKENS = 2048
-"""Length of a sequence at most, for costs and checks: positions reach further in many."""
+MAX_TOKENS = 2048
+"""Longest sequence for costs and checks: many models have far more positions."""
 
 
 @dataclass(frozen=True)
 class StockCheckpoint(Source):
-    """A folder as `save_pretrained` writes it; it was not trained to be cut.
+    """A folder that `save_pretrained` wrote. It was not trained as a nested network.
 
-    Its search space is every depth and every legal width.
+    Its search space has every depth and every legal width.
 
     Attributes:
-        files: hold the weights.
+        files: the safetensors files that hold the weights.
         names: the stored name of each tensor of the root network.
     """
 
@@ -81,26 +81,26 @@ def load_stock(path: Path) -> StockCheckpoint:
     """Open a stock checkpoint.
 
     Raises:
-        RequestError: its class is none that can be cut, or its files are damaged.
+        RequestError: its class is not supported, or its files are damaged.
     """
     pretrained = open_pretrained(str(path))
     stock, where = pretrained.config, f"{path}: config.json"
-    architecture, task = _architecture_of(stock, where)
+    architecture, task = _find_architecture(stock, where)
     classes: tuple[str, ...] = ()
-    if task == "classification" and (named := stock.get("id2label")):
-        classes = class_names(named, stock.get("label2id"), where)
-    read = standard_config(architecture.name, stock, where)
+    if task == "classification" and (labels := stock.get("id2label")):
+        classes = class_names(labels, stock.get("label2id"), where)
+    standard = standard_config(architecture.name, stock, where)
     if task == "classification" and not classes:
-        classes = tuple(read["id2label"].values())
-    inputs = _format(path, architecture, task, read, classes)
-    config = complete_config(architecture.name, task, {}, inputs.facts(), read)
+        classes = tuple(standard["id2label"].values())
+    inputs = _input_format(path, architecture, task, standard, classes)
+    config = complete_config(architecture.name, task, {}, inputs.facts(), standard)
     root = Root(architecture.name, config, "prefix")
-    opened, names = _fitted(path, root, pretrained.files, inputs)
+    family, names = _match_tensors(path, root, pretrained.files, inputs)
     return StockCheckpoint(
         path=path,
         name=path.resolve().name,
-        family=opened,
-        space=_every_point(architecture, config),
+        family=family,
+        space=_full_space(architecture, config),
         format=inputs,
         data=TextDataSpec(source="text", max_length=max(8, inputs.max_length)),
         rows={},
@@ -109,8 +109,8 @@ def load_stock(path: Path) -> StockCheckpoint:
     )
 
 
-def _architecture_of(stock: Config, where: str) -> tuple[Architecture, str]:
-    """Find what a checkpoint's class is declared as, and its task; RequestError if nowhere."""
+def _find_architecture(stock: Config, where: str) -> tuple[Architecture, str]:
+    """Find the architecture and the task of a checkpoint's class; RequestError if unsupported."""
     name, model_type = class_of(stock), stock.get("model_type")
     classes: list[str] = []
     for architecture in architectures():
@@ -119,33 +119,40 @@ def _architecture_of(stock: Config, where: str) -> tuple[Architecture, str]:
                 return architecture, task
             classes.append(head.class_name)
     raise RequestError(
-        f"{where}: {name or 'no class'} of model_type {model_type!r} cannot be cut;"
-        f" {listed(dict.fromkeys(classes))} can"
+        f"{where}: {name or 'no class'} of model_type {model_type!r} is not supported;"
+        f" the supported classes are {listed(dict.fromkeys(classes))}"
     )
 
 
-def _fitted(
+def _match_tensors(
     path: Path, root: Root, paths: tuple[Path, ...], inputs: TextFormat
 ) -> tuple[TransformerFamily, dict[str, str]]:
     """Open the root network, and find the stored name of each of its tensors.
 
-    Tensors that the configuration ties but the files hold with different values stay apart, as
-    transformers leaves them.
+    If the configuration ties two tensors but the files hold different values, they are left
+    untied, as transformers does.
+
+    Raises:
+        RequestError: a tensor is missing, unknown or misshapen.
     """
     family = _open(root, inputs, where=f"{path}: config.json")
     skeleton = build_skeleton(family, root.config)
     with open_tensors(*paths) as files:
         shapes = {name: tuple(files.slices(name).get_shape()) for name in files.names}
-        found = family.matched_names(skeleton, shapes, str(path))
-        if found.fresh:
-            wrong = listed(found.fresh)
+        matched = family.match_names(skeleton, shapes, str(path))
+        if matched.missing:
+            wrong = listed(matched.missing)
             raise RequestError(f"{path} does not fit {family.loader}: missing or misshapen {wrong}")
-        apart = [pair for pair in found.twice if not _are_equal(files, found.names, shapes, pair)]
-    if apart:
-        logger.info("%s: not tied, for they differ: %s and %s", path, *apart[0])
+        untied = [
+            pair
+            for pair in matched.stored_twice
+            if not _are_equal(files, matched.names, shapes, pair)
+        ]
+    if untied:
+        logger.info("%s: %s and %s differ, so they are not tied", path, *untied[0])
         config = {**root.config, "tie_word_embeddings": False}
         family = _open(replace(root, config=config), inputs, where=str(path))
-    return family, found.names
+    return family, matched.names
 
 
 def _open(root: Root, inputs: TextFormat, where: str) -> TransformerFamily:
@@ -166,16 +173,17 @@ def _are_equal(
     )
 
 
-def _format(
-    path: Path, architecture: Architecture, task: str, read: Config, classes: tuple[str, ...]
+def _input_format(
+    path: Path, architecture: Architecture, task: str, config: Config, classes: tuple[str, ...]
 ) -> TextFormat:
-    pad, bos, eos = (_token(read, role, path) for role in ("pad", "bos", "eos"))
+    """Read the input format from a standard configuration."""
+    pad, bos, eos = (_token_id(config, role, path) for role in ("pad", "bos", "eos"))
     try:
-        vocab = entry(read, "vocab_size", int)
-        positions = entry(read, "max_position_embeddings", int)
+        vocab = entry(config, "vocab_size", int)
+        positions = entry(config, "max_position_embeddings", int)
     except RequestError as error:
         raise RequestError(f"{path}: config.json: {error}") from error
-    length = min(MOST_TOKENS, positions - architecture.first_position(pad or 0))
+    length = min(MAX_TOKENS, positions - architecture.first_position(pad or 0))
     if length < 1:
         raise RequestError(
             f"{path}: config.json: max_position_embeddings {positions} leaves no position"
@@ -183,19 +191,18 @@ def _format(
     return TextFormat(task, vocab, length, classes, pad or 0, bos, eos, path.resolve().name)
 
 
-def _token(read: Config, role: str, path: Path) -> int | None:
-    """The number of a token; some configurations say -1 where there is no such token."""
-    found = read.get(f"{role}_token_id")
-    if isinstance(found, list):
-        found = found[0] if found else None
-    if not isinstance(found, int | None):
-        raise RequestError(
-            f"{path}: config.json: {role}_token_id: {found!r} is no number of a token"
-        )
-    return None if found is None or found < 0 else found
+def _token_id(config: Config, role: str, path: Path) -> int | None:
+    """Read a token id; None if there is none, for which some configurations say -1."""
+    token = config.get(f"{role}_token_id")
+    if isinstance(token, list):
+        token = token[0] if token else None
+    if not isinstance(token, int | None):
+        raise RequestError(f"{path}: config.json: {role}_token_id: {token!r} is not a token id")
+    return None if token is None or token < 0 else token
 
 
-def _every_point(architecture: Architecture, config: Config) -> SearchSpace:
+def _full_space(architecture: Architecture, config: Config) -> SearchSpace:
+    """Make the search space of every depth and every width with whole numbers of heads."""
     parts = math.gcd(*(config[key] for key in architecture.scales["width"] if config.get(key)))
     if (count := parts * config["num_hidden_layers"]) > MAX_SUBMODELS:
         raise RequestError(f"config.json: {count:,} sub-models, more than {MAX_SUBMODELS:,}")

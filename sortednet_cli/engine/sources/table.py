@@ -1,4 +1,4 @@
-"""One row for each sub-model: what it costs and scores. The JSON of a sub-model is here."""
+"""The row of a sub-model, with its costs and scores, and its JSON."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ Metrics = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Row:
-    """A sub-model with its costs and, for each part of the data, its metrics.
+    """A sub-model with its costs and scores.
 
     Attributes:
-        costs: those that are not stored and that a command asked for, by name.
+        params: number of parameters.
+        macs: multiply-adds per image or token.
+        metrics: for each part of the data, the metrics by name.
+        costs: costs that are not stored but were measured for a command, by name.
     """
 
     submodel: SubModel
@@ -28,7 +31,12 @@ class Row:
     costs: Mapping[str, float] = field(default_factory=dict)
 
     def record(self, split: str, pareto: bool | None = None) -> dict[str, Any]:
-        """The JSON of one sub-model, the same in every command."""
+        """Return the JSON of the sub-model, which is the same in every command.
+
+        Args:
+            split: the part of the data whose metrics to show.
+            pareto: whether the sub-model is on the frontier; None if that is not known.
+        """
         return {
             "name": self.submodel.name,
             "axes": self.submodel.axes,
@@ -43,7 +51,7 @@ class Row:
         }
 
     def stored(self) -> dict[str, Any]:
-        """What a run's table and an artifact keep of this row."""
+        """Return the JSON that a run's table and an artifact's manifest store."""
         return {
             "axes": self.submodel.axes,
             "params": self.params,
@@ -53,10 +61,10 @@ class Row:
 
     @classmethod
     def read(cls, stored: StoredRow) -> Row:
-        """Read what `stored` wrote."""
+        """Make a row from the JSON that `stored` returned."""
         return cls(SubModel.of(stored.axes), stored.params, stored.macs, stored.metrics)
 
 
 def _finite(metrics: Metrics) -> dict[str, float | None]:
-    """JSON has no infinity: a loss that is none is null."""
+    """Replace values that are not finite by None, because JSON has no such numbers."""
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

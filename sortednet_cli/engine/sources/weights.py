@@ -1,4 +1,4 @@
-"""Stored weights and normalisation statistics, read and compared with a configuration."""
+"""Reading of stored weights and normalisation statistics, checked against a configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from sortednet_cli.storage.tensors import TensorFiles, open_tensors, read_tensor
 
 
 def read_statistics(path: Path, most: int) -> dict[str, dict[str, torch.Tensor]]:
-    """Read the statistics of all sub-models: names in the file are `sub-model/tensor`.
+    """Read the statistics of all sub-models, by sub-model and tensor.
+
+    The file names a tensor `SUBMODEL/TENSOR`.
 
     Raises:
         RequestError: the file is damaged, or holds more than `most` bytes of values.
@@ -27,10 +29,10 @@ def read_statistics(path: Path, most: int) -> dict[str, dict[str, torch.Tensor]]
 
 
 def check_weights(family: Family, config: Config, paths: tuple[Path, ...]) -> None:
-    """Hold stored tensors against a configuration before memory is taken for either.
+    """Compare stored tensors with a configuration before either takes memory.
 
     Raises:
-        RequestError: the files are damaged, or their tensors are not the configuration's.
+        RequestError: the files are damaged, or their tensors do not fit the configuration.
     """
     with open_tensors(*paths) as files:
         _check_fit(build_skeleton(family, config), files, paths)
@@ -48,7 +50,7 @@ def _check_fit(module: nn.Module, files: TensorFiles, paths: tuple[Path, ...]) -
 
 
 def load_weights(module: nn.Module, paths: tuple[Path, ...]) -> None:
-    """Copy stored tensors into a module; its own statistics may be absent from the files."""
+    """Copy stored tensors into a module; the files may lack its normalisation statistics."""
     with open_tensors(*paths) as files:
         _check_fit(module, files, paths)
         stored = {name: files.read(name) for name in files.names}

@@ -1,1 +1,1 @@
-"""torchvision's image networks: the stock classes, cut through their own arguments."""
+"""torchvision's image networks, shrunk by the arguments of their stock classes."""

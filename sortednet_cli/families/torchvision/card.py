@@ -1,4 +1,4 @@
-"""Lines of the cards of torchvision's networks."""
+"""Lines that the model cards of torchvision's networks share."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class MobileNetV2Family(StagedFamily):
         entry(config, "width_mult", float)
         for _, _, count, _ in entry(config, _SETTING, _ROWS):
             if type(count) is not int:
-                raise RequestError(f"model.config.{_SETTING}: {count!r} is no number of blocks")
+                raise RequestError(f"model.config.{_SETTING}: {count!r} is not a number of blocks")
         super().__init__(Root(root.family, config, root.depth_order))
 
     @property
@@ -72,15 +72,15 @@ class MobileNetV2Family(StagedFamily):
         return config
 
     def module_map(self, submodel: SubModel) -> dict[str, str | None]:
-        # `features` is one flat list: stem, blocks of all stages, last convolution. A cut
-        # stage shifts the number of everything after it.
+        # `features` is one flat list: stem, blocks of all stages, last convolution. Removing
+        # blocks shifts the index of everything after them.
         mapping: dict[str, str | None] = {"features.0": "features.0"}
-        here, there = 1, 1
+        own, root = 1, 1
         for count, full in zip(self.kept(submodel), self.stages, strict=True):
             for block in range(count):
-                mapping[f"features.{here + block}"] = f"features.{there + block}"
-            here, there = here + count, there + full
-        mapping[f"features.{here}"] = f"features.{there}"
+                mapping[f"features.{own + block}"] = f"features.{root + block}"
+            own, root = own + count, root + full
+        mapping[f"features.{own}"] = f"features.{root}"
         mapping["classifier"] = "classifier"
         return mapping
 

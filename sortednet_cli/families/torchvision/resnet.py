@@ -18,9 +18,9 @@ _FOUR_COUNTS = Annotated[list[int], Field(min_length=4, max_length=4)]
 
 
 class ResNetFamily(StagedFamily):
-    """ResNet-50 and its kin: width is the bottlenecks' `width_per_group`, depth is `layers`.
+    """ResNet-50, 101 and 152: width scales `width_per_group`, depth cuts `layers`.
 
-    The residual stream keeps its channels, as the stock class has it.
+    The channels of the residual stream stay, because the stock class fixes them.
     """
 
     loader = "torchvision.models.ResNet"
@@ -68,7 +68,7 @@ class ResNetFamily(StagedFamily):
         return [stem, *(Step(path, (module.get_submodule(path),)) for path in paths)]
 
     def branch_end(self, block: Any) -> Tensor | None:
-        # Each block ends in a ReLU, which passes what the block before it has made positive.
+        # The final ReLU keeps the input, which the ReLU of the previous block made non-negative.
         if not hasattr(block, "bn3") or block.downsample is not None:
             return None
         return cast(Tensor, block.bn3.weight)

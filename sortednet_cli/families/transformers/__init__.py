@@ -1,6 +1,6 @@
-"""Architectures of transformers: a file for each, and the machinery that cuts all of them.
+"""Architectures of transformers, one module each, and the code that cuts all of them.
 
-To add an architecture, declare it in a file of its own, and name that file here.
+To add an architecture, declare it in a module of its own and list it here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What an architecture of transformers declares. No torch.
+"""Declarations of transformers' architectures. No torch.
 
-Heads keep their size and groups of query heads their ratio, so that the first heads of the root
-are the heads of every sub-model. Depth keeps the first layers: the state after each of them, under
-the shared norm and head, is an exit.
+Heads keep their size, and groups of query heads their ratio, so that the heads of every sub-model
+are the first heads of the root. Depth keeps the first layers. The state after each layer is an
+exit, which the shared norm and head turn into logits.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from sortednet_cli.families.transformers.roles import DECODER_ROLES, ENCODER_ROL
 from sortednet_cli.spec.families import CAUSAL_TASKS, FamilyFacts, family_facts, family_names
 
 Tail = Callable[[Any, Any], Any]
-"""From a module and states of it, [N, C] or [B, T, C], to logits."""
+"""Computes logits from a module and its states, [N, C] or [B, T, C]."""
 
 LOADERS = {
     "classification": "AutoModelForSequenceClassification",
     "masked-lm": "AutoModelForMaskedLM",
     **dict.fromkeys(CAUSAL_TASKS, "AutoModelForCausalLM"),
 }
-"""The class that loads an artifact, by its task."""
+"""The class that loads an artifact, by task."""
 
 _SCALES = {
     "width": ("hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size"),
@@ -36,19 +36,19 @@ _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermedia
 
 _TIED_HEADS = dict.fromkeys(
     ("heads", "hidden"),
-    "the stock class makes the size of a head of hidden size and number of heads, so"
-    " neither can shrink alone; take width, which shrinks both",
+    "the stock class divides hidden size by the number of heads to get the size of a head, so"
+    " neither can shrink alone; use width, which shrinks both",
 )
 
 
 @dataclass(frozen=True)
 class Head:
-    """A stock class: the model under one head.
+    """A stock class: the model with one head.
 
     Attributes:
-        class_name: the class in transformers. No other name in a file is ever looked up.
+        class_name: name of the class in transformers. Names from files are only compared with it.
         parts: paths of the head's modules that hold tensors.
-        tail: makes logits of the last layer's states.
+        tail: computes logits from the last layer's states.
     """
 
     class_name: str
@@ -58,21 +58,22 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture(FamilyFacts):
-    """Where the stock classes of one `model_type` hold their parts, and what their axes scale.
+    """The layout of the stock classes of one `model_type`, and the entries that axes scale.
 
     Attributes:
-        name: the family's name and the `model_type` of its stock configuration.
-        base: the attribute that holds the model under the head.
-        layers: the path of its list of layers.
-        parts: paths of its other modules that hold tensors, the head's left out.
+        name: the family's name, which is the `model_type` of its stock configuration.
+        base: the attribute that holds the model without its head.
+        layers: path of the list of layers.
+        parts: paths of the other modules that hold tensors, without the head's.
         heads: the stock class for each task.
         roles: what each dimension of a tensor counts, for ordering by importance.
-        scales: entries of the stock configuration that an axis scales; entries that it lacks, or
-            that are null, are passed over.
-        layer_lists: entries that hold a value for each layer, which depth cuts.
-        has_head_size: whether a head's size is an entry (`head_dim`) and not hidden size by heads.
-        positions_follow_padding: whether positions begin after the number of the padding token.
-        accepts: other architectures that `model.config.model_type` may name under this family.
+        scales: for each axis, the entries of the stock configuration that it scales. Entries that
+            are absent or null are skipped.
+        layer_lists: entries that hold one value per layer, which depth cuts.
+        has_head_size: whether the size of a head is an entry (`head_dim`); if not, it is hidden
+            size divided by the number of heads.
+        positions_follow_padding: whether positions begin after the id of the padding token.
+        accepts: other architectures that `model.config.model_type` may name in this family.
     """
 
     base: str
@@ -87,20 +88,20 @@ class Architecture(FamilyFacts):
     accepts: tuple[str, ...] = ()
 
     def first_position(self, pad_id: int) -> int:
-        """Give the number of the first token's position."""
+        """Return the position of the first token."""
         return pad_id + 1 if self.positions_follow_padding else 0
 
     def member(self, model_type: object) -> Architecture:
-        """Give the architecture of a `model_type` that this family takes.
+        """Return the architecture of a `model_type`.
 
         Raises:
-            RequestError: it takes none of that type.
+            RequestError: the family does not accept this type.
         """
         if model_type == self.name:
             return self
         if model_type not in self.accepts:
             legal = listed([self.name, *self.accepts])
-            raise RequestError(f"model_type: {self.name} takes {legal}, not {model_type!r}")
+            raise RequestError(f"model_type: {self.name} accepts {legal}, not {model_type!r}")
         facts = family_facts(str(model_type))
         assert isinstance(facts, Architecture)
         return facts
@@ -119,9 +120,9 @@ def encoder(name: str, *, base: str, heads: Mapping[str, Head], **changes: Any) 
 
     Args:
         name: its `model_type`.
-        base: the attribute of the stock classes that holds the model.
+        base: the attribute of the stock classes that holds the model without its head.
         heads: the stock class for each task.
-        changes: further attributes of its `Architecture`.
+        changes: attributes of `Architecture` that differ from the standard form.
     """
     standard = {
         "axes": ("width", "depth", "ffn"),
@@ -139,7 +140,7 @@ def decoder(name: str, class_name: str, **changes: Any) -> Architecture:
     Args:
         name: its `model_type`.
         class_name: the stock class that predicts the next token.
-        changes: further attributes of its `Architecture`.
+        changes: attributes of `Architecture` that differ from the standard form.
     """
     head = Head(class_name, ("lm_head",), _next_tokens)
     standard = {

@@ -1,8 +1,8 @@
-"""A stock configuration made whole: by the spec, the data, a pretrained model and its class."""
+"""Completion of a stock configuration from the spec, the data, a pretrained model and defaults."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sortednet_cli.errors import RequestError, listed
@@ -10,7 +10,7 @@ from sortednet_cli.families.root import Config, check_blocks
 from sortednet_cli.families.transformers.architecture import Architecture
 from sortednet_cli.families.transformers.stock_configs import (
     known_entries,
-    plain,
+    model_entries,
     refusals_of,
     standard_config,
 )
@@ -18,7 +18,7 @@ from sortednet_cli.spec.families import family_facts
 
 
 def class_of(config: Mapping[str, Any]) -> str:
-    """The class that a stock configuration names first; empty if it names none."""
+    """Return the first class that a stock configuration names; empty if it names none."""
     names = config.get("architectures")
     return str(names[0]) if isinstance(names, list) and names else ""
 
@@ -30,42 +30,36 @@ def complete_config(
     facts: Mapping[str, Any],
     stock: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Fill a stock configuration up with what the data decide and its class's defaults.
+    """Complete a stock configuration with entries from the data and defaults of its class.
 
     Args:
         config: the spec's entries, which override all others.
         facts: vocab_size, max_length, classes, pad_id, bos_id and eos_id of the texts.
-        stock: the configuration of a pretrained model, as `standard_config` reads it.
+        stock: the configuration of a pretrained model.
 
     Returns:
-        The whole configuration as plain JSON values.
+        The complete configuration as JSON values.
 
     Raises:
-        RequestError: the type of model is none of the family, the stock class refuses, or the
-            texts need more tokens or positions than the model has.
+        RequestError: the family does not accept the model type, the stock class refuses the
+            configuration, or the texts need more tokens or positions than the model has.
     """
     stock = stock or {}
-    declared = family_facts(family)
-    assert isinstance(declared, Architecture)
     model_type = config.get("model_type", stock.get("model_type", family))
-    architecture = _member(declared, model_type)
+    architecture = _find_architecture(family, model_type)
     first = architecture.first_position(facts["pad_id"])
-    defaults = {
-        "vocab_size": facts["vocab_size"],
-        "max_position_embeddings": facts["max_length"] + first,
-        **{f"{name}_token_id": facts[f"{name}_id"] for name in ("pad", "bos", "eos")},
+    standard = standard_config(model_type, stock, "model.pretrained: config.json") if stock else {}
+    entries = {
+        **_data_entries(facts, first),
+        **standard,
+        **config,
+        **_label_entries(facts["classes"]),
+        "architectures": [architecture.heads[task].class_name],
     }
-    chosen = {key: value for key, value in config.items() if key != "model_type"}
-    read = standard_config(model_type, stock, "model.pretrained: config.json") if stock else {}
-    given = {**defaults, **read, **chosen}
-    given.pop("model_type", None)
-    given["architectures"] = [architecture.heads[task].class_name]
-    if facts["classes"]:
-        given["id2label"] = {str(i): name for i, name in enumerate(facts["classes"])}
-        given["label2id"] = {name: i for i, name in enumerate(facts["classes"])}
-    if isinstance(layers := given.get("num_hidden_layers"), int):
+    entries.pop("model_type", None)
+    if isinstance(layers := entries.get("num_hidden_layers"), int):
         check_blocks([layers])
-    full = _stock_config(model_type, given)
+    full = _stock_config(model_type, entries)
     _check_sizes(full, facts, full["max_position_embeddings"] - first)
     if architecture.has_head_size:
         full["head_dim"] = full.get("head_dim") or _head_size(full)
@@ -73,31 +67,50 @@ def complete_config(
 
 
 def check_entries(config: Config) -> None:
-    """RequestError for entries that a stock class does not have, or cannot be run with.
-
-    It would be handed them on all the same.
-    """
+    """RequestError for entries that the stock class would accept but ignore, or cannot run with."""
     model_type = config["model_type"]
     if unknown := sorted(set(config) - set(known_entries(model_type, config)) - {"model_type"}):
         raise RequestError(f"the configuration of {model_type} has no {listed(unknown)}")
     if config.get("return_dict") is False:
-        raise RequestError("model.config.return_dict: outputs are found by name: leave it out")
+        raise RequestError("model.config.return_dict: must not be false, leave it out")
 
 
-def _member(declared: Architecture, model_type: object) -> Architecture:
+def _find_architecture(family: str, model_type: object) -> Architecture:
+    declared = family_facts(family)
+    assert isinstance(declared, Architecture)
     try:
         return declared.member(model_type)
     except RequestError as error:
         raise RequestError(f"model.config.{error}") from error
 
 
-def _stock_config(model_type: str, given: Config) -> Config:
+def _data_entries(facts: Mapping[str, Any], first_position: int) -> Config:
+    """Return the entries that follow from the data."""
+    return {
+        "vocab_size": facts["vocab_size"],
+        "max_position_embeddings": facts["max_length"] + first_position,
+        **{f"{name}_token_id": facts[f"{name}_id"] for name in ("pad", "bos", "eos")},
+    }
+
+
+def _label_entries(classes: Sequence[str]) -> Config:
+    """Return the entries that name a classifier's classes; empty without classes."""
+    if not classes:
+        return {}
+    return {
+        "id2label": {str(i): name for i, name in enumerate(classes)},
+        "label2id": {name: i for i, name in enumerate(classes)},
+    }
+
+
+def _stock_config(model_type: str, entries: Config) -> Config:
+    """Fill in the defaults of the stock class; RequestError if it refuses an entry."""
     from transformers import AutoConfig
 
     with refusals_of(model_type, "model.config"):
-        known = known_entries(model_type, given)
-        full = plain(AutoConfig.for_model(model_type, **given))
-    if unknown := sorted(given.keys() - known.keys()):
+        known = known_entries(model_type, entries)
+        full = model_entries(AutoConfig.for_model(model_type, **entries))
+    if unknown := sorted(entries.keys() - known.keys()):
         raise RequestError(f"model.config: {model_type} has no {listed(unknown)}")
     return full
 
@@ -118,5 +131,5 @@ def _check_sizes(config: Config, facts: Mapping[str, Any], num_positions: int) -
 def _head_size(config: Config) -> int:
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     if heads < 1 or hidden < 1 or hidden % heads:
-        raise RequestError(f"model.config: hidden_size {hidden} is no multiple of {heads} heads")
+        raise RequestError(f"model.config: hidden_size {hidden} is not a multiple of {heads} heads")
     return int(hidden // heads)

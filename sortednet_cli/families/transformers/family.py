@@ -1,4 +1,4 @@
-"""The family of every architecture of transformers: the stock classes, cut by their own configs."""
+"""The family of all architectures of transformers, shrunk by their stock configurations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sortednet_cli.families.shared import Inputs, SharedPass
 from sortednet_cli.families.transformers.architecture import LOADERS, Architecture
 from sortednet_cli.families.transformers.complete import check_entries, class_of, complete_config
 from sortednet_cli.families.transformers.prefix_pass import PrefixPass
-from sortednet_cli.families.transformers.pretrained import Matching, matched_names, starting_names
+from sortednet_cli.families.transformers.pretrained import Matching, match_names, starting_names
 from sortednet_cli.families.transformers.reorder import reorder_by_importance
 from sortednet_cli.families.transformers.stock_configs import refusals_of
 from sortednet_cli.space import SubModel, kept_blocks
@@ -104,9 +104,9 @@ class TransformerFamily(Family):
         return {path: path for path in (*self.architecture.parts, *self.head.parts, *layers)}
 
     def forward(self, module: nn.Module, inputs: Inputs) -> Tensor:
-        with _frequencies_at_rest(module.get_submodule(self.architecture.base)):
-            found = module(**cast(Mapping[str, Tensor], inputs), return_dict=True)
-        return cast(Tensor, found.logits)
+        with _fixed_frequencies(module.get_submodule(self.architecture.base)):
+            output = module(**cast(Mapping[str, Tensor], inputs), return_dict=True)
+        return cast(Tensor, output.logits)
 
     def shared_pass(
         self, submodels: Sequence[SubModel], at: Callable[[SubModel], nn.Module]
@@ -117,11 +117,11 @@ class TransformerFamily(Family):
     def compiled_parts(self, submodel: SubModel, module: nn.Module) -> list[nn.Module]:
         return list(self.layers(module))
 
-    def matched_names(
+    def match_names(
         self, module: nn.Module, shapes: Mapping[str, tuple[int, ...]], where: str
     ) -> Matching:
-        """Tell which of a checkpoint's tensors each of the root network's is; see `pretrained`."""
-        return matched_names(self.architecture.base, self.loader, module, shapes, where)
+        """Match a checkpoint's tensors with the root network's, as `pretrained.match_names`."""
+        return match_names(self.architecture.base, self.loader, module, shapes, where)
 
     def starting_names(
         self,
@@ -130,7 +130,7 @@ class TransformerFamily(Family):
         read: Callable[[str], Tensor],
         where: str,
     ) -> dict[str, str]:
-        return starting_names(self.matched_names(module, shapes, where), read, where)
+        return starting_names(self.match_names(module, shapes, where), read, where)
 
     def reorder(self, module: nn.Module) -> None:
         reorder_by_importance(module, self.root.config, self.architecture)
@@ -143,14 +143,14 @@ class TransformerFamily(Family):
 
         transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         stock = getattr(transformers, self._auto_class)
-        module, found = stock.from_pretrained(
+        module, loading_info = stock.from_pretrained(
             folder,
             dtype="float32",
             output_loading_info=True,
             local_files_only=True,
             trust_remote_code=False,
         )
-        wrong = {kind: sorted(map(str, names)) for kind, names in found.items() if names}
+        wrong = {kind: sorted(map(str, names)) for kind, names in loading_info.items() if names}
         if wrong:
             raise WorkError(f"verification failed: {self.loader} reports {wrong}")
         return cast(nn.Module, module)
@@ -160,7 +160,7 @@ class TransformerFamily(Family):
         return kept_blocks([self.num_alike_layers], depth, "prefix")[0]
 
     def _scale(self, config: Config, axis: str, value: float) -> None:
-        """Multiply an axis's entries by `value`; RequestError unless all stay whole."""
+        """Multiply the entries of an axis by `value`; RequestError unless all stay whole."""
         keys = [key for key in self.architecture.scales[axis] if config.get(key) is not None]
         for key in keys:
             scaled = config[key] * value
@@ -174,8 +174,11 @@ class TransformerFamily(Family):
 
 
 @contextmanager
-def _frequencies_at_rest(base: nn.Module) -> Iterator[None]:
-    """On the meta device no length can be compared: rotary frequencies do not follow it."""
+def _fixed_frequencies(base: nn.Module) -> Iterator[None]:
+    """Use default rotary frequencies on the meta device.
+
+    Other kinds compare the sequence length with a value, which the meta device does not have.
+    """
     rotary: Any = getattr(base, "rotary_emb", None)
     if rotary is None or not rotary.inv_freq.is_meta:
         yield

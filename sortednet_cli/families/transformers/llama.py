@@ -1,4 +1,4 @@
-"""LLaMA (Touvron et al., arXiv 2302.13971), and under its name what is of its form."""
+"""LLaMA (Touvron et al., arXiv 2302.13971), and architectures of the same form."""
 
 from __future__ import annotations
 

@@ -13,9 +13,13 @@ from sortednet_cli.families.transformers.architecture import Architecture, Tail
 
 
 class PrefixPass(SharedPass):
-    """Depths of one stock transformer: every state lies on the way of the deepest.
+    """Runs all layers of one stock transformer, and keeps the state at every exit.
 
-    The first of `depths` is the module's own.
+    Args:
+        module: the deepest sub-model's module.
+        depths: numbers of layers of the sub-models; the first is the module's own.
+        architecture: the layout of the module.
+        tail: computes logits from states.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Qwen2 (Yang et al., arXiv 2407.10671): LLaMA with biases, and windows in some layers."""
+"""Qwen2 (Yang et al., arXiv 2407.10671): LLaMA with biases, and sliding windows in some layers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Reordering pretrained weights so that the most important units come first.
+"""Reordering of pretrained weights by importance.
 
-Heads, FFN neurons and hidden units may be permuted without changing the function, as long as
-every tensor that has them is permuted alike. Leading slices are then the ones worth keeping.
+Permuting heads, FFN neurons or hidden units does not change the function if all tensors that have
+them are permuted alike. With the most important units first, leading slices keep those units.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from sortednet_cli.families.transformers.roles import roles_of
 
 @torch.no_grad()
 def reorder_by_importance(module: nn.Module, config: Config, architecture: Architecture) -> None:
-    """Permute hidden units, and each layer's heads and FFN neurons, the most important first.
+    """Put the most important hidden units first, and in each layer heads and FFN neurons.
 
-    A unit's importance is the product of the norms of its weights in all tensors that have
-    it. Query heads move together with the key and value head they share.
+    A unit's importance is the product of the norms of its weights in all tensors that have it.
+    Query heads move together with the key and value head that they share.
 
     Args:
         module: the root network, changed in place.
         config: its stock configuration.
-        architecture: says what the dimensions of its tensors count.
+        architecture: its architecture, with the roles of the dimensions of its tensors.
     """
     tensors = dict(module.named_parameters())
     num_units = {
-        # Of heads, those of keys and values: they lead groups of query heads.
+        # The last entry of heads counts key and value heads, whose groups of query heads move.
         role: [int(config[key]) for key in architecture.scales[role] if config.get(key)][-1]
         for role in ("hidden", "heads", "ffn")
     }
@@ -54,14 +54,14 @@ def reorder_by_importance(module: nn.Module, config: Config, architecture: Archi
 
 
 class _Units(NamedTuple):
-    """Units that are ordered as one: of a layer, or of all layers where `layer` is empty."""
+    """Units that have one common order: in one layer, or, if `layer` is empty, in all."""
 
     role: str
     layer: str
 
 
 def _units_of(name: str, architecture: Architecture) -> Iterator[tuple[int, _Units]]:
-    """Yield the dimensions of a tensor that count units, each with what units they are."""
+    """Yield each dimension of a tensor that counts units, with these units."""
     for dim, role in enumerate(roles_of(name, architecture.roles)):
         if role:
             layer = "" if role == "hidden" else _layer(name, architecture.layers)

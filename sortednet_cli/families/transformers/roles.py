@@ -1,4 +1,4 @@
-"""What the dimensions of stock tensors count, for ordering units by their importance. No torch."""
+"""Roles of the dimensions of stock tensors, for ordering units by importance. No torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 from sortednet_cli.errors import RequestError
 
 Roles = tuple[tuple[str, tuple[str, ...]], ...]
-"""The end of a tensor's name, and what each dimension counts; the first match decides."""
+"""Pairs of a pattern for the end of a tensor's name and the role of each dimension; the first
+match applies. A role is `heads`, `ffn`, `hidden`, or empty for dimensions that stay in order."""
 
 _HEAD_ROWS, _HIDDEN_ROWS = ("heads", "hidden"), ("hidden", "heads")
 
@@ -39,12 +40,12 @@ ENCODER_ROLES: Roles = (
 
 
 def roles_of(name: str, table: Roles) -> tuple[str, ...]:
-    """Give what each dimension of a tensor counts: heads, ffn, hidden, or nothing of ours.
+    """Return the role of each dimension of a tensor.
 
     Raises:
-        RequestError: no rule names the tensor; it is never guessed.
+        RequestError: the table has no entry for the tensor.
     """
     for pattern, roles in table:
         if re.search(pattern, name):
             return roles
-    raise RequestError(f"model.reorder: no rule says what the dimensions of {name} count")
+    raise RequestError(f"model.reorder: the roles of the dimensions of {name} are not declared")

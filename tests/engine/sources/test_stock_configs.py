@@ -115,7 +115,8 @@ def test_entries_that_the_class_has_not_are_said(
     with caplog.at_level(logging.INFO):
         load_stock(folder)
     assert caplog.messages == [
-        f"{folder}: config.json: left out, no entries of llama: colour, gradient_checkpointing"
+        f"{folder}: config.json: left out entries that llama does not have:"
+        " colour, gradient_checkpointing"
     ]
 
 
@@ -147,7 +148,7 @@ def test_classes_keep_their_numbers(tmp_path: Path, caplog: pytest.LogCaptureFix
         ({"3": None}, "none of 10 classes is number 3"),
         ({"3": None, "11": "x"}, "none of 11 classes is number 3"),
         ({"3": "class 7"}, "classes 3 and 7 have the same name 'class 7'"),
-        ({"3": None, "three": "x"}, "id2label maps numbers of classes to names"),
+        ({"3": None, "three": "x"}, "id2label must map class numbers to names"),
         ({"3": None, "07": "x"}, "none of 11 classes is number 3"),
     ],
 )
@@ -183,9 +184,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.INFO):
         load_stock(folder)
     (told,) = caplog.messages
-    assert told.startswith(
-        "left out 3 tensors that LlamaForCausalLM has no use for: model.layers.0"
-    )
+    assert told.startswith("left out 3 tensors that LlamaForCausalLM does not use: model.layers.0")
     assert "score.weight" in told
 
 
@@ -233,8 +232,7 @@ def test_training_starts_from_every_form_of_a_checkpoint(
     for name, tensor in module.state_dict().items():
         assert torch.equal(tensor, given[name]) == (name != "classifier.weight"), name
     assert caplog.messages == [
-        "left out 1 tensors that BertForSequenceClassification has no use for:"
-        " cls.predictions.bias",
+        "left out 1 tensors that BertForSequenceClassification does not use: cls.predictions.bias",
         "fresh weights, not in the checkpoint: classifier.weight [3, 32] for [11, 32]",
     ]
 

@@ -1,7 +1,7 @@
-"""File formats that an artifact can have beside safetensors: one file each. No torch.
+"""Further file formats of an artifact, one module each. No torch.
 
-To add one, write a subclass of `Format` and name it in `_OWN`, or in another package as an entry
-point of the group `sortednet.formats`.
+To add one, write a subclass of `Format` and list it in `_OWN`, or register it in another package as
+an entry point of the group `sortednet.formats`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,26 @@ from sortednet_cli.extensions import FORMATS, Registry
 __all__ = ["DEFAULT_FORMAT", "Format", "find_format", "format_names"]
 
 DEFAULT_FORMAT = "safetensors"
-"""What `--format` calls an artifact with no further file of its weights."""
+"""The value of `--format` for an artifact without a further file."""
 
 _OWN: tuple[type[Format], ...] = (Onnx, Pt2)
 
-_REGISTRY = Registry[Format](FORMATS, Format, {made.name: made for made in _OWN})  # type: ignore[type-abstract]
+_REGISTRY = Registry[Format](FORMATS, Format, {own.name: own for own in _OWN})  # type: ignore[type-abstract]
 
 
 def format_names() -> list[str]:
-    """List what `--format` takes."""
+    """List the values of `--format`."""
     return [DEFAULT_FORMAT, *_REGISTRY.names]
 
 
 def find_format(name: str) -> Format | None:
-    """The format of that name, None for safetensors alone; RequestError if there is none."""
+    """Find a further format by its name; None for safetensors alone.
+
+    Raises:
+        RequestError: there is no such format.
+    """
     if name == DEFAULT_FORMAT:
         return None
-    if (found := _REGISTRY.find(name)) is None:
+    if (file_format := _REGISTRY.find(name)) is None:
         raise RequestError(f"--format {name!r}: the formats are {listed(format_names())}")
-    return found
+    return file_format

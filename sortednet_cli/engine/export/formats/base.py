@@ -1,4 +1,4 @@
-"""What a file format of an artifact states of itself. No torch before a file is written."""
+"""The base class of an artifact's further file formats. No torch until a file is written."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class Format(ABC):
-    """A file that `extract` writes beside the safetensors file, compared before it counts.
+    """A further file that `extract` writes beside the safetensors file, and verifies.
 
     Attributes:
-        name: what `--format` calls it. The file is `model.NAME`.
-        card: what the model card says of the file, to be read after its name.
-        tolerance: the largest difference allowed between outputs of the file and the artifact's,
-            as a share of the largest logit, or of 1 if that is larger. At 0 they must be equal.
+        name: the value of `--format`. The file is `model.NAME`.
+        card: the rest of the model card's sentence that begins with the file's name.
+        tolerance: largest difference allowed between the outputs of the file and the artifact,
+            relative to the largest logit or to 1, whichever is larger. 0 means equal.
         packages: modules that writing and verifying import.
-        install: what installs them.
+        install: command that installs these modules.
     """
 
     name: ClassVar[str]
@@ -40,22 +40,22 @@ class Format(ABC):
         return f"{EXPORTED}.{self.name}"
 
     def refusal(self, kind: str) -> str | None:
-        """Say which models the format is for, if a model cannot have it.
+        """Return which models the format is for, if it cannot be used; None if it can.
 
         Args:
-            kind: of the model's inputs, `image` or `text`.
+            kind: kind of the model's inputs, `image` or `text`.
         """
         return None
 
     @abstractmethod
     def write(self, module: nn.Module, inputs: Inputs, file: Path) -> Tensor:
-        """Write a model into a file, and return the logits that the file gives for `inputs`."""
+        """Write a model to a file, and return the logits that the file computes for `inputs`."""
 
     def check(self, kind: str) -> None:
-        """RequestError if a model cannot have this format, or a package for it is missing.
+        """RequestError if the format cannot be used for a model, or needs a missing package.
 
         Args:
-            kind: of the model's inputs, `image` or `text`.
+            kind: kind of the model's inputs, `image` or `text`.
         """
         if (reason := self.refusal(kind)) is not None:
             raise RequestError(f"--format {self.name} is {reason}")
@@ -63,15 +63,18 @@ class Format(ABC):
             raise RequestError(f"--format {self.name} needs: {self.install}")
 
     def export(self, module: nn.Module, inputs: Inputs, logits: Tensor, folder: Path) -> None:
-        """Write the file into a folder and compare its outputs with the artifact's.
+        """Write the file into a folder and compare its logits with the artifact's.
+
+        Args:
+            logits: the artifact's logits for `inputs`.
 
         Raises:
             WorkError: they differ by more than the tolerance.
         """
-        found = self.write(module, inputs, folder / self.file)
-        difference = float((found - logits).abs().max())
+        actual = self.write(module, inputs, folder / self.file)
+        difference = float((actual - logits).abs().max())
         allowed = self.tolerance * max(1.0, float(logits.abs().max()))
-        if not difference <= allowed:  # NaN is not
+        if not difference <= allowed:  # also true if the difference is NaN
             raise WorkError(
                 f"verification failed: the outputs of {self.file} differ by {difference:g}"
             )

@@ -1,4 +1,4 @@
-"""`model.onnx`, for ONNX Runtime and what else reads ONNX."""
+"""`model.onnx`, for ONNX Runtime and other readers of ONNX."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Onnx(TracedFormat):
-    """ONNX, run in ONNX Runtime on the CPU: its kernels round differently from torch's."""
+    """ONNX, verified in ONNX Runtime on the CPU, whose kernels round differently from torch's."""
 
     name = "onnx"
     card = "has the input `inputs`, the output `logits` and a free batch size."
@@ -42,8 +42,8 @@ class Onnx(TracedFormat):
                 verbose=False,
             )
         assert program is not None
-        # Written here: what a full disk makes the exporters raise is theirs.
+        # Not written by the exporter, whose error for a full disk would not be an OSError.
         write_bytes(file, program.model_proto.SerializeToString())
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-        (found,) = session.run(None, {"inputs": inputs.numpy()})
-        return torch.from_numpy(found)
+        (logits,) = session.run(None, {"inputs": inputs.numpy()})
+        return torch.from_numpy(logits)

@@ -1,4 +1,4 @@
-"""`model.pt2`, an exported program of torch."""
+"""`model.pt2`, a program of `torch.export`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Pt2(TracedFormat):
-    """A program of torch.export. It is run as it was exported: no such file is ever loaded."""
+    """A program of `torch.export`. Verification runs the program itself and loads no file."""
 
     name = "pt2"
     card = "is for `torch.export.load(...).module()`, with a free batch size."
@@ -28,5 +28,5 @@ class Pt2(TracedFormat):
         content = io.BytesIO()
         torch.export.save(program, content)
         write_bytes(file, content.getvalue())
-        found: Tensor = program.module()(inputs)
-        return found
+        logits: Tensor = program.module()(inputs)
+        return logits

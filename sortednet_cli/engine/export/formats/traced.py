@@ -1,4 +1,4 @@
-"""What formats that torch.export traces have in common."""
+"""The base class of formats that trace a model with `torch.export`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 
 class TracedFormat(Format):
-    """A format for models of one input tensor and any number of layers, with a free batch size."""
+    """A format for models with one input tensor, whose batch size stays free."""
 
     def refusal(self, kind: str) -> str | None:
         if kind == "image":
             return None
         return (
-            "for image models; a text model is an ordinary transformers folder, for which"
-            " transformers' own exporters are made"
+            "for image models only; use transformers' own exporters for a text model, whose"
+            " artifact is an ordinary transformers folder"
         )
 
     @staticmethod
     def arguments(inputs: Inputs) -> dict[str, Any]:
-        """What the exporters of torch are called with."""
+        """Return the arguments that torch's exporters take besides the module."""
         import torch
 
         return {"args": (inputs,), "dynamic_shapes": ({0: torch.export.Dim("batch", min=1)},)}
