@@ -1,7 +1,7 @@
-"""Rules: which sub-models a micro-batch trains. One file a rule; no torch.
+"""Rules, which choose the sub-models that a micro-batch trains. One module per rule. No torch.
 
-A rule of another package is a subclass of `Rule`, named by an entry point of the group
-`sortednet.rules`. Its own settings stand in the table `[train.rule_options]`.
+Another package adds a rule as a subclass of `Rule`, registered as an entry point of the group
+`sortednet.rules`. The table `[train.rule_options]` holds its settings.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["Phase", "Rule", "Share", "SpecModel", "equal_shares", "make_rule"]
 
 
 def make_rule(train: TrainSpec, space: SearchSpace) -> Rule:
-    """Make the rule that a spec names.
+    """Make the rule of a spec.
 
     Raises:
-        RequestError: the search space does not allow it, or its options are wrong.
+        RequestError: the rule does not fit the search space, or its options are wrong.
     """
     kind: type[Rule] = RULES.load(train.rule, Rule)
     _check_options(kind, train)
@@ -42,12 +42,12 @@ def make_rule(train: TrainSpec, space: SearchSpace) -> Rule:
 
 
 def _check_options(kind: type[Rule], train: TrainSpec) -> None:
-    """RequestError, one line for each wrong key, unless the rule takes `[train.rule_options]`."""
+    """RequestError if `[train.rule_options]` is wrong, with one line per wrong key."""
     model, table = kind.options_model, train.rule_options or {}
     if model is None:
         if table:
             raise RequestError(
-                f"train.rule_options: the rule '{train.rule}' has none: leave the table out"
+                f"train.rule_options: the rule '{train.rule}' has no options; remove the table"
             )
         return
     try:
@@ -60,14 +60,15 @@ def _check_options(kind: type[Rule], train: TrainSpec) -> None:
 
 
 def _check_draw(name: str, rule: Rule) -> None:
-    """RequestError unless another package's rule draws what a rule may draw."""
+    """RequestError if another package's rule draws something that no rule may draw."""
     shares = rule.draw(Random(0), 0.0)
     drawn = [submodel for submodel, _ in shares]
     known = set(drawn) <= set(rule.space.submodels) and len(set(drawn)) == len(drawn)
     ordered = rule.space.largest not in drawn[1:]
     if not (known and ordered and isclose(sum(weight for _, weight in shares), 1)):
-        found = ", ".join(f"{submodel} x {weight:g}" for submodel, weight in shares)
+        drawn_text = ", ".join(f"{submodel} x {weight:g}" for submodel, weight in shares)
         raise RequestError(
-            f"train.rule: the rule {name!r} drew {found or 'nothing'}: a draw holds different"
-            " sub-models of the search space, the largest first, and their weights sum to 1"
+            f"train.rule: the rule {name!r} drew {drawn_text or 'nothing'}: a draw must hold"
+            " different sub-models of the search space, the largest first, and their weights must"
+            " sum to 1"
         )

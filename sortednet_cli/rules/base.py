@@ -1,4 +1,4 @@
-"""The abstract rule: which sub-models one micro-batch trains, and how their losses combine."""
+"""The base class of rules, which choose sub-models for a micro-batch and combine their losses."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from sortednet_cli.spec import TrainSpec
 from sortednet_cli.spec.fields import SpecModel
 
 SAMPLE = 256
-"""How many draws stand for all of a rule's, where it does not list them."""
+"""Number of draws in a sample, for rules that do not list all their draws."""
 
 Share = tuple[SubModel, float]
-"""A sub-model and the weight of its loss; the weights of one micro-batch sum to one."""
+"""A sub-model and the weight of its loss. The weights of a micro-batch sum to 1."""
 
 
 class Rule(ABC):
-    """A pure choice: the same random stream gives the same sub-models.
+    """Draws the sub-models of micro-batches. Equal random streams give equal draws.
 
-    A subclass says what it draws. Everything else has a default that is right for any rule,
-    found from a sample of its draws; a rule that knows better overrides it.
+    A subclass implements `draw`. The other methods have defaults that work for any rule, based on
+    a sample of its draws; override them if the exact result is known.
 
     Attributes:
-        loss: how the losses of a micro-batch combine, unless `train.loss` says it.
-        options_model: the keys of `[train.rule_options]`; without one, the table is refused.
-        train: the settings of the training.
-        space: the search space that it draws from, which may be a part of the training's.
-        options: the checked table, an `options_model`; None without one.
+        loss: how the losses of a micro-batch combine, unless `train.loss` is set.
+        options_model: pydantic model of `[train.rule_options]`; None if the rule has no options.
+        train: the table `[train]` of the spec.
+        space: the search space to draw from, which may be a part of the training's.
+        options: the validated options, an `options_model`; None if the rule has none.
     """
 
     loss: Literal["mean", "sum"] = "mean"
@@ -54,41 +54,46 @@ class Rule(ABC):
 
     @classmethod  # noqa: B027 - most rules fit any search space
     def check(cls, train: TrainSpec, space: SearchSpace) -> None:
-        """Raise RequestError, naming the field, if the search space does not allow the rule."""
+        """RequestError with the field's name if the rule does not fit the search space."""
 
     @abstractmethod
     def draw(self, random: Random, progress: float = 1.0) -> list[Share]:
-        """Choose the sub-models of one micro-batch, the largest of them first.
+        """Draw the sub-models of one micro-batch, the largest first.
 
         Args:
-            random: the only source of chance.
-            progress: the part of the training that is done, from 0 to 1.
+            random: the only source of randomness.
+            progress: fraction of the training that is done, from 0 to 1.
         """
 
     def draws(self, start: float = 0.0, end: float = 1.0) -> list[list[SubModel]]:
-        """List draws that are equally likely between two moments: all of them, or a sample."""
+        """List equally likely draws between two points of the training: all, or a sample.
+
+        Args:
+            start: fraction of the training at the first point.
+            end: fraction of the training at the second point.
+        """
         return self._sample(SAMPLE, start, end)
 
     def heaviest(self) -> list[Share]:
-        """Choose the draw that takes most memory.
+        """Return the draw that takes the most memory.
 
-        Sub-models that differ in depth alone are trained together, one such group after another.
-        So the default takes the largest group, with as many depths as any draw holds together.
+        Sub-models that differ only in depth are trained together, and one such group follows the
+        other. The default is the largest group, with as many depths as any draw has in a group.
         """
         draws = self._sample(max(SAMPLE, 4 * len(self.space)), 0.0, 1.0)
-        together = max(max(Counter(map(without_depth, draw)).values()) for draw in draws)
+        most_depths = max(max(Counter(map(without_depth, draw)).values()) for draw in draws)
         groups: dict[object, list[SubModel]] = {}
         for submodel in sorted(set(chain(*draws)), key=self._size):
             groups.setdefault(without_depth(submodel), []).append(submodel)
-        deepest = [group[::-1][:together] for group in groups.values()]
+        deepest = [group[::-1][:most_depths] for group in groups.values()]
         return equal_shares(max(deepest, key=lambda group: sum(map(self._size, group))))
 
     def phases(self) -> list[Phase]:
-        """Split the training into stretches, of which each has one rule."""
+        """Split the training into phases with one rule each."""
         return [Phase(0.0, 1.0, self)]
 
     def opened(self, progress: float) -> SubModel:
-        """Name the smallest sub-model that holds all that may be drawn up to a moment."""
+        """Return the smallest sub-model that contains all that are drawn up to `progress`."""
         return self.space.largest
 
     def _sample(self, count: int, start: float, end: float) -> list[list[SubModel]]:
@@ -100,14 +105,20 @@ class Rule(ABC):
         ]
 
     def _size(self, submodel: SubModel) -> float:
-        """Compare sub-models of any axes: the product of their shares of the largest values."""
+        """Return a measure of size: the product of all axis values relative to the largest."""
         largest = self.space.largest.axes
         return prod(value / largest[axis] for axis, value in submodel.values)
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of a training in which one rule draws; the training lasts from 0 to 1."""
+    """A part of the training in which one rule draws.
+
+    Attributes:
+        start: fraction of the training at which it begins.
+        end: fraction of the training at which it ends.
+        rule: the rule.
+    """
 
     start: float
     end: float
@@ -118,7 +129,7 @@ class Phase:
         return self.end - self.start
 
     def draws(self) -> list[list[SubModel]]:
-        """List equally likely draws of the stretch, as `Rule.draws` does."""
+        """List equally likely draws of the phase, as `Rule.draws`."""
         return self.rule.draws(self.start, self.end)
 
 
@@ -128,6 +139,6 @@ def equal_shares(submodels: Sequence[SubModel]) -> list[Share]:
 
 
 def deepest(space: SearchSpace, count: int) -> list[SubModel]:
-    """List the largest sub-model and the next smaller depths of it, `count` at most."""
+    """List the largest sub-model and its next smaller depths, at most `count` sub-models."""
     alike = [s for s in space.submodels if without_depth(s) == without_depth(space.largest)]
     return alike[::-1][:count]

@@ -1,4 +1,4 @@
-"""The rules `sum` and `sandwich-sum`: every depth at once, from one pass."""
+"""The rules `sum` and `sandwich-sum`, which train every depth by one pass."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sortednet_cli.spec import TrainSpec
 
 
 class EveryDepth(Rule):
-    """All depths of each sub-model that another rule draws from the other axes.
+    """Draws all depths of each point that an outer rule draws from the other axes.
 
-    `train.depth_weights` are relative, one for each of the ascending depths; where the search
-    space is only partly open, the open depths have the first of them.
+    `train.depth_weights` are relative weights of the ascending depths. While the search space is
+    only partly open, the open depths have the first of these weights.
     """
 
     outer_rule: ClassVar[type[Rule]]
@@ -63,7 +63,7 @@ class EveryDepth(Rule):
 
 
 class Sum(EveryDepth):
-    """All depths of one random choice of the other axes (SoFT, arXiv 2309.08968)."""
+    """All depths of one random point of the other axes (SoFT, arXiv 2309.08968)."""
 
     outer_rule = Sorted
 

@@ -1,4 +1,4 @@
-"""One rule after another: `train.largest_first` and `train.smallest_first`."""
+"""Sequences of rules for `train.largest_first` and `train.smallest_first`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sortednet_cli.spec import TrainSpec
 
 
 class Phases(Rule):
-    """One rule after another over a training.
+    """Uses one rule after another.
 
     Args:
-        rules: each rule and the moment at which it begins: the first at 0, the last draws from
-            the whole search space.
+        rules: each rule with the fraction of the training at which it begins. The first begins at
+            0; the last draws from the whole search space.
     """
 
     def __init__(self, train: TrainSpec, rules: Sequence[tuple[float, Rule]]) -> None:
@@ -45,15 +45,15 @@ class Phases(Rule):
 
 
 def largest_first(kind: type[Rule], train: TrainSpec, space: SearchSpace) -> Rule:
-    """Train the largest sub-model alone before all of them.
+    """Make a rule that trains the largest sub-model alone before it trains all sub-models.
 
-    That is the order of progressive shrinking (Once-for-all, arXiv 1908.09791).
+    This is the order of progressive shrinking (Once-for-all, arXiv 1908.09791).
     """
     return Phases(train, [(0.0, Single(train, space)), (train.largest_first, kind(train, space))])
 
 
 def smallest_first(kind: type[Rule], train: TrainSpec, space: SearchSpace) -> Rule:
-    """Open the search space from its smallest sub-model, as networks grow in arXiv 1710.10196."""
+    """Make a rule that opens the search space from the smallest sub-model (arXiv 1710.10196)."""
     return Phases(
         train,
         [

@@ -1,4 +1,4 @@
-"""The rule `sandwich`: both ends of the search space, and some between them."""
+"""The rule `sandwich`: the largest and the smallest sub-model, and random ones between them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sortednet_cli.space.submodel import without_depth
 
 
 class Sandwich(Rule):
-    """Largest, smallest and `train.num_random` others (US-Nets, arXiv 1903.05134)."""
+    """The largest, the smallest and `train.num_random` others (US-Nets, arXiv 1903.05134)."""
 
     loss: Literal["mean", "sum"] = "sum"
 

@@ -11,7 +11,7 @@ from sortednet_cli.spec import TrainSpec
 
 
 class Single(Rule):
-    """`train.submodel`, or the largest: the baseline that everything is compared with."""
+    """`train.submodel`, by default the largest: the baseline of all comparisons."""
 
     def __init__(self, train: TrainSpec, space: SearchSpace) -> None:
         super().__init__(train, space)

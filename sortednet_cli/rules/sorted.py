@@ -11,7 +11,7 @@ from sortednet_cli.spec import TrainSpec
 
 
 class Sorted(Rule):
-    """Any `train.draws` sub-models, uniform over the search space (SortedNet, arXiv 2309.00255)."""
+    """`train.draws` sub-models, uniform over the search space (SortedNet, arXiv 2309.00255)."""
 
     def __init__(self, train: TrainSpec, space: SearchSpace) -> None:
         super().__init__(train, space)
@@ -21,7 +21,7 @@ class Sorted(Rule):
     def check(cls, train: TrainSpec, space: SearchSpace) -> None:
         if train.draws > len(space):
             raise RequestError(
-                f"train.draws = {train.draws}: the search space has {len(space)} sub-models"
+                f"train.draws = {train.draws}: the search space has only {len(space)} sub-models"
             )
 
     def draw(self, random: Random, progress: float = 1.0) -> list[Share]:

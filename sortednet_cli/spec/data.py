@@ -1,4 +1,4 @@
-"""Where samples come from and how they are prepared: images or text, told by the source."""
+"""The table `[data]` of a spec. Its source decides whether it is about images or texts."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from sortednet_cli.spec.vocabulary import SOURCES
 
 
 class DataSpec(SpecModel):
-    """What every kind of data has: its source, and the shares of the held-out parts."""
+    """The keys of every kind of data: its source, and the shares of the held-out parts."""
 
     source: Annotated[str, BeforeValidator(SOURCES.known)]
     """Where samples come from, such as `digits`, `image-folder` or `text`."""
     path: str | None = None
     """A file or folder, or a data set's name on a hub; `--data` sets it."""
     validation: Share = 0.1
-    """The validation part, as a fraction of the training samples, where the data have none."""
+    """Size of the validation part as a fraction of the training samples, if the data have none."""
     test: Share = 0.2
-    """The test part, as a fraction of all samples, where the data have none."""
+    """Size of the test part as a fraction of all samples, if the data have none."""
     split_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the split into parts; not the training seed."""
 
 
 class ImageDataSpec(DataSpec):
-    """Images with a label each."""
+    """The keys of labelled images."""
 
     image_size: Annotated[int, Field(gt=0, le=MAX_IMAGE_SIZE)] | None = None
     """Scale the shorter side to this many pixels and crop the middle."""
@@ -49,13 +49,7 @@ ColumnText = Annotated[str, AfterValidator(check_template)]
 
 
 class TextDataSpec(DataSpec):
-    """Texts: whole ones, labelled ones, or questions with answers.
-
-    `label` names a column; `text`, `pair`, `question` and `answer` name one each, or are
-    templates over several. `max_length` counts the tokens of a sequence, `vocab_size` those of
-    a tokenizer that is trained on the texts, `mask` is the share of tokens that masked language
-    modelling hides.
-    """
+    """The keys of texts: plain texts, labelled texts, or questions with answers."""
 
     text: ColumnText = "text"
     """The column of the text, or a template such as `"{title}\\n{body}"`."""
@@ -68,9 +62,9 @@ class TextDataSpec(DataSpec):
     answer: ColumnText = "answer"
     """For the task `answers`: the column or template of the answer."""
     max_length: Annotated[int, Field(ge=8, le=MAX_LENGTH)] = 128
-    """Tokens of a sequence; longer texts are truncated, with a warning."""
+    """Most tokens of a sequence; longer texts are truncated, with a warning."""
     vocab_size: Annotated[int, Field(ge=300, le=1 << 24)] = 4096
-    """Tokens of the tokenizer that is trained when no pretrained one is given."""
+    """Tokens of the tokenizer that is trained on the texts if no pretrained one is given."""
     mask: Share = 0.15
     """For the task `masked-lm`: the fraction of tokens to hide."""
 
@@ -79,12 +73,12 @@ DATA_KINDS: dict[str, type[DataSpec]] = {"image": ImageDataSpec, "text": TextDat
 
 
 def data_kind(value: Any) -> str:
-    """`text` or `image`, by the source of a table or of a spec."""
+    """Return the kind of data, `text` or `image`, of a table or a spec, by its source."""
     name = value.get("source") if isinstance(value, dict) else getattr(value, "source", None)
     try:
         return data_source(SOURCES.known(name)).kind
     except ValueError:
-        return "image"  # whose field says what is wrong
+        return "image"  # its field `source` then reports the error
 
 
 AnyDataSpec = Annotated[

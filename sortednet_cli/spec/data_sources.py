@@ -1,4 +1,4 @@
-"""Data sources: where samples come from, and what can be told of it before it is opened."""
+"""The base class of data sources, and checks of a source before it is opened. No torch."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ if TYPE_CHECKING:
 
 
 class DataSource(ABC):
-    """One data source: an `ImageSource` or a `TextSource`, which also say how to open it.
+    """A data source. Its subclasses `ImageSource` and `TextSource` open the data.
 
-    Its module imports no torch: a source is asked what it is and where its data lie before.
+    The module of a source must not import torch, because specs are checked before torch is
+    imported.
 
     Attributes:
-        name: what `data.source` calls it.
-        kind: of its samples.
+        name: the value of `data.source`.
+        kind: kind of its samples.
         path: whether `data.path` is refused, optional or required.
-        path_is_file: False where `data.path` is a name that means no file here, as on a hub.
-        refusal: what to tell a user who gives a path that is refused.
-        expected: what to tell a user whose path is missing.
+        path_is_file: whether `data.path` names a local file or folder, and not a name on a hub.
+        refusal: message for a user who gives a path that is refused.
+        expected: message for a user who gives no path, or one that does not exist.
     """
 
     kind: ClassVar[Literal["image", "text"]]
@@ -37,10 +38,10 @@ class DataSource(ABC):
         self.name = name
 
     def find(self, path: str | None) -> Path | None:
-        """Find the file or folder that `data.path` names; None for other data.
+        """Find the file or folder that `data.path` names; None if the data are not local files.
 
         Raises:
-            RequestError: the source takes no path, or needs one, or nothing is there.
+            RequestError: the source takes no path, or needs one, or the path does not exist.
         """
         if path is None:
             if self.path == "required":
@@ -52,31 +53,36 @@ class DataSource(ABC):
             raise RequestError(f"data.path: {self.refusal}")
         if not self.path_is_file:
             return None
-        found = _absolute(path)
-        if not found.exists():
-            raise RequestError(f"data.path: {found} does not exist: {self.expected}")
-        return found
+        absolute = _absolute(path)
+        if not absolute.exists():
+            raise RequestError(f"data.path: {absolute} does not exist: {self.expected}")
+        return absolute
 
     def data_name(self, path: str | None, found: Path | None) -> str:
-        """Name the data for people; `found` is what `find` gives for the path."""
+        """Return a name of the data for people.
+
+        Args:
+            path: `data.path`.
+            found: the result of `find` for this path.
+        """
         if found is None:
             return self.name
         return found.name or self.name
 
 
 def data_source(name: str) -> DataSource:
-    """Make a source; RequestError if another package's cannot be loaded."""
+    """Make the source of a name; RequestError if another package's cannot be loaded."""
     kind: type[DataSource] = SOURCES.load(name, DataSource)
     return kind(name)
 
 
 def find_data(spec: DataSpec) -> Path | None:
-    """Find the file or folder of a spec's data, as `DataSource.find` does."""
+    """Find the file or folder of a spec's data, as `DataSource.find` does; raises its errors."""
     return data_source(spec.source).find(spec.path)
 
 
 def _absolute(text: str) -> Path:
-    """The whole path of data; RequestError for one that no file can have."""
+    """Make a path absolute; RequestError if no file can have it."""
     try:
         path = Path(text).expanduser().resolve()
         path.exists()

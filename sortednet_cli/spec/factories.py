@@ -1,4 +1,4 @@
-"""Which factories of custom models may run: those that the user allows by name."""
+"""The check that a user allows a custom model's factory to run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Collection
 from sortednet_cli.errors import RequestError
 
 ALLOW_VARIABLE = "SORTEDNET_ALLOW_FACTORY"
+"""Environment variable that lists allowed factories, separated by commas."""
 
 
 def check_allowed(factory: str, allowed: Collection[str]) -> None:
-    """RequestError unless a factory is `allowed`, or named by the environment (with commas)."""
+    """RequestError unless a factory is in `allowed`, or in the environment variable's list."""
     if factory not in {*allowed, *os.environ.get(ALLOW_VARIABLE, "").split(",")}:
         raise RequestError(
-            f"this model is built by the code of {factory!r}, which is not run unless"
-            f" you allow it by this name: pass --allow-factory {factory}"
-            f" or set {ALLOW_VARIABLE}={factory}"
+            f"this model is built by the code of {factory!r}, which runs only if you allow it:"
+            f" pass --allow-factory {factory} or set {ALLOW_VARIABLE}={factory}"
         )

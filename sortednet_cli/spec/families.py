@@ -1,4 +1,4 @@
-"""Families by name, and what each is: told without torch."""
+"""Families by name, and their properties. No torch."""
 
 from __future__ import annotations
 
@@ -17,28 +17,27 @@ ALL_ORDERS = ("late-first", "balanced", "prefix")
 STAGED_ORDERS = ("late-first", "balanced")
 
 _OWN = EntryPoint("own", "sortednet_cli.families.declared:FAMILIES", ARCHITECTURES)
-"""Families lie above specs: they are found by a name, as those of other packages are."""
+"""The package's own families. They are above specs, so they are loaded by name like others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FamilyFacts:
-    """What a family is.
+    """The properties of a family.
 
     Attributes:
-        name: the family's name in `model.family`.
-        implementation: `module:Class` of its `Family`, imported when a network is to be built.
-        axes: the axes that it can be cut along.
-        depth_orders: the orders in which it can lose blocks, its default first.
-        inputs: the kind of data that it takes: `image` or `text`.
-        tasks: the tasks that it has an output for.
+        name: the value of `model.family`.
+        implementation: `module:Class` of its `Family`, imported to build a network.
+        axes: the axes along which it can shrink.
+        depth_orders: the depth orders that it supports, the default first.
+        inputs: kind of data that it takes: `image` or `text`.
+        tasks: the tasks that it supports.
         refused: axes that its stock configuration cannot express, each with the reason.
-        sizes: entries of `model.config` that decide the network's size and that pretrained
-            weights bring along.
+        sizes: entries of `model.config` that set the network's size; pretrained weights come with
+            their own.
         takes_pretrained: whether training can start from pretrained weights.
-        can_shard: whether its layers run one after another, so that processes can each hold a
-            part of every layer.
-        norms_are_per_channel: whether its norms treat each channel on its own, so that a narrow
-            sub-model's features need not depend on channels that it lacks.
+        can_shard: whether its layers can be sharded, which requires that they run one by one.
+        norms_are_per_channel: whether its norms treat every channel separately, so that the
+            features of a narrow sub-model do not depend on channels that it lacks.
     """
 
     name: str
@@ -55,27 +54,27 @@ class FamilyFacts:
 
 
 def family_names() -> list[str]:
-    """List all families: the package's own, which nobody can replace, then those of others."""
+    """List all families: this package's own, which cannot be replaced, then other packages'."""
     return list(dict.fromkeys([*own_families(), *added(ARCHITECTURES)]))
 
 
 def is_family(name: object) -> bool:
-    """Tell whether there is a family of that name, without importing anybody's."""
+    """Whether there is a family of that name; imports no other package."""
     return isinstance(name, str) and (name in own_families() or name in added(ARCHITECTURES))
 
 
 @cache
 def own_families() -> Mapping[str, FamilyFacts]:
-    """Give the families of this package by name."""
+    """Return the families of this package by name."""
     own: Mapping[str, FamilyFacts] = _OWN.load()
     return own
 
 
 def family_facts(name: str) -> FamilyFacts:
-    """Give the declaration of a family.
+    """Return the properties of a family.
 
     Raises:
-        RequestError: there is no such family, or another package declares none under its name.
+        RequestError: there is no such family, or another package's entry point is wrong.
     """
     own = own_families().get(name)
     if own is not None:

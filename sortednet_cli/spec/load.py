@@ -1,4 +1,4 @@
-"""From a preset or a file, and overrides, to a checked `RunSpec`."""
+"""Reading of specs: from a preset or a file with overrides to a validated `RunSpec`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ Table = dict[str, Any]
 
 
 def load_preset(name: str, overrides: Sequence[str] = ()) -> RunSpec:
-    """Read a preset and apply `a.b=value` overrides."""
+    """Read a preset and apply `a.b=value` overrides; raises the errors of `parse_spec`."""
     return parse_spec(presets.text(name), where=f"preset {name}", name=name, overrides=overrides)
 
 
 def load_spec_file(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
-    """Read a spec file and apply `a.b=value` overrides."""
+    """Read a spec file and apply `a.b=value` overrides.
+
+    Raises:
+        RequestError: the file cannot be read, or is no valid spec.
+    """
     try:
         text = read_bounded(path, MAX_SPEC).decode()
     except (OSError, UnicodeDecodeError) as error:
@@ -35,18 +39,23 @@ def load_spec_file(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
 
 
 def parse_spec(text: str, *, where: str, name: str, overrides: Sequence[str] = ()) -> RunSpec:
-    """Check a spec given as TOML.
+    """Parse and validate a spec in TOML.
+
+    Args:
+        where: where the text comes from, for messages.
+        name: the run's name, unless the text has one.
+        overrides: `a.b=value` each.
 
     Raises:
-        RequestError: it is not TOML, or fields are wrong; every wrong field is listed at
-            once with its path and what is legal there.
+        RequestError: the text is not TOML, or keys are wrong; the message lists every wrong key
+            with its path and the legal values.
     """
     try:
         table = tomllib.loads(text)
         check_nesting(table)
     except RecursionError as error:
         raise RequestError(f"{where} is not valid TOML: nested too deep") from error
-    except ValueError as error:  # a number of thousands of digits is no TOMLDecodeError
+    except ValueError as error:  # TOMLDecodeError, or a number with thousands of digits
         raise RequestError(f"{where} is not valid TOML: {error}") from error
     table.setdefault("name", name)
     for override in overrides:
@@ -70,7 +79,7 @@ def _apply(table: Table, override: str) -> None:
         raise RequestError(f"--set {override!r}: write it as a.b=value")
     value = _parse_value(text.strip())
     if keys[0] == "train" and keys[-1] in ("updates", "epochs"):
-        # The two name one quantity: setting one replaces the other of the preset.
+        # Both set the length of the training, so an override of one replaces the other.
         train = table.get("train")
         if isinstance(train, dict):
             train.pop("epochs" if keys[-1] == "updates" else "updates", None)
@@ -98,11 +107,12 @@ def _explain(item: Mapping[str, Any]) -> str:
 
 
 def explain(item: Mapping[str, Any], location: Sequence[Any], legal: Sequence[str]) -> str:
-    """Put one of pydantic's errors into a line.
+    """Format one of pydantic's errors as a line.
 
     Args:
-        location: the keys that lead to the wrong one, and that.
-        legal: for an unknown key, those that it might have been.
+        item: the error.
+        location: path of the wrong key.
+        legal: the legal keys, if the key is unknown.
     """
     path = ".".join(map(str, location))
     if item["type"] == "extra_forbidden":
@@ -117,7 +127,7 @@ def explain(item: Mapping[str, Any], location: Sequence[Any], legal: Sequence[st
 
 
 def _without_kind(location: Sequence[Any]) -> Sequence[Any]:
-    """A field's path as it is written: the kind of data is told by its source."""
+    """Remove the kind of data from pydantic's path of a key, because users do not write it."""
     return [part for i, part in enumerate(location) if i != 1 or location[0] != "data"]
 
 

@@ -1,4 +1,4 @@
-"""What a run is asked to do, as frozen models that reject what they do not know."""
+"""The spec of a run, as frozen pydantic models that reject unknown keys."""
 
 from __future__ import annotations
 
@@ -30,44 +30,39 @@ def _known_family(name: object) -> object:
 
 
 class CustomAxis(SpecModel):
-    """How one axis of a `custom` family changes the factory's arguments. One verb each.
-
-    `scales`: arguments (numbers or lists of numbers) multiplied by the value and rounded.
-    `sets`: one argument that takes the value itself.
-    `stages`: one argument, a list of block counts for each stage, cut by `depth_order`.
-    """
+    """How one axis of a `custom` model changes the factory's arguments: by exactly one key."""
 
     scales: tuple[str, ...] = ()
     """Arguments, numbers or lists of numbers, that are multiplied by the axis value and rounded."""
     sets: str | None = None
     """One argument that takes the axis value itself."""
     stages: str | None = None
-    """One argument that lists the number of blocks of each stage; `depth_order` says which go."""
+    """One argument that lists the blocks of each stage; `depth_order` decides which are removed."""
 
     @model_validator(mode="after")
-    def _one_verb(self) -> Self:
-        if sum(bool(verb) for verb in (self.scales, self.sets, self.stages)) != 1:
+    def _has_one_key(self) -> Self:
+        if sum(bool(key) for key in (self.scales, self.sets, self.stages)) != 1:
             raise ValueError("needs exactly one of scales, sets, stages")
         return self
 
 
 class CustomBlocks(SpecModel):
-    """Where the factory's module holds its blocks: one container path for each stage.
+    """Where the factory's module holds its blocks.
 
-    `before` and `after` count the modules of the container that are not blocks, for a
-    `Sequential` which also holds a stem or a tail.
+    A container may be a `Sequential` that also holds a stem or a tail, which `before` and `after`
+    count.
     """
 
     paths: Annotated[tuple[str, ...], Field(min_length=1)]
     """The container of blocks of each stage, as a path in the module: `["body"]`."""
     before: Annotated[int, Field(ge=0)] = 0
-    """How many modules at the start of a container are not blocks."""
+    """Number of modules at the start of a container that are not blocks."""
     after: Annotated[int, Field(ge=0)] = 0
-    """How many modules at the end of a container are not blocks."""
+    """Number of modules at the end of a container that are not blocks."""
 
 
 class ModelSpec(SpecModel):
-    """The root network: its family and the stock configuration it is built from."""
+    """The table `[model]`: the family and the stock configuration of the root network."""
 
     family: Annotated[str, BeforeValidator(_known_family)]
     """The family of models, such as `preact_resnet` or `llama`."""
@@ -76,7 +71,7 @@ class ModelSpec(SpecModel):
     depth_order: Literal["prefix", "balanced", "late-first"] | None = None
     """The order in which depth removes blocks; by default the first that the family allows."""
     init: Literal["stock", "nested", "nested-identity"] = "stock"
-    """First weights: the stock class's own, or with zeros that keep sub-models alike."""
+    """First weights: the stock class's, or with zeros that give all widths the same features."""
     pretrained: str | None = None
     """A folder, `package:NAME/FOLDER` or hub name to start from; transformers models only."""
     reorder: Literal["importance", "none"] = "none"
@@ -84,14 +79,14 @@ class ModelSpec(SpecModel):
     factory: str | None = None
     """For `custom`: the function or class that builds the model, as `package.module:name`."""
     axes: dict[AxisName, CustomAxis] = Field(default_factory=dict)
-    """For `custom`: what each axis does to the factory's arguments."""
+    """For `custom`: how each axis changes the factory's arguments."""
     blocks: CustomBlocks | None = None
     """For `custom`: where the blocks are. A depth axis needs it."""
 
     @model_validator(mode="after")
-    def _custom_is_declared(self) -> Self:
+    def _weights_fit_family(self) -> Self:
         if self.reorder != "none" and self.pretrained is None:
-            raise ValueError("reorder orders pretrained weights: it needs pretrained")
+            raise ValueError("reorder needs pretrained, whose weights it orders")
         facts = family_facts(self.family)
         if self.init != "stock" and not facts.norms_are_per_channel:
             raise ValueError(
@@ -100,17 +95,22 @@ class ModelSpec(SpecModel):
             )
         if self.init == "nested-identity" and self.family == "custom":
             raise ValueError(
-                "init 'nested-identity' is not told which blocks of a custom model add to their"
-                " input: take 'nested'"
+                "init 'nested-identity' is not for custom models, whose residual blocks are not"
+                " declared: use 'nested'"
             )
         if self.pretrained is not None and not facts.takes_pretrained:
-            raise ValueError(f"pretrained: {self.family} starts from fresh weights alone")
+            raise ValueError(f"pretrained: {self.family} takes no pretrained weights")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_fit_family(self) -> Self:
         if self.family != "custom":
             if self.factory or self.axes or self.blocks:
-                raise ValueError("factory, axes and blocks belong to the family 'custom' alone")
+                raise ValueError("factory, axes and blocks are only for the family 'custom'")
+            facts = family_facts(self.family)
             if self.depth_order not in (None, *facts.depth_orders):
                 raise ValueError(
-                    f"depth_order of {self.family} is one of {listed(facts.depth_orders)},"
+                    f"depth_order of {self.family} must be one of {listed(facts.depth_orders)},"
                     f" not {self.depth_order!r}"
                 )
             return self
@@ -124,7 +124,7 @@ class ModelSpec(SpecModel):
 
 
 class RunSpec(SpecModel):
-    """Everything a run needs to be repeated: `spec.toml` is this model."""
+    """A spec: everything that is needed to repeat a run, stored as its `spec.toml`."""
 
     name: PlainName
     """The run's name; by default the preset's, or that of the spec file without `.toml`."""
@@ -146,41 +146,42 @@ class RunSpec(SpecModel):
             raise ValueError(f"task: {family} is for {listed(facts.tasks)}, not {self.task!r}")
         if data_kind(self.data) != facts.inputs:
             raise ValueError(
-                f"data.source: {family} takes {facts.inputs} data, {self.data.source!r} is none"
+                f"data.source: {family} takes {facts.inputs} data, which {self.data.source!r}"
+                " does not hold"
             )
         return self
 
     @model_validator(mode="after")
-    def _crossing_weights_lead_between_features(self) -> Self:
+    def _crossing_lr_fits_family(self) -> Self:
         facts = family_facts(self.model.family)
         if self.train.crossing_lr < 1 and not facts.norms_are_per_channel:
             raise ValueError(
                 f"train.crossing_lr is for image networks: the norms of {self.model.family} average"
-                " over all channels, so that slow weights keep no width's features the same"
+                " over all channels, so that slow crossing weights cannot keep features the same"
             )
         return self
 
     @model_validator(mode="after")
-    def _shards_are_of_layers(self) -> Self:
+    def _shard_fits_model(self) -> Self:
         if not self.train.shard:
             return self
         family = self.model.family
         if not family_facts(family).can_shard:
             able = [name for name, facts in own_families().items() if facts.can_shard]
             raise ValueError(
-                f"train.shard: only the layers of {listed(able)} are run one by one, those of"
-                f" {family} are not: set it to false"
+                f"train.shard: {family} cannot be sharded, only {listed(able)} can: set it to false"
             )
         others = [axis for axis in self.space if axis != "depth"]
         if others or not self.space:
             raise ValueError(
-                f"space: train.shard takes depth alone, not {listed(others) or 'none'}: a process"
-                " holds some rows of each tensor, and no view of these is a narrower sub-model:"
-                " leave other axes out, or set train.shard to false"
+                f"space: train.shard needs the axis depth alone, not {listed(others) or 'none'},"
+                " because a shard is no slice of a narrower sub-model: remove other axes, or set"
+                " train.shard to false"
             )
         if self.model.reorder != "none":
             raise ValueError(
-                "model.reorder is for narrower sub-models, which train.shard has not: leave it out"
+                "model.reorder is for narrower sub-models, which train.shard does not train:"
+                " remove it"
             )
         return self
 
@@ -196,13 +197,15 @@ class RunSpec(SpecModel):
             if not values:
                 raise ValueError(f"space.{axis}: needs at least one value")
             if len(set(values)) != len(values):
-                raise ValueError(f"space.{axis}: a value stands twice in {list(values)}")
+                raise ValueError(f"space.{axis}: {list(values)} holds a value twice")
             if min(values) <= 0:
-                raise ValueError(f"space.{axis}: values are positive")
+                raise ValueError(f"space.{axis}: values must be positive")
             if axis == "depth" and any(value != int(value) for value in values):
-                raise ValueError("space.depth: a depth is a whole number of blocks")
+                raise ValueError("space.depth: a depth must be a whole number of blocks")
             if axis in FRACTIONS and max(values) > 1:
-                raise ValueError(f"space.{axis}: a {axis} is a fraction of the root's, at most 1")
+                raise ValueError(
+                    f"space.{axis}: {axis} is a fraction of the root's and must be at most 1"
+                )
         if not self.space:
             raise ValueError(f"space: name at least one axis of {listed(axes)}")
         if (count := math.prod(map(len, self.space.values()))) > MAX_SUBMODELS:

@@ -1,4 +1,4 @@
-"""Presets as text: those of the package, and those that other packages add."""
+"""The texts of presets, of this package and of others."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _SUFFIX = ".toml"
 
 
 def names() -> list[str]:
-    """List all presets."""
+    """List the names of all presets."""
     return sorted(_files())
 
 
 def text(name: str) -> str:
-    """Return a preset's TOML, comments included; RequestError if there is none."""
+    """Return a preset's TOML with its comments; RequestError if there is no such preset."""
     files = _files()
     if name not in files:
         close = difflib.get_close_matches(name, files, n=1)
@@ -30,17 +30,17 @@ def text(name: str) -> str:
 
 
 def _files() -> dict[str, Traversable]:
-    """The file of each preset by its name; RequestError if two packages have one of a name."""
-    found: dict[str, Traversable] = {}
+    """Map names of presets to their files; RequestError if two presets have the same name."""
+    files: dict[str, Traversable] = {}
     for folder in _folders():
         for file in folder.iterdir():
             if not file.name.endswith(_SUFFIX):
                 continue
             name = file.name.removesuffix(_SUFFIX)
-            if name in found:
-                raise RequestError(f"two presets are named {name!r}: {found[name]} and {file}")
-            found[name] = file
-    return found
+            if name in files:
+                raise RequestError(f"two presets are named {name!r}: {files[name]} and {file}")
+            files[name] = file
+    return files
 
 
 def _folders() -> Iterator[Traversable]:
@@ -50,15 +50,16 @@ def _folders() -> Iterator[Traversable]:
             yield resources.files(point.value)
         except (ImportError, TypeError) as error:
             raise RequestError(
-                f"{PRESETS}: {point.name!r} names no package that can be imported:"
-                f" {point.value}: {reason_of(error)}"
+                f"{PRESETS}: {point.name!r} names {point.value}, which cannot be imported:"
+                f" {reason_of(error)}"
             ) from error
 
 
 def _own_folder() -> Traversable:
-    """The package's own presets: beside its modules in a wheel, beside the package in a checkout.
+    """Return the folder of this package's presets.
 
-    The build puts the repository's top-level `presets/` into the wheel.
+    It is in the package in a wheel, into which the build copies the repository's top-level
+    `presets/`, and beside the package in a checkout.
     """
     package = resources.files("sortednet_cli")
     if (folder := package / "presets").is_dir():

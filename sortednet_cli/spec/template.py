@@ -1,4 +1,4 @@
-"""A text made of a row: the name of one column, or a template over several."""
+"""Templates, which make a text from the columns of a row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PARAGRAPHS, _LINES = "\n\n", "\n"
 
 @dataclass(frozen=True)
 class _Line:
-    """Fixed text and columns in turn: `parts[1::2]` are the names of columns."""
+    """A line of a template: fixed texts and, in `parts[1::2]`, names of columns in turn."""
 
     parts: tuple[str, ...]
 
@@ -27,27 +27,28 @@ class _Line:
 
 @dataclass(frozen=True)
 class Template:
-    """`{name}` stands for a column, `{{` and `}}` for braces; without any it names one column.
+    """A template, in which `{name}` is a column's value, and `{{` and `}}` are braces.
 
-    Where all columns of a line are empty, the line is left out; where all columns of a
-    paragraph are (lines between blank lines), the paragraph with its headings.
+    A text without braces is the name of a single column. A line whose columns are all empty is
+    left out. So is a paragraph (the lines between blank lines) whose columns are all empty, with
+    its headings.
     """
 
     paragraphs: tuple[tuple[_Line, ...], ...]
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns, each once, as they come."""
+        """The names of the columns, each once, in order."""
         lines = chain.from_iterable(self.paragraphs)
         return tuple(dict.fromkeys(chain.from_iterable(line.columns for line in lines)))
 
     @property
     def is_column(self) -> bool:
-        """Whether the text is one column as it stands."""
+        """Whether the text is the value of one column, unchanged."""
         return self.paragraphs == ((_Line(("", *self.columns, "")),),)
 
     def fill(self, row: Mapping[str, str]) -> str:
-        """Write the text of a row; `""` if all its columns are empty."""
+        """Make the text of a row; `""` if all its columns are empty."""
         if not any(row[name].strip() for name in self.columns):
             return ""
         paragraphs = (
@@ -63,31 +64,32 @@ def _has_text(columns: tuple[str, ...], row: Mapping[str, str]) -> bool:
 
 
 def parse_template(text: str) -> Template:
-    """Read a template, or the plain name of a column.
+    """Parse a template, or the name of a single column.
 
     Raises:
-        ValueError: a brace that stands alone, no column, or `\\n` that no quotes made a line's end.
+        ValueError: a brace has no partner, there is no column, or a line break is written as a
+            backslash and an n.
     """
     if not re.search(r"[{}]", text):
         return Template(((_Line(("", text, "")),),))
     if r"\n" in text:
         raise ValueError(
-            r"\n is a backslash and an n here: write the template in double quotes, as"
+            r"\n is no line break in single quotes: write the template in double quotes, as"
             r' "{instruction}\n{input}"'
         )
-    made = Template(
+    template = Template(
         tuple(
             tuple(_parse_line(line) for line in paragraph.split(_LINES))
             for paragraph in text.split(_PARAGRAPHS)
         )
     )
-    if not made.columns:
-        raise ValueError("a template names at least one column, as {text}")
-    return made
+    if not template.columns:
+        raise ValueError("a template must name at least one column, as in {text}")
+    return template
 
 
 def check_template(text: str) -> str:
-    """Return the text of a template; ValueError if it is none."""
+    """Return the text unchanged; ValueError if it is no template."""
     parse_template(text)
     return text
 
@@ -101,7 +103,7 @@ def _parse_line(line: str) -> _Line:
         piece = match[1]
         if piece is None:
             raise ValueError(
-                f"a brace stands alone in {line!r}: write {{column}} for a column's value and"
+                f"a brace in {line!r} has no partner: write {{column}} for a column's value and"
                 " {{ or }} for a brace"
             )
         if len(piece) == 2:

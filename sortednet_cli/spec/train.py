@@ -13,7 +13,7 @@ _FLOAT32_MAX = 3e38
 
 
 class TrainSpec(SpecModel):
-    """How the nested network is trained."""
+    """The table `[train]`: how the nested network is trained."""
 
     rule: Annotated[str, BeforeValidator(RULES.known)] = "sorted"
     """What a micro-batch trains: `sorted`, `sandwich`, `sum`, `sandwich-sum`, `single`."""
@@ -105,7 +105,7 @@ class TrainSpec(SpecModel):
     @model_validator(mode="before")
     @classmethod
     def _shards_train_alike(cls, table: Any) -> Any:
-        """Under `shard` ranks cannot be diverse: the default is then another one."""
+        """Set the default of `diverse_ranks` to false under `shard`, which does not allow it."""
         if isinstance(table, dict) and table.get("shard") is True:
             return {"diverse_ranks": False, **table}
         return table
@@ -114,37 +114,35 @@ class TrainSpec(SpecModel):
     def _consistent(self) -> Self:
         if self.shard and self.diverse_ranks:
             raise ValueError(
-                "train.diverse_ranks: sharded processes run every layer together, so all train the"
-                " same sub-models under train.shard: leave it out or set it to false"
+                "train.diverse_ranks: under train.shard all processes run each layer together and"
+                " train the same sub-models: remove it or set it to false"
             )
         if self.shard and self.compile:
             raise ValueError(
-                "train.compile: layers in parts are not compiled: choose train.shard or this"
+                "train.compile: sharded layers cannot be compiled: set it or train.shard to false"
             )
         if (self.updates is None) == (self.epochs is None):
             raise ValueError("give exactly one of train.updates and train.epochs")
         if self.teacher_share < 1 and not self.distill:
-            raise ValueError("train.teacher_share belongs to train.distill: set that to true")
+            raise ValueError("train.teacher_share needs train.distill = true")
         if self.rule == "single" and self.distill:
             raise ValueError(
                 "train.distill has no teacher under the rule 'single': set it to false"
             )
-        for beginning in ("largest_first", "smallest_first"):
-            if self.rule == "single" and getattr(self, beginning):
-                raise ValueError(
-                    f"train.{beginning} leads to another rule than 'single': set it to 0"
-                )
+        for key in ("largest_first", "smallest_first"):
+            if self.rule == "single" and getattr(self, key):
+                raise ValueError(f"train.{key} is not for the rule 'single': set it to 0")
         if self.largest_first and self.smallest_first:
             raise ValueError("give one of train.largest_first and train.smallest_first")
         if self.smallest_first and self.distill:
             raise ValueError(
-                "train.distill learns from the largest sub-model, which train.smallest_first"
-                " leaves to the end: set that to 0"
+                "train.distill needs the largest sub-model from the start, but train.smallest_first"
+                " trains it last: set train.smallest_first to 0"
             )
         if self.submodel is not None and self.rule != "single":
-            raise ValueError("train.submodel belongs to the rule 'single'")
+            raise ValueError("train.submodel is only for the rule 'single'")
         if self.rule != "sorted" and self.draws > 1:
-            raise ValueError("train.draws belongs to the rule 'sorted'")
+            raise ValueError("train.draws is only for the rule 'sorted'")
         if self.depth_weights is not None and self.rule not in ("sum", "sandwich-sum"):
-            raise ValueError("train.depth_weights belongs to the rules 'sum' and 'sandwich-sum'")
+            raise ValueError("train.depth_weights is only for the rules 'sum' and 'sandwich-sum'")
         return self

@@ -1,4 +1,4 @@
-"""Names of axes, rules, trackers and data sources, and what is legal for each. No torch."""
+"""Legal names of rules, trackers and data sources. No torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sortednet_cli import extensions
 from sortednet_cli.extensions import ClassRegistry
 
 FRACTIONS = ("width", "heads", "ffn", "hidden")
-"""Axes whose values are fractions of the root's."""
+"""Axes whose values are fractions of the root network's."""
 
 RULES = ClassRegistry(
     extensions.RULES,

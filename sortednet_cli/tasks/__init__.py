@@ -10,7 +10,14 @@ __all__ = ["Classification", "LanguageModelling", "Task", "TextClassification", 
 
 
 def make_task(name: str, kind: str, num_outputs: int, label_smoothing: float = 0.0) -> Task:
-    """Make the task that a spec names; `kind` of inputs is `image` or `text`."""
+    """Make a task.
+
+    Args:
+        name: the value of `task` in a spec.
+        kind: kind of the inputs, `image` or `text`.
+        num_outputs: number of classes or tokens.
+        label_smoothing: fraction of the target that is spread evenly over all classes.
+    """
     if name != "classification":
         return LanguageModelling(num_outputs, label_smoothing)
     make = TextClassification if kind == "text" else Classification

@@ -16,11 +16,13 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """Pure functions of logits and targets.
+    """Loss and metrics, as pure functions of logits and targets.
 
-    Args:
+    Attributes:
         num_outputs: number of classes or tokens, the size K of the logits' last dimension.
         label_smoothing: fraction of the target that is spread evenly over all classes.
+        metric: name of the metric that scores sub-models.
+        higher_is_better: whether a higher value of that metric is better.
     """
 
     num_outputs: int
@@ -34,7 +36,7 @@ class Task(ABC):
         """Select the states that are scored.
 
         Args:
-            states: a sub-model's output of the pass on a batch.
+            states: a sub-model's states on a batch, before its tail.
             targets: the batch's targets.
 
         Returns:
@@ -44,7 +46,7 @@ class Task(ABC):
     def loss(
         self, logits: Tensor, targets: Tensor, teacher: Tensor | None = None, share: float = 1.0
     ) -> Tensor:
-        """Mean cross-entropy of logits [N, K] against targets [N].
+        """Compute the mean cross-entropy of logits [N, K] against targets [N].
 
         Args:
             teacher: logits [N, K] whose softmax is a second target (arXiv 1503.02531).
@@ -65,15 +67,15 @@ class Task(ABC):
         """Compute metrics, including `loss`, from all tallies of a part.
 
         Args:
-            num_bytes: UTF-8 bytes of the text that the scored targets spell; 0 if they spell none.
+            num_bytes: UTF-8 bytes of the scored text; 0 if the targets are not a text.
         """
 
 
 def summed_loss(logits: Tensor, targets: Tensor) -> float:
-    """Sum of the cross-entropies of logits [N, K] against targets [N].
+    """Sum the cross-entropies of logits [N, K] against targets [N].
 
-    Summed in float64, where float32 losses add up without rounding, so that the result does not
-    depend on the batches.
+    The sum is in float64, in which float32 losses add up without rounding, so that it does not
+    depend on the batch size.
     """
     losses = F.cross_entropy(logits, targets, reduction="none")
     return float(losses.cpu().double().sum())  # not every accelerator has float64

@@ -10,7 +10,7 @@ from torch import Tensor
 from sortednet_cli.tasks.base import Task, summed_loss
 
 Tally = tuple[Tensor, Tensor, float]
-"""Predicted and true classes [N], and the summed loss, of one chunk."""
+"""Predicted classes [N], true classes [N] and summed loss of one chunk."""
 
 
 def _tally(logits: Tensor, targets: Tensor) -> Tally:
@@ -19,7 +19,7 @@ def _tally(logits: Tensor, targets: Tensor) -> Tally:
 
 @dataclass(frozen=True)
 class Classification(Task):
-    """Images: the states are the logits themselves."""
+    """Classification of images; the states are the logits themselves."""
 
     metric = "accuracy"
     higher_is_better = True
@@ -31,7 +31,7 @@ class Classification(Task):
         return _tally(logits, targets)
 
     def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
-        """Accuracy and mean loss."""
+        """Compute accuracy and mean loss."""
         correct = sum(int((predicted == true).sum()) for predicted, true, _ in tallies)
         total = sum(len(true) for _, true, _ in tallies)
         return {"accuracy": correct / total, "loss": sum(loss for *_, loss in tallies) / total}
@@ -39,16 +39,16 @@ class Classification(Task):
 
 @dataclass(frozen=True)
 class TextClassification(Classification):
-    """Texts: the head classifies the state of each sequence's first token."""
+    """Classification of texts; the head classifies the state of a sequence's first token."""
 
     def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return states[:, 0], targets
 
     def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
-        """Accuracy, mean loss, F1, and Matthews' correlation.
+        """Compute accuracy, mean loss, F1 and Matthews correlation.
 
         With two classes, F1 is that of class 1; with more, it is the mean over the classes that
-        occur among labels or predictions. Matthews' correlation is 0 if all labels and
+        occur among labels or predictions. Matthews correlation is 0 if all labels and
         predictions are the same class.
         """
         from sklearn.metrics import f1_score, matthews_corrcoef

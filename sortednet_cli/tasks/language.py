@@ -10,12 +10,12 @@ from torch import Tensor
 from sortednet_cli.tasks.base import IGNORED, Task, summed_loss
 
 Tally = tuple[float, int, int]
-"""Summed loss in nats, number of correct predictions, and number of scored tokens, of one chunk."""
+"""Summed loss in nats, number of correct predictions and number of scored tokens of one chunk."""
 
 
 @dataclass(frozen=True)
 class LanguageModelling(Task):
-    """Causal and masked: the targets select the scored positions and give their tokens."""
+    """Causal and masked language modelling; targets other than `IGNORED` are scored."""
 
     metric = "perplexity"
     higher_is_better = False
@@ -32,9 +32,9 @@ class LanguageModelling(Task):
         return loss, int((logits.argmax(1) == targets).sum()), len(targets)
 
     def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
-        """Loss in nats per token, perplexity, and accuracy of the next (or masked) token.
+        """Compute loss in nats per token, perplexity, and accuracy of the next or masked token.
 
-        If the scored tokens spell a text, also bits per byte, which does not depend on the
+        If the scored tokens are a text, also compute bits per byte, which do not depend on the
         tokenizer.
         """
         nats, correct, total = (sum(values) for values in zip(*tallies, strict=True))

@@ -94,9 +94,9 @@ WRONG_SPECS = {
     "set-table": ([*TINY, "--set=train=1", "--set=train.epochs=1"], ["train"]),
     "space-scalar": ([*TINY, "--set=space.width=0.5"], ["space.width", "tuple"]),
     "space-empty": ([*TINY, "--set=space.width=[]"], ["space.width: needs at least one value"]),
-    "space-twice": ([*TINY, "--set=space.width=[1,1.0]"], ["space.width: a value stands twice"]),
+    "space-twice": ([*TINY, "--set=space.width=[1,1.0]"], ["holds a value twice"]),
     "space-nan": ([*TINY, "--set=space.width=[nan,1]"], ["space.width", "finite"]),
-    "space-zero": ([*TINY, "--set=space.width=[0,1]"], ["space.width: values are positive"]),
+    "space-zero": ([*TINY, "--set=space.width=[0,1]"], ["space.width: values must be positive"]),
     "space-wide": ([*TINY, "--set=space.width=[1,2]"], ["space.width", "at most 1"]),
     "space-half": ([*TINY, "--set=space.depth=[1.5]"], ["space.depth", "whole number"]),
     "axis": ([*TINY, "--set=space.heads=[1,2]"], ["space.heads", "the axes are width, depth"]),
@@ -121,7 +121,7 @@ WRONG_SPECS = {
     ),
     "weights-alone": (
         [*TINY, "--set=train.depth_weights=[1,2]"],
-        ["train.depth_weights belongs to the rules 'sum' and 'sandwich-sum'"],
+        ["train.depth_weights is only for the rules 'sum' and 'sandwich-sum'"],
     ),
     "submodel": (
         [*TINY, "--set=train.rule=single", "--set=train.submodel=w9-d9"],

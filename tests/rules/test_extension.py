@@ -119,7 +119,7 @@ def test_what_it_does_not_say_is_found_from_its_draws() -> None:
         (["train.rule=[1]"], "train.rule: unknown rule [1]"),
         (["train.rule=gone"], "sortednet.rules: 'gone' cannot be loaded from toy_rule_that_is_gon"),
         (["train.rule=no-rule"], "'no-rule' is toy_rule:NoRule, which is no subclass of"),
-        (["train.rule=broken"], "'broken' drew w0.5-d1 x 0.5, w1-d8 x 0.5: a draw holds"),
+        (["train.rule=broken"], "'broken' drew w0.5-d1 x 0.5, w1-d8 x 0.5: a draw must hold"),
         (["train.rule_options.count=2"], "train.rule_options: the rule 'sorted' has none"),
         (
             ["train.rule=growing", "train.rule_options.count=x"],
@@ -129,7 +129,7 @@ def test_what_it_does_not_say_is_found_from_its_draws() -> None:
             ["train.rule=growing", "train.rule_options.coun=2"],
             "train.rule_options.coun: unknown key (did you mean count?); the keys are count",
         ),
-        (["train.rule=growing", "train.draws=2"], "train.draws belongs to the rule 'sorted'"),
+        (["train.rule=growing", "train.draws=2"], "train.draws is only for the rule 'sorted'"),
     ],
 )
 def test_wrong_requests(work: Path, settings: list[str], said: str) -> None:

@@ -157,7 +157,7 @@ def test_every_rule_begins_with_the_smallest(rule: str) -> None:
 
 @pytest.mark.parametrize("beginning", ["largest_first", "smallest_first"])
 def test_a_beginning_leads_to_another_rule(beginning: str) -> None:
-    with pytest.raises(ValueError, match=f"{beginning} leads to another rule than 'single'"):
+    with pytest.raises(ValueError, match=f"{beginning} is not for the rule 'single'"):
         _spec(rule="single", **{beginning: 0.5})
     with pytest.raises(ValueError, match=beginning):
         _spec(rule="sorted", **{beginning: 1.0})
@@ -166,7 +166,7 @@ def test_a_beginning_leads_to_another_rule(beginning: str) -> None:
 def test_one_beginning_at_most_and_a_teacher_that_is_trained() -> None:
     with pytest.raises(ValueError, match="one of"):
         _spec(rule="sorted", largest_first=0.5, smallest_first=0.5)
-    with pytest.raises(ValueError, match="leaves to the end"):
+    with pytest.raises(ValueError, match="trains it last"):
         _spec(rule="sandwich", distill=True, smallest_first=0.5)
 
 

@@ -47,13 +47,13 @@ def test_every_wrong_field_is_reported_at_once() -> None:
         ("train.rule=best", "train.rule: "),
         ("space.heads=[1]", "space.heads: unknown axis; the axes are width, depth"),
         ("space.width=[0.5, 2.0]", "space.width: a width is a fraction"),
-        ("space.depth=[1.5]", "space.depth: a depth is a whole number"),
+        ("space.depth=[1.5]", "space.depth: a depth must be a whole number"),
         ("space.width=[]", "space.width: needs at least one value"),
-        ("space.width=[1, 1.0]", "space.width: a value stands twice"),
+        ("space.width=[1, 1.0]", "holds a value twice"),
         ("model.depth_order=upwards", "model.depth_order"),
-        ("train.depth_weights=[1]", "belongs to the rules 'sum' and 'sandwich-sum'"),
-        ("train.submodel=w1", "train.submodel belongs to the rule 'single'"),
-        ("model.factory=a:b", "belong to the family 'custom' alone"),
+        ("train.depth_weights=[1]", "is only for the rules 'sum' and 'sandwich-sum'"),
+        ("train.submodel=w1", "train.submodel is only for the rule 'single'"),
+        ("model.factory=a:b", "are only for the family 'custom'"),
     ],
 )
 def test_wrong_values_name_the_field(override: str, message: str) -> None:

@@ -38,9 +38,9 @@ def test_what_a_template_writes(template: str, row: dict[str, str], text: str) -
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{task", r"data\.question: a brace stands alone in '\{task'"),
-        ("{a}}", "a brace stands alone"),
-        ("do {}", "a brace stands alone"),
+        ("{task", r"data\.question: a brace in '\{task'"),
+        ("{a}}", "has no partner"),
+        ("do {}", "has no partner"),
         ("{{task}}", "at least one column"),
         (r"{task}\n{input}", "in double quotes"),
     ],

@@ -124,7 +124,7 @@ def test_losses_from_labels_and_from_a_teacher_mix_by_a_share() -> None:
     assert torch.equal(task.loss(logits, targets, teacher), taught)
     mixed = task.loss(logits, targets, teacher, share=0.25)
     torch.testing.assert_close(mixed, 0.25 * taught + 0.75 * labels)
-    with pytest.raises(ValueError, match="teacher_share belongs to"):
+    with pytest.raises(ValueError, match="teacher_share needs"):
         _spec(teacher_share=0.5)
 
 
