@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sortednet_cli import LoadedRun, load_run
 from sortednet_cli.data import InputFormat, nominal_format
+from sortednet_cli.engine.training.memory_format import with_memory_format
 from sortednet_cli.errors import SortednetError
 from sortednet_cli.families import Inputs, open_family, root_of
 from sortednet_cli.machine.device import move_to
@@ -190,7 +191,8 @@ def network_of(
     spec = load_preset(preset, overrides)
     inputs = nominal_format(spec)
     family = open_family(root_of(spec.model, spec.task, inputs.facts()))
-    module = move_to(init_network(family, 0), torch.device(device), spec.train.channels_last)
+    spec = with_memory_format(spec, family, inputs, torch.device(device))
+    module = move_to(init_network(family, 0), torch.device(device), spec.train.in_channels_last)
     network = NestedNetwork(family, SearchSpace.of(spec.space), module)
     network.enable_training(in_place=device != "cpu")
     return spec, inputs, network

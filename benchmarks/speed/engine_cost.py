@@ -215,7 +215,7 @@ def native_step(
 ) -> Callable[[Any], None]:
     """A step of the loop that anyone would write for the stock module."""
     module: nn.Module = copy.deepcopy(network.standalone(submodel))
-    move_to(module, network.device, spec.channels_last).train()
+    move_to(module, network.device, spec.in_channels_last).train()
     weights = [p for p in module.parameters() if p.ndim >= 2]
     others = [p for p in module.parameters() if p.ndim < 2]
     groups: list[dict[str, Any]] = [

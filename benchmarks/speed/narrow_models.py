@@ -106,7 +106,7 @@ def time_parts(
     """Seconds of each part of a step, one after the other in every round."""
     views = network.at(submodel).train()
     native = copy.deepcopy(network.standalone(submodel))
-    move_to(native, network.device, spec.channels_last).train()
+    move_to(native, network.device, spec.in_channels_last).train()
     optimizer = RootOptimizer(network, spec)
     step = native_update(native, spec)
     touched = network.plan(submodel).sources

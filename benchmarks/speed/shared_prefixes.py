@@ -96,7 +96,7 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
     part = random_part(inputs, case.batches, at_once, network.device)
     groups = network.groups(network.space.submodels)
     natives = [
-        native_group(network, group, batch, task, spec.train.channels_last)
+        native_group(network, group, batch, task, spec.train.in_channels_last)
         for group in groups
         for batch, _ in part.samples
     ]

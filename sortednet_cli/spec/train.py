@@ -77,8 +77,8 @@ class TrainSpec(SpecModel):
     """Label smoothing of the losses from labels."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Autocast: `auto` takes bfloat16 where the device has units for it, else float32."""
-    channels_last: bool = False
-    """Whether images and weights use the `channels_last` memory format."""
+    channels_last: bool | Literal["auto"] = False
+    """Memory format of images and weights: `auto` measures at the start which one is faster."""
     compile: bool = False
     """Whether to compile the blocks with `torch.compile` for training."""
     recalibrate_samples: PositiveInt = 2048
@@ -95,6 +95,11 @@ class TrainSpec(SpecModel):
     """Whether to write TensorBoard events; needs the extra `tensorboard`."""
     trackers: tuple[Annotated[str, BeforeValidator(TRACKERS.known)], ...] = ()
     """Where losses and learning rates go beside `metrics.jsonl`."""
+
+    @property
+    def in_channels_last(self) -> bool:
+        """Whether the memory format is known to be `channels_last`: that of a run is."""
+        return self.channels_last is True
 
     @property
     def tracker_names(self) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ def read_run(path: Path) -> StoredSource:
         data=spec.data,
         rows=run.rows(),
         checks=checks,
-        channels_last=spec.train.channels_last,
+        channels_last=spec.train.in_channels_last,
     )
 
 

@@ -149,11 +149,11 @@ def _differences(
         yield name, error / (float(truth[name].norm()) + floor)
 
 
-def _check(spec: RunSpec, precision: str) -> None:
+def _check(spec: RunSpec, precision: str, channels_last: bool) -> None:
     family = open_family(root_of(spec.model, spec.task, nominal_format(spec).facts()))
     space = SearchSpace.of(spec.space)
     in_bf16 = precision == "bf16"
-    channels_last = spec.train.channels_last and keeps_channels_last(family, space, CPU, in_bf16)
+    channels_last = channels_last and keeps_channels_last(family, space, CPU, in_bf16)
     module = move_to(init_network(family, 0), CPU, channels_last)
     network = NestedNetwork(family, space, module)
     network.enable_training()
@@ -179,12 +179,22 @@ def _cases() -> Iterator[Any]:
         chosen = spec.train.precision
         for form, made in forms.items():
             for precision in ("fp32", "bf16") if chosen == "auto" else (chosen,):
-                yield pytest.param(made, precision, id=f"{name}-{form}-{precision}")
+                for last in _formats(spec):
+                    case = f"{name}-{form}-{precision}" + ("-channels_last" if last else "")
+                    yield pytest.param(made, precision, last, id=case)
 
 
-@pytest.mark.parametrize(("spec", "precision"), list(_cases()))
-def test_passes_equal_a_float64_stock_module(spec: RunSpec, precision: str) -> None:
-    _check(spec, precision)
+def _formats(spec: RunSpec) -> tuple[bool, ...]:
+    """The memory formats that a preset may train in."""
+    told = spec.train.channels_last
+    return (False, True) if told == "auto" else (told,)
+
+
+@pytest.mark.parametrize(("spec", "precision", "channels_last"), list(_cases()))
+def test_passes_equal_a_float64_stock_module(
+    spec: RunSpec, precision: str, channels_last: bool
+) -> None:
+    _check(spec, precision, channels_last)
 
 
 def strided(channels: int) -> nn.Module:
@@ -211,6 +221,6 @@ def test_a_layer_that_would_meet_the_wrong_kernel_keeps_the_default_format() -> 
 def test_presets_that_train_in_channels_last_meet_no_wrong_kernel() -> None:
     for name in presets.names():
         spec = load_preset(name)
-        if spec.train.channels_last:
+        if True in _formats(spec):
             family = open_family(root_of(spec.model, spec.task, nominal_format(spec).facts()))
             assert keeps_channels_last(family, SearchSpace.of(spec.space), CPU, in_bf16=False)

@@ -46,7 +46,7 @@ def test_every_wrong_field_is_reported_at_once() -> None:
     [
         ("train.rule=best", "train.rule: "),
         ("space.heads=[1]", "space.heads: unknown axis; the axes are width, depth"),
-        ("space.width=[0.5, 2.0]", "space.width: a width is a fraction"),
+        ("space.width=[0.5, 2.0]", "space.width: width is a fraction"),
         ("space.depth=[1.5]", "space.depth: a depth must be a whole number"),
         ("space.width=[]", "space.width: needs at least one value"),
         ("space.width=[1, 1.0]", "holds a value twice"),

@@ -25,9 +25,7 @@ def keeps_channels_last(
     float32 channels lie last and are fewer than its block (uxlfoundation/oneDNN, issue 6035): the
     process crashes, or other numbers change.
     """
-    if device.type != "cpu" or in_bf16:
-        return True
-    name = _overrunning(family, space)
+    name = overrunning_layer(family, space, device, in_bf16)
     if name is not None:
         logger.warning(
             "train.channels_last is left out: on this processor oneDNN cannot be trusted with the"
@@ -38,8 +36,15 @@ def keeps_channels_last(
     return name is None
 
 
-def _overrunning(family: Family, space: SearchSpace) -> str | None:
-    """The first layer that would meet the kernel: narrow networks do, so the narrowest is asked."""
+def overrunning_layer(
+    family: Family, space: SearchSpace, device: torch.device, in_bf16: bool
+) -> str | None:
+    """Name the first layer that would meet the kernel, or return None if there is none.
+
+    Narrow networks meet it, so the narrowest is looked at.
+    """
+    if device.type != "cpu" or in_bf16:
+        return None
     narrowest = SubModel.of(
         {axis: max(values) if axis == "depth" else min(values) for axis, values in space.axes}
     )

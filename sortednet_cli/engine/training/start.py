@@ -12,6 +12,7 @@ import torch
 from sortednet_cli.data import Dataset, TextFormat, Texts, open_data
 from sortednet_cli.distributed.processes import SINGLE_PROCESS, Processes
 from sortednet_cli.engine.sources.root import open_root, read_family, read_format, root_fields
+from sortednet_cli.engine.training.memory_format import with_memory_format
 from sortednet_cli.engine.training.requirements import (
     absolute,
     check_amount,
@@ -68,6 +69,7 @@ def create_session(
     check_amount(data, spec.train, processes)
     check_batch(family, data.format, spec.train)
     spec = absolute(with_precision(spec, device))
+    spec = with_memory_format(spec, family, data.format, device)
     manifest = {
         "created": time.time(),
         "name": spec.name,

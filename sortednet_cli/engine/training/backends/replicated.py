@@ -47,7 +47,7 @@ class Replicated(Backend):
         train, space = spec.train, SearchSpace.of(spec.space)
         module = init_network(family, stream_seed(train.seed, "init"))
         saved = load_checkpoint(run, sum(t.nbytes for t in module.state_dict().values()))
-        channels_last = train.channels_last and keeps_channels_last(
+        channels_last = train.in_channels_last and keeps_channels_last(
             family, space, device, in_bf16(train.precision, device)
         )
         placed = move_to(module, device, channels_last)
