@@ -20,7 +20,7 @@ from benchmarks.harness import over_runs, tell
 from sortednet_cli import LoadedRun
 from sortednet_cli.engine.evaluation.budget import Bound, Budget
 from sortednet_cli.engine.evaluation.costs import Cost, find_cost
-from sortednet_cli.engine.evaluation.frontier import PricedRows, choose
+from sortednet_cli.engine.evaluation.frontier import CostTable, choose
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.errors import RequestError
 
@@ -32,10 +32,10 @@ REPEATS = 25
 def select(source: LoadedRun) -> dict[str, Any]:
     """Every budget of a run."""
     start = time.perf_counter()
-    priced = PricedRows(source, device="cpu")
+    table = CostTable(source, device="cpu")
     for name in COSTS:
-        priced.price(find_cost(name))
-    rows, seconds = priced.rows, time.perf_counter() - start
+        table.add(find_cost(name))
+    rows, seconds = table.rows, time.perf_counter() - start
     budgets = [one(source, rows, find_cost(name), share) for name in COSTS for share in SHARES]
     return {
         "name": source.name,

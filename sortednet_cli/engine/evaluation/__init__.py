@@ -1,1 +1,1 @@
-"""Scores, latencies, and the frontier that is chosen from."""
+"""Scores, costs, and the frontier of sub-models."""

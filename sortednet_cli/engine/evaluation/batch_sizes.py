@@ -1,4 +1,4 @@
-"""How many samples are scored at once: as many as keep the activations within a bound."""
+"""Batch sizes for scoring, which keep activations within a bound."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
 
 ON_CPU = 32 << 20
-"""Most bytes of one activation on a CPU: more samples at once are no faster there."""
+"""Most bytes of an activation on a CPU, where larger batches are not faster."""
 
 ON_ACCELERATOR = 256 << 20
-"""And elsewhere, where small batches leave units idle."""
+"""Most bytes of an activation on an accelerator, which small batches do not keep busy."""
 
 MOST = 512
 LEAST_SCORED, LEAST_MEASURED = 8, 64
@@ -27,12 +27,12 @@ _STEP = 8
 
 @dataclass(frozen=True)
 class BatchSizes:
-    """Samples of a batch. Functions of the root network alone, whatever sub-model is scored.
+    """Numbers of samples in a batch. They depend on the root network but not on the sub-model.
 
     Attributes:
-        scored: where a sample's result is its own, whatever lies beside it in the batch.
-        measured: where normalisation statistics of the batch are taken: the same on every device,
-            and at least as many as tell the spread between samples.
+        scored: batch size for scoring, in which samples do not affect each other.
+        measured: batch size for measuring normalisation statistics. It is the same on every device,
+            and large enough for the variance between samples.
     """
 
     scored: int
@@ -40,11 +40,12 @@ class BatchSizes:
 
     @classmethod
     def of(cls, network: NestedNetwork, inputs: InputFormat) -> BatchSizes:
+        """Choose sizes for a nested network on its device."""
         return cls.within(activation_bytes(network.family, inputs), network.device)
 
     @classmethod
     def within(cls, each: int, device: torch.device) -> BatchSizes:
-        """Sizes for a network whose largest activation has `each` bytes for a sample."""
+        """Choose sizes for a network whose largest activation has `each` bytes per sample."""
         most = ON_CPU if device.type == "cpu" else ON_ACCELERATOR
         return cls(_fitting(each, most, LEAST_SCORED), _fitting(each, ON_CPU, LEAST_MEASURED))
 
@@ -55,19 +56,19 @@ def _fitting(each: int, most: int, least: int) -> int:
 
 @torch.no_grad()
 def activation_bytes(family: Family, inputs: InputFormat) -> int:
-    """Bytes of the largest output of a module of the root network, for one float32 sample.
+    """Count the bytes of the largest output of any module of the root, for one float32 sample.
 
-    Logits that are made in chunks do not count.
+    Logits do not count, because they are computed in chunks.
     """
     sizes = [1]
 
-    def note(module: nn.Module, arguments: object, output: object) -> None:
+    def record(module: nn.Module, arguments: object, output: object) -> None:
         sizes.extend(leaf.nbytes for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
 
-    # Not on meta: what a stock class asks of its inputs' values, fake tensors know how to pass.
+    # Fake tensors and not meta tensors, because some stock classes read values of their inputs.
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"):
         root = family.build(family.root.config).eval()
         for module in root.modules():
-            module.register_forward_hook(note)
+            module.register_forward_hook(record)
         family.shared_pass([SubModel(())], lambda _: root).states(inputs.random_inputs(1))
     return max(sizes)

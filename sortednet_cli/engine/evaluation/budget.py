@@ -1,4 +1,4 @@
-"""Budgets: bounds on what a sub-model costs, and which rows are within all of them. No torch."""
+"""Budgets: upper bounds on costs, and the rows that are within all of them. No torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sortednet_cli.storage.sources import StoredSource, require_scores
 
 @dataclass(frozen=True)
 class Bound:
-    """The most of a cost that is allowed."""
+    """An upper bound on a cost."""
 
     cost: Cost
     limit: float
@@ -22,39 +22,39 @@ class Bound:
         return f"{self.cost.name} <= {self.cost.show(self.limit)}"
 
     def allows(self, row: Row) -> bool:
-        """Whether a row is within the bound, as far as its cost is known."""
+        """Whether a row is within the bound, or its cost is not known yet."""
         value = self.cost.of(row)
         return value is None or value <= self.limit
 
     def known(self, rows: Sequence[Row]) -> list[float]:
-        """The values of the rows whose cost is known."""
+        """Return the costs of the rows, without those that are not known yet."""
         return [value for row in rows if (value := self.cost.of(row)) is not None]
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Bounds that must hold together.
+    """One or more bounds that all apply.
 
     Attributes:
-        bounds: at least one. Those whose costs take the least effort come first, then by name.
+        bounds: the bounds, ordered by the effort that their costs take, then by name.
     """
 
     bounds: tuple[Bound, ...]
 
     @classmethod
     def of(cls, *bounds: Bound) -> Budget:
-        """Put bounds into their order, which decides between equal scores."""
+        """Make a budget with the bounds in order, which decides between equal scores."""
         return cls(tuple(sorted(bounds, key=lambda bound: (bound.cost.effort, bound.cost.name))))
 
     def __str__(self) -> str:
         return _joined(self.bounds)
 
     def within(self, rows: Sequence[Row]) -> list[Row]:
-        """Select the rows that no bound rules out, as far as their costs are known.
+        """Select the rows that no bound excludes, as far as their costs are known.
 
         Raises:
-            RequestError: there is none. The message says the least value of each cost, and what
-                rules everything out.
+            RequestError: no row is left. The message has the least value of each cost, and the
+                bound that excludes all rows.
         """
         fitting = [row for row in rows if all(bound.allows(row) for bound in self.bounds)]
         if not fitting:
@@ -62,9 +62,9 @@ class Budget:
         return fitting
 
     def spending(self, row: Row) -> tuple[float, ...]:
-        """What the better one of two equal scores has less of.
+        """Return the costs that decide between equal scores, in order; the lower one wins.
 
-        The costs of the budget count in the order of its bounds, then multiply-adds, then
+        They are the costs of the budget in the order of its bounds, then multiply-adds and
         parameters.
         """
         bounded = (bound.cost.of(row) for bound in self.bounds)
@@ -75,31 +75,35 @@ class Budget:
             (bound,) = self.bounds
             return f"the smallest has {bound.cost.show(min(bound.known(rows)))}"
         least = ", ".join(_least(bound, rows) for bound in self.bounds)
-        return f"the least there is: {least}; {self._ruling(rows)}"
+        return f"the least there is: {least}; {self._excluding_bound(rows)}"
 
-    def _ruling(self, rows: Sequence[Row]) -> str:
-        """Say which bound no row is within, or which one none is that the others leave."""
+    def _excluding_bound(self, rows: Sequence[Row]) -> str:
+        """Name the bounds that exclude all rows alone, or else the first that excludes the rest."""
         alone = [b for b in self.bounds if not any(b.allows(row) for row in rows)]
         if alone:
             return f"{_joined(alone)} {'rules' if len(alone) == 1 else 'each rule'} out all of them"
-        left = rows
+        remaining = rows
         for number, bound in enumerate(self.bounds):
-            kept = [row for row in left if bound.allows(row)]
-            if not kept:
-                least = bound.cost.show(min(bound.known(left)))
+            allowed = [row for row in remaining if bound.allows(row)]
+            if not allowed:
+                least = bound.cost.show(min(bound.known(remaining)))
                 others = _joined(self.bounds[:number])
-                return f"{bound} rules out the {len(left)} that fit {others}: the least is {least}"
-            left = kept
+                return (
+                    f"{bound} rules out the {len(remaining)} that fit {others}: the least is"
+                    f" {least}"
+                )
+            remaining = allowed
         raise AssertionError("a row is within all bounds")
 
 
 def read_budget(limits: Mapping[str, str | float]) -> Budget | None:
-    """Make a budget of the most of each cost by its name; None if there are none.
+    """Make a budget from upper bounds by the name of the cost; None if there are none.
 
     A limit is a number, or text as the cost's option takes it.
 
     Raises:
-        RequestError: one cannot be read, or there is no such cost; the message names the option.
+        RequestError: there is no such cost, or a text cannot be parsed; the message names the
+            option.
     """
     bounds = []
     costs = {cost.name: cost for cost in every_cost()} if limits else {}
@@ -115,10 +119,10 @@ def read_budget(limits: Mapping[str, str | float]) -> Budget | None:
 
 
 def check_selection(stored: StoredSource, budget: Budget | None) -> None:
-    """Check what the stored table can tell before a sub-model is chosen from it.
+    """Check the stored table before a sub-model is chosen from it.
 
     Raises:
-        RequestError: nothing is scored, or no row is within the bounds on stored costs.
+        RequestError: no sub-model is scored, or none is within the bounds on stored costs.
     """
     require_scores(stored.path, stored.rows)
     if budget is not None:
@@ -133,5 +137,5 @@ def _least(bound: Bound, rows: Sequence[Row]) -> str:
     values = bound.known(rows)
     if not values:
         return f"{bound.cost.name} not known yet"
-    some = "" if len(values) == len(rows) else f" of the {len(values)} within the other bounds"
-    return f"{bound.cost.name} {bound.cost.show(min(values))}{some}"
+    subset = "" if len(values) == len(rows) else f" of the {len(values)} within the other bounds"
+    return f"{bound.cost.name} {bound.cost.show(min(values))}{subset}"

@@ -1,4 +1,4 @@
-"""The command's request: sub-models of a source, scored by all processes of a job."""
+"""The command `eval`: sub-models of a source, scored by all processes of a job."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from sortednet_cli.machine.device import choose_device
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Sub-models with their costs and their scores on one part of the data."""
+    """Sub-models with their costs and their scores on one part of the data.
+
+    Attributes:
+        path: the source's folder.
+        split: the part of the data.
+        metric: name of the metric that scores sub-models.
+        rows: one row per sub-model, from the smallest.
+    """
 
     path: Path
     split: str
@@ -28,7 +35,12 @@ class Evaluation:
 def evaluate(
     source: Source, request: EvaluateRequest, report: Callable[[str, int, int, str], None]
 ) -> Evaluation | None:
-    """Score what a request asks for; None in a process that does not lead its job."""
+    """Score the sub-models of a request; return None in every process but the first.
+
+    Raises:
+        RequestError: there is no such sub-model or data.
+        WorkError: memory ran out.
+    """
     space = source.space
     submodels = space.submodels if request.every else [space.resolve(request.axes)]
     device = choose_device(request.device)

@@ -1,4 +1,4 @@
-"""The frontier, and the best sub-model for a budget: always chosen on validation data."""
+"""The frontier, and the best sub-model for a budget, both chosen on validation data."""
 
 from __future__ import annotations
 
@@ -17,21 +17,28 @@ from sortednet_cli.tasks import Task
 SELECTION_SPLIT = "validation"
 
 Report = Callable[[Cost, int, int, Row], None]
-"""Is told of each value of a cost: how many are done, of how many, and of which row."""
+"""Reports progress of a cost: takes the cost, values done, all values, and the last row."""
 
 
-def _silent(cost: Cost, done: int, total: int, row: Row) -> None:
-    """Report to nobody."""
+def _no_report(cost: Cost, done: int, total: int, row: Row) -> None:
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
 class Frontier:
-    """All rows of a run with the frontier marked, and the choice for a budget if asked.
+    """All rows of a source with the frontier marked, and the choice for a budget.
 
     Attributes:
+        path: the source's folder.
         split: the part of the data whose scores count.
+        rows: all rows, from the cheapest by multiply-adds.
+        pareto: for each row, whether it is on the frontier.
+        cost: the cost that is weighed against the score.
+        metric: name of the metric that scores sub-models.
+        higher_is_better: whether a higher value of the metric is better.
+        chosen: the best row within the budget; None without a budget.
         measured_costs: the costs measured for the rows, besides those that the table stores.
-        conditions: by quantity, what measured costs must be quoted with.
+        conditions: by quantity, the conditions under which costs were measured.
     """
 
     path: Path
@@ -54,17 +61,17 @@ class Choice:
     conditions: Mapping[str, Conditions]
 
 
-class PricedRows:
-    """The rows of a source with those of their costs that somebody asked for.
+class CostTable:
+    """The rows of a source, to which costs are added when they are needed.
 
     Args:
-        device: where costs are measured, as `--device` names it.
+        device: device on which costs are measured, as `--device` takes it.
 
     Attributes:
-        costs: what was asked for and is not stored.
+        costs: the costs that were added.
     """
 
-    def __init__(self, source: Source, device: str = "auto", report: Report = _silent) -> None:
+    def __init__(self, source: Source, device: str = "auto", report: Report = _no_report) -> None:
         self._source = source
         self._device = device
         self._report = report
@@ -73,42 +80,42 @@ class PricedRows:
 
     @property
     def rows(self) -> list[Row]:
-        """All of them, from the cheapest by multiply-adds."""
+        """All rows, from the cheapest by multiply-adds."""
         return list(self._rows.values())
 
     @property
     def conditions(self) -> dict[str, Conditions]:
-        """By quantity, what the costs that were measured must be quoted with."""
-        found = {cost.quantity: cost.conditions(self._device) for cost in self.costs}
-        return {quantity: said for quantity, said in found.items() if said}
+        """By quantity, the conditions under which costs were measured."""
+        conditions = {cost.quantity: cost.conditions(self._device) for cost in self.costs}
+        return {quantity: values for quantity, values in conditions.items() if values}
 
-    def price(self, cost: Cost, rows: Sequence[Row] | None = None) -> None:
-        """Get a cost of `rows`, of all rows by default, where it is not known yet."""
-        new = [row for row in (self.rows if rows is None else rows) if cost.of(row) is None]
-        if not new:
+    def add(self, cost: Cost, rows: Sequence[Row] | None = None) -> None:
+        """Add a cost to `rows`, by default to all, unless it is known."""
+        unknown = [row for row in (self.rows if rows is None else rows) if cost.of(row) is None]
+        if not unknown:
             return
-        values = cost.values(self._source, [row.submodel for row in new], self._device)
-        for done, (row, value) in enumerate(zip(new, values, strict=True), 1):
-            priced = replace(row, costs={**row.costs, cost.name: value})
-            self._rows[row.submodel] = priced
-            self._report(cost, done, len(new), priced)
+        values = cost.values(self._source, [row.submodel for row in unknown], self._device)
+        for done, (row, value) in enumerate(zip(unknown, values, strict=True), 1):
+            extended = replace(row, costs={**row.costs, cost.name: value})
+            self._rows[row.submodel] = extended
+            self._report(cost, done, len(unknown), extended)
         self.costs.append(cost)
 
     def choose(self, budget: Budget) -> Row:
-        """Pick the best row within a budget; errors as `choose`.
+        """Choose the best row within a budget; raises the errors of the function `choose`.
 
-        Each cost is got only for rows that the bounds before it leave.
+        Each cost is added only to rows that are within the bounds before it.
         """
         for bound in budget.bounds:
-            self.price(bound.cost, budget.within(self.rows))
+            self.add(bound.cost, budget.within(self.rows))
         return choose(self.rows, budget, self._source.task)
 
 
 def stored_rows(source: Source) -> list[Row]:
-    """The rows scored when training ended, from the cheapest.
+    """Return the rows that were scored at the end of training, from the cheapest.
 
     Raises:
-        RequestError: one has no score, or there are none.
+        RequestError: there are no rows, or one has no validation score.
     """
     rows = source.rows.values()
     require_scores(source.path, rows)
@@ -127,17 +134,17 @@ def make_frontier(
     cost: Cost,
     budget: Budget | None = None,
     device: str = "auto",
-    report: Report = _silent,
+    report: Report = _no_report,
 ) -> Frontier:
     """Mark the frontier of a source's rows by `cost`, and choose within the budget.
 
     Raises:
         RequestError: the rows have no scores, or none is within the budget.
     """
-    priced = PricedRows(source, device, report)
-    chosen = None if budget is None else priced.choose(budget).submodel
-    priced.price(cost)
-    rows = priced.rows
+    table = CostTable(source, device, report)
+    chosen = None if budget is None else table.choose(budget).submodel
+    table.add(cost)
+    rows = table.rows
     return Frontier(
         path=source.path,
         split=SELECTION_SPLIT,
@@ -147,27 +154,27 @@ def make_frontier(
         metric=source.task.metric,
         higher_is_better=source.task.higher_is_better,
         chosen=next((row for row in rows if row.submodel == chosen), None),
-        measured_costs=priced.costs,
-        conditions=priced.conditions,
+        measured_costs=table.costs,
+        conditions=table.conditions,
     )
 
 
 def select(
-    source: Source, budget: Budget, device: str = "auto", report: Report = _silent
+    source: Source, budget: Budget, device: str = "auto", report: Report = _no_report
 ) -> Choice:
-    """Pick the best row of a source within a budget.
+    """Choose the best row of a source within a budget.
 
     Raises:
         RequestError: the rows have no scores, or none is within the budget.
     """
-    priced = PricedRows(source, device, report)
-    return Choice(priced.choose(budget), priced.conditions)
+    table = CostTable(source, device, report)
+    return Choice(table.choose(budget), table.conditions)
 
 
 def choose(rows: Sequence[Row], budget: Budget, task: Task) -> Row:
-    """Pick the row with the best validation score of those within all bounds.
+    """Choose the row with the best validation score among those within all bounds.
 
-    Of equal scores the one that spends less is taken, as `Budget.spending` orders them.
+    `Budget.spending` decides between equal scores.
 
     Raises:
         RequestError: no row is within the budget.
@@ -180,10 +187,10 @@ def choose(rows: Sequence[Row], budget: Budget, task: Task) -> Row:
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Mark the points (score, cost) that no other beats on both (Pareto optimal).
+    """Mark the Pareto-optimal points (score, cost).
 
-    A point is off the frontier if another scores at least as well for at most its cost
-    and is strictly better on one of the two.
+    A point is off the frontier if another one scores at least as well, costs at most as much, and
+    is strictly better in one of the two.
     """
     order = sorted(range(len(points)), key=lambda i: (points[i][1], -points[i][0]))
     marks = [False] * len(points)
@@ -197,6 +204,6 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
 
 
 def _score(task: Task, row: Row) -> float:
-    """A row's validation score with higher meaning better, whatever the metric."""
+    """Return a row's validation score, negated if lower values of the metric are better."""
     value = row.metrics[SELECTION_SPLIT][task.metric]
     return value if task.higher_is_better else -value

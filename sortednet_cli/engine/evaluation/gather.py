@@ -1,4 +1,4 @@
-"""Rows and statistics that several processes made, put together again."""
+"""Gathering of rows and statistics from the processes of a job."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from sortednet_cli.space import SearchSpace, SubModel
 
 
 def gather_rows(processes: Processes, rows: Sequence[Row], space: SearchSpace) -> list[Row]:
-    """Collect the rows of all processes, in every process, in the order of the search space."""
-    found: list[dict[str, Any]] = []
+    """Gather the rows of all processes in every process, in the order of the search space."""
+    records: list[dict[str, Any]] = []
     for data in processes.gather(json.dumps([row.stored() for row in rows]).encode()):
-        found += json.loads(data)
+        records += json.loads(data)
     by_submodel = {
         submodel: Row(submodel, row["params"], row["macs"], row["metrics"])
-        for row in found
+        for row in records
         for submodel in [SubModel.of(row["axes"])]
     }
     return [by_submodel[submodel] for submodel in space.submodels if submodel in by_submodel]
 
 
 def gather_statistics(processes: Processes, network: NestedNetwork) -> None:
-    """Give the network of every process the normalisation statistics that all have measured."""
+    """Gather the normalisation statistics of all processes in the network of every process."""
     if processes.count == 1:
         return
     for data in processes.gather(save(flat_statistics(network))):
@@ -40,7 +40,7 @@ def gather_statistics(processes: Processes, network: NestedNetwork) -> None:
 
 
 def flat_statistics(network: NestedNetwork) -> dict[str, Tensor]:
-    """All statistics of a network by `sub-model/tensor`, as a run stores them."""
+    """Return all statistics of a network, named `SUBMODEL/TENSOR` as a run stores them."""
     return {
         f"{submodel}/{name}": tensor
         for submodel, own in network.statistics.items()

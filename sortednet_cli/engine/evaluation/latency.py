@@ -1,4 +1,4 @@
-"""How long one forward pass takes, measured the same way everywhere."""
+"""Measurement of the latency of a forward pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REPEATS = 25
 
 
 def describe(device: torch.device, batch_size: int = 1) -> dict[str, int | str]:
-    """What a latency must be quoted with."""
+    """Return the conditions of a latency: batch size, threads and device."""
     return {
         "batch_size": batch_size,
         "threads": torch.get_num_threads(),
@@ -31,9 +31,16 @@ def describe(device: torch.device, batch_size: int = 1) -> dict[str, int | str]:
 def latency_ms(
     network: NestedNetwork, submodel: SubModel, inputs: InputFormat, batch_size: int = 1
 ) -> float:
-    """Median milliseconds of a forward pass of the standalone sub-model, after warm-up."""
+    """Measure the median time of a forward pass of the standalone sub-model, after warm-up.
+
+    Returns:
+        Milliseconds per batch of `batch_size` samples.
+
+    Raises:
+        WorkError: memory ran out.
+    """
     times = []
-    with enough_memory(describe_pass([submodel], batch_size), "take a device with more"):
+    with enough_memory(describe_pass([submodel], batch_size), "use a device with more"):
         module = network.standalone(submodel)
         with network.device:
             samples = inputs.random_inputs(batch_size)

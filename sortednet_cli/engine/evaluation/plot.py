@@ -1,4 +1,4 @@
-"""The picture of a run: score against cost, and the grid of scores."""
+"""The plot of a frontier: score against cost, and the grid of scores."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from sortednet_cli.storage.files import write_bytes
 _FRONTIER_COLOR, _POINT_COLOR, _CHOSEN_COLOR = "#c44e52", "#8c9bb0", "#2e7d32"
 
 
-def draw_frontier(source: Source, found: Frontier, path: Path) -> None:
-    """Draw score against cost, and beside it the heat map of a width x depth grid.
+def draw_frontier(source: Source, result: Frontier, path: Path) -> None:
+    """Plot score against cost, and beside it a heat map if the space is a width x depth grid.
 
-    The file's suffix decides its format (SVG or PNG); it is replaced whole.
+    Args:
+        path: the file, whose suffix is `.svg` or `.png`; it is replaced atomically.
     """
-    # Figures are drawn without pyplot: it would look for a window system.
+    # Without pyplot, which looks for a window system.
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -29,14 +30,14 @@ def draw_frontier(source: Source, found: Frontier, path: Path) -> None:
     size = (15 if is_grid else 7.5, max(5.0, height))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, 2 if is_grid else 1, squeeze=False)[0]
-    _draw_scatter(panels[0], found)
+    _draw_scatter(panels[0], result)
     if panels[0].get_xscale() == "log":
         panels[0].xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         panels[0].xaxis.set_minor_formatter(NullFormatter())
-    panels[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: found.cost.show(value)))
+    panels[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: result.cost.show(value)))
     if is_grid:
-        _draw_grid(panels[1], found, source.space.largest.axes)
-    figure.suptitle(f"{source.name}: {len(found.rows)} sub-models of one network")
+        _draw_grid(panels[1], result, source.space.largest.axes)
+    figure.suptitle(f"{source.name}: {len(result.rows)} sub-models of one network")
     content = BytesIO()
     figure.savefig(content, format=path.suffix[1:], dpi=130)
     write_bytes(path, content.getvalue())
@@ -47,29 +48,29 @@ def _value(row: Row, metric: str) -> float:
     return 100 * value if metric == "accuracy" else value
 
 
-def _draw_scatter(panel: Any, found: Frontier) -> None:
-    costs = [found.cost.value(row) for row in found.rows]
-    scores = [_value(row, found.metric) for row in found.rows]
+def _draw_scatter(panel: Any, result: Frontier) -> None:
+    costs = [result.cost.value(row) for row in result.rows]
+    scores = [_value(row, result.metric) for row in result.rows]
     panel.scatter(costs, scores, s=16, color=_POINT_COLOR, label="sub-models")
-    best = sorted((c, s) for c, s, mark in zip(costs, scores, found.pareto, strict=True) if mark)
+    best = sorted((c, s) for c, s, mark in zip(costs, scores, result.pareto, strict=True) if mark)
     panel.plot(*zip(*best, strict=True), "o-", ms=4.5, color=_FRONTIER_COLOR, label="frontier")
-    if found.chosen is not None:
-        point = found.cost.value(found.chosen), _value(found.chosen, found.metric)
-        label = f"chosen: {found.chosen.submodel}"
+    if result.chosen is not None:
+        point = result.cost.value(result.chosen), _value(result.chosen, result.metric)
+        label = f"chosen: {result.chosen.submodel}"
         panel.plot(*point, "*", ms=14, color=_CHOSEN_COLOR, label=label, zorder=3)
     if max(costs) > 4 * min(costs):
         panel.set_xscale("log")
-    panel.set_xlabel(found.cost.label)
-    unit = ", %" if found.metric == "accuracy" else ""
-    panel.set_ylabel(f"{SELECTION_SPLIT} {found.metric}{unit}")
+    panel.set_xlabel(result.cost.label)
+    unit = ", %" if result.metric == "accuracy" else ""
+    panel.set_ylabel(f"{SELECTION_SPLIT} {result.metric}{unit}")
     panel.grid(alpha=0.3)
     panel.legend(loc="best")
 
 
-def _draw_grid(panel: Any, found: Frontier, largest: dict[str, int | float]) -> None:
+def _draw_grid(panel: Any, result: Frontier, largest: dict[str, int | float]) -> None:
     values = {
-        (row.submodel.axes["width"], row.submodel.axes["depth"]): _value(row, found.metric)
-        for row in found.rows
+        (row.submodel.axes["width"], row.submodel.axes["depth"]): _value(row, result.metric)
+        for row in result.rows
     }
     widths, depths = sorted({w for w, _ in values}), sorted({d for _, d in values})
     best = values[largest["width"], largest["depth"]]
@@ -79,9 +80,9 @@ def _draw_grid(panel: Any, found: Frontier, largest: dict[str, int | float]) -> 
         widths,
         depths,
         lambda value: f"{value:.1f} ({100 * value / best:.0f}%)",
-        "viridis" if found.higher_is_better else "viridis_r",
+        "viridis" if result.higher_is_better else "viridis_r",
     )
-    panel.set_title(f"{SELECTION_SPLIT} {found.metric} (share of the largest's)", fontsize=10)
+    panel.set_title(f"{SELECTION_SPLIT} {result.metric} (share of the largest's)", fontsize=10)
 
 
 def draw_cells(

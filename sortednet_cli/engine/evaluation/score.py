@@ -1,4 +1,4 @@
-"""Scores of sub-models on parts of the data: one pass for all that it serves."""
+"""Scoring of sub-models on parts of the data, several of them by one shared pass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sortednet_cli.space import SubModel
 from sortednet_cli.tasks import Task
 from sortednet_cli.tasks.chunks import chunks
 
-_ELSEWHERE = "take a device with more, or free some of this one's"
+_ADVICE = "use a device with more, or free some of this one's"
 
 
 def score_source(
@@ -36,26 +36,32 @@ def score_source(
     recalibrate_samples: int = 2048,
     processes: Processes = SINGLE_PROCESS,
 ) -> Iterator[Row]:
-    """Score sub-models one after another, each as a row with its costs.
+    """Score sub-models, and yield a row with costs and scores for each.
 
-    Of several processes each scores its share of the groups; see `gather_rows`.
+    Each process of a job scores its share of the groups; `gather_rows` collects them. If
+    normalisation statistics are not stored, as in an artifact that is cut again, they are measured
+    on training data first. Passes run in the memory format of the training.
 
-    A sub-model whose normalisation statistics are not stored (one cut from an artifact)
-    has them measured on training data first. Passes run in the memory format that was trained in.
+    Args:
+        splits: the parts of the data to score on.
+        recalibrate_samples: number of training samples to measure statistics on.
+
+    Raises:
+        WorkError: memory ran out.
     """
     network = source.network(device, channels_last=source.channels_last)
     sizes = BatchSizes.of(network, source.format)
-    release()  # what files and first weights took
+    release()  # memory of files and first weights
     for group in processes.assigned(network.groups(submodels)):
         ensure_statistics(network, group, data, sizes, recalibrate_samples)
-        found = score(network, group, data, splits, source.task, sizes)
+        metrics = score(network, group, data, splits, source.task, sizes)
         for submodel in reversed(group):
-            yield source.row(submodel, found[submodel])
-        release()  # the next width frees and asks for other sizes
+            yield source.row(submodel, metrics[submodel])
+        release()  # tensors of the next width have other sizes
 
 
 def _go_on() -> None:
-    """Called between batches: to leave, raise."""
+    """Default of a function that is called between batches, and may raise to stop."""
 
 
 @true_fp32()
@@ -67,13 +73,14 @@ def ensure_statistics(
     num_samples: int,
     between: Callable[[], None] = _go_on,
 ) -> None:
-    """Measure the normalisation statistics of a group where none are stored."""
+    """Measure the normalisation statistics of the sub-models of a group that have none."""
     new = [submodel for submodel in group if submodel.name not in network.statistics]
     if new and has_statistics(network.at(new[0])):
-        with enough_memory(describe_pass(new, min(sizes.measured, num_samples)), _ELSEWHERE):
+        with enough_memory(describe_pass(new, min(sizes.measured, num_samples)), _ADVICE):
             batches = calibration_batches(data, sizes, num_samples, network.device, between)
-            for submodel, found in recalibrate(network.family, new, network.at, batches).items():
-                network.statistics[submodel.name] = found
+            measured = recalibrate(network.family, new, network.at, batches)
+            for submodel, statistics in measured.items():
+                network.statistics[submodel.name] = statistics
 
 
 def calibration_batches(
@@ -83,9 +90,9 @@ def calibration_batches(
     device: torch.device,
     between: Callable[[], None] = _go_on,
 ) -> Iterator[Inputs]:
-    """Training samples without augmentation, the same ones every time.
+    """Yield batches of training samples without augmentation, the same ones every time.
 
-    No batch has one sample alone: it may have no variance that could be measured.
+    No batch has a single sample, because its variance may be 0.
     """
     total = min(num_samples, len(data.train))
     size = next((size for size in range(sizes.measured, 1, -1) if total % size != 1), 1)
@@ -103,18 +110,22 @@ def score(
     sizes: BatchSizes,
     between: Callable[[], None] = _go_on,
 ) -> dict[SubModel, dict[str, Metrics]]:
-    """Score a group that one pass serves on the named parts of the data."""
+    """Score a group of sub-models that one pass serves on several parts of the data.
+
+    Returns:
+        For each sub-model and part, the metrics by name.
+    """
     parts: dict[str, Part] = {
         "train": data.train,
         "validation": data.validation,
         "test": data.test,
     }
-    found: dict[SubModel, dict[str, Metrics]] = {submodel: {} for submodel in group}
+    by_submodel: dict[SubModel, dict[str, Metrics]] = {submodel: {} for submodel in group}
     for split in splits:
         scores = score_part(network, group, parts[split], task, sizes.scored, between)
         for submodel, metrics in scores.items():
-            found[submodel][split] = metrics
-    return found
+            by_submodel[submodel][split] = metrics
+    return by_submodel
 
 
 @torch.no_grad()
@@ -127,18 +138,18 @@ def score_part(
     batch_size: int,
     between: Callable[[], None] = _go_on,
 ) -> Mapping[SubModel, Metrics]:
-    """Score a group that one pass serves on one part of the data."""
+    """Score a group of sub-models that one pass serves on one part of the data."""
     shared = network.shared_pass(group, training=False)
     tallies: dict[SubModel, list[Any]] = {submodel: [] for submodel in group}
 
     def add(inputs: Inputs, targets: Tensor) -> None:
         for number, states in enumerate(shared.states(inputs)):
-            scored, wanted = task.scored(states, targets)
-            for rows in chunks(len(wanted), task.num_outputs):
+            scored, expected = task.scored(states, targets)
+            for rows in chunks(len(expected), task.num_outputs):
                 logits = shared.logits(number, scored[rows]).float()
-                tallies[group[number]].append(task.tally(logits, wanted[rows]))
+                tallies[group[number]].append(task.tally(logits, expected[rows]))
 
-    with enough_memory(describe_pass(group, min(batch_size, len(part))), _ELSEWHERE):
+    with enough_memory(describe_pass(group, min(batch_size, len(part))), _ADVICE):
         for inputs, targets in part.batches(batch_size, network.device):
             between()
             network.run(partial(add, inputs, targets))

@@ -1,4 +1,4 @@
-"""Choose tokens from logits, greedily or by sampling, and verify drafted tokens."""
+"""Choice of tokens from logits, greedily or by sampling, and verification of drafted tokens."""
 
 from __future__ import annotations
 
@@ -31,9 +31,12 @@ class Draft:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The number of accepted drafts, and the token after them.
+    """The result of verifying drafts.
 
-    `sure` is False if that token's position must be recomputed in a pass of its own.
+    Attributes:
+        accepted: number of accepted drafts.
+        token: the token after them.
+        sure: False if that token's position must be recomputed in a pass of its own.
     """
 
     accepted: int
@@ -73,7 +76,7 @@ class Greedy:
         self._exact = dtype in _MARGIN
 
     def scores(self, logits: Tensor, position: int) -> Tensor:
-        """Scores [rows, V] from logits [rows, V]; the first row is for `position`."""
+        """Compute scores [rows, V] from logits [rows, V]; the first row is for `position`."""
         return logits
 
     def pick(self, logits: Tensor, position: int) -> int:
@@ -142,11 +145,11 @@ class Sampling(Greedy):
         )
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """The distribution that tokens are drawn from, [..., V] on the CPU."""
+        """Return the distribution that tokens are drawn from, [..., V] on the CPU."""
         return self._scaled(logits).softmax(-1)
 
     def _scaled(self, logits: Tensor) -> Tensor:
-        """Logits over the temperature on the CPU, minus infinity outside the nucleus."""
+        """Divide logits by the temperature, on the CPU; minus infinity outside the nucleus."""
         scaled = logits.cpu().double() / self._temperature
         if self._top_p < 1:
             ordered, order = scaled.softmax(-1).sort(-1, descending=True)
@@ -156,7 +159,7 @@ class Sampling(Greedy):
         return scaled
 
     def _noise_of(self, position: int, count: int) -> Tensor:
-        """Gumbel noise of a position; cached, as a draft and its check both use it."""
+        """Draw the Gumbel noise of a position; cached because a draft and its check both use it."""
         if position not in self._noise:
             if len(self._noise) >= _CACHED_POSITIONS:
                 self._noise.clear()

@@ -29,7 +29,10 @@ Finish = Literal["end", "length", "context"]
 class Completion:
     """The tokens generated after a prompt; filled while they are read.
 
-    `finish` says why they ended: an end token, the wanted length, or a full context.
+    Attributes:
+        tokens: the tokens so far, without an end token.
+        finish: why they ended: `end` for an end token, `length` for the wanted number of tokens,
+            `context` for a full context.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -43,6 +46,12 @@ class Decoder:
         module: a LLaMA, Qwen2 or Mistral of transformers, or a sub-model of one.
         exits: trained depths; those below the module's own depth can draft.
         end: tokens that end a text.
+
+    Attributes:
+        depth: number of layers.
+        context: number of positions that the model has.
+        exits: the depths that can draft, ascending.
+        dtype: dtype of the weights.
 
     Raises:
         RequestError: the module is not one of these models.
@@ -80,7 +89,10 @@ class Decoder:
             RequestError: the depth was not trained, or no trained depth can draft.
         """
         if not self.exits:
-            raise RequestError(f"no exit below depth {self.depth} was trained: nothing can draft")
+            raise RequestError(
+                f"no exit below depth {self.depth} was trained, so nothing can draft: decode a"
+                " deeper sub-model, or use another mode"
+            )
         if depth is None:
             if length is not None:
                 raise RequestError("a fixed draft length needs a draft depth")
@@ -95,7 +107,7 @@ class Decoder:
         return Speculative(depth, Fixed(length))
 
     def check_prompt(self, prompt: Sequence[int]) -> None:
-        """Raise RequestError unless a prompt has tokens and leaves room for one more."""
+        """RequestError if a prompt is empty, or leaves no room for another token."""
         if not prompt:
             raise RequestError("the prompt is empty")
         if len(prompt) >= self.context:
@@ -129,23 +141,18 @@ class Decoder:
         if max_new_tokens < 1:
             raise RequestError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
         chooser, stats = chooser or Greedy(self.dtype), stats or DecodingStats()
-        done = completion or Completion()
+        completion = completion or Completion()
         room = self.context - len(prompt)
         wanted = min(max_new_tokens, room)
-        done.finish = "length" if max_new_tokens <= room else "context"
+        completion.finish = "length" if max_new_tokens <= room else "context"
         stats.prompt_tokens += len(prompt)
         tokens = self._tokens(prompt, strategy, chooser, stats, wanted)
-        for _ in range(wanted):
-            start = time.perf_counter()
-            # Left before each yield: the mode belongs to the thread, hence to the caller too.
-            with torch.inference_mode():
-                token = next(tokens)
-            stats.seconds += time.perf_counter() - start
+        for token in _timed(tokens, wanted, stats):
             if token in self._end:
-                done.finish = "end"
+                completion.finish = "end"
                 return
             stats.tokens += 1
-            done.tokens.append(token)
+            completion.tokens.append(token)
             yield token
 
     def _tokens(
@@ -156,6 +163,7 @@ class Decoder:
         stats: DecodingStats,
         wanted: int,
     ) -> Iterator[int]:
+        """Yield the tokens after a prompt; the caller takes at most `wanted`."""
         stack = self._empty_stack(len(prompt) + wanted)
         stack.push(prompt)
         stack.advance(stack.depth)
@@ -170,3 +178,14 @@ class Decoder:
             self._stack = Stack(self._module, min(self.context, rounded))
         self._stack.truncate(0)
         return self._stack
+
+
+def _timed(tokens: Iterator[int], count: int, stats: DecodingStats) -> Iterator[int]:
+    """Yield `count` tokens in inference mode, and add the time that they take to `stats`."""
+    for _ in range(count):
+        start = time.perf_counter()
+        # Left before each yield, because the mode applies to the whole thread and so to the caller.
+        with torch.inference_mode():
+            token = next(tokens)
+        stats.seconds += time.perf_counter() - start
+        yield token

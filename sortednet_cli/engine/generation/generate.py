@@ -1,4 +1,4 @@
-"""Carry out `generate`: complete prompts, or measure the thresholds of early exit."""
+"""The command `generate`: complete prompts, or measure the early-exit thresholds."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class Generation:
     """Completions of prompts, generated while they are read.
 
     Attributes:
+        path: the source's folder.
+        submodel: the sub-model that generates.
         answers: each answer with the pieces of its text; read them before the next answer.
         stats: complete once all answers are read.
     """
@@ -33,7 +35,14 @@ class Generation:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """Stored thresholds of early exit, and the file that holds them."""
+    """Stored early-exit thresholds.
+
+    Attributes:
+        path: the source's folder.
+        submodel: the sub-model whose exits were measured.
+        file: the file that holds the thresholds.
+        thresholds: the thresholds.
+    """
 
     path: Path
     submodel: SubModel
@@ -42,7 +51,12 @@ class Calibrated:
 
 
 def generate(source: Source, request: GenerateRequest) -> Generation:
-    """Make a decoder for the request's sub-model and start it on the prompts."""
+    """Make a decoder for the request's sub-model and start it on the prompts.
+
+    Raises:
+        RequestError: there is no such sub-model, a prompt is empty or too long, or the model does
+            not support the mode.
+    """
     submodel = source.space.resolve(request.axes)
     device = choose_device(request.device)
     generator = Generator(source, submodel, device, request.precision)
@@ -60,7 +74,12 @@ def generate(source: Source, request: GenerateRequest) -> Generation:
 
 
 def calibrate(source: Source, request: CalibrateRequest) -> Calibrated:
-    """Measure the thresholds of a sub-model's exits and write them beside its weights."""
+    """Measure the thresholds of a sub-model's exits and write them beside its weights.
+
+    Raises:
+        RequestError: there is no such sub-model or data, or the sub-model has no exit.
+        WorkError: the validation part has no tokens.
+    """
     submodel = source.space.resolve(request.axes)
     data = source.open_data(None if request.data is None else str(request.data))
     device = choose_device(request.device)

@@ -1,4 +1,4 @@
-"""Complete prompts with a decoder, using the tokenizer and prompt format of its source."""
+"""Completion of prompts with a decoder, and the tokenizer and prompt format of its source."""
 
 from __future__ import annotations
 
@@ -33,7 +33,14 @@ from sortednet_cli.storage.exit_thresholds import require_thresholds
 
 @dataclass
 class Answer:
-    """The text generated after one prompt; complete once its pieces are read."""
+    """The text generated after one prompt, which is complete once its pieces are read.
+
+    Attributes:
+        prompt: the prompt.
+        text: the text generated so far.
+        tokens: number of generated tokens.
+        finish: why the text ended: `stop` for a stop text, else as `Completion.finish`.
+    """
 
     prompt: str
     text: str = ""
@@ -41,6 +48,7 @@ class Answer:
     finish: str = ""
 
     def record(self) -> dict[str, Any]:
+        """Return the JSON of the answer."""
         return {
             "prompt": self.prompt,
             "text": self.text,
@@ -121,13 +129,17 @@ class Generator:
     ) -> Iterator[tuple[Answer, Iterator[str]]]:
         """Yield each prompt's answer and the pieces of its text; read them in turn."""
         for number, (prompt, tokens) in enumerate(zip(prompts, encoded, strict=True)):
-            answer, done = Answer(prompt), Completion()
-            chooser = self._chooser(options, number)
+            answer, completion = Answer(prompt), Completion()
             stream = self.decoder.stream(
-                tokens, strategy, max_new_tokens, chooser=chooser, stats=self.stats, completion=done
+                tokens,
+                strategy,
+                max_new_tokens,
+                chooser=self._chooser(options, number),
+                stats=self.stats,
+                completion=completion,
             )
             texts = TextStream(self._tokenizer, stops)
-            yield answer, _read(answer, texts, stream, done)
+            yield answer, _read(answer, texts, stream, completion)
 
     def _chooser(self, options: SamplingOptions | None, number: int) -> Greedy:
         """Return the chooser of tokens after prompt `number`."""
@@ -140,10 +152,11 @@ class Generator:
 
 
 def _read(
-    answer: Answer, texts: TextStream, stream: Iterator[int], done: Completion
+    answer: Answer, texts: TextStream, stream: Iterator[int], completion: Completion
 ) -> Iterator[str]:
+    """Yield the pieces of a text, and fill in `answer`."""
     for piece in texts.pieces(stream):
         answer.text += piece
         yield piece
-    answer.tokens = len(done.tokens)
-    answer.finish = "stop" if texts.stopped else done.finish
+    answer.tokens = len(completion.tokens)
+    answer.finish = "stop" if texts.stopped else completion.finish

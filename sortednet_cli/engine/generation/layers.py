@@ -109,7 +109,7 @@ class FusedLayer:
 
 
 def check_layer(layer: Any) -> None:
-    """Raise RequestError unless `FusedLayer` computes this layer."""
+    """RequestError unless `FusedLayer` can compute this layer."""
     attention, mlp = getattr(layer, "self_attn", None), getattr(layer, "mlp", None)
     projected = all(hasattr(attention, f"{name}_proj") for name in ("q", "k", "v", "o"))
     plain = not hasattr(attention, "q_norm") and not hasattr(layer, "pre_feedforward_layernorm")
@@ -128,7 +128,7 @@ def _rotate(features: Tensor, rotations: Tensor) -> Tensor:
 
 
 def _pair_order(head_dim: int) -> Tensor:
-    """Order that puts feature i next to i + D / 2, which the stock layer rotates together."""
+    """Return the order that puts feature i next to i + D / 2, which the layer rotates together."""
     return torch.arange(head_dim).view(2, -1).t().flatten()
 
 
@@ -159,7 +159,7 @@ def _contiguous(linear: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Linear layer: inputs [n, C] times weight [O, C], plus bias."""
+    """Compute a linear layer: inputs [n, C] times weight [O, C], plus bias."""
     if not _weight_on_left(inputs):
         return F.linear(inputs, weight, bias)
     out = (weight @ inputs.t()).t()
@@ -167,7 +167,7 @@ def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _add_linear(states: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Residual sum: states [n, O] plus inputs [n, C] times weight [O, C], plus bias."""
+    """Compute a residual sum: states [n, O] plus inputs [n, C] times weight [O, C], plus bias."""
     if _weight_on_left(inputs):
         out = torch.addmm(states.t(), weight, inputs.t()).t()
     else:
@@ -185,7 +185,7 @@ def _weight_on_left(inputs: Tensor) -> bool:
 
 
 def _window(config: Any, index: int) -> int:
-    """Size of a layer's attention window, its own position included; 0 means all positions."""
+    """Return a layer's attention window, its own position included; 0 means all positions."""
     types = getattr(config, "layer_types", None)
     if types and types[index] != "sliding_attention":
         return 0
@@ -197,9 +197,9 @@ def _window(config: Any, index: int) -> int:
 def causal_mask(
     rows: int, columns: int, past: int, groups: int, window: int, like: Tensor
 ) -> Tensor:
-    """Causal mask [rows * groups, columns]: 0 where position `past + i` sees column j, else -inf.
+    """Make a causal mask [rows * groups, columns], in which every row is repeated `groups` times.
 
-    Every row is repeated `groups` times.
+    It is 0 if position `past + i` sees column j, else minus infinity.
     """
     position = past + torch.arange(rows, device=like.device).repeat_interleave(groups)[:, None]
     column = torch.arange(columns, device=like.device)

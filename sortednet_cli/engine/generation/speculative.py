@@ -118,7 +118,7 @@ class Adaptive:
 
     @property
     def rate(self) -> float:
-        """Recent tokens per second of rounds, by the measured times."""
+        """Tokens per second in recent rounds, by the measured times."""
         return self._tokens / self._seconds
 
     def begin(self) -> None:
@@ -223,7 +223,7 @@ class Speculative:
         return drafts
 
     def _count(self, drafts: list[Draft], verdict: Verdict, stats: DecodingStats) -> None:
-        # Nothing is known of the drafts after a rejected one, or of an unsure one.
+        # Drafts after a rejected one, and an unsure one, were not verified.
         checked = drafts[: verdict.accepted + verdict.sure]
         for index, draft in enumerate(checked):
             self._length.observe(draft.confidence, index < verdict.accepted)

@@ -41,14 +41,8 @@ class Stack:
 
     def __init__(self, module: nn.Module, capacity: int) -> None:
         model: Any = module
-        base = getattr(model, "model", None)
-        if base is None or not hasattr(base, "rotary_emb"):
-            raise RequestError(
-                f"{type(module).__name__} cannot be decoded: it is not LLaMA, Qwen2 or Mistral"
-            )
-        config = model.config
-        for layer in base.layers:
-            check_layer(layer)
+        _check_model(model)
+        base, config = model.model, model.config
         self.context = int(config.max_position_embeddings)
         if not 0 < capacity <= self.context:
             raise RequestError(f"the model has {self.context} positions, not {capacity}")
@@ -120,13 +114,13 @@ class Stack:
         self._states[first:last] = states
 
     def logits(self, count: int) -> Tensor:
-        """Logits [count, V] of the last positions, at the depth that they have reached."""
+        """Compute logits [count, V] of the last positions, at the depth that they have reached."""
         states = self._states[self.length - count : self.length]
         normed = F.rms_norm(states, tuple(self._norm.shape), self._norm, self._epsilon)
         return F.linear(normed, self._head, self._head_bias).float()
 
     def wait(self) -> None:
-        """Wait until the device has finished: a GPU runs asynchronously."""
+        """Wait until the device has finished, since a GPU runs asynchronously."""
         if self._states.device.type != "cpu":
             torch.accelerator.synchronize(self._states.device)
 
@@ -161,8 +155,19 @@ class Stack:
         ]
 
 
+def _check_model(model: Any) -> None:
+    """RequestError unless a stack can run the layers of this model."""
+    base = getattr(model, "model", None)
+    if base is None or not hasattr(base, "rotary_emb"):
+        raise RequestError(
+            f"{type(model).__name__} cannot be decoded: it is not LLaMA, Qwen2 or Mistral"
+        )
+    for layer in base.layers:
+        check_layer(layer)
+
+
 def _num_short(config: Any, capacity: int) -> int:
-    """Number of positions with LongRoPE's short-context frequencies; all, without LongRoPE."""
+    """Return the number of positions with LongRoPE's short-context frequencies, by default all."""
     rope = config.rope_parameters
     if rope["rope_type"] != "longrope":
         return capacity
@@ -170,7 +175,7 @@ def _num_short(config: Any, capacity: int) -> int:
 
 
 def _rotations(rotary: Any, first: int, last: int, like: Tensor) -> Tensor:
-    """Cosines and sines of the stock rotary module, as complex numbers [T, 1, D / 2]."""
+    """Compute the stock module's cosines and sines, as complex numbers [T, 1, D / 2]."""
     positions = torch.arange(first, last, device=like.device)[None]
     cosines, sines = rotary(like.new_zeros(1, dtype=torch.float32), positions)
     half = cosines.shape[-1] // 2

@@ -1,4 +1,4 @@
-"""Counts of a decoding."""
+"""Counts and times of decoding."""
 
 from __future__ import annotations
 

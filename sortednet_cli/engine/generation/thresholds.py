@@ -1,4 +1,4 @@
-"""Measure thresholds for early exit: how confident an exit must be to agree with the full depth."""
+"""Measurement of early-exit thresholds: the confidence at which an exit agrees with full depth."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from sortednet_cli.storage.exit_thresholds import ExitThresholds, StoredExit
 from sortednet_cli.tasks.chunks import chunks
 
 MAX_TOKENS = 50_000
+"""Number of validation tokens that are enough to measure on."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,10 @@ def measure_thresholds(
     shallower = [s for s in network.groups(source.space.submodels) if submodel in s]
     group = [s for s in shallower[0] if s.axes.get("depth", 0) <= submodel.axes.get("depth", 0)]
     if len(group) < 2:
-        raise RequestError(f"{submodel} has no trained exit: nothing can leave early")
+        raise RequestError(
+            f"{submodel} has no trained exit, so no token can leave early: calibrate a deeper"
+            " sub-model"
+        )
     observed = _observe(network, group, data, source)
     module = network.at(submodel)
     head, layer = _sizes(module)
@@ -129,7 +133,7 @@ def _observe(
 
 
 def _sizes(module: torch.nn.Module) -> tuple[int, int]:
-    """Numbers of weights that the head and one layer multiply for each token."""
+    """Return the numbers of weights that the head and one layer multiply per token."""
     layer = module.get_submodule("model.layers.0")
     head = module.get_parameter("lm_head.weight")
     return head.numel(), sum(p.numel() for p in layer.parameters() if p.dim() > 1)

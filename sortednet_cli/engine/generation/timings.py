@@ -1,4 +1,4 @@
-"""Measure the time of layers and head on this machine, for one or more positions a pass."""
+"""Measurement of the time that layers and head take, for one or more positions per pass."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ from dataclasses import dataclass
 from sortednet_cli.engine.generation.stack import Stack
 
 MAX_ROWS = 16
+"""Most positions in a pass that is timed."""
+
 _REPEATS = 7
 _PAST = 64
 
 
 @dataclass(frozen=True)
 class LayerTimings:
-    """Seconds for each number of positions in a pass; entry 0 is unused.
+    """Seconds by the number of positions in a pass; entry 0 is unused.
 
     Attributes:
         layer: time of one layer.
-        head: time of the final norm, the head, and choosing the token.
+        head: time of the final norm, the head, and the choice of the token.
     """
 
     layer: tuple[float, ...]
     head: tuple[float, ...]
 
     def step(self, depth: int) -> float:
-        """Time of one position through `depth` layers and the head."""
+        """Return the time of one position through `depth` layers and the head."""
         return depth * self.layer[1] + self.head[1]
 
     @classmethod
     def measure(cls, stack: Stack) -> LayerTimings:
-        """Time an empty stack: the median of several repeats for each number of positions."""
+        """Time an empty stack, by the median of several repeats for each number of positions."""
         past = max(1, min(_PAST, stack.capacity - MAX_ROWS))
         most = min(MAX_ROWS, stack.capacity - past)
         stack.push([0] * past)
@@ -55,7 +57,7 @@ class LayerTimings:
             layer.append(_median(run) / stack.depth)
             head.append(_median(choose))
         stack.truncate(0)
-        # A context too short for more positions never asks for their times.
+        # A shorter context never needs the times of more positions.
         missing = [math.inf] * (MAX_ROWS - most)
         return cls((*layer, *missing), (*head, *missing))
 

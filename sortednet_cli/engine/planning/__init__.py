@@ -1,1 +1,1 @@
-"""What a training takes, counted without weights or data."""
+"""The resources that training needs, counted without weights or data."""

@@ -1,7 +1,7 @@
-"""The cost model: what a training takes by formula. Pure functions of sizes and counts.
+"""The cost model of training: pure functions of sizes and counts.
 
-N is the number of processes, each with one device. Bytes are those of tensors; what a file's
-header or a message's envelope adds is left out.
+N is the number of processes, each with one device. Bytes are those of tensors, without the headers
+of files and messages.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from sortednet_cli.space.submodel import without_depth
 from sortednet_cli.spec import TrainSpec
 
 LOSS_BYTES, FLAG_BYTES = 4, 8
-"""What an update exchanges beside gradients: its loss, and whether to stop or to save."""
+"""What processes exchange per update besides gradients: the loss, and flags to stop and to save."""
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Bytes of float32 parameters as sharding parts them.
+    """Bytes of float32 parameters in the groups that sharding gathers.
 
     Attributes:
-        layers: of each layer, gathered when it runs.
-        root: of all others (embeddings, last norm, head), gathered for a whole micro-batch.
+        layers: bytes of each layer, which is gathered when it runs.
+        root: bytes of all other parameters (embeddings, last norm, head), which are gathered for a
+            whole micro-batch.
     """
 
     layers: tuple[int, ...]
@@ -33,6 +34,7 @@ class Groups:
 
     @property
     def whole(self) -> int:
+        """Bytes of all parameters."""
         return sum(self.layers) + self.root
 
 
@@ -41,12 +43,12 @@ class Memory:
     """Bytes on one device.
 
     Attributes:
-        weights: float32.
-        gradient: float32, of the whole root network.
-        optimizer: its state.
-        gathered: layers and the root group that sharding puts together to run them.
+        weights: float32 weights.
+        gradient: float32 gradient of the whole root network.
+        optimizer: state of the optimizer.
+        gathered: weights that sharding gathers to run layers.
         unsummed: gradients that wait to be summed into shards.
-        micro_batch: everything that a micro-batch adds, or the step after it if that is more.
+        micro_batch: peak of a micro-batch or of the step after it, beyond the others.
     """
 
     weights: int
@@ -63,10 +65,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Wire:
-    """Bytes that one process sends for an update.
+    """Bytes that one process sends per update.
 
     Attributes:
-        gather: weights, where they are sharded.
+        gather: weights, if they are sharded.
         reduce: gradients, the loss and two flags.
     """
 
@@ -83,9 +85,9 @@ class Compute:
     """Multiply-adds of one update on one process.
 
     Attributes:
-        forward: of all micro-batches, what sub-models share once.
-        backward: twice as many.
-        teacher: of the passes that only make a teacher's outputs.
+        forward: forward passes of all micro-batches; what sub-models share counts once.
+        backward: backward passes, which take twice as many.
+        teacher: passes that only compute the teacher's outputs.
     """
 
     forward: int
@@ -105,11 +107,11 @@ class Evaluation:
     """Multiply-adds of scoring every sub-model on one sample.
 
     Attributes:
-        passes: how many passes serve them all.
-        shared: by those passes.
-        alone: one sub-model after another.
-        largest: the largest sub-model.
-        recalibration: of measuring every sub-model's statistics on one sample; 0 without any.
+        passes: number of passes that serve all sub-models.
+        shared: multiply-adds of these passes.
+        alone: multiply-adds of scoring one sub-model after another.
+        largest: multiply-adds of the largest sub-model.
+        recalibration: multiply-adds of measuring all statistics on one sample; 0 without any.
     """
 
     passes: int
@@ -135,54 +137,58 @@ class Storage:
 
 
 def optimizer_bytes(train: TrainSpec, weights: int) -> int:
-    """State of the optimizer: as many float32 numbers for each weight as it remembers.
+    """Count the bytes of the optimizer's state.
 
-    AdamW two moments; SGD its momentum; RMSprop the mean square, and a momentum. A momentum of 0
-    is not kept.
+    Per weight, AdamW stores two moments, SGD a momentum, and RMSprop the mean square and a
+    momentum, in float32. A momentum of 0 is not stored.
+
+    Args:
+        weights: bytes of the weights.
     """
     momentum = int(train.momentum > 0)
-    kept = {"adamw": 2, "sgd": momentum, "rmsprop": 1 + momentum}
-    return kept[train.optimizer] * weights
+    num_stored = {"adamw": 2, "sgd": momentum, "rmsprop": 1 + momentum}
+    return num_stored[train.optimizer] * weights
 
 
 def step_mask_bytes(train: TrainSpec, rule: Rule, weights: int) -> int:
-    """What the optimizer holds for weights that it moves in part: at most two copies of all."""
+    """Bound the bytes of the masks for weights that are updated in part: two copies of all."""
     opens = rule.opened(0.0) != rule.space.largest
     return 2 * weights if opens or train.crossing_lr < 1 else 0
 
 
 def replicated(weights: int, gradient: int, optimizer: int, micro_batch: int) -> Memory:
-    """Every device holds everything."""
+    """Compute the memory of a device that holds everything."""
     return Memory(weights, gradient, optimizer, 0, 0, micro_batch)
 
 
 def sharded(groups: Groups, optimizer: int, micro_batch: int, processes: int) -> Memory:
-    """Every device holds 1/N of weights, gradient and optimizer.
+    """Compute the memory of a device that holds 1/N of weights, gradient and optimizer state.
 
-    To run, it gathers the root group for a whole micro-batch, and one layer while the next
-    arrives; gradients of as much wait to be summed into shards.
+    It gathers the root group for a whole micro-batch, and two layers at a time: the one that runs
+    and the next. Gradients of the same size wait to be summed into shards.
     """
-    together = groups.root + sum(sorted(groups.layers)[-2:])
+    gathered = groups.root + sum(sorted(groups.layers)[-2:])
     return Memory(
         weights=_share(groups.whole, processes),
         gradient=_share(groups.whole, processes),
         optimizer=_share(optimizer, processes),
-        gathered=together,
-        unsummed=together,
+        gathered=gathered,
+        unsummed=gathered,
         micro_batch=micro_batch,
     )
 
 
 def replicated_wire(gradient: int, processes: int) -> Wire:
-    """One ring all-reduce of the gradient: every process sends 2 (N-1)/N of its bytes."""
+    """Count the bytes of a ring all-reduce: every process sends 2 (N-1)/N of the gradient."""
     return Wire(0, 2 * _sent(gradient + LOSS_BYTES + FLAG_BYTES, processes))
 
 
 def sharded_wire(groups: Groups, processes: int, accumulate: int) -> Wire:
-    """A micro-batch gathers each layer twice, forward and backward, and the root group once.
+    """Count the bytes that a process sends per update if weights are sharded.
 
-    A gather sends (N-1)/N of what is gathered. Each micro-batch sums its gradient into shards,
-    which sends (N-1)/N of it, so that no device ever holds a whole one.
+    A micro-batch gathers each layer twice, forward and backward, and the root group once. A gather
+    sends (N-1)/N of its bytes. Each micro-batch also sums its gradient into shards, which sends
+    (N-1)/N of it, so that no device holds a whole gradient.
     """
     gathered = 2 * sum(groups.layers) + groups.root
     small = 2 * _sent(LOSS_BYTES + FLAG_BYTES, processes)
@@ -203,9 +209,10 @@ def _sent(size: int, processes: int) -> int:
 def compute_of(
     train: TrainSpec, rule: Rule, space: SearchSpace, routes: Mapping[SubModel, Route]
 ) -> Compute:
-    """Mean over the draws of a rule; a backward pass costs two forward passes.
+    """Count the multiply-adds of an update, as the mean over the draws of a rule.
 
-    A teacher that the rule has not drawn takes one more forward pass.
+    A backward pass costs two forward passes. If the rule has not drawn the teacher, it takes one
+    more forward pass.
     """
     forward = teacher = 0.0
     for phase in rule.phases():
@@ -213,8 +220,9 @@ def compute_of(
         runs = sum(shared_macs([routes[submodel] for submodel in draw]) for draw in draws)
         forward += phase.length * runs / len(draws)
         if train.distill:
-            without = sum(draw[0] != space.largest for draw in draws)
-            teacher += phase.length * without / len(draws) * shared_macs([routes[space.largest]])
+            num_without = sum(draw[0] != space.largest for draw in draws)
+            share = phase.length * num_without / len(draws)
+            teacher += share * shared_macs([routes[space.largest]])
     samples = train.accumulate * train.batch_size
     return Compute(round(samples * forward), round(samples * teacher))
 
@@ -222,12 +230,17 @@ def compute_of(
 def evaluation_of(
     space: SearchSpace, routes: Mapping[SubModel, Route], passes_share: bool, statistics: bool
 ) -> Evaluation:
-    """Score every sub-model on one sample; measure statistics without the tails."""
-    everything = list(routes.values())
+    """Count the multiply-adds of scoring every sub-model on one sample.
+
+    Args:
+        passes_share: whether one pass serves all depths of a width.
+        statistics: whether normalisation statistics must be measured, for which no tail runs.
+    """
+    all_routes = list(routes.values())
     return Evaluation(
         passes=len({without_depth(s) for s in space.submodels}) if passes_share else len(space),
-        shared=shared_macs(everything),
-        alone=sum(shared_macs([route]) for route in everything),
+        shared=shared_macs(all_routes),
+        alone=sum(shared_macs([route]) for route in all_routes),
         largest=shared_macs([routes[space.largest]]),
-        recalibration=shared_macs(everything, tails=False) if statistics else 0,
+        recalibration=shared_macs(all_routes, tails=False) if statistics else 0,
     )

@@ -1,9 +1,9 @@
-"""Memory of a micro-batch, found by running the trainer's own code on tensors without memory.
+"""Memory of a micro-batch, counted by running the trainer's own code on fake tensors.
 
-Fake tensors have shapes, types and storages, and no bytes: what a real micro-batch would hold is
-counted as its storages come and go. The operations are those of a CPU. There attention with
-dropout keeps its weights, which a GPU's kernels make again; and a causal mask, which a real pass
-leaves to the kernel, is counted too: both make the count an upper bound for a GPU.
+Fake tensors have shapes, dtypes and storages, but no bytes. The count follows the storages that
+are created and freed. The operations are those of a CPU, so the count is an upper bound for a GPU:
+attention with dropout stores its weights, which a GPU's kernels recompute, and a causal mask is a
+tensor, which a GPU's kernels do without.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from sortednet_cli.tasks import LanguageModelling, Task
 
 
 class _Unshared(NestedNetwork):
-    """A nested network of fake tensors: they have no addresses that could be compared."""
+    """A nested network of fake tensors, whose sharing cannot be checked without addresses."""
 
     def check_sharing(self, submodel: SubModel) -> None:
         pass
 
 
 class _ScoringAll(LanguageModelling):
-    """A language model's task where every token is scored, which takes no look at them."""
+    """Language modelling that scores every token, because fake targets have no values."""
 
     def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return states.flatten(0, 1), targets.flatten()
@@ -51,9 +51,9 @@ class Footprint:
     """Memory of one micro-batch beyond weights, gradient and optimizer.
 
     Attributes:
-        gradient: bytes of the root's gradient as it is laid out, for reference.
-        peak: the most bytes that it holds at once.
-        casts: bytes of the weights in bfloat16 among them, which do not grow with the batch.
+        gradient: bytes of the root network's gradient.
+        peak: most bytes that the micro-batch holds at a time.
+        casts: bytes of bfloat16 copies of weights in the peak, which do not grow with the batch.
     """
 
     gradient: int
@@ -62,9 +62,9 @@ class Footprint:
 
 
 def footprint_of(family: Family, rule: Rule, spec: TrainSpec, inputs: InputFormat) -> Footprint:
-    """Count the memory of the heaviest micro-batch that a rule draws.
+    """Count the memory of the largest micro-batch that a rule can draw.
 
-    Its samples have the task's full length, and every token that may be scored is.
+    Texts have their full length, and all of their tokens are scored.
     """
     shares = rule.heaviest()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"):

@@ -1,4 +1,4 @@
-"""Multiply-adds of passes that sub-models share, counted on skeletons: no weights, no data."""
+"""Multiply-adds of passes that sub-models share, counted on skeletons without weights or data."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.space.submodel import without_depth
 
 Known = dict[Hashable, tuple[Tensor, int]]
-"""By the steps taken so far: the state after them, and multiply-adds of the last."""
+"""For each path of steps, the state after it and the multiply-adds of its last step."""
 
-_ON_PAPER = torch.device("meta")
+_META = torch.device("meta")
 
 
 @dataclass(frozen=True)
 class Route:
-    """What one sub-model runs for a sample, in order.
+    """The steps that a sub-model runs for a sample, in order.
 
     Attributes:
-        steps: for each step what it is (equal where two sub-models run it as one) and its
-            multiply-adds.
-        tail: multiply-adds of what it runs on its own, norm and head.
-        stored: bytes that an artifact of it holds: weights and normalisation statistics.
+        steps: a key and the multiply-adds of each step. Two sub-models share steps with the same
+            key.
+        tail: multiply-adds of its tail.
+        stored: bytes of its weights and normalisation statistics in an artifact.
         statistics: bytes of the statistics alone.
     """
 
@@ -42,7 +42,7 @@ class Route:
 
 
 def shared_macs(routes: Sequence[Route], *, tails: bool = True) -> int:
-    """Multiply-adds of running routes together: each step once, each tail by itself."""
+    """Count the multiply-adds of running routes together: each step once, and every tail."""
     steps = {step: macs for route in routes for step, macs in route.steps}
     return sum(steps.values()) + (sum(route.tail for route in routes) if tails else 0)
 
@@ -50,8 +50,8 @@ def shared_macs(routes: Sequence[Route], *, tails: bool = True) -> int:
 def routes_of(family: Family, space: SearchSpace, inputs: InputFormat) -> dict[SubModel, Route]:
     """Count the route of every sub-model.
 
-    Where all layers are alike, two of them tell the cost of any depth, for every width (and
-    heads, FFN, ...). Elsewhere each step that a pass shares is run once.
+    If all layers are alike, the cost of any depth follows from depths 1 and 2. Otherwise every
+    step is counted, but a shared one only once.
     """
     if family.num_alike_layers:
         return _routes_of_layers(family, space, inputs)
@@ -77,7 +77,7 @@ def _routes_of_layers(
         depth = int(submodel.axes.get("depth", family.num_alike_layers))
         first, second = known(rest)
         (_, one), (_, both) = first.steps[-1], second.steps[-1]
-        # The first step holds the embeddings too; every further layer is as the second.
+        # The first step includes the embeddings; all other layers cost as much as the second.
         more = [((rest, number), both - one) for number in range(2, depth + 1)]
         routes[submodel] = Route(
             steps=(((rest, 1), one), *more),
@@ -89,23 +89,23 @@ def _routes_of_layers(
 
 
 def _whole_route(family: Family, submodel: SubModel, inputs: InputFormat) -> Route:
-    """Count a sub-model of layers that are all alike, as one step and a tail."""
+    """Count a sub-model whose layers are alike, as one step and a tail."""
     config = family.shrink(submodel)
     module = build_skeleton(family, config).eval()
     shared = family.shared_pass([submodel], lambda _: module)
-    # Of one sample every token is scored where tokens are predicted, else its first.
-    scored = 1 if inputs.classes else inputs.num_units
-    states = torch.empty(scored, family.state_channels(config), device=_ON_PAPER)
+    # A language model scores all tokens of a sample, a classifier one.
+    num_scored = 1 if inputs.classes else inputs.num_units
+    states = torch.empty(num_scored, family.state_channels(config), device=_META)
     tail = _count(lambda: shared.logits(0, states))[1]
     _, whole = _count(lambda: family.forward(module, inputs.random_inputs(1)))
     return Route(((submodel, whole - tail),), tail, *stored_bytes(module))
 
 
 def _route(family: Family, submodel: SubModel, inputs: InputFormat, known: Known) -> Route:
-    """Count what a sub-model's pass runs, step by step if it tells its steps."""
+    """Count a sub-model step by step, or as one step if its pass does not list its steps."""
     module = build_skeleton(family, family.shrink(submodel)).eval()
     shared = family.shared_pass([submodel], lambda _: module)
-    with _ON_PAPER:
+    with _META:
         state: Any = inputs.random_inputs(1)
     parts: list[tuple[Hashable, Callable[[Any], Tensor]]]
     parts = [(step.name, step) for step in shared.steps(0)]
@@ -123,16 +123,16 @@ def _route(family: Family, submodel: SubModel, inputs: InputFormat, known: Known
 
 
 def _count(run: Callable[[], Tensor]) -> tuple[Tensor, int]:
-    """Run something without memory; return its result and its multiply-adds."""
-    from torch.utils.flop_counter import FlopCounterMode  # brings in triton: where it is needed
+    """Run something on the meta device; return its result and its multiply-adds."""
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton, which takes time
 
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), _ON_PAPER:
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), _META:
         result = run()
     return result, counter.get_total_flops() // 2
 
 
 def stored_bytes(module: nn.Module) -> tuple[int, int]:
-    """Bytes that files hold of a module, and of its normalisation statistics among them."""
+    """Return the bytes of a module's stored tensors, and of its normalisation statistics."""
     names = set(statistic_names(module))
     sizes = {name: tensor.nbytes for name, tensor in stored_tensors(module).items()}
     return sum(sizes.values()), sum(size for name, size in sizes.items() if name in names)

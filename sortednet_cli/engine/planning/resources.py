@@ -1,7 +1,7 @@
-"""The plan of a training on paper: the cost model applied to a spec, before there is data.
+"""The resource plan of a spec, by the cost model and without data.
 
-Weights, gradient and optimizer are float32, as the trainer holds them; a precision of `auto` is
-taken as bfloat16 autocast, which it is on a GPU.
+Weights, gradient and optimizer state are float32, as in training. The precision `auto` counts as
+bfloat16 autocast, which it is on a GPU.
 """
 
 from __future__ import annotations
@@ -15,24 +15,34 @@ from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.planning import costs
 from sortednet_cli.engine.planning.costs import Compute, Evaluation, Groups, Memory, Storage, Wire
 from sortednet_cli.engine.planning.footprint import Footprint, footprint_of
-from sortednet_cli.engine.planning.passes import routes_of, stored_bytes
+from sortednet_cli.engine.planning.passes import Route, routes_of, stored_bytes
 from sortednet_cli.engine.training.preflight import check_plan
 from sortednet_cli.families import Family, open_family, root_of
 from sortednet_cli.nesting import build_skeleton, has_statistics
 from sortednet_cli.rules import make_rule
-from sortednet_cli.space import SearchSpace
+from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec
 
 
 @dataclass(frozen=True)
 class ResourcePlan:
-    """What a training takes on a number of processes of one device each.
+    """The resources that training needs on `processes` processes with one device each.
 
     Attributes:
+        spec: the spec.
         precision: `fp32` or `bf16`.
-        shards: whether the spec asks for sharding.
-        memory: of one device, for `replicated`, and `sharded` where that is possible.
-        wire: of one process for an update, likewise.
+        processes: number of processes.
+        shards: whether the spec shards weights.
+        submodels: number of sub-models.
+        params: number of parameters of the root network.
+        unit: what a sample consists of: `image` or `token`.
+        units: number of these in a sample.
+        footprint: memory of a micro-batch.
+        memory: memory of a device, for `replicated`, and for `sharded` if that is possible.
+        wire: communication of a process per update, for the same keys.
+        compute: multiply-adds of a process per update.
+        evaluation: multiply-adds of scoring all sub-models on one sample.
+        storage: bytes on disk.
     """
 
     spec: RunSpec
@@ -55,7 +65,7 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
     """Plan the training of a spec, without its data.
 
     Raises:
-        RequestError: the spec leaves sizes to its data or its pretrained model, or is wrong.
+        RequestError: the spec is wrong, or takes sizes from its data or its pretrained model.
     """
     check_plan(spec)
     inputs = nominal_format(spec)
@@ -71,16 +81,16 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
     footprint = footprint_of(family, rule, train, inputs)
     routes = routes_of(family, space, inputs)
     optimizer = costs.optimizer_bytes(train, groups.whole)
-    state = optimizer + costs.step_mask_bytes(train, rule, groups.whole)
-    held = costs.replicated(groups.whole, footprint.gradient, state, footprint.peak)
-    memory = {"replicated": held}
+    masks = costs.step_mask_bytes(train, rule, groups.whole)
+    memory = {
+        "replicated": costs.replicated(
+            groups.whole, footprint.gradient, optimizer + masks, footprint.peak
+        )
+    }
     wire = {"replicated": costs.replicated_wire(footprint.gradient, processes)}
-    depths_alone = family.facts.can_shard and set(space.as_lists()) == {"depth"}
-    if processes > 1 and depths_alone:
+    if processes > 1 and family.facts.can_shard and set(space.as_lists()) == {"depth"}:
         memory["sharded"] = costs.sharded(groups, optimizer, footprint.peak, processes)
         wire["sharded"] = costs.sharded_wire(groups, processes, train.accumulate)
-    stored, statistics = stored_bytes(root)
-    weights = stored - statistics
     return ResourcePlan(
         spec=spec,
         precision=train.precision,
@@ -95,16 +105,22 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
         wire=wire,
         compute=costs.compute_of(train, rule, space, routes),
         evaluation=costs.evaluation_of(space, routes, family.shares_depths, has_statistics(root)),
-        storage=Storage(
-            run=weights + sum(route.statistics for route in routes.values()),
-            artifacts=sum(route.stored for route in routes.values()),
-            checkpoint=weights + optimizer,
-        ),
+        storage=_storage(root, routes, optimizer),
+    )
+
+
+def _storage(root: nn.Module, routes: Mapping[SubModel, Route], optimizer: int) -> Storage:
+    stored, statistics = stored_bytes(root)
+    weights = stored - statistics
+    return Storage(
+        run=weights + sum(route.statistics for route in routes.values()),
+        artifacts=sum(route.stored for route in routes.values()),
+        checkpoint=weights + optimizer,
     )
 
 
 def groups_of(family: Family, root: nn.Module) -> Groups:
-    """Bytes of each layer that processes can share, and of everything else."""
+    """Count the bytes of each layer that can be sharded, and of all other parameters."""
     whole = sum(parameter.nbytes for parameter in root.parameters())
     layers = tuple(sum(p.nbytes for p in layer.parameters()) for layer in family.layers(root))
     return Groups(layers, whole - sum(layers))
