@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,9 @@ from sortednet_cli.cli import options
 from sortednet_cli.cli.render import Progress, data_console, print_json, rows_table, summary_line
 from sortednet_cli.engine import EvaluateRequest, SourceRequest
 from sortednet_cli.errors import RequestError
+
+if TYPE_CHECKING:
+    from sortednet_cli.engine import Evaluation
 
 
 def evaluate(
@@ -43,9 +46,12 @@ def evaluate(
     )
     with Progress(quiet) as progress:
         evaluation = engine.evaluate(request, progress.update if every else engine.no_report)
-    if evaluation is None:  # the first process of the job prints the rows
-        return
-    rows, metric = evaluation.rows, evaluation.metric
+    if evaluation is not None:  # only the first process of a job has the rows
+        _print(evaluation, every, as_json)
+
+
+def _print(evaluation: Evaluation, every: bool, as_json: bool) -> None:
+    rows, split, metric = evaluation.rows, evaluation.split, evaluation.metric
     if as_json:
         records = [row.record(split) for row in rows]
         print_json({"run": str(evaluation.path), "metric": metric, "submodels": records})

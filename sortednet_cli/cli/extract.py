@@ -17,9 +17,25 @@ from sortednet_cli.logs import logger
 from sortednet_cli.space import format_count
 
 if TYPE_CHECKING:
-    from sortednet_cli.engine import Verification
+    from sortednet_cli.engine import Extraction, Verification
 
 ExtractCommand = extended("out", lambda: [*options.bounds(), *options.formats()])
+
+_OutOption = Annotated[
+    Path | None, typer.Option("--out", help="Artifact folder. Default: artifacts/RUN-SUBMODEL.")
+]
+_ShardSizeOption = Annotated[
+    str,
+    typer.Option("--max-shard-size", metavar="N", help="Most bytes of one weight file."),
+]
+_CheckOption = Annotated[
+    Literal["auto", "outputs", "tensors"],
+    typer.Option(
+        "--verify",
+        help="Compare tensors, or outputs too. auto: outputs too if the source's weights have"
+        " at most 2 GiB.",
+    ),
+]
 
 
 def extract(
@@ -28,21 +44,9 @@ def extract(
     width: options.WidthOption = None,
     depth: options.DepthOption = None,
     axis: options.AxisOption = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Artifact folder. Default: artifacts/RUN-SUBMODEL.")
-    ] = None,
-    shard_size: Annotated[
-        str,
-        typer.Option("--max-shard-size", metavar="N", help="Most bytes of one weight file."),
-    ] = "5G",
-    check: Annotated[
-        Literal["auto", "outputs", "tensors"],
-        typer.Option(
-            "--verify",
-            help="Compare tensors, or outputs too. auto: outputs too if the source's weights have"
-            " at most 2 GiB.",
-        ),
-    ] = "auto",
+    out: _OutOption = None,
+    shard_size: _ShardSizeOption = "5G",
+    check: _CheckOption = "auto",
     data: options.DataOption = None,
     allow_factory: options.AllowOption = None,
     device: options.DeviceOption = "auto",
@@ -70,6 +74,10 @@ def extract(
     )
     with Progress(quiet) as progress:
         extraction = engine.extract(request, progress.update)
+    _print(extraction, as_json)
+
+
+def _print(extraction: Extraction, as_json: bool) -> None:
     log_conditions(extraction.conditions)
     artifact = extraction.artifact
     row = artifact.row

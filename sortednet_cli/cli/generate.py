@@ -25,74 +25,88 @@ if TYPE_CHECKING:
 
 _AGREEMENT = 0.99
 
+_PromptOption = Annotated[
+    str | None, typer.Option("--prompt", metavar="TEXT", help="Text to continue.")
+]
+_PromptFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompt-file",
+        metavar="FILE",
+        help="File with one prompt per line. Default: standard input.",
+    ),
+]
+_ModeOption = Annotated[
+    Literal["greedy", "early-exit", "speculative"],
+    typer.Option("--mode", help="Decoding mode."),
+]
+_MaxNewTokensOption = Annotated[
+    int, typer.Option("--max-new-tokens", metavar="N", help="Most new tokens per prompt.")
+]
+_StopOption = Annotated[
+    list[str] | None, typer.Option("--stop", metavar="TEXT", help="Stop before this text.")
+]
+_TemperatureOption = Annotated[
+    float | None,
+    typer.Option(
+        "--temperature",
+        help="Sample tokens at this temperature. Default: take the most likely token.",
+    ),
+]
+_TopPOption = Annotated[
+    float | None,
+    typer.Option(
+        "--top-p", help="Sample only from the most likely tokens with this total probability."
+    ),
+]
+_SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed for sampling.")]
+_DraftDepthOption = Annotated[
+    str | None,
+    typer.Option(
+        "--draft-depth", metavar="D|auto", help="Number of layers that draft (speculative)."
+    ),
+]
+_DraftLengthOption = Annotated[
+    int | None,
+    typer.Option(
+        "--draft-length", metavar="N", help="Tokens per draft (speculative). Default: adaptive."
+    ),
+]
+_CalibrateOption = Annotated[
+    bool, typer.Option("--calibrate", help="Measure and store the early-exit thresholds.")
+]
+_AgreementOption = Annotated[
+    float | None,
+    typer.Option(
+        "--agreement",
+        help="With --calibrate: least share of tokens that agree with the whole model [0.99].",
+    ),
+]
+_PrecisionOption = Annotated[
+    Literal["fp32", "bf16"],
+    typer.Option("--precision", help="Precision of weights and cache."),
+]
+
 
 def generate(
     path: options.SourceArgument = None,
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", metavar="TEXT", help="Text to continue.")
-    ] = None,
-    prompt_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--prompt-file",
-            metavar="FILE",
-            help="File with one prompt per line. Default: standard input.",
-        ),
-    ] = None,
-    mode: Annotated[
-        Literal["greedy", "early-exit", "speculative"],
-        typer.Option("--mode", help="Decoding mode."),
-    ] = "greedy",
-    max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", metavar="N", help="Most new tokens per prompt.")
-    ] = 128,
-    stop: Annotated[
-        list[str] | None, typer.Option("--stop", metavar="TEXT", help="Stop before this text.")
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(
-            "--temperature",
-            help="Sample tokens at this temperature. Default: take the most likely token.",
-        ),
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(
-            "--top-p", help="Sample only from the most likely tokens with this total probability."
-        ),
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed for sampling.")] = None,
-    draft_depth: Annotated[
-        str | None,
-        typer.Option(
-            "--draft-depth", metavar="D|auto", help="Number of layers that draft (speculative)."
-        ),
-    ] = None,
-    draft_length: Annotated[
-        int | None,
-        typer.Option(
-            "--draft-length", metavar="N", help="Tokens per draft (speculative). Default: adaptive."
-        ),
-    ] = None,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Measure and store the early-exit thresholds.")
-    ] = False,
-    agreement: Annotated[
-        float | None,
-        typer.Option(
-            "--agreement",
-            help="With --calibrate: least share of tokens that agree with the whole model [0.99].",
-        ),
-    ] = None,
+    prompt: _PromptOption = None,
+    prompt_file: _PromptFileOption = None,
+    mode: _ModeOption = "greedy",
+    max_new_tokens: _MaxNewTokensOption = 128,
+    stop: _StopOption = None,
+    temperature: _TemperatureOption = None,
+    top_p: _TopPOption = None,
+    seed: _SeedOption = None,
+    draft_depth: _DraftDepthOption = None,
+    draft_length: _DraftLengthOption = None,
+    calibrate: _CalibrateOption = False,
+    agreement: _AgreementOption = None,
     width: options.WidthOption = None,
     depth: options.DepthOption = None,
     axis: options.AxisOption = None,
     data: options.DataOption = None,
-    precision: Annotated[
-        Literal["fp32", "bf16"],
-        typer.Option("--precision", help="Precision of weights and cache."),
-    ] = "fp32",
+    precision: _PrecisionOption = "fp32",
     allow_factory: options.AllowOption = None,
     device: options.DeviceOption = "auto",
     as_json: options.JsonOption = False,

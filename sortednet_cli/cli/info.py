@@ -17,34 +17,38 @@ from sortednet_cli.space import format_count
 if TYPE_CHECKING:
     from sortednet_cli.engine import Description, Inspection, ResourcePlan, SlicePlan
 
+_PlanOption = Annotated[
+    bool,
+    typer.Option(
+        "--plan",
+        help="Print a sub-model's slices, or with a spec the resources that training it needs.",
+    ),
+]
+_ProcessesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--processes",
+        min=1,
+        help="With --plan and a spec: number of processes.",
+        show_default=False,
+    ),
+]
+_CheckOption = Annotated[
+    bool,
+    typer.Option(
+        "--check", help="Compare every file with its checksum; exit code 2 if one differs."
+    ),
+]
+
 
 def info(
     path: options.SourceArgument = None,
-    plan: Annotated[
-        bool,
-        typer.Option(
-            "--plan",
-            help="Print a sub-model's slices, or with a spec the resources that training it needs.",
-        ),
-    ] = False,
+    plan: _PlanOption = False,
     preset: options.PresetOption = None,
     config: options.ConfigOption = None,
     overrides: options.SetOption = None,
-    processes: Annotated[
-        int | None,
-        typer.Option(
-            "--processes",
-            min=1,
-            help="With --plan and a spec: number of processes.",
-            show_default=False,
-        ),
-    ] = None,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check", help="Compare every file with its checksum; exit code 2 if one differs."
-        ),
-    ] = False,
+    processes: _ProcessesOption = None,
+    check: _CheckOption = False,
     width: options.WidthOption = None,
     depth: options.DepthOption = None,
     axis: options.AxisOption = None,

@@ -21,22 +21,26 @@ from sortednet_cli.cli.stops import Stopped, StopRequest
 from sortednet_cli.engine import Finished, Interrupted, Scored, Started, TrainRequest, Updated
 from sortednet_cli.errors import RequestError, SortednetError
 
+_RunArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="RUN", help="With --resume: the run to resume."),
+]
+_OutOption = Annotated[
+    Path | None, typer.Option("--out", help="The run's folder. Default: runs/NAME.")
+]
+_ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Resume a run (default: the newest unfinished).")
+]
+
 
 def train(
-    run: Annotated[
-        Path | None,
-        typer.Argument(metavar="RUN", help="With --resume: the run to resume."),
-    ] = None,
+    run: _RunArgument = None,
     preset: options.PresetOption = None,
     config: options.ConfigOption = None,
     overrides: options.SetOption = None,
     data: options.DataOption = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="The run's folder. Default: runs/NAME.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Resume a run (default: the newest unfinished).")
-    ] = False,
+    out: _OutOption = None,
+    resume: _ResumeOption = False,
     allow_factory: options.AllowOption = None,
     device: options.DeviceOption = "auto",
     as_json: options.JsonOption = False,

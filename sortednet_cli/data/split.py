@@ -37,13 +37,7 @@ def split_parts(
     Raises:
         RequestError: a part would be empty.
     """
-    test = 0.0 if "test" in labels else spec.test
-    validation = 0.0 if "validation" in labels else spec.validation
-    if test + validation >= 1:
-        raise RequestError(
-            f"data.test = {test:g} and data.validation = {validation:g} leave nothing to"
-            " train on: their sum must be below 1"
-        )
+    validation, test = _fractions(labels, spec)
     random = _generator(spec.split_seed)
     cut = _stratified(labels["train"], validation, test, len(classes), random)
     parts: dict[PartName, tuple[PartName, Indices]] = {
@@ -59,6 +53,18 @@ def split_parts(
                 f" {len(labels['train'])} training {noun} in {len(classes)} classes"
             )
     return {name: (stored, random.permutation(idx)) for name, (stored, idx) in parts.items()}
+
+
+def _fractions(labels: Mapping[PartName, Indices], spec: DataSpec) -> tuple[float, float]:
+    """Return the fractions of `train` to cut out for the missing validation and test parts."""
+    test = 0.0 if "test" in labels else spec.test
+    validation = 0.0 if "validation" in labels else spec.validation
+    if test + validation >= 1:
+        raise RequestError(
+            f"data.test = {test:g} and data.validation = {validation:g} leave nothing to"
+            " train on: their sum must be below 1"
+        )
+    return validation, test
 
 
 def _generator(split_seed: int) -> np.random.RandomState:

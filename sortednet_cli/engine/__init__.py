@@ -23,9 +23,11 @@ from sortednet_cli.engine.requests import (
     ExtractRequest,
     FrontierRequest,
     GenerateRequest,
+    Report,
     SamplingOptions,
     SourceRequest,
     TrainRequest,
+    no_report,
 )
 from sortednet_cli.engine.training.events import (
     Event,
@@ -89,13 +91,6 @@ __all__ = [
     "train",
 ]
 
-Report = Callable[[str, int, int, str], None]
-"""Reports progress: takes the name of the work, steps done, all steps, and the last step's name."""
-
-
-def no_report(work: str, done: int, total: int, part: str) -> None:
-    """Ignore progress."""
-
 
 def train(request: TrainRequest, stopped: Callable[[], bool] = lambda: False) -> Iterator[Event]:
     """Train a new run, or resume one.
@@ -126,18 +121,13 @@ def train(request: TrainRequest, stopped: Callable[[], bool] = lambda: False) ->
 
 
 def evaluate(request: EvaluateRequest, report: Report = no_report) -> Evaluation | None:
-    """Score one sub-model, or all of them.
-
-    Returns:
-        The rows; None in every process of a job but the first.
+    """Score one sub-model, or all; return None in every process of a job but the first.
 
     Raises:
         RequestError: there is no such source, sub-model or data.
         WorkError: memory ran out.
     """
-    source = open_source(
-        request.source, request.axes, lambda stored: stored.check_data(request.data)
-    )
+    source = open_source(request.source, request.axes, lambda s: s.check_data(request.data))
 
     from sortednet_cli.engine.evaluation.evaluate import evaluate as evaluate_source
 

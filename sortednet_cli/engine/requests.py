@@ -1,14 +1,21 @@
-"""Requests to the engine, one frozen class per command. No torch."""
+"""Requests to the engine, one frozen class per command, and progress reports. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sortednet_cli.spec import RunSpec
 
 Axes = Mapping[str, int | float]
+
+Report = Callable[[str, int, int, str], None]
+"""Reports progress: takes the name of the work, steps done, all steps, and the last step's name."""
+
+
+def no_report(work: str, done: int, total: int, part: str) -> None:
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)

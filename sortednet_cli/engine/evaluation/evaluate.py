@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sortednet_cli.distributed.processes import join_job
 from sortednet_cli.engine.evaluation.gather import gather_rows
 from sortednet_cli.engine.evaluation.score import score_source
-from sortednet_cli.engine.requests import EvaluateRequest
+from sortednet_cli.engine.requests import EvaluateRequest, Report
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.machine.device import choose_device
@@ -32,9 +31,7 @@ class Evaluation:
     rows: list[Row]
 
 
-def evaluate(
-    source: Source, request: EvaluateRequest, report: Callable[[str, int, int, str], None]
-) -> Evaluation | None:
+def evaluate(source: Source, request: EvaluateRequest, report: Report) -> Evaluation | None:
     """Score the sub-models of a request; return None in every process but the first.
 
     Raises:

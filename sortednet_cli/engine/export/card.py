@@ -22,8 +22,7 @@ def model_card(
         further: the format of the further file, if there is one.
     """
     further_file = "" if further is None else f"`{further.file}` {further.card}\n"
-    inputs = source.format
-    test = row.metrics.get("test", {})
+    inputs, test = source.format, row.metrics.get("test", {})
     scores = ", ".join(f"{name} {value:.4g}" for name, value in test.items()) or "not measured"
     tokenized = has_tokenizer(folder)
     lines = "\n".join(inputs.card_lines(tokenized))

@@ -73,8 +73,7 @@ def extract(
 
     Args:
         data: training data, needed only if `needs_data` is true.
-        further: a further format to write. Outputs are then compared, whatever `check_outputs`
-            says.
+        further: a further format to write, for which outputs are always compared.
         max_shard_bytes: most bytes of one weight file; larger weights are split.
         check_outputs: whether to compare outputs; None decides by the size of the source.
 
@@ -98,8 +97,7 @@ def extract(
         if network is not None and check_outputs:
             verified = verify_outputs(source, network, submodel, folder, further)
         else:
-            verify_shapes(source, submodel, files)
-            verified = Verification(True, None, 0)
+            verified = verify_shapes(source, submodel, files)
         card = model_card(source, row, verified.samples, staging, further)
         write_text(staging / "README.md", card)
         checksums = {"files": checks_of(staging, files_under(staging, [CALIBRATION]), files)}

@@ -21,7 +21,7 @@ from sortednet_cli.families import Family, open_family, root_of
 from sortednet_cli.nesting import build_skeleton, has_statistics
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace, SubModel
-from sortednet_cli.spec import RunSpec
+from sortednet_cli.spec import RunSpec, TrainSpec
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,7 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
     inputs = nominal_format(spec)
     allowed = [spec.model.factory] if spec.model.factory else []
     family = open_family(root_of(spec.model, spec.task, inputs.facts()), allowed)
-    space = SearchSpace.of(spec.space)
-    train = spec.train
-    if train.precision == "auto":
-        train = train.model_copy(update={"precision": "bf16"})
+    space, train = SearchSpace.of(spec.space), _with_precision(spec.train)
     rule = make_rule(train, space)
     root = build_skeleton(family, family.root.config)
     groups = groups_of(family, root)
@@ -82,11 +79,8 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
     routes = routes_of(family, space, inputs)
     optimizer = costs.optimizer_bytes(train, groups.whole)
     masks = costs.step_mask_bytes(train, rule, groups.whole)
-    memory = {
-        "replicated": costs.replicated(
-            groups.whole, footprint.gradient, optimizer + masks, footprint.peak
-        )
-    }
+    state, whole = optimizer + masks, groups.whole
+    memory = {"replicated": costs.replicated(whole, footprint.gradient, state, footprint.peak)}
     wire = {"replicated": costs.replicated_wire(footprint.gradient, processes)}
     if processes > 1 and family.facts.can_shard and set(space.as_lists()) == {"depth"}:
         memory["sharded"] = costs.sharded(groups, optimizer, footprint.peak, processes)
@@ -107,6 +101,13 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
         evaluation=costs.evaluation_of(space, routes, family.shares_depths, has_statistics(root)),
         storage=_storage(root, routes, optimizer),
     )
+
+
+def _with_precision(train: TrainSpec) -> TrainSpec:
+    """Replace the precision `auto`."""
+    if train.precision != "auto":
+        return train
+    return train.model_copy(update={"precision": "bf16"})
 
 
 def _storage(root: nn.Module, routes: Mapping[SubModel, Route], optimizer: int) -> Storage:

@@ -37,9 +37,6 @@ def complete_config(
         facts: vocab_size, max_length, classes, pad_id, bos_id and eos_id of the texts.
         stock: the configuration of a pretrained model.
 
-    Returns:
-        The complete configuration as JSON values.
-
     Raises:
         RequestError: the family does not accept the model type, the stock class refuses the
             configuration, or the texts need more tokens or positions than the model has.

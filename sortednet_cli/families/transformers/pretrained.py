@@ -89,10 +89,7 @@ def match_names(base: str, loader: str, module: nn.Module, shapes: Shapes, where
         "misshapen": [text for n, text in misshapen.items() if n.startswith(prefix)],
     }
     _refuse(problems, f"{where} does not fit {loader}")
-    if unused:
-        description = f"tensors that {type(module).__name__} does not use"
-        old_names = shortened(sorted(stored[n] for n in unused))
-        logger.info("left out %d %s: %s", len(unused), description, old_names)
+    _log_unused([stored[n] for n in unused], type(module).__name__)
     return Matching(
         names={n: old for n, old in names.items() if n not in misshapen},
         missing=[misshapen.get(n, n) for n in own if n not in names or n in misshapen],
@@ -100,6 +97,12 @@ def match_names(base: str, loader: str, module: nn.Module, shapes: Shapes, where
             (tied[n][0], n) for n in own if n != tied[n][0] and {n, tied[n][0]} <= stored.keys()
         ],
     )
+
+
+def _log_unused(names: list[str], class_name: str) -> None:
+    if names:
+        text = shortened(sorted(names))
+        logger.info("left out %d tensors that %s does not use: %s", len(names), class_name, text)
 
 
 def _refuse(problems: Mapping[str, list[str]], message: str) -> None:
