@@ -47,7 +47,10 @@ REQUESTS: list[tuple[list[str], str]] = [
     (["generate", "nowhere", "--prompt=x"], "no run at nowhere"),
     (["info", "nowhere"], "no run at nowhere"),
     (["info", RUN, "--plan", "--depth=3"], "legal values are 1, 8"),
-    (["info", "--plan", *TINY, "--set=train.draws=9"], "train.draws = 9: the search space has 4"),
+    (
+        ["info", "--plan", *TINY, "--set=train.draws=9"],
+        "train.draws = 9: the search space has only",
+    ),
     (["presets", "show", "digit-resnet"], "did you mean digits-resnet?"),
     (["train", "--preset=digit-resnet"], "did you mean digits-resnet?"),
     (["train", *TINY, "--set=train.lr=fast"], "train.lr: input should be a valid number"),

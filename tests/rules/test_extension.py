@@ -120,7 +120,7 @@ def test_what_it_does_not_say_is_found_from_its_draws() -> None:
         (["train.rule=gone"], "sortednet.rules: 'gone' cannot be loaded from toy_rule_that_is_gon"),
         (["train.rule=no-rule"], "'no-rule' is toy_rule:NoRule, which is no subclass of"),
         (["train.rule=broken"], "'broken' drew w0.5-d1 x 0.5, w1-d8 x 0.5: a draw must hold"),
-        (["train.rule_options.count=2"], "train.rule_options: the rule 'sorted' has none"),
+        (["train.rule_options.count=2"], "train.rule_options: the rule 'sorted' has no options"),
         (
             ["train.rule=growing", "train.rule_options.count=x"],
             "train.rule_options.count: input should be a valid integer",

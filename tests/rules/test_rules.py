@@ -42,7 +42,7 @@ def test_sorted_draws_distinct_ones_from_the_largest_down() -> None:
 
 
 def test_more_draws_than_submodels() -> None:
-    with pytest.raises(RequestError, match=r"train\.draws = 10: the search space has 9 sub-models"):
+    with pytest.raises(RequestError, match=r"train\.draws = 10: the search space has only 9"):
         make_rule(_spec(rule="sorted", draws=10), SPACE)
     with pytest.raises(ValueError, match=r"train\.draws"):
         _spec(rule="sandwich", draws=2)

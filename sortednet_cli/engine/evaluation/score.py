@@ -61,7 +61,7 @@ def score_source(
 
 
 def _go_on() -> None:
-    """Default of a function that is called between batches, and may raise to stop."""
+    """Do nothing between batches; a caller's function may raise here to stop."""
 
 
 @true_fp32()

@@ -141,7 +141,7 @@ class Adaptive:
         self._seconds = self._seconds * self._DECAY + spent
 
     def _gain(self, survival: float, rows: int, cost: float) -> float:
-        """Net gain, in tokens, of the best number of rows beyond `rows`."""
+        """Compute the net gain, in tokens, of the best number of rows beyond `rows`."""
         rate = self.rate
         best, expected, base = -1.0, 0.0, self._verify[min(rows, MAX_ROWS)]
         for more in range(rows + 1, MAX_ROWS + 1):
