@@ -1,22 +1,26 @@
-"""What other packages add through entry points: architectures, rules, formats and more. No torch.
+"""What has a name in specs and options: this package's own, and what other packages add. No torch.
 
-A package adds something by an entry point of one of these groups, such as in its `pyproject.toml`
+A package adds something by an entry point of one of the groups below, such as in its
+`pyproject.toml`
 
     [project.entry-points."sortednet.rules"]
     pairs = "my_package.rules:Pairs"
 
-Nothing of it is imported before its name is used.
+Nothing of it is imported before its name is used; of costs, before a command takes budgets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
-from sortednet_cli.errors import RequestError, listed, reason_of
+from sortednet_cli.errors import RequestError, SortednetError, listed, reason_of
+from sortednet_cli.logs import logger
 
 ARCHITECTURES = "sortednet.families"
 RULES = "sortednet.rules"
@@ -26,149 +30,139 @@ SOURCES = "sortednet.sources"
 COSTS = "sortednet.costs"
 PRESETS = "sortednet.presets"
 
+imported: list[str] = []
+"""The `module:object` of other packages that this process has imported."""
+
 
 @cache
-def added(group: str) -> dict[str, EntryPoint]:
-    """The entry points of a group by name, in the order of their names.
-
-    Raises:
-        RequestError: two packages add the same name.
-    """
-    found: dict[str, EntryPoint] = {}
-    for point in sorted(entry_points(group=group), key=lambda point: point.name):
-        other = found.setdefault(point.name, point)
-        if other.value != point.value:
-            raise RequestError(
-                f"{group}: two packages add {point.name!r}: {other.value} and {point.value};"
-                " uninstall one"
-            )
-    return found
+def added(group: str) -> Mapping[str, tuple[EntryPoint, ...]]:
+    """The entry points of a group by name, in the order of their names; several if they clash."""
+    found: dict[str, dict[str, EntryPoint]] = {}
+    for point in sorted(entry_points(group=group), key=lambda point: (point.name, point.value)):
+        found.setdefault(point.name, {})[point.value] = point
+    return {name: tuple(points.values()) for name, points in found.items()}
 
 
-def load(group: str, name: str) -> Any:
-    """Import what an entry point names; RequestError if that fails."""
-    return loaded(added(group)[name])
+@cache
+def warn_once(message: str) -> None:
+    """Tell what does not stop a command, once in a process."""
+    logger.warning("%s", message)
 
 
 @dataclass(frozen=True)
-class ClassRegistry:
-    """Classes by name: this package's own, then those that other packages add.
+class Registry:
+    """Things of one kind by name: this package's own, then those that other packages add.
 
     Attributes:
         group: the entry-point group that other packages add to.
-        noun: what such a class is called in messages.
+        noun: what such a thing is called in messages.
+        key: the key of a spec, or the option, that names one.
         own: `module:Class` of each of this package's own, as an entry point would say it.
     """
 
     group: str
     noun: str
+    key: str
     own: Mapping[str, str]
 
     def names(self) -> list[str]:
-        """List every legal name. Nobody can replace one of this package's own."""
+        """List every name, this package's own first; nothing is imported."""
         return list(dict.fromkeys([*self.own, *added(self.group)]))
 
     def known(self, name: object) -> str:
         """Check a name in a spec; ValueError, as pydantic takes it, lists the legal ones."""
         if not isinstance(name, str) or (name not in self.own and name not in added(self.group)):
-            legal = listed(self.names())
-            raise ValueError(f"unknown {self.noun} {name!r}; the {self.noun}s are {legal}")
+            raise ValueError(self.unknown(name))
         return name
 
+    def unknown(self, name: object) -> str:
+        """Say that there is no such name, and which there are."""
+        return f"unknown {self.noun} {name!r}; the {self.noun}s are {listed(self.names())}"
+
     def load(self, name: str, base: type) -> Any:
-        """Import a class, which must be a subclass of `base`; RequestError if that fails."""
-        if name in self.own:
-            point = EntryPoint(name, self.own[name], self.group)
-        else:
-            point = added(self.group)[name]
-        found = loaded(point)
-        if not (isinstance(found, type) and issubclass(found, base)):
-            raise RequestError(
-                f"{self.group}: {name!r} is {point.value}, which is no subclass of"
-                f" {base.__module__}.{base.__qualname__}"
-            )
-        if lacking := sorted(getattr(found, "__abstractmethods__", ())):
-            raise RequestError(
-                f"{self.group}: {name!r} is {point.value}, which lacks {listed(lacking)}"
-            )
-        return found
-
-
-def loaded(point: EntryPoint) -> Any:
-    """Import what a `module:object` of another package names; RequestError if that fails."""
-    try:
-        return point.load()
-    except Exception as error:
-        raise RequestError(
-            f"{point.group}: {point.name!r} cannot be loaded from {point.value}: {reason_of(error)}"
-        ) from error
-
-
-class Named(Protocol):
-    """What a registry holds."""
-
-    @property
-    def name(self) -> str: ...
-
-
-Kind = TypeVar("Kind", bound=Named)
-
-
-@dataclass(frozen=True)
-class Registry(Generic[Kind]):
-    """Objects of one kind by their names: the package's own, then those of other packages.
-
-    Attributes:
-        group: the entry points that add to it. Each names what makes an object without arguments,
-            such as its class.
-        kind: the class that all objects are of.
-        own: what makes the package's own.
-    """
-
-    group: str
-    kind: type[Kind]
-    own: Mapping[str, Callable[[], Kind]]
-
-    @property
-    def names(self) -> list[str]:
-        """All names, the package's own first; nothing is imported."""
-        return [*self.own, *self._added]
-
-    def find(self, name: str) -> Kind | None:
-        """Make the object of a name; None if there is none.
+        """Import a class, which must be a whole subclass of `base`.
 
         Raises:
-            RequestError: what an entry point names is no such object, or another one has its name.
+            RequestError: there is none of that name, two packages add it, it cannot be imported,
+                or it is no such class.
         """
-        added = self._added
-        if name in self.own:
-            return self.own[name]()
-        return self._made(added[name]) if name in added else None
-
-    def every(self) -> list[Kind]:
-        """Make all objects; errors as `find`."""
-        return [found for name in self.names if (found := self.find(name)) is not None]
-
-    @property
-    def _added(self) -> dict[str, EntryPoint]:
-        found = added(self.group)
-        for name in found.keys() & self.own.keys():
-            raise RequestError(
-                f"{self.group}: {found[name].value} has the name of one of sortednet-cli's own:"
-                f" {name!r}"
-            )
+        point = self._point(name)
+        found = load_own(point.value) if name in self.own else load(point)
+        check_class(point, found, base)
+        if getattr(found, "name", name) != name:
+            raise RequestError(f"{told(point)} calls itself {found.name!r}: the names must agree")
         return found
 
-    def _made(self, point: EntryPoint) -> Kind:
-        make = load(self.group, point.name)
+    @contextmanager
+    def making(self, name: str) -> Iterator[None]:
+        """Tell any error of another package's, before work has begun, in one message."""
         try:
-            found = make()
+            yield
+        except SortednetError:
+            raise
         except Exception as error:
-            raise RequestError(
-                f"{self.group}: {point.name!r} cannot be made of {point.value}: {reason_of(error)}"
-            ) from error
-        if not isinstance(found, self.kind) or found.name != point.name:
-            raise RequestError(
-                f"{self.group}: {point.value} is no {self.kind.__name__} named {point.name!r}"
-            )
-        return found
+            if name in self.own:
+                raise
+            raise RequestError(f"{told(self._point(name))} failed: {reason_of(error)}") from error
+
+    def _point(self, name: str) -> EntryPoint:
+        if name in self.own:
+            warn_of_taken(self.group, name)
+            return EntryPoint(name, self.own[name], self.group)
+        if (point := find_added(self.group, name)) is None:
+            said = f"{self.key}: {self.unknown(name)}"
+            raise RequestError(f"{said}; install the package that adds it")
+        return point
+
+
+def warn_of_taken(group: str, name: str) -> None:
+    """Tell that another package adds one of this package's own names, which nobody can replace."""
+    for point in added(group).get(name, ()):
+        warn_once(f"{told(point)} is not used: sortednet-cli has its own of that name")
+
+
+def find_added(group: str, name: str) -> EntryPoint | None:
+    """The entry point of another package; RequestError if two packages add that name."""
+    points = added(group).get(name, ())
+    if len(points) > 1:
+        values = " and ".join(point.value for point in points)
+        raise RequestError(f"{group}: two packages add {name!r}: {values}; uninstall one")
+    return points[0] if points else None
+
+
+def load_own(value: str) -> Any:
+    """Import what a `module:object` of this package names."""
+    assert value.startswith("sortednet_cli.")
+    return EntryPoint("own", value, "sortednet").load()
+
+
+def load(point: EntryPoint) -> Any:
+    """Import what an entry point of another package names; RequestError if that fails."""
+    if point.value not in imported:
+        imported.append(point.value)
+    try:
+        return point.load()
+    except (Exception, SystemExit) as error:
+        raise RequestError(f"{told(point)} cannot be loaded: {reason_of(error)}") from error
+
+
+def check_class(point: EntryPoint, found: object, base: type) -> None:
+    """RequestError unless a class is a subclass of `base` with all that one must have."""
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise RequestError(f"{told(point)} is no subclass of {base.__module__}.{base.__qualname__}")
+    lacking = {*getattr(found, "__abstractmethods__", ()), *_unset(found)}
+    if lacking:
+        raise RequestError(f"{told(point)} lacks {listed(sorted(lacking))}")
+
+
+def told(point: EntryPoint) -> str:
+    """Name what an entry point adds, for messages."""
+    return f"{point.group}: {point.name!r} ({point.value})"
+
+
+def _unset(found: type) -> Iterator[str]:
+    """Class attributes that a base class declares, and none sets."""
+    for base in found.__mro__:
+        for name, kind in inspect.get_annotations(base).items():
+            if str(kind).startswith("ClassVar") and not hasattr(found, name):
+                yield name

@@ -74,3 +74,5 @@ def _forget() -> None:
     """Read entry points again: what is installed has changed."""
     importlib.invalidate_caches()
     extensions.added.cache_clear()
+    extensions.warn_once.cache_clear()
+    extensions.imported.clear()

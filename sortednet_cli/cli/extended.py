@@ -9,6 +9,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from sortednet_cli.errors import listed
+from sortednet_cli.extensions import warn_once
+
 _OPTIONS, _VALUES = "sortednet.options", "sortednet.values"
 """Keys in a context's `meta`: the created options, and their values."""
 
@@ -16,7 +19,8 @@ _OPTIONS, _VALUES = "sortednet.options", "sortednet.values"
 def extended(before: str, make: Callable[[], Iterable[Parameter]]) -> type[TyperCommand]:
     """Create a command class that has more options than its function has parameters.
 
-    The function takes the context; `value_of` reads the values of these options from it.
+    The function takes the context; `value_of` reads the values of these options from it. An option
+    whose flag another one has is left out, with a warning.
 
     Args:
         before: the parameter before which `--help` lists the options.
@@ -29,7 +33,7 @@ def extended(before: str, make: Callable[[], Iterable[Parameter]]) -> type[Typer
                 ctx.meta[_OPTIONS] = _click_parameters(make())
             own = super().get_params(ctx)
             position = [parameter.name for parameter in own].index(before)
-            return [*own[:position], *ctx.meta[_OPTIONS], *own[position:]]
+            return [*own[:position], *_free(ctx.meta[_OPTIONS], own), *own[position:]]
 
     return Extended
 
@@ -51,12 +55,26 @@ def option(
 
 
 def value_of(context: typer.Context, name: str) -> Any:
-    """Return the value of an option: as given on the command line, or its default."""
-    return context.meta[_VALUES][name]
+    """Return the value of an option, or its default; None for one that was left out."""
+    return context.meta[_VALUES].get(name)
 
 
 def _store(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> None:
     context.meta.setdefault(_VALUES, {})[parameter.name] = value
+
+
+def _free(options: Iterable[Any], own: Iterable[Any]) -> list[Any]:
+    """Return the options whose flags no other option of the command has."""
+    taken, free = {flag for parameter in own for flag in parameter.opts}, []
+    for made in options:
+        if taken.isdisjoint(made.opts):
+            free.append(made)
+            taken.update(made.opts)
+        else:
+            warn_once(
+                f"{listed(made.opts)} is another option here; that of {made.name} is left out"
+            )
+    return free
 
 
 def _click_parameters(options: Iterable[Parameter]) -> list[Any]:

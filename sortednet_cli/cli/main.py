@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from sortednet_cli import allocator, engine, launch
+from sortednet_cli import allocator, engine, launch, logs
 from sortednet_cli.cli.evaluate import evaluate
 from sortednet_cli.cli.extract import ExtractCommand, extract
 from sortednet_cli.cli.frontier import FrontierCommand, frontier
@@ -24,7 +24,8 @@ from sortednet_cli.cli.info import info
 from sortednet_cli.cli.presets import presets
 from sortednet_cli.cli.stops import Stopped, stop_at_signals
 from sortednet_cli.cli.train import train
-from sortednet_cli.errors import RequestError, SortednetError, WorkError, plain
+from sortednet_cli.errors import RequestError, SortednetError, WorkError, listed, plain
+from sortednet_cli.extensions import imported
 
 # Newer typer vendors click, older typer uses the installed one. Both export only `BadParameter`;
 # its base class covers every error of a wrong command line.
@@ -46,8 +47,8 @@ _REPORT_DELAY_SECONDS = 30.0
 """How long the other processes of a job wait for the first one to report an error."""
 
 _BUG = (
-    "error: this is a bug in sortednet: please report it with the traceback above, your command"
-    " and the output of `sortednet --version`\n"
+    "error: this is a bug in sortednet{others}: please report it with the traceback above, your"
+    " command and the output of `sortednet --version`\n"
 )
 
 app = typer.Typer(
@@ -84,11 +85,13 @@ def run(arguments: Sequence[str]) -> int:
 
     Torch's `record` is not used: `torchrun` would print a traceback for every user error.
     """
+    logs.configure(0)
     try:
         return _run(arguments)
     except Exception:
         traceback.print_exc()
-        sys.stderr.write(_BUG)
+        others = f" or in {listed(imported)}, which extends it" if imported else ""
+        sys.stderr.write(_BUG.format(others=others))
         return 1
 
 

@@ -15,6 +15,7 @@ from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.space import parse_count
 
 if TYPE_CHECKING:
+    from sortednet_cli.engine import Cost
     from sortednet_cli.spec import RunSpec
 
 SourceArgument = Annotated[
@@ -101,13 +102,18 @@ def read_axes(
 
 def bounds() -> list[Parameter]:
     """Describe the options that bound a cost, one for each cost."""
-    return [option(cost.name, cost.flag, metavar="N", help=cost.help) for cost in engine.costs()]
+    return [option(_bound(cost), cost.flag, metavar="N", help=cost.help) for cost in engine.costs()]
 
 
 def read_limits(context: typer.Context) -> dict[str, str]:
     """Return the limits given with the options of `bounds`, by the name of the cost."""
-    given = {cost.name: value_of(context, cost.name) for cost in engine.costs()}
+    given = {cost.name: value_of(context, _bound(cost)) for cost in engine.costs()}
     return {name: text for name, text in given.items() if text is not None}
+
+
+def _bound(cost: Cost) -> str:
+    """Name the option of a cost apart from all others, such as `--cost`."""
+    return f"cost_{cost.name}"
 
 
 def costs() -> list[Parameter]:

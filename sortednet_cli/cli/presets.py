@@ -41,13 +41,9 @@ def presets(
     if name is not None:
         raise RequestError(f"presets list takes no NAME; did you mean: presets show {name}?")
     if as_json:
-        print_json({"presets": [{"name": n, "about": _about(n)} for n in preset_texts.names()]})
+        about = [{"name": n, "about": preset_texts.about(n)} for n in preset_texts.names()]
+        print_json({"presets": about})
         return
     width = max(map(len, preset_texts.names()))
-    for preset in preset_texts.names():
-        typer.echo(f"{preset:<{width}}  {_about(preset)}")
-
-
-def _about(name: str) -> str:
-    """Return a preset's description, which is its first comment line."""
-    return preset_texts.text(name).splitlines()[0].lstrip("# ")
+    for each in preset_texts.names():
+        typer.echo(f"{each:<{width}}  {preset_texts.about(each)}".rstrip())

@@ -9,8 +9,7 @@ from collections.abc import Collection, Mapping
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
-from sortednet_cli.errors import RequestError
-from sortednet_cli.extensions import ARCHITECTURES, loaded
+from sortednet_cli.extensions import ARCHITECTURES, check_class, load, load_own
 from sortednet_cli.families.root import Config, Root
 from sortednet_cli.spec import ModelSpec
 from sortednet_cli.spec.families import FamilyFacts, family_facts, own_families
@@ -83,7 +82,6 @@ def _class_of(name: str) -> type[Family]:
     from sortednet_cli.families.base import Family
 
     point = EntryPoint(name, family_facts(name).implementation, ARCHITECTURES)
-    family = point.load() if name in own_families() else loaded(point)
-    if not (isinstance(family, type) and issubclass(family, Family)):
-        raise RequestError(f"{ARCHITECTURES}: {name!r}: {point.value} is no subclass of Family")
-    return family
+    found: type[Family] = load_own(point.value) if name in own_families() else load(point)
+    check_class(point, found, Family)
+    return found

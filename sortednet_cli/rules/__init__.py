@@ -30,15 +30,16 @@ def make_rule(train: TrainSpec, space: SearchSpace) -> Rule:
         RequestError: the rule does not fit the search space, or its options are wrong.
     """
     kind: type[Rule] = RULES.load(train.rule, Rule)
-    _check_options(kind, train)
-    kind.check(train, space)
-    if train.rule not in RULES.own:
-        _check_draw(train.rule, kind(train, space))
-    if train.largest_first:
-        return largest_first(kind, train, space)
-    if train.smallest_first:
-        return smallest_first(kind, train, space)
-    return kind(train, space)
+    with RULES.making(train.rule):
+        _check_options(kind, train)
+        kind.check(train, space)
+        if train.rule not in RULES.own:
+            _check_draw(train.rule, kind(train, space))
+        if train.largest_first:
+            return largest_first(kind, train, space)
+        if train.smallest_first:
+            return smallest_first(kind, train, space)
+        return kind(train, space)
 
 
 def _check_options(kind: type[Rule], train: TrainSpec) -> None:
@@ -61,7 +62,7 @@ def _check_options(kind: type[Rule], train: TrainSpec) -> None:
 
 def _check_draw(name: str, rule: Rule) -> None:
     """RequestError if another package's rule draws something that no rule may draw."""
-    shares = rule.draw(Random(0), 0.0)
+    shares = rule.draw(Random(0), 0.0) or []
     drawn = [submodel for submodel, _ in shares]
     known = set(drawn) <= set(rule.space.submodels) and len(set(drawn)) == len(drawn)
     ordered = rule.space.largest not in drawn[1:]

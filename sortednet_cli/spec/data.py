@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from sortednet_cli.spec.data_sources import data_source
 from sortednet_cli.spec.fields import MAX_IMAGE_SIZE, MAX_LENGTH, Share, SpecModel
 from sortednet_cli.spec.template import check_template
-from sortednet_cli.spec.vocabulary import SOURCES
+from sortednet_cli.spec.vocabulary import SOURCES, one_of
 
 
 class DataSpec(SpecModel):
     """The keys of every kind of data: its source, and the shares of the held-out parts."""
 
-    source: Annotated[str, BeforeValidator(SOURCES.known)]
+    source: Annotated[str, one_of(SOURCES)]
     """Where samples come from, such as `digits`, `image-folder` or `text`."""
     path: str | None = None
     """A file or folder, or a data set's name on a hub; `--data` sets it."""
@@ -74,11 +74,11 @@ DATA_KINDS: dict[str, type[DataSpec]] = {"image": ImageDataSpec, "text": TextDat
 
 def data_kind(value: Any) -> str:
     """Return the kind of data, `text` or `image`, of a table or a spec, by its source."""
-    name = value.get("source") if isinstance(value, dict) else getattr(value, "source", None)
+    table = value if isinstance(value, dict) else getattr(value, "__dict__", {})
     try:
-        return data_source(SOURCES.known(name)).kind
-    except ValueError:
-        return "image"  # its field `source` then reports the error
+        return data_source(SOURCES.known(table.get("source"))).kind
+    except ValueError:  # the field says what is wrong; the spec of a run has all keys of its kind
+        return "text" if "max_length" in table else "image"
 
 
 AnyDataSpec = Annotated[

@@ -73,7 +73,8 @@ class DataSource(ABC):
 def data_source(name: str) -> DataSource:
     """Make the source of a name; RequestError if another package's cannot be loaded."""
     kind: type[DataSource] = SOURCES.load(name, DataSource)
-    return kind(name)
+    with SOURCES.making(name):
+        return kind(name)
 
 
 def find_data(spec: DataSpec) -> Path | None:

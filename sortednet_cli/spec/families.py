@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import EntryPoint
 
 from sortednet_cli.errors import RequestError, listed
-from sortednet_cli.extensions import ARCHITECTURES, added, load
+from sortednet_cli.extensions import (
+    ARCHITECTURES,
+    added,
+    find_added,
+    load,
+    load_own,
+    told,
+    warn_of_taken,
+)
 
 CAUSAL_TASKS = ("causal-lm", "answers")
 """Tasks whose models continue a text."""
@@ -16,7 +23,7 @@ CAUSAL_TASKS = ("causal-lm", "answers")
 ALL_ORDERS = ("late-first", "balanced", "prefix")
 STAGED_ORDERS = ("late-first", "balanced")
 
-_OWN = EntryPoint("own", "sortednet_cli.families.declared:FAMILIES", ARCHITECTURES)
+_OWN = "sortednet_cli.families.declared:FAMILIES"
 """The package's own families. They are above specs, so they are loaded by name like others."""
 
 
@@ -66,7 +73,7 @@ def is_family(name: object) -> bool:
 @cache
 def own_families() -> Mapping[str, FamilyFacts]:
     """Return the families of this package by name."""
-    own: Mapping[str, FamilyFacts] = _OWN.load()
+    own: Mapping[str, FamilyFacts] = load_own(_OWN)
     return own
 
 
@@ -78,12 +85,19 @@ def family_facts(name: str) -> FamilyFacts:
     """
     own = own_families().get(name)
     if own is not None:
+        warn_of_taken(ARCHITECTURES, name)
         return own
-    if name not in added(ARCHITECTURES):
-        raise RequestError(f"unknown family {name!r}; the families are {listed(family_names())}")
-    facts = load(ARCHITECTURES, name)
-    if not isinstance(facts, FamilyFacts) or facts.name != name:
-        raise RequestError(
-            f"{ARCHITECTURES}: {added(ARCHITECTURES)[name].value} declares no family named {name!r}"
-        )
+    if (point := find_added(ARCHITECTURES, name)) is None:
+        raise RequestError(unknown_family(name))
+    facts = load(point)
+    if not isinstance(facts, FamilyFacts):
+        kind = f"{FamilyFacts.__module__}.FamilyFacts"
+        raise RequestError(f"{told(point)} is no {kind}, such as `decoder(...)` makes")
+    if facts.name != name:
+        raise RequestError(f"{told(point)} calls itself {facts.name!r}: the names must agree")
     return facts
+
+
+def unknown_family(name: object) -> str:
+    """Say that there is no such family, and which there are."""
+    return f"unknown family {name!r}; the families are {listed(family_names())}"

@@ -16,6 +16,7 @@ from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.spec import presets
 from sortednet_cli.spec.data import DATA_KINDS
 from sortednet_cli.spec.models import RunSpec
+from sortednet_cli.spec.vocabulary import STORED
 
 Table = dict[str, Any]
 
@@ -38,13 +39,19 @@ def load_spec_file(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
     return parse_spec(text, where=str(path), name=path.stem, overrides=overrides)
 
 
-def parse_spec(text: str, *, where: str, name: str, overrides: Sequence[str] = ()) -> RunSpec:
+def parse_spec(
+    text: str, *, where: str, name: str, overrides: Sequence[str] = (), stored: bool = False
+) -> RunSpec:
     """Parse and validate a spec in TOML.
 
     Args:
         where: where the text comes from, for messages.
         name: the run's name, unless the text has one.
         overrides: `a.b=value` each.
+        stored: whether a run holds it: whoever reads that may lack a package that trained it.
+
+    Args:
+        stored: whether a run holds it: whoever reads that may lack a package that trained it.
 
     Raises:
         RequestError: the text is not TOML, or keys are wrong; the message lists every wrong key
@@ -61,7 +68,7 @@ def parse_spec(text: str, *, where: str, name: str, overrides: Sequence[str] = (
     for override in overrides:
         _apply(table, override)
     try:
-        return RunSpec.model_validate(table)
+        return RunSpec.model_validate(table, context=STORED if stored else None)
     except ValidationError as error:
         lines = [f"  {_explain(item)}" for item in error.errors(include_url=False)]
         raise RequestError("\n".join([f"{where}: the spec is wrong", *lines])) from error

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from sortednet_cli.errors import listed
 from sortednet_cli.space import MAX_SUBMODELS
 from sortednet_cli.spec.data import AnyDataSpec, data_kind
-from sortednet_cli.spec.families import family_facts, family_names, is_family, own_families
+from sortednet_cli.spec.families import family_facts, is_family, own_families, unknown_family
 from sortednet_cli.spec.fields import (
     AxisName,
     AxisValue,
@@ -25,7 +25,7 @@ Task = Literal["classification", "masked-lm", "causal-lm", "answers"]
 
 def _known_family(name: object) -> object:
     if not is_family(name):
-        raise ValueError(f"unknown family {name!r}; the families are {listed(family_names())}")
+        raise ValueError(unknown_family(name))
     return name
 
 

@@ -6,10 +6,11 @@ import difflib
 from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
+from itertools import chain
 from pathlib import Path
 
 from sortednet_cli.errors import RequestError, listed, reason_of
-from sortednet_cli.extensions import PRESETS, added
+from sortednet_cli.extensions import PRESETS, added, told, warn_once
 
 _SUFFIX = ".toml"
 
@@ -29,30 +30,39 @@ def text(name: str) -> str:
     return files[name].read_text(encoding="utf-8")
 
 
+def about(name: str) -> str:
+    """The first comment line of a preset, which says what it is."""
+    first = text(name).partition("\n")[0]
+    return first.lstrip("# ") if first.startswith("#") else ""
+
+
 def _files() -> dict[str, Traversable]:
-    """Map names of presets to their files; RequestError if two presets have the same name."""
+    """Map names of presets to their files; of two presets with one name, take the first."""
     files: dict[str, Traversable] = {}
     for folder in _folders():
-        for file in folder.iterdir():
-            if not file.name.endswith(_SUFFIX):
-                continue
+        for file in sorted(folder.iterdir(), key=lambda file: file.name):
             name = file.name.removesuffix(_SUFFIX)
             if name in files:
-                raise RequestError(f"two presets are named {name!r}: {files[name]} and {file}")
-            files[name] = file
+                warn_once(f"two presets are named {name!r}: {files[name]} is used, not {file}")
+            elif file.name.endswith(_SUFFIX):
+                files[name] = file
     return files
 
 
 def _folders() -> Iterator[Traversable]:
+    """This package's folder, then those of others; one that cannot be read is left out."""
     yield _own_folder()
-    for point in added(PRESETS).values():
+    for point in chain(*added(PRESETS).values()):
         try:
-            yield resources.files(point.value)
-        except (ImportError, TypeError) as error:
-            raise RequestError(
-                f"{PRESETS}: {point.name!r} names {point.value}, which cannot be imported:"
-                f" {reason_of(error)}"
-            ) from error
+            folder = resources.files(point.value)
+            next(iter(folder.iterdir()), None)
+        except (Exception, SystemExit) as error:
+            warn_once(
+                f"{told(point)} is no package of presets that can be imported:"
+                f" {reason_of(error)}; it is left out"
+            )
+        else:
+            yield folder
 
 
 def _own_folder() -> Traversable:

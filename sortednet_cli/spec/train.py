@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from sortednet_cli.spec.fields import Fraction, PositiveFloat, SpecModel
-from sortednet_cli.spec.vocabulary import RULES, TRACKERS
+from sortednet_cli.spec.vocabulary import RULES, TRACKERS, one_of
 
 _FLOAT32_MAX = 3e38
 
@@ -15,7 +15,7 @@ _FLOAT32_MAX = 3e38
 class TrainSpec(SpecModel):
     """The table `[train]`: how the nested network is trained."""
 
-    rule: Annotated[str, BeforeValidator(RULES.known)] = "sorted"
+    rule: Annotated[str, one_of(RULES)] = "sorted"
     """What a micro-batch trains: `sorted`, `sandwich`, `sum`, `sandwich-sum`, `single`."""
     rule_options: dict[str, Any] | None = None
     """Settings of a rule of another package, which that package documents."""
@@ -93,7 +93,7 @@ class TrainSpec(SpecModel):
     """Whether to use deterministic kernels only."""
     tensorboard: bool = False
     """Whether to write TensorBoard events; needs the extra `tensorboard`."""
-    trackers: tuple[Annotated[str, BeforeValidator(TRACKERS.known)], ...] = ()
+    trackers: tuple[Annotated[str, one_of(TRACKERS)], ...] = ()
     """Where losses and learning rates go beside `metrics.jsonl`."""
 
     @property

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pydantic import BeforeValidator, ValidationInfo
+
 from sortednet_cli import extensions
-from sortednet_cli.extensions import ClassRegistry
+from sortednet_cli.extensions import Registry
 
 FRACTIONS = ("width", "heads", "ffn", "hidden")
 """Axes whose values are fractions of the root network's."""
 
-RULES = ClassRegistry(
+RULES = Registry(
     extensions.RULES,
     "rule",
+    "train.rule",
     {
         "sorted": "sortednet_cli.rules.sorted:Sorted",
         "sandwich": "sortednet_cli.rules.sandwich:Sandwich",
@@ -20,15 +23,17 @@ RULES = ClassRegistry(
     },
 )
 
-TRACKERS = ClassRegistry(
+TRACKERS = Registry(
     extensions.TRACKERS,
     "tracker",
+    "train.trackers",
     {"tensorboard": "sortednet_cli.engine.training.trackers.tensorboard:TensorBoard"},
 )
 
-SOURCES = ClassRegistry(
+SOURCES = Registry(
     extensions.SOURCES,
     "source",
+    "data.source",
     {
         "digits": "sortednet_cli.data.images.sources.digits:Digits",
         "mnist": "sortednet_cli.data.images.sources.mnist:Mnist",
@@ -41,3 +46,21 @@ SOURCES = ClassRegistry(
         "hub": "sortednet_cli.data.text.sources.hub:Hub",
     },
 )
+
+
+STORED = {"stored": True}
+"""The context in which specs of runs and artifacts are validated.
+
+A rule, tracker or source of a package that is no longer installed is missed where it is used, not
+by whoever reads what was trained with it.
+"""
+
+
+def one_of(registry: Registry) -> BeforeValidator:
+    """What checks a field that names something of a registry."""
+
+    def check(name: object, info: ValidationInfo) -> object:
+        stored = info.context == STORED and isinstance(name, str)
+        return name if stored else registry.known(name)
+
+    return BeforeValidator(check)

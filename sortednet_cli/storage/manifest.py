@@ -20,11 +20,12 @@ from pydantic import (
     model_validator,
 )
 
-from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.errors import RequestError
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import AnyDataSpec, Task
-from sortednet_cli.spec.families import family_names, is_family
+from sortednet_cli.spec.families import is_family, unknown_family
 from sortednet_cli.spec.fields import MAX_IMAGE_SIZE, MAX_LENGTH, AxisName, PlainName
+from sortednet_cli.spec.vocabulary import STORED
 from sortednet_cli.storage.checks import FileCheck, check_seal
 from sortednet_cli.storage.files import parse_json, read_bytes, read_json
 
@@ -56,9 +57,7 @@ class StoredRoot(_Stored):
     @model_validator(mode="after")
     def _known(self) -> Self:
         if not is_family(self.family):
-            raise ValueError(
-                f"unknown family {self.family!r}; the families are {listed(family_names())}"
-            )
+            raise RequestError(f"{unknown_family(self.family)}; install the package that adds it")
         return self
 
 
@@ -188,7 +187,7 @@ def read_checked(path: Path, model: type[Model]) -> Model:
 def check(value: Mapping[str, Any], path: Path, model: type[Model]) -> Model:
     """Validate content read from `path`; RequestError names the file and every wrong field."""
     try:
-        return model.model_validate_json(json.dumps(value))
+        return model.model_validate_json(json.dumps(value), context=STORED)
     except ValidationError as error:
         wrong = [
             f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}"

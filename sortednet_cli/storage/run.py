@@ -134,7 +134,7 @@ class RunFolder:
             text = read_bounded(file, MAX_SPEC).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise RequestError(f"{file} is damaged: {error}") from error
-        return parse_spec(text, where=str(file), name=self.path.name)
+        return parse_spec(text, where=str(file), name=self.path.name, stored=True)
 
     @property
     def finished(self) -> bool:

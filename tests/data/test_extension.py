@@ -54,12 +54,18 @@ class Counting(TextSource):
 
 class Unfinished(TextSource):
     pass
+
+
+class Unmade(Counting):
+    def __init__(self, name):
+        raise OSError("no words")
 '''
 POINTS = {
     "sortednet.sources": {
         "stripes": "toy_images:Stripes",
         "counting": "toy_texts:Counting",
         "unfinished": "toy_texts:Unfinished",
+        "unmade": "toy_texts:Unmade",
     }
 }
 IMAGE_ARGUMENTS = (*TINY, "--set=data.source=stripes", "--set=train.batch_size=16")
@@ -100,7 +106,21 @@ def test_images_of_another_package(work: Path, tmp_path: Path) -> None:
         planned = command("info", "--plan", *IMAGE_ARGUMENTS, "--json")
         assert (planned.code, planned.err) == (0, "")
         assert json.loads(planned.out)["unit"] == "image"
-    refused(command("eval", run), 2, "unknown source 'stripes'; the sources are digits, mnist")
+    said = "data.source: unknown source 'stripes'; the sources are digits, mnist"
+    refused(command("eval", run), 2, said, "; install the package that adds it")
+    for words in (["info", run], ["frontier", run], ["extract", run, "--out=cut"], ["info", "cut"]):
+        done = command(*words, "--quiet")
+        assert (done.code, done.err) == (0, ""), done
+    assert command("extract", "cut", "--out=again", "--quiet").code == 0
+    refused(command("eval", "cut"), 2, said)
+
+
+def test_a_source_that_reads_nothing_is_told(work: Path, tmp_path: Path) -> None:
+    nothing = IMAGES.replace("return Decoded", "Decoded")
+    with installed(tmp_path, {"toy_images.py": nothing}, POINTS):
+        done = command("train", *IMAGE_ARGUMENTS, "--quiet")
+        refused(done, 1, "data.source: 'stripes' read no images, but None")
+    assert not list(work.iterdir())
 
 
 @pytest.mark.usefixtures("toys")
@@ -119,7 +139,7 @@ def test_texts_of_another_package(work: Path) -> None:
     ("arguments", "said"),
     [
         ([*TINY, "--set=data.source=stripe"], "unknown source 'stripe'; the sources are digits"),
-        ([*TINY, "--set=data.source=stripe"], "text, pydoc, hub, counting, stripes, unfinished"),
+        ([*TINY, "--set=data.source=stripe"], "pydoc, hub, counting, stripes, unfinished, unmade"),
         ([*IMAGE_ARGUMENTS, "--data=."], "data.path: stripes are drawn, not read"),
         ([*IMAGE_ARGUMENTS, "--set=data.label=x"], "data.label: unknown key"),
         (
@@ -130,7 +150,11 @@ def test_texts_of_another_package(work: Path) -> None:
         ([*TEXT_ARGUMENTS, "--data=no.txt"], "no.txt does not exist: a file of words"),
         (
             [*TEXT_ARGUMENTS, "--set=data.source=unfinished"],
-            "sortednet.sources: 'unfinished' is toy_texts:Unfinished, which lacks read",
+            "sortednet.sources: 'unfinished' (toy_texts:Unfinished) lacks read",
+        ),
+        (
+            [*TEXT_ARGUMENTS, "--set=data.source=unmade"],
+            "sortednet.sources: 'unmade' (toy_texts:Unmade) failed: no words",
         ),
     ],
 )

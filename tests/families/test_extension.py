@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sortednet_cli.errors import RequestError
+from sortednet_cli.families.transformers.roles import DECODER_ROLES, roles_of
 from sortednet_cli.spec.families import family_facts, family_names
 from tests.commands import command, refused
 from tests.extension import installed
@@ -58,6 +59,7 @@ POINTS = {
         "mlp": "toy_family:FACTS",
         "misnamed": "toy_family:WRONG",
         "granite": "toy_granite:GRANITE",
+        "llama": "toy_granite:GRANITE",
     }
 }
 SPEC = """
@@ -96,22 +98,60 @@ def test_a_family_of_another_package_trains_plans_scores_and_is_cut(work: Path) 
         assert command("extract", "run", "--width=0.25", "--out=cut").code == 0
         config = json.loads(Path("cut/config.json").read_text())
         assert config == {"hidden": 8, "num_classes": 10}
-        with pytest.raises(RequestError, match="declares no family named 'misnamed'"):
+        with pytest.raises(RequestError, match=r"'misnamed' .* calls itself 'another'"):
             family_facts("misnamed")
 
 
+SIZES = "hidden_size=32,num_hidden_layers=2,num_attention_heads=4,intermediate_size=64"
+PICO = (
+    *("--preset=pydoc-llama", "--set=model.config={}", "--set=train.updates=2", "--quiet"),
+    *(f"--set=model.config.{size}" for size in SIZES.split(",")),
+    *("--set=space.depth=[1,2]", "--set=train.batch_size=2", "--set=data.max_length=32"),
+)
+
+
 def test_an_architecture_of_another_package_is_a_declaration(work: Path) -> None:
-    sizes = "hidden_size=32,num_hidden_layers=2,num_attention_heads=4,intermediate_size=64"
-    config = ["--set=model.family=granite", "--set=model.config={}", "--set=train.updates=2"]
-    config += [f"--set=model.config.{size}" for size in sizes.split(",")]
-    config += ["--set=space.depth=[1,2]", "--set=train.batch_size=2", "--set=data.max_length=32"]
     with installed(work, {"toy_granite.py": ARCHITECTURE}, POINTS) as files:
         assert files == ["toy_granite.py"]
-        done = command("train", "--preset=pydoc-llama", *config, "--quiet", "--out=run")
-        assert done.code == 0, done
+        done = command("train", *PICO, "--set=model.family=granite", "--out=run")
+        assert (done.code, done.err) == (0, ""), done
         assert command("extract", "run", "--depth=1", "--out=cut").code == 0
         from transformers import AutoModelForCausalLM
 
         model = AutoModelForCausalLM.from_pretrained("cut", trust_remote_code=False)
         assert type(model).__name__ == "GraniteForCausalLM"
         assert model(torch.tensor([[1, 2]])).logits.shape[1] == 2
+        refused(
+            command("generate", "run", "--prompt=a", "--quiet"),
+            2,
+            "generation is for LlamaForCausalLM, Qwen2ForCausalLM, MistralForCausalLM, not"
+            " GraniteForCausalLM: extract the sub-model, and call transformers' own generate()",
+        )
+    for words in (["info", "run"], ["eval", "run"], ["extract", "cut"]):
+        said = "unknown family 'granite'; the families are preact_resnet, "
+        refused(command(*words, "--quiet"), 2, said, "; install the package that adds it")
+
+
+def test_a_tail_that_is_not_the_class_s_own_is_refused(work: Path) -> None:
+    wrong = ("--set=model.family=granite", "--set=model.config.logits_scaling=8.0")
+    with installed(work, {"toy_granite.py": ARCHITECTURE}, POINTS):
+        done = command("train", *PICO, *wrong, "--out=run")
+        refused(done, 2, "sortednet.families: 'granite' declares a tail, or layers, whose logits")
+
+
+def test_norms_of_queries_are_not_taken_for_hidden_units() -> None:
+    for name in ("model.layers.0.self_attn.q_norm.weight", "model.layers.0.q_layernorm.weight"):
+        with pytest.raises(RequestError, match="no rule says what the dimensions of"):
+            roles_of(name, DECODER_ROLES)
+    for name in ("model.norm.weight", "model.layers.0.post_attention_layernorm.weight"):
+        assert roles_of(name, DECODER_ROLES) == ("hidden",)
+
+
+def test_an_own_family_is_not_replaced(work: Path) -> None:
+    with installed(work, {"toy_granite.py": ARCHITECTURE}, POINTS):
+        done = command("train", *PICO, "--out=run")
+    assert (done.code, done.err) == (
+        0,
+        "sortednet.families: 'llama' (toy_granite:GRANITE) is not used: sortednet-cli has its own"
+        " of that name\n",
+    )

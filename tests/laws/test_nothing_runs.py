@@ -27,6 +27,8 @@ CALLS = {
     *("pandas.read_pickle", "torch.export.save", "torchvision.datasets"),
     *("dist.broadcast_object_list", "dist.all_gather_object", "dist.gather_object"),
     *("dist.scatter_object_list", "dist.send_object_list", "dist.recv_object_list"),
+    *("pkgutil.resolve_name", "importlib.util.spec_from_file_location"),
+    *("importlib.metadata.EntryPoint", "importlib.metadata.entry_points"),
 }
 
 EXCEPTIONS = {
@@ -39,6 +41,15 @@ EXCEPTIONS = {
     ("engine/export/formats/pt2.py", "torch.export.save"),
     # A factory that the user allowed by name: see the tests below.
     ("families/custom.py", "importlib.import_module"),
+    # This package's own classes, and what an installed package adds under a name that is used.
+    ("extensions.py", "importlib.metadata.EntryPoint"),
+    ("extensions.py", "importlib.metadata.entry_points"),
+    ("extensions.py", "point.load()"),
+    ("extensions.py", "EntryPoint('own', value, 'sortednet').load()"),
+    # It only says where another package's class is.
+    ("families/__init__.py", "importlib.metadata.EntryPoint"),
+    # A picture's pixels.
+    ("data/images/pillow.py", "image.load()"),
 }
 
 
@@ -58,6 +69,8 @@ def _of_call(node: ast.Call) -> Iterator[str]:
     name = ast.unparse(node.func)
     if name in BUILTINS or name in CALLS:
         yield name
+    if name.endswith(".load") and not (node.args or node.keywords):
+        yield f"{name}()"  # of an entry point: all others are told what to load
     given = {keyword.arg: keyword.value for keyword in node.keywords}
     trust = given.get("trust_remote_code")
     distrusts = isinstance(trust, ast.Constant) and trust.value is False
@@ -100,6 +113,10 @@ def test_no_source_of_the_package_can_run_a_file() -> None:
         "load(x, trust_remote_code=chosen)",
         "import importlib\nimportlib.import_module(name)",
         "import subprocess",
+        "from importlib.metadata import entry_points",
+        "for point in points: point.load()",
+        "EntryPoint(name, value, group).load()",
+        "import pkgutil\npkgutil.resolve_name(name)",
     ],
 )
 def test_the_scan_finds(source: str) -> None:

@@ -14,6 +14,7 @@ from sortednet_cli.rules import Rule, make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import TrainSpec
 from sortednet_cli.spec.vocabulary import RULES
+from tests.cli.test_bad_input import edit
 from tests.commands import TINY, command, refused
 from tests.extension import installed
 
@@ -45,12 +46,28 @@ class Broken(Rule):
 
 class NoRule:
     pass
+
+
+class Unmade(Broken):
+    def __init__(self, train, space):
+        raise OSError("no dice")
+
+
+class Deaf(Broken):
+    def draw(self):
+        return []
+
+
+class Empty(Broken):
+    def draw(self, random, progress=1.0):
+        pass
 '''
 POINTS = {
     "sortednet.rules": {
         "growing": "toy_rule:Growing",
         "broken": "toy_rule:Broken",
         "no-rule": "toy_rule:NoRule",
+        **{name.lower(): f"toy_rule:{name}" for name in ("Unmade", "Deaf", "Empty")},
         "gone": "toy_rule_that_is_gone:Gone",
     }
 }
@@ -115,10 +132,16 @@ def test_what_it_does_not_say_is_found_from_its_draws() -> None:
     ("settings", "said"),
     [
         (["train.rule=growin"], "train.rule: unknown rule 'growin'; the rules are sorted, "),
-        (["train.rule=growin"], "single, broken, gone, growing, no-rule"),
+        (["train.rule=growin"], "single, broken, deaf, empty, gone, growing, no-rule, unmade"),
         (["train.rule=[1]"], "train.rule: unknown rule [1]"),
-        (["train.rule=gone"], "sortednet.rules: 'gone' cannot be loaded from toy_rule_that_is_gon"),
-        (["train.rule=no-rule"], "'no-rule' is toy_rule:NoRule, which is no subclass of"),
+        (
+            ["train.rule=gone"],
+            "sortednet.rules: 'gone' (toy_rule_that_is_gone:Gone) cannot be load",
+        ),
+        (["train.rule=no-rule"], "'no-rule' (toy_rule:NoRule) is no subclass of sortednet_cli."),
+        (["train.rule=unmade"], "'unmade' (toy_rule:Unmade) failed: no dice"),
+        (["train.rule=deaf"], "'deaf' (toy_rule:Deaf) failed: Deaf.draw() takes 1 positional"),
+        (["train.rule=empty"], "'empty' drew nothing: a draw must hold"),
         (["train.rule=broken"], "'broken' drew w0.5-d1 x 0.5, w1-d8 x 0.5: a draw must hold"),
         (["train.rule_options.count=2"], "train.rule_options: the rule 'sorted' has no options"),
         (
@@ -144,6 +167,37 @@ def test_two_packages_cannot_add_one_name(tmp_path: Path) -> None:
     with (
         installed(tmp_path, {"toy_rule.py": SOURCE}, POINTS),
         installed(tmp_path, {"other_rule.py": SOURCE}, other, name="other"),
-        pytest.raises(RequestError, match="two packages add 'growing'"),
     ):
-        _spec(rule="growing")
+        with pytest.raises(RequestError, match="two packages add 'growing'"):
+            make_rule(_spec(rule="growing"), SPACE)
+        assert make_rule(_spec(rule="sorted"), SPACE)
+
+
+def test_a_name_of_this_package_is_not_replaced(tmp_path: Path) -> None:
+    points = {"sortednet.rules": {"sorted": "toy_rule:Broken"}}
+    with installed(tmp_path, {"toy_rule.py": SOURCE}, points):
+        done = command("info", "--plan", *TINY, "--quiet")
+        assert done.code == 0
+        assert done.err == (
+            "sortednet.rules: 'sorted' (toy_rule:Broken) is not used:"
+            " sortednet-cli has its own of that name\n"
+        )
+
+
+def test_a_run_is_read_without_the_rule_that_trained_it(work: Path, tmp_path: Path) -> None:
+    with installed(tmp_path, {"toy_rule.py": SOURCE}, POINTS):
+        done = command("train", *TINY, "--set=train.rule=growing", "--quiet", "--out=run")
+        assert done.code == 0, done
+    assert json.loads(command("info", "run", "--json").out)["rule"] == "growing"
+    for words in (["info", "--check"], ["eval"], ["frontier"], ["extract", "--out=cut"]):
+        done = command(words[0], "run", *words[1:], "--quiet")
+        assert (done.code, done.err) == (0, ""), done
+    assert command("eval", "cut", "--quiet").code == 0
+    edit(Path("run/run.json"), "state", value="training")
+    refused(
+        command("train", "--resume", "run"),
+        2,
+        "train.rule: unknown rule 'growing'; the rules are sorted, sandwich, sum, sandwich-sum,"
+        " single; install the package that adds it",
+    )
+    refused(command("train", "--config=run/spec.toml"), 2, "train.rule: unknown rule 'growing'")

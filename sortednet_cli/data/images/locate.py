@@ -11,7 +11,7 @@ from sortednet_cli.data.images.cache import Decoded
 from sortednet_cli.data.images.decode import ImageDecoder
 from sortednet_cli.data.images.files import MEMORY_LIMIT, FileOptions, FolderTree, decode_tar
 from sortednet_cli.data.images.sources.base import EXPECTED, ImageSource
-from sortednet_cli.errors import RequestError, shortened
+from sortednet_cli.errors import RequestError, WorkError, shortened
 from sortednet_cli.spec import ImageDataSpec
 from sortednet_cli.spec.data_sources import data_source
 
@@ -34,11 +34,14 @@ def locate(spec: ImageDataSpec, *, with_all_classes: bool) -> tuple[str, Located
 
     Raises:
         RequestError: the path holds something else; the message says what was expected.
+        WorkError: a download fails, or another package's source reads no images.
     """
     source = data_source(spec.source)
     assert isinstance(source, ImageSource)
     path = source.find(spec.path)
     name, located = source.data_name(spec.path, path), source.read(spec, path)
+    if not isinstance(located, Located):
+        raise WorkError(f"data.source: {source.name!r} read no images, but {located!r:.60}")
     if isinstance(located, Decoded):
         located = _resized(located, source, spec)
     if with_all_classes:

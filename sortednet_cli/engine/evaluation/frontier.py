@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 
 from sortednet_cli.engine.evaluation.budget import Budget
 from sortednet_cli.engine.evaluation.costs import Conditions, Cost
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Row
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.storage.sources import require_scores
 from sortednet_cli.tasks import Task
 
@@ -90,12 +91,18 @@ class CostTable:
         return {quantity: values for quantity, values in conditions.items() if values}
 
     def add(self, cost: Cost, rows: Sequence[Row] | None = None) -> None:
-        """Add a cost to `rows`, by default to all, unless it is known."""
+        """Add a cost to `rows`, by default to all, unless it is known.
+
+        Raises:
+            WorkError: a cost is not a finite number.
+        """
         unknown = [row for row in (self.rows if rows is None else rows) if cost.of(row) is None]
         if not unknown:
             return
         values = cost.values(self._source, [row.submodel for row in unknown], self._device)
         for done, (row, value) in enumerate(zip(unknown, values, strict=True), 1):
+            if not isfinite(value):
+                raise WorkError(f"the cost {cost.name} of {row.submodel} is {value}: no number")
             extended = replace(row, costs={**row.costs, cost.name: value})
             self._rows[row.submodel] = extended
             self._report(cost, done, len(unknown), extended)

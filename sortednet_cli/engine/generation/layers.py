@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sortednet_cli.errors import RequestError
-
 
 class FusedLayer:
     """A layer of a stock LLaMA, Qwen2 or Mistral; the caller owns its key-value cache.
@@ -106,16 +104,6 @@ class FusedLayer:
         )
         # reshape, as some kernels order their output by position instead of by head.
         return out.reshape(self.key_heads, count, -1).transpose(0, 1).reshape(count, -1)
-
-
-def check_layer(layer: Any) -> None:
-    """RequestError unless `FusedLayer` can compute this layer."""
-    attention, mlp = getattr(layer, "self_attn", None), getattr(layer, "mlp", None)
-    projected = all(hasattr(attention, f"{name}_proj") for name in ("q", "k", "v", "o"))
-    plain = not hasattr(attention, "q_norm") and not hasattr(layer, "pre_feedforward_layernorm")
-    gated = all(hasattr(mlp, f"{name}_proj") for name in ("gate", "up", "down"))
-    if not (projected and plain and gated):
-        raise RequestError(f"{type(layer).__name__} is not a layer of LLaMA, Qwen2 or Mistral")
 
 
 def _rotate(features: Tensor, rotations: Tensor) -> Tensor:

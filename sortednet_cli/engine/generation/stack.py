@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sortednet_cli.engine.generation.layers import FusedLayer, causal_mask, check_layer
-from sortednet_cli.errors import RequestError
+from sortednet_cli.engine.generation.layers import FusedLayer, causal_mask
+from sortednet_cli.errors import RequestError, listed
+
+_MODELS = ("LlamaForCausalLM", "Qwen2ForCausalLM", "MistralForCausalLM")
+"""Classes whose layers `FusedLayer` computes. Others with the same parts use them differently."""
 
 _MASK_ROWS = 32
 
@@ -41,7 +44,11 @@ class Stack:
 
     def __init__(self, module: nn.Module, capacity: int) -> None:
         model: Any = module
-        _check_model(model)
+        if (name := type(module).__name__) not in _MODELS:
+            raise RequestError(
+                f"generation is for {listed(_MODELS)}, not {name}: extract the sub-model, and call"
+                " transformers' own generate()"
+            )
         base, config = model.model, model.config
         self.context = int(config.max_position_embeddings)
         if not 0 < capacity <= self.context:
@@ -153,17 +160,6 @@ class Stack:
         return self._masks[window][
             down * self._groups : (down + rows) * self._groups, right : right + last
         ]
-
-
-def _check_model(model: Any) -> None:
-    """RequestError unless a stack can run the layers of this model."""
-    base = getattr(model, "model", None)
-    if base is None or not hasattr(base, "rotary_emb"):
-        raise RequestError(
-            f"{type(model).__name__} cannot be decoded: it is not LLaMA, Qwen2 or Mistral"
-        )
-    for layer in base.layers:
-        check_layer(layer)
 
 
 def _num_short(config: Any, capacity: int) -> int:

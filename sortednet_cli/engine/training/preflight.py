@@ -5,7 +5,7 @@ Whoever relies on it asks again, through the same functions.
 
 from __future__ import annotations
 
-from sortednet_cli.engine.training.trackers import check_trackers
+from sortednet_cli.engine.training.trackers import WITHOUT, check_trackers
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
@@ -16,8 +16,12 @@ from sortednet_cli.storage.pretrained import find_pretrained
 
 
 def check_begun(spec: RunSpec) -> None:
-    """RequestError if data or trackers that a training goes on with are not there any more."""
-    check_trackers(spec.train.tracker_names)
+    """RequestError if what a training goes on with is not there any more."""
+    make_rule(spec.train, SearchSpace.of(spec.space))
+    try:
+        check_trackers(spec.train.tracker_names)
+    except RequestError as error:
+        raise RequestError(f"{error}; or, to go on without it, {WITHOUT}") from error
     find_data(spec.data)
 
 

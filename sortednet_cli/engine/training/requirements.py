@@ -9,11 +9,13 @@ import torch
 from sortednet_cli.data import Dataset, InputFormat
 from sortednet_cli.distributed.processes import Processes
 from sortednet_cli.errors import RequestError, reason_of
+from sortednet_cli.extensions import ARCHITECTURES
 from sortednet_cli.families import Family
 from sortednet_cli.machine.precision import in_bf16
-from sortednet_cli.nesting import build_skeleton
+from sortednet_cli.nesting import NestedNetwork, build_skeleton
 from sortednet_cli.spec import RunSpec, TrainSpec
 from sortednet_cli.spec.data_sources import data_source
+from sortednet_cli.spec.families import own_families
 
 
 def check_amount(data: Dataset, train: TrainSpec, processes: Processes) -> None:
@@ -53,6 +55,29 @@ def check_batch(family: Family, inputs: InputFormat, train: TrainSpec) -> None:
             "train.batch_size = 1: BatchNorm needs more than one value of a channel"
             f" ({reason_of(error)}): raise it"
         ) from error
+
+
+@torch.no_grad()
+def check_pass(network: NestedNetwork, inputs: InputFormat) -> None:
+    """RequestError if another package's family trains by other logits than its module gives.
+
+    Such as an architecture whose class scales its logits, declared with the tail of one that does
+    not. This package's own are held to it by its tests.
+    """
+    name = network.family.root.family
+    if name in own_families() or network.sharded:
+        return
+    with network.device:
+        batch = inputs.random_inputs(1)
+    shared = network.shared_pass([network.space.largest], training=False)
+    (states,) = shared.states(batch)
+    found = shared.logits(0, states)
+    wanted = network.family.forward(network.at(network.space.largest), batch)
+    if not torch.allclose(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max())):
+        raise RequestError(
+            f"{ARCHITECTURES}: {name!r} declares a tail, or layers, whose logits differ from its"
+            f" class's by {float((found - wanted).abs().max()):.3g}"
+        )
 
 
 def with_precision(spec: RunSpec, device: torch.device) -> RunSpec:

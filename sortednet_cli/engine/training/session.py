@@ -21,6 +21,7 @@ from sortednet_cli.engine.training.deterministic import deterministic
 from sortednet_cli.engine.training.driver import Driver
 from sortednet_cli.engine.training.events import Event, Finished
 from sortednet_cli.engine.training.loop import SMALLER, Position, Trainer
+from sortednet_cli.engine.training.requirements import check_pass
 from sortednet_cli.engine.training.scoring import score_all
 from sortednet_cli.families import Family
 from sortednet_cli.machine.device import true_fp32
@@ -87,12 +88,17 @@ class Session:
         yield Finished(self.run.path, rows, trainer.task.metric, train_seconds, score_seconds)
 
     def prepare(self) -> tuple[Trainer, Position, float]:
-        """Make the trainer, where it begins, and the seconds that it has trained already."""
+        """Make the trainer, where it begins, and the seconds that it has trained already.
+
+        Raises:
+            RequestError: another package's family passes inputs otherwise than its module does.
+        """
         train = self.spec.train
         space = SearchSpace.of(self.spec.space)
         network, optimizer, saved = self.backend.begin(
             self.run, self.spec, self.family, self.device
         )
+        check_pass(network, self.data.format)
         if self.processes.leads:
             self.run.clear()
             self.run.cut_log(saved.update if saved else 0)

@@ -20,7 +20,8 @@ DECODER_ROLES: Roles = (
     (r"mlp\.(gate|up)_proj\.bias$", ("ffn",)),
     (r"mlp\.down_proj\.weight$", ("hidden", "ffn")),
     (r"(o_proj|down_proj)\.bias$", ("hidden",)),
-    (r"(norm|layernorm)\.weight$", ("hidden",)),
+    # Named whole: norms of queries and keys count other units.
+    (r"(model\.norm|\.(input|post_attention)_layernorm)\.weight$", ("hidden",)),
     (r"(embed_tokens|lm_head)\.weight$", ("", "hidden")),
 )
 

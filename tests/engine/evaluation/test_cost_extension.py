@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sortednet_cli import extensions
 from tests.cli.test_shell import HEAVY, ROW_KEYS
 from tests.commands import command, environment, refused
 from tests.extension import installed
@@ -112,25 +113,97 @@ def test_nothing_of_it_is_imported_before_a_command_needs_costs(toy: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("points", "source", "fragments"),
+    ("value", "source", "said"),
     [
-        ({"energy_uj": "nowhere:Energy"}, SOURCE, ["'energy_uj'", "nowhere:Energy", "No module"]),
-        ({"power": "toy:Energy"}, SOURCE, ["toy:Energy is no Cost named 'power'"]),
-        ({"energy_uj": "toy:Path"}, SOURCE, ["toy:Path is no Cost named 'energy_uj'"]),
-        ({"params": "toy:Energy"}, SOURCE, ["toy:Energy", "one of sortednet-cli's own", "params"]),
-        (
-            {"energy_uj": "toy:Energy"},
-            SOURCE.replace("def compute", "def count"),
-            ["'energy_uj' cannot be made of toy:Energy", "abstract"],
-        ),
+        ("nowhere:Energy", SOURCE, "'energy_uj' (nowhere:Energy) cannot be loaded: No module"),
+        ("toy:Path", SOURCE, "'energy_uj' (toy:Path) is no subclass of sortednet_cli."),
+        ("toy:Energy", SOURCE.replace('"energy_uj"', '"power"'), "calls itself 'power'"),
+        ("toy:Energy", SOURCE.replace("def compute", "def count"), "lacks compute"),
+        ("toy:Energy", SOURCE.replace("units =", "u =").replace("help =", "h ="), "lacks help, "),
+        ("toy:Energy", f"{SOURCE}\n    def __init__(self):\n        raise OSError('no chip')\n",
+         "'energy_uj' (toy:Energy) failed: no chip"),
+        ("toy:Energy", "raise SystemExit('leaving')", "cannot be loaded: leaving"),
     ],
-    ids=["missing", "name", "class", "taken", "unfinished"],
-)
-def test_a_broken_one_is_told_where_costs_are_used(
-    home: Path, points: dict[str, str], source: str, fragments: list[str]
+    ids=["missing", "class", "name", "unfinished", "words", "constructor", "exit"],
+)  # fmt: skip
+def test_a_broken_one_is_left_out_with_a_warning(
+    home: Path, value: str, source: str, said: str
 ) -> None:
-    with installed(home.parent, {"toy.py": source}, {"sortednet.costs": points}):
-        for arguments in (["frontier"], ["extract", "--help"]):
-            refused(command(*arguments), 2, "sortednet.costs: ", *fragments)
-        assert command("eval", "--quiet").code == 0
-        assert command("--help").code == 0
+    points = {"sortednet.costs": {"energy_uj": value}}
+    with installed(home.parent, {"toy.py": source}, points):
+        for arguments in (["frontier", "--quiet"], ["extract", "--help"]):
+            done = command(*arguments)
+            assert (done.code, done.err.count(said), done.err.count("\n")) == (0, 1, 1), done
+            assert done.err.startswith("sortednet.costs: 'energy_uj'")
+            assert done.err.endswith("; this cost is left out\n")
+            extensions.warn_once.cache_clear()
+        done = command("frontier", "--cost=energy_uj", "--quiet")
+        assert done.code == 2 and said in done.err.partition("error: sortednet.costs: ")[2]
+        done = command("frontier", "--max-energy-uj=2")
+        assert done.code == 2 and "o such option" in done.err and said in done.err
+        for arguments in (["eval", "--quiet"], ["--help"], ["info"]):
+            done = command(*arguments)
+            assert (done.code, done.err.count(said)) == (0, 0), done
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("params", ["frontier", "--max-params=1M"], "is not used: sortednet-cli has its own"),
+        (
+            "shard_size",
+            ["extract", "--max-shard-size=1M"],
+            "--max-shard-size is another option here",
+        ),
+        ("a-b", ["frontier"], "'a-b' is no name of a cost: take small letters, digits and _"),
+        ("size-mb", ["frontier", "--max-size-mb=1"], "'size-mb' is no name of a cost"),
+    ],
+)
+def test_a_name_that_means_something_else_keeps_its_meaning(
+    home: Path, name: str, arguments: list[str], said: str
+) -> None:
+    points = {"sortednet.costs": {name: "toy:Energy"}}
+    with installed(home.parent, {"toy.py": SOURCE.replace("energy_uj", name)}, points):
+        done = command(*arguments, "--quiet")
+    assert (done.code, done.err.count(said), done.err.count("\n")) == (0, 1, 1), done
+
+
+@pytest.mark.parametrize("name", ["cost", "format", "plot", "class"])
+def test_a_name_may_be_that_of_anything_without_such_a_flag(home: Path, name: str) -> None:
+    source = SOURCE.replace("energy_uj", name).replace('unit = "uJ"', "")
+    with installed(home.parent, {"toy.py": source}, {"sortednet.costs": {name: "toy:Energy"}}):
+        rows = document("frontier", f"--cost={name}", "--plot=a.svg")["submodels"]
+        limit = max(row[name] for row in rows)
+        assert document("frontier", f"--max-{name}={limit}")["chosen"][name] <= limit
+        cut = document("extract", f"--max-{name}={limit}", "--format=safetensors", "--out=cut")
+        assert cut["submodel"][name] <= limit
+
+
+def test_two_packages_with_one_name_disturb_nobody_else(home: Path) -> None:
+    other = {"sortednet.costs": {"energy_uj": "other:Energy"}}
+    with (
+        installed(home.parent, {"toy.py": SOURCE}, POINTS),
+        installed(home.parent, {"other.py": SOURCE}, other, name="other"),
+    ):
+        done = command("frontier", "--quiet")
+        assert done.code == 0
+        assert (
+            "two packages add 'energy_uj': other:Energy and toy:Energy; uninstall one" in done.err
+        )
+
+
+@pytest.mark.parametrize("value", ["float('nan')", "float('inf')"])
+def test_a_value_that_is_no_number_is_an_error(home: Path, value: str) -> None:
+    source = SOURCE.replace("0.5 * source.rows[submodel].macs", value)
+    with installed(home.parent, {"toy.py": source}, POINTS):
+        done = command("frontier", "--cost=energy", "--json", "--quiet")
+        refused(done, 1, "the cost energy_uj of w0.5-d1 is ")
+
+
+def test_a_bug_names_what_extends_this_package(home: Path) -> None:
+    source = SOURCE.replace("return 0.5", "raise KeyError('chip')")
+    with installed(home.parent, {"toy.py": source}, POINTS):
+        done = command("frontier", "--cost=energy", "--quiet")
+    assert done.code == 1
+    last = done.err.splitlines()[-1]
+    assert last.startswith("error: this is a bug in sortednet or in toy:Energy, which extends it: ")

@@ -90,9 +90,22 @@ def test_its_file_is_for_others_to_run(toy: Path) -> None:
         ("+ 0.0", "* float('nan')", 1, ["the outputs of model.txt differ by nan"]),
         ('"image" else', '"text" else', 2, ["--format txt is for image models"]),
         ('("json",)', '("json", "no_such")', 2, ["--format txt needs: pip install toy"]),
-        ('name = "txt"', 'name = "csv"', 2, ["toy:Numbers is no Format named 'txt'"]),
+        ('name = "txt"', 'name = "csv"', 2, ["'txt' (toy:Numbers) calls itself 'csv'"]),
+        ("card =", "car_d =", 2, ["'txt' (toy:Numbers) lacks card"]),
+        ("def write", "def wrote", 2, ["'txt' (toy:Numbers) lacks write"]),
+        ("return module(inputs) + 0.0", "return None", 1, ["'txt' wrote no model.txt that gives"]),
+        (
+            "+ 0.0",
+            "[:, :2]",
+            1,
+            ["verification failed: the format 'txt'", "logits of shape [4, 10]"],
+        ),
+        ("file.write_text(json.dumps(values))", "text = json.dumps(values)", 1, ["'txt' wrote no"]),
     ],
-    ids=["outputs", "nan", "refusal", "package", "name"],
+    ids=[
+        *("outputs", "nan", "refusal", "package", "name", "card", "unfinished", "nothing"),
+        *("shape", "file"),
+    ],
 )
 def test_what_fails_leaves_nothing(
     home: Path, old: str, new: str, code: int, fragments: list[str]
@@ -107,4 +120,8 @@ def test_what_fails_leaves_nothing(
 def test_the_name_of_an_own_format_is_taken(home: Path) -> None:
     points = {"sortednet.formats": {"onnx": "toy:Numbers"}}
     with installed(home.parent, {"toy.py": SOURCE}, points):
-        refused(command("extract"), 2, "toy:Numbers", "one of sortednet-cli's own", "onnx")
+        done = command("extract", "--format=onnx", "--out=cut", "--quiet")
+        assert done.code == 0, done
+        assert "'onnx' (toy:Numbers) is not used: sortednet-cli has its own" in done.err
+        assert command("extract", "--out=plain", "--quiet").err == ""
+    assert Path("cut/model.onnx").is_file() and not Path("IMPORTED").exists()

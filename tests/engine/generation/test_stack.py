@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 
 from sortednet_cli.engine.generation import Stack
@@ -99,7 +100,13 @@ def test_more_left_out_than_the_ready_masks_have_rows() -> None:
 
 
 def test_other_models_are_refused() -> None:
-    with pytest.raises(RequestError, match="cannot be decoded: it is not LLaMA"):
-        Stack(nn.Linear(2, 2), 4)
+    granite = transformers.GraniteConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, residual_multiplier=0.5,
+    )  # fmt: skip
+    # It has the parts of LLaMA's layers, and scales what they add.
+    for other in (nn.Linear(2, 2), transformers.GraniteForCausalLM(granite)):
+        with pytest.raises(RequestError, match=f"Mistral.*, not {type(other).__name__}: extract"):
+            Stack(other, 4)
     with pytest.raises(RequestError, match="128 positions, not 200"):
         Stack(make("llama"), 200)

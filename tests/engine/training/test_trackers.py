@@ -12,6 +12,7 @@ from sortednet_cli.engine.training.trackers import Tracker
 from sortednet_cli.spec import TrainSpec
 from sortednet_cli.spec.vocabulary import TRACKERS
 from sortednet_cli.storage.run import RunFolder
+from tests.cli.test_bad_input import edit
 from tests.commands import TINY, command, listing, refused
 from tests.extension import installed
 
@@ -101,17 +102,70 @@ def test_a_tracker_of_another_package(work: Path) -> None:
 
 
 @pytest.mark.usefixtures("toy")
-def test_a_tracker_that_fails_ends_the_training_in_one_message(work: Path) -> None:
-    for number, name in enumerate(("failing", "unopened", "unclosable")):
-        run = work / f"run{number}"
-        done = command("train", *ARGUMENTS, f'--set=train.trackers=["{name}", "lines"]',
-                       f"--out={run}")  # fmt: skip
-        refused(done, 1, f"the tracker '{name}' failed: ")
-        assert not RunFolder.open(run).finished
-        assert command("info", run, "--check").code == 0
-    assert (work / "run0" / "lines" / "1.txt").read_text() == "closed\n"
-    assert not (work / "run1" / "lines").exists()
-    assert "closed" in (work / "run2" / "lines" / "1.txt").read_text()
+@pytest.mark.parametrize(
+    ("name", "reason"), [("failing", "no server there"), ("unclosable", "cannot close")]
+)
+def test_a_training_goes_on_without_a_tracker_that_fails(
+    work: Path, name: str, reason: str
+) -> None:
+    chosen = f'--set=train.trackers=["{name}", "lines"]'
+    done = command("train", *ARGUMENTS, chosen, "--out=run")
+    said = f"the tracker '{name}' failed and is left out: {reason}; metrics.jsonl has its values\n"
+    assert (done.code, done.err) == (0, said)
+    assert RunFolder.open(work / "run").finished
+    assert len((work / "run" / "metrics.jsonl").read_text().splitlines()) == 3
+    lines = (work / "run" / "lines" / "1.txt").read_text().splitlines()
+    assert lines[-1] == "closed"
+    plain = command("train", *ARGUMENTS, "--out=plain")
+    assert (plain.code, plain.err) == (0, "")
+    weights = [(work / run / "weights.safetensors").read_bytes() for run in ("run", "plain")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_tracker_that_cannot_open_ends_a_training_that_has_not_begun(work: Path) -> None:
+    chosen = '--set=train.trackers=["unopened", "lines"]'
+    said = (
+        "the tracker 'unopened' failed: no server there; to go on without it, take it out of"
+        " [train] in the run's spec.toml\n"
+    )
+    refused(command("train", *ARGUMENTS, chosen, "--out=run"), 1, said)
+    refused(command("train", "--resume", "run", "--quiet"), 1, said)
+    assert not (work / "run" / "lines").exists()
+    spec = work / "run" / "spec.toml"
+    spec.write_text(spec.read_text().replace('    "unopened",\n', ""))
+    done = command("train", "--resume", "run", "--quiet")
+    assert (done.code, done.err) == (0, "")
+    assert len((work / "run" / "lines" / "1.txt").read_text().splitlines()) == 2 * 3 + 1
+
+
+def test_a_training_resumes_without_a_tracker_that_cannot_open(work: Path, tmp_path: Path) -> None:
+    chosen = '--set=train.trackers=["lines"]'
+    with installed(tmp_path, {"toy_tracker.py": SOURCE}, POINTS):
+        assert command("train", *ARGUMENTS, chosen, "--out=run").code == 0
+        # Stopped in its last moment: a checkpoint, but no scores.
+        edit(work / "run" / "run.json", "state", value="training")
+    away = SOURCE.replace('folder = run / "lines"', "raise OSError('away')")
+    with installed(tmp_path, {"toy_tracker.py": away}, POINTS):
+        done = command("train", "--resume", "run", "--quiet")
+        assert done.code == 0
+        said = "the tracker 'lines' failed and is left out: away; metrics.jsonl has its values\n"
+        assert done.err == said
+
+
+def test_what_a_tracker_lacks_at_a_resume_is_told_with_a_way_out(
+    work: Path, tmp_path: Path
+) -> None:
+    with installed(tmp_path, {"toy_tracker.py": SOURCE}, POINTS):
+        chosen = '--set=train.trackers=["lines"]'
+        assert command("train", *ARGUMENTS, chosen, "--out=run").code == 0
+    edit(work / "run" / "run.json", "state", value="training")
+    refused(
+        command("train", "--resume", "run", "--quiet"),
+        2,
+        "train.trackers: unknown tracker 'lines'; the trackers are tensorboard; install the package"
+        " that adds it; or, to go on without it, take it out of [train] in the run's spec.toml",
+    )
 
 
 @pytest.mark.usefixtures("toy")

@@ -1,33 +1,49 @@
 """Costs that budgets bound and frontiers weigh against scores: one file each. No torch.
 
-To add one, write a subclass of `Cost` and name it in `_OWN`, or in another package as an entry
+To add one, write a subclass of `Cost` and name it in `COSTS`, or in another package as an entry
 point of the group `sortednet.costs`. Its flag, its `--cost` and its JSON follow.
 """
 
 from __future__ import annotations
 
+import re
+
+from sortednet_cli import extensions
 from sortednet_cli.engine.evaluation.costs.base import ComputedCost, Conditions, Cost, Effort
-from sortednet_cli.engine.evaluation.costs.latency_ms import LatencyMs
-from sortednet_cli.engine.evaluation.costs.macs import Macs
-from sortednet_cli.engine.evaluation.costs.memory_mb import MemoryMb
-from sortednet_cli.engine.evaluation.costs.params import Params
-from sortednet_cli.engine.evaluation.costs.size_mb import SizeMb
 from sortednet_cli.errors import RequestError, listed
-from sortednet_cli.extensions import COSTS, Registry
+from sortednet_cli.extensions import Registry, warn_once
 
 __all__ = ["DEFAULT", "ComputedCost", "Conditions", "Cost", "Effort", "every_cost", "find_cost"]
 
-_OWN: tuple[type[Cost], ...] = (Params, Macs, SizeMb, MemoryMb, LatencyMs)
+COSTS = Registry(
+    extensions.COSTS,
+    "cost",
+    "--cost",
+    {
+        "params": "sortednet_cli.engine.evaluation.costs.params:Params",
+        "macs": "sortednet_cli.engine.evaluation.costs.macs:Macs",
+        "size_mb": "sortednet_cli.engine.evaluation.costs.size_mb:SizeMb",
+        "memory_mb": "sortednet_cli.engine.evaluation.costs.memory_mb:MemoryMb",
+        "latency_ms": "sortednet_cli.engine.evaluation.costs.latency_ms:LatencyMs",
+    },
+)
 
-DEFAULT = Macs.name
+DEFAULT = "macs"
 """What frontiers weigh against a score unless another cost is named."""
 
-_REGISTRY = Registry[Cost](COSTS, Cost, {made.name: made for made in _OWN})  # type: ignore[type-abstract]
+_LEGAL_NAME = "[a-z][a-z0-9_]*"
+"""It becomes a key of JSON and a part of an option."""
 
 
 def every_cost() -> list[Cost]:
-    """List all costs; RequestError if that of another package cannot be loaded."""
-    return _REGISTRY.every()
+    """Make all costs. One of another package that cannot be made is left out, with a warning."""
+    found = []
+    for name in COSTS.names():
+        try:
+            found.append(_make(name))
+        except RequestError as error:
+            warn_once(f"{error}; this cost is left out")
+    return found
 
 
 def find_cost(name: str) -> Cost:
@@ -36,4 +52,16 @@ def find_cost(name: str) -> Cost:
     for cost in costs:
         if name in (cost.name, cost.quantity):
             return cost
+    if name in COSTS.names():
+        return _make(name)  # which tells why it cannot be made
     raise RequestError(f"--cost {name!r}: the costs are {listed(cost.name for cost in costs)}")
+
+
+def _make(name: str) -> Cost:
+    kind: type[Cost] = COSTS.load(name, Cost)
+    if not re.fullmatch(_LEGAL_NAME, name):
+        raise RequestError(
+            f"{COSTS.group}: {name!r} is no name of a cost: take small letters, digits and _"
+        )
+    with COSTS.making(name):
+        return kind()

@@ -69,9 +69,14 @@ class Format(ABC):
             logits: the artifact's logits for `inputs`.
 
         Raises:
-            WorkError: they differ by more than the tolerance.
+            WorkError: they differ by more than the tolerance, or there is no such file.
         """
         actual = self.write(module, inputs, folder / self.file)
+        if not (folder / self.file).is_file() or getattr(actual, "shape", None) != logits.shape:
+            raise WorkError(
+                f"verification failed: the format {self.name!r} wrote no {self.file} that gives"
+                f" logits of shape {list(logits.shape)}"
+            )
         difference = float((actual - logits).abs().max())
         allowed = self.tolerance * max(1.0, float(logits.abs().max()))
         if not difference <= allowed:  # also true if the difference is NaN

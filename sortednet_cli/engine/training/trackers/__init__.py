@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sortednet_cli.engine.training.trackers.base import Tracker
 from sortednet_cli.errors import SortednetError, WorkError, reason_of
@@ -20,56 +22,79 @@ __all__ = ["Record", "Tracker", "check_trackers", "tracking"]
 Record = Callable[[int, Mapping[str, float]], None]
 """Takes the number of an update and its values by name."""
 
+WITHOUT = "take it out of [train] in the run's spec.toml"
+"""How a training goes on without a tracker: `--resume` takes every setting from there."""
+
 
 def check_trackers(names: Sequence[str]) -> None:
     """RequestError if a tracker cannot be loaded, or lacks what it needs."""
     for name in names:
-        TRACKERS.load(name, Tracker).check()
+        kind: type[Tracker] = TRACKERS.load(name, Tracker)
+        with TRACKERS.making(name):
+            kind.check()
 
 
 @contextmanager
 def tracking(names: Sequence[str], run: Path, first: int) -> Iterator[Record]:
     """Open trackers, give a function that records with all of them, and close them in any case.
 
+    One that fails after the first update is left out, with a warning: a training is worth more
+    than its curves, and `metrics.jsonl` has all that they show. A full disk ends the training.
+
+    Args:
+        first: the first update to come.
+
     Raises:
         RequestError: a tracker lacks what it needs.
-        WorkError: a tracker failed.
+        WorkError: a tracker cannot be opened before the first update, or a disk is full.
     """
     check_trackers(names)
     with ExitStack() as stack:
-        opened = {name: stack.enter_context(_opened(name, run, first)) for name in names}
+        opened: dict[str, Tracker] = {}
+        for name in names:
+            with _told(name) if first == 1 else _left_out(name):
+                opened[name] = TRACKERS.load(name, Tracker)(run, first)
+                stack.push(partial(_close, name, opened[name]))
 
         def record(update: int, values: Mapping[str, float]) -> None:
-            for name, tracker in opened.items():
-                with _failing(name):
+            for name, tracker in list(opened.items()):
+                del opened[name]
+                with _left_out(name):
                     tracker.record(update, values)
+                    opened[name] = tracker
 
         yield record
 
 
-@contextmanager
-def _opened(name: str, run: Path, first: int) -> Iterator[Tracker]:
-    kind: type[Tracker] = TRACKERS.load(name, Tracker)
-    with _failing(name):
-        tracker = kind(run, first)
-    try:
-        yield tracker
-    except BaseException:
-        try:
-            tracker.close()
-        except Exception as error:  # the training's own error is the one to tell
-            logger.warning("the tracker %r could not be closed: %s", name, reason_of(error))
-        raise
-    with _failing(name):
+def _close(name: str, tracker: Tracker, _: object, ending: BaseException | None, *__: Any) -> None:
+    """Close a tracker; where an error ends the training, that is the one to tell."""
+    with _left_out(name, even_ours=ending is not None):
         tracker.close()
 
 
 @contextmanager
-def _failing(name: str) -> Iterator[None]:
+def _told(name: str) -> Iterator[None]:
     """Tell any error of a tracker in one message: WorkError."""
     try:
         yield
     except SortednetError:
         raise
     except Exception as error:
-        raise WorkError(f"the tracker {name!r} failed: {reason_of(error)}") from error
+        raise WorkError(
+            f"the tracker {name!r} failed: {reason_of(error)}; to go on without it, {WITHOUT}"
+        ) from error
+
+
+@contextmanager
+def _left_out(name: str, even_ours: bool = False) -> Iterator[None]:
+    """Go on after an error of a tracker, with a warning; after one of ours only if told to."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, SortednetError) and not even_ours:
+            raise
+        logger.warning(
+            "the tracker %r failed and is left out: %s; metrics.jsonl has its values",
+            name,
+            reason_of(error),
+        )

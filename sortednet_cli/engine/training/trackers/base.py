@@ -11,7 +11,8 @@ class Tracker(ABC):
     """Takes values by name as a training goes. The first process of a job has it alone.
 
     Its module imports neither torch nor the tracker's own package: it is asked to `check` before.
-    An error of the class ends the training with one message.
+    An error of the class before the first update ends the training with one message. After a later
+    one the training goes on without the tracker, and says so.
     """
 
     @classmethod  # noqa: B027 - not every tracker needs a package
