@@ -45,7 +45,7 @@ def added(group: str) -> Mapping[str, tuple[EntryPoint, ...]]:
 
 @cache
 def warn_once(message: str) -> None:
-    """Tell what does not stop a command, once in a process."""
+    """Tell what does not stop a command; once in each."""
     logger.warning("%s", message)
 
 

@@ -74,5 +74,4 @@ def _forget() -> None:
     """Read entry points again: what is installed has changed."""
     importlib.invalidate_caches()
     extensions.added.cache_clear()
-    extensions.warn_once.cache_clear()
     extensions.imported.clear()

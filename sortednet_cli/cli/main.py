@@ -25,7 +25,7 @@ from sortednet_cli.cli.presets import presets
 from sortednet_cli.cli.stops import Stopped, stop_at_signals
 from sortednet_cli.cli.train import train
 from sortednet_cli.errors import RequestError, SortednetError, WorkError, listed, plain
-from sortednet_cli.extensions import imported
+from sortednet_cli.extensions import imported, warn_once
 
 # Newer typer vendors click, older typer uses the installed one. Both export only `BadParameter`;
 # its base class covers every error of a wrong command line.
@@ -86,6 +86,7 @@ def run(arguments: Sequence[str]) -> int:
     Torch's `record` is not used: `torchrun` would print a traceback for every user error.
     """
     logs.configure(0)
+    warn_once.cache_clear()
     try:
         return _run(arguments)
     except Exception:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from sortednet_cli import extensions
 from tests.cli.test_shell import HEAVY, ROW_KEYS
 from tests.commands import command, environment, refused
 from tests.extension import installed
@@ -136,7 +135,6 @@ def test_a_broken_one_is_left_out_with_a_warning(
             assert (done.code, done.err.count(said), done.err.count("\n")) == (0, 1, 1), done
             assert done.err.startswith("sortednet.costs: 'energy_uj'")
             assert done.err.endswith("; this cost is left out\n")
-            extensions.warn_once.cache_clear()
         done = command("frontier", "--cost=energy_uj", "--quiet")
         assert done.code == 2 and said in done.err.partition("error: sortednet.costs: ")[2]
         done = command("frontier", "--max-energy-uj=2")
