@@ -194,6 +194,8 @@ def check(value: Mapping[str, Any], path: Path, model: type[Model]) -> Model:
             for item in error.errors(include_url=False)
         ]
         raise RequestError(f"{path} is damaged: {'; '.join(wrong)}") from error
+    except RequestError as error:  # it names what only another package has
+        raise RequestError(f"{path}: {error}") from error
 
 
 def read_manifest(path: Path, model: type[Model], unnumbered: int | None = None) -> Model:
