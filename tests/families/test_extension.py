@@ -142,7 +142,7 @@ def test_a_tail_that_is_not_the_class_s_own_is_refused(work: Path) -> None:
 
 def test_norms_of_queries_are_not_taken_for_hidden_units() -> None:
     for name in ("model.layers.0.self_attn.q_norm.weight", "model.layers.0.q_layernorm.weight"):
-        with pytest.raises(RequestError, match="no rule says what the dimensions of"):
+        with pytest.raises(RequestError, match="the roles of the dimensions of"):
             roles_of(name, DECODER_ROLES)
     for name in ("model.norm.weight", "model.layers.0.post_attention_layernorm.weight"):
         assert roles_of(name, DECODER_ROLES) == ("hidden",)

@@ -44,6 +44,7 @@ class Numbers(Format):
             return module(inputs) + 0.0
 '''
 POINTS = {"sortednet.formats": {"txt": "toy:Numbers"}}
+WRITES = SOURCE[SOURCE.index("file.write_text") : SOURCE.index("\n        module.load_state")]
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_its_file_is_for_others_to_run(toy: Path) -> None:
             1,
             ["verification failed: the format 'txt'", "logits of shape [4, 10]"],
         ),
-        ("file.write_text(json.dumps(values))", "text = json.dumps(values)", 1, ["'txt' wrote no"]),
+        (WRITES, "read = module.state_dict()", 1, ["'txt' wrote no model.txt"]),
     ],
     ids=[
         *("outputs", "nan", "refusal", "package", "name", "card", "unfinished", "nothing"),
