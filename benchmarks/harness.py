@@ -168,19 +168,17 @@ class RandomPart:
 def random_part(
     inputs: InputFormat, count: int, batch_size: int, device: torch.device
 ) -> RandomPart:
-    """Random inputs of a task with random targets."""
+    """Random inputs of a task with random targets, which for texts stay on the host as in data."""
     torch.manual_seed(0)
-    samples = []
+    samples: list[tuple[Inputs, Tensor]] = []
     for _ in range(count):
         made = inputs.random_inputs(batch_size)
         shape = inputs.output_shape(batch_size)
         targets = torch.randint(0, shape[-1], shape[:-1])
-        moved = (
-            {name: tensor.to(device) for name, tensor in made.items()}
-            if isinstance(made, dict)
-            else made.to(device)
-        )
-        samples.append((moved, targets.to(device)))
+        if isinstance(made, dict):
+            samples.append(({name: tensor.to(device) for name, tensor in made.items()}, targets))
+        else:
+            samples.append((made.to(device), targets.to(device)))
     return RandomPart(samples)
 
 

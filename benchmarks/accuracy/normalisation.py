@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from benchmarks.accuracy.trainings import Training, add_options, trainer_of
 from benchmarks.harness import RESULTS, tell, write
 from sortednet_cli import LoadedRun, load_run
-from sortednet_cli.engine.evaluation.score import score_part
+from sortednet_cli.engine.evaluation.score import score_parts
 from sortednet_cli.nesting import NestedNetwork, recalibrate
 from sortednet_cli.space import SubModel
 
@@ -65,12 +65,11 @@ def by_statistics(source: LoadedRun, data: str | None) -> dict[str, dict[str, fl
     space = source.space
 
     def accuracies() -> dict[str, float]:
-        return {
-            submodel.name: score_part(network, [submodel], dataset.test, source.task, BATCH)[
-                submodel
-            ]["accuracy"]
-            for submodel in reversed(space.submodels)
-        }
+        found, parts = {}, {"test": dataset.test}
+        for submodel in reversed(space.submodels):
+            scores = score_parts(network, [submodel], parts, source.task, BATCH)
+            found[submodel.name] = scores[submodel]["test"]["accuracy"]
+        return found
 
     for submodel in space.submodels:
         take_statistics(network, submodel)

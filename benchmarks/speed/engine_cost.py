@@ -233,7 +233,7 @@ def native_step(
     kind = network.device.type
 
     def step(batch: Any) -> None:
-        inputs, targets = batch
+        inputs, targets = batch[0], batch[1].to(network.device)
         optimizer.zero_grad()
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=spec.precision == "bf16"):
             outputs: Any = module(**inputs).logits if isinstance(inputs, dict) else module(inputs)

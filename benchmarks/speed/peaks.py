@@ -74,7 +74,7 @@ def train_and_score(preset: str, updates: int) -> None:
     from benchmarks.harness import network_of, random_part
     from benchmarks.speed.engine_cost import Batches
     from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
-    from sortednet_cli.engine.evaluation.score import score_part
+    from sortednet_cli.engine.evaluation.score import score_parts
     from sortednet_cli.engine.sources.root import task_of
     from sortednet_cli.engine.training.loop import Position, Trainer
     from sortednet_cli.engine.training.optimizer import RootOptimizer
@@ -95,7 +95,7 @@ def train_and_score(preset: str, updates: int) -> None:
     at_once = BatchSizes.of(network, inputs).scored
     part = random_part(inputs, 2, at_once, network.device)
     for submodel in (network.space.largest, network.space.smallest):
-        score_part(network, [submodel], part, task_of(inputs), at_once)
+        score_parts(network, [submodel], {"test": part}, task_of(inputs), at_once)
     allocator.release()
 
 

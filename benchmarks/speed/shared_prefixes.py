@@ -25,14 +25,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import Work, in_turn, network_of, positive, random_part, ratio, write
-from sortednet_cli.engine.evaluation.score import score_part
+from sortednet_cli.engine.evaluation.score import score_parts
 from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.families import Family, Inputs, StagedFamily
 from sortednet_cli.families.transformers.family import TransformerFamily
 from sortednet_cli.machine.device import move_to
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
-from sortednet_cli.tasks import Task
+from sortednet_cli.tasks import Targets, Task
 from sortednet_cli.tasks.chunks import chunks
 
 
@@ -94,6 +94,7 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
     task = task_of(inputs)
     at_once = case.batch_size
     part = random_part(inputs, case.batches, at_once, network.device)
+    parts = {"test": part}
     groups = network.groups(network.space.submodels)
     natives = [
         native_group(network, group, batch, task, spec.train.in_channels_last)
@@ -106,12 +107,12 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
         results["shared"] = {
             submodel.name: metrics
             for group in groups
-            for submodel, metrics in score_part(network, group, part, task, at_once).items()
+            for submodel, metrics in score_parts(network, group, parts, task, at_once).items()
         }
 
     def one_by_one() -> None:
         results["one by one"] = {
-            submodel.name: score_part(network, [submodel], part, task, at_once)[submodel]
+            submodel.name: score_parts(network, [submodel], parts, task, at_once)[submodel]
             for submodel in network.space.submodels
         }
 
@@ -166,7 +167,7 @@ def native_depths(
     body = getattr(module, family.architecture.base)
     states = body(**inputs, use_cache=False).last_hidden_state
     targets = torch.zeros(states.shape[:-1] if task.metric == "perplexity" else len(states))
-    scored = task.scored(states, targets)[0]
+    scored = task.scored(states, Targets(targets))
 
     def run() -> None:
         body(**inputs, use_cache=False)

@@ -11,7 +11,8 @@ from torch import Generator, Tensor
 from sortednet_cli.families import Inputs
 
 Batch = tuple[Inputs, Tensor]
-"""A module's inputs, and the targets: int64 classes or tokens, -100 at unscored positions."""
+"""A module's inputs on its device, and the targets, which `Task.targets` sends there if they are
+not: int64 classes or tokens, -100 at unscored positions."""
 
 
 class InputFormat(Protocol):

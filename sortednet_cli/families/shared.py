@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from sortednet_cli.machine.transfer import fetch
+
 Inputs = Tensor | dict[str, Tensor]
 """Inputs of a module: images [B, C, H, W], or token tensors by the name of the argument."""
 
@@ -117,10 +119,12 @@ class TreePass(SharedPass):
         self._paths = paths
         self._tail = tail
         self._roots: list[_Node] = []
+        pairs = zip(modules, paths, strict=True)
+        statistics = _on_host([path for module, path in pairs if not module.training])
         for number, path in enumerate(paths):
             children, node = self._roots, None
             for step in path:
-                node = _join(children, step, training=modules[number].training)
+                node = _join(children, step, statistics)
                 children = node.children
             assert node is not None
             node.ends.append(number)
@@ -152,18 +156,28 @@ class TreePass(SharedPass):
             stack += node.children
 
 
-def _join(children: list[_Node], step: Step, training: bool) -> _Node:
+Statistics = dict[Step, list[Tensor]]
+"""Normalisation statistics on the host of the steps that must agree in them."""
+
+
+def _on_host(paths: Sequence[Sequence[Step]]) -> Statistics:
+    """Copy the statistics of paths; one alone has none to agree with."""
+    steps = [step for path in paths for step in path] if len(paths) > 1 else []
+    return fetch({step: _statistics(step) for step in steps})
+
+
+def _join(children: list[_Node], step: Step, statistics: Statistics) -> _Node:
     """Find the node that runs `step` already, or add one."""
     for node in children:
-        if node.step.name == step.name and (training or _same_statistics(node.step, step)):
+        if node.step.name == step.name and _same(node.step, step, statistics):
             node.followers.append(step)
             return node
     children.append(_Node(step, [], [], []))
     return children[-1]
 
 
-def _same_statistics(one: Step, other: Step) -> bool:
-    pairs = zip(_statistics(one), _statistics(other), strict=True)
+def _same(one: Step, other: Step, statistics: Statistics) -> bool:
+    pairs = zip(statistics.get(one, ()), statistics.get(other, ()), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
 
 

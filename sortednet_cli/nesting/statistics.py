@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.utils._pytree import tree_map
 
 from sortednet_cli.families import Family, Inputs, SharedPass
+from sortednet_cli.machine.transfer import fetch
 from sortednet_cli.nesting.skeleton import statistic_names
 from sortednet_cli.space import SubModel
 
@@ -37,9 +39,9 @@ def recalibrate(
         batches: inputs of the training part, without augmentation.
 
     Returns:
-        Copies of the statistics of each sub-model by name.
+        Copies of the statistics of each sub-model by name, on the host.
     """
-    modules = {submodel: at(submodel).eval() for submodel in group}
+    modules = {submodel: at(submodel).train() for submodel in group}
     layers = [
         layer
         for module in modules.values()
@@ -48,13 +50,17 @@ def recalibrate(
     ]
     for layer in layers:
         layer.reset_running_stats()
-    # Statistics decide which blocks can be shared: all must be fresh when the pass is made.
+    # Made in training mode, which shares all blocks of the same weights: all statistics are fresh.
     shared = family.shared_pass(group, modules.__getitem__)
+    for module in modules.values():
+        module.eval()
     _average(layers, shared, batches)
     for leader, follower in shared.followers():
         for source, target in zip(leader.buffers(), follower.buffers(), strict=True):
             target.copy_(source)
-    return {submodel: _statistics(module) for submodel, module in modules.items()}
+    found = fetch({submodel: _statistics(module) for submodel, module in modules.items()})
+    copies: dict[SubModel, dict[str, Tensor]] = tree_map(torch.clone, found)
+    return copies
 
 
 def _average(layers: Sequence[_NormBase], shared: SharedPass, batches: Iterable[Inputs]) -> None:
@@ -80,4 +86,4 @@ def _num_samples(inputs: Inputs) -> int:
 
 def _statistics(module: nn.Module) -> dict[str, Tensor]:
     tensors = dict(module.named_buffers())
-    return {name: tensors[name].clone() for name in statistic_names(module)}
+    return {name: tensors[name] for name in statistic_names(module)}

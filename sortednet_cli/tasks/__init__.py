@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from sortednet_cli.tasks.base import Task
+from sortednet_cli.tasks.base import Targets, Task
 from sortednet_cli.tasks.classification import Classification, TextClassification
 from sortednet_cli.tasks.language import LanguageModelling
 
-__all__ = ["Classification", "LanguageModelling", "Task", "TextClassification", "make_task"]
+__all__ = [
+    "Classification",
+    "LanguageModelling",
+    "Targets",
+    "Task",
+    "TextClassification",
+    "make_task",
+]
 
 
 def make_task(name: str, kind: str, num_outputs: int, label_smoothing: float = 0.0) -> Task:

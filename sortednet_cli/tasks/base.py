@@ -7,16 +7,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from sortednet_cli.machine.transfer import send
 
 IGNORED = -100
 """The target of a position that is not scored."""
 
 
 @dataclass(frozen=True)
+class Targets:
+    """What the scored states of a batch are compared with, on the device of the states.
+
+    Attributes:
+        values: classes or tokens, int64 [N].
+        rows: where their states lie among all of the batch, int64 [N]; None if all are scored.
+    """
+
+    values: Tensor
+    rows: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Task(ABC):
     """Loss and metrics, as pure functions of logits and targets.
+
+    Nothing here waits for the device; `metrics` takes what has been copied to the host.
 
     Attributes:
         num_outputs: number of classes or tokens, the size K of the logits' last dimension.
@@ -31,16 +49,20 @@ class Task(ABC):
     metric: ClassVar[str]
     higher_is_better: ClassVar[bool]
 
+    def targets(self, given: Tensor, device: torch.device) -> Targets:
+        """Send a batch's targets to the device.
+
+        Args:
+            given: as the data gives them; where the task looks at them, on the host.
+        """
+        return Targets(send(given, device))
+
     @abstractmethod
-    def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Select the states that are scored.
+    def scored(self, states: Tensor, targets: Targets) -> Tensor:
+        """Select the states [N, C] that are scored, which the tail turns into logits.
 
         Args:
             states: a sub-model's states on a batch, before its tail.
-            targets: the batch's targets.
-
-        Returns:
-            States [N, C] that the tail turns into logits, and their targets [N].
         """
 
     def loss(
@@ -60,22 +82,27 @@ class Task(ABC):
 
     @abstractmethod
     def tally(self, logits: Tensor, targets: Tensor) -> Any:
-        """Summarise one chunk of scored logits [N, K] and targets [N] for `metrics`."""
+        """Summarise one chunk of scored logits [N, K] and targets [N], as a tuple of tensors."""
 
     @abstractmethod
     def metrics(self, tallies: list[Any], num_bytes: int) -> Mapping[str, float]:
         """Compute metrics, including `loss`, from all tallies of a part.
 
         Args:
+            tallies: of the chunks in order, on the host.
             num_bytes: UTF-8 bytes of the scored text; 0 if the targets are not a text.
         """
 
 
-def summed_loss(logits: Tensor, targets: Tensor) -> float:
-    """Sum the cross-entropies of logits [N, K] against targets [N].
+def losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Compute the cross-entropies [N] of logits [N, K] against targets [N]."""
+    return F.cross_entropy(logits, targets, reduction="none")
 
-    The sum is in float64, in which float32 losses add up without rounding, so that it does not
-    depend on the batch size.
+
+def summed(losses: Tensor) -> float:
+    """Sum losses on the host, as not every accelerator has float64.
+
+    In float64, float32 losses add up without rounding, so that the sum does not depend on the
+    batch size.
     """
-    losses = F.cross_entropy(logits, targets, reduction="none")
-    return float(losses.cpu().double().sum())  # not every accelerator has float64
+    return float(losses.double().sum())

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sortednet_cli.tasks.base import Task, summed_loss
+from sortednet_cli.tasks.base import Targets, Task, losses, summed
 
-Tally = tuple[Tensor, Tensor, float]
-"""Predicted classes [N], true classes [N] and summed loss of one chunk."""
-
-
-def _tally(logits: Tensor, targets: Tensor) -> Tally:
-    return logits.argmax(1), targets, summed_loss(logits, targets)
+Tally = tuple[Tensor, Tensor, Tensor]
+"""Predicted classes, true classes and losses of one chunk, [N] each."""
 
 
 @dataclass(frozen=True)
@@ -24,25 +20,26 @@ class Classification(Task):
     metric = "accuracy"
     higher_is_better = True
 
-    def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        return states, targets
+    def scored(self, states: Tensor, targets: Targets) -> Tensor:
+        return states
 
     def tally(self, logits: Tensor, targets: Tensor) -> Tally:
-        return _tally(logits, targets)
+        return logits.argmax(1), targets, losses(logits, targets)
 
     def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
         """Compute accuracy and mean loss."""
         correct = sum(int((predicted == true).sum()) for predicted, true, _ in tallies)
         total = sum(len(true) for _, true, _ in tallies)
-        return {"accuracy": correct / total, "loss": sum(loss for *_, loss in tallies) / total}
+        loss = sum(summed(own) for *_, own in tallies)
+        return {"accuracy": correct / total, "loss": loss / total}
 
 
 @dataclass(frozen=True)
 class TextClassification(Classification):
     """Classification of texts; the head classifies the state of a sequence's first token."""
 
-    def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        return states[:, 0], targets
+    def scored(self, states: Tensor, targets: Targets) -> Tensor:
+        return states[:, 0]
 
     def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
         """Compute accuracy, mean loss, F1 and Matthews correlation.
@@ -53,8 +50,8 @@ class TextClassification(Classification):
         """
         from sklearn.metrics import f1_score, matthews_corrcoef
 
-        predicted = torch.cat([tally[0] for tally in tallies]).cpu().numpy()
-        true = torch.cat([tally[1] for tally in tallies]).cpu().numpy()
+        predicted = torch.cat([tally[0] for tally in tallies]).numpy()
+        true = torch.cat([tally[1] for tally in tallies]).numpy()
         average = "binary" if self.num_outputs == 2 else "macro"
         one_class = bool((predicted == true[0]).all() and (true == true[0]).all())
         return {

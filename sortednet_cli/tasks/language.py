@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from sortednet_cli.tasks.base import IGNORED, Task, summed_loss
+from sortednet_cli.machine.transfer import send
+from sortednet_cli.tasks.base import IGNORED, Targets, Task, losses, summed
 
-Tally = tuple[float, int, int]
-"""Summed loss in nats, number of correct predictions and number of scored tokens of one chunk."""
+Tally = tuple[Tensor, Tensor]
+"""Losses in nats [N] and number of correct predictions of one chunk."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +22,19 @@ class LanguageModelling(Task):
     metric = "perplexity"
     higher_is_better = False
 
-    def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        flat = targets.flatten()
-        if bool((flat != IGNORED).all()):
-            return states.flatten(0, 1), flat
-        positions = (flat != IGNORED).nonzero().squeeze(1)
-        return states.flatten(0, 1).index_select(0, positions), flat[positions]
+    def targets(self, given: Tensor, device: torch.device) -> Targets:
+        flat = given.flatten()
+        rows = (flat != IGNORED).nonzero().squeeze(1)
+        if len(rows) == len(flat):
+            return Targets(send(flat, device))
+        return Targets(send(flat[rows], device), send(rows, device))
+
+    def scored(self, states: Tensor, targets: Targets) -> Tensor:
+        flat = states.flatten(0, 1)
+        return flat if targets.rows is None else flat.index_select(0, targets.rows)
 
     def tally(self, logits: Tensor, targets: Tensor) -> Tally:
-        loss = summed_loss(logits, targets)
-        return loss, int((logits.argmax(1) == targets).sum()), len(targets)
+        return losses(logits, targets), (logits.argmax(1) == targets).sum()
 
     def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
         """Compute loss in nats per token, perplexity, and accuracy of the next or masked token.
@@ -37,7 +42,9 @@ class LanguageModelling(Task):
         If the scored tokens are a text, also compute bits per byte, which do not depend on the
         tokenizer.
         """
-        nats, correct, total = (sum(values) for values in zip(*tallies, strict=True))
+        nats = sum(summed(own) for own, _ in tallies)
+        correct = sum(int(count) for _, count in tallies)
+        total = sum(len(own) for own, _ in tallies)
         loss = nats / total
         metrics = {
             "perplexity": math.exp(loss) if loss < 700 else math.inf,

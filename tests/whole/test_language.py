@@ -29,7 +29,7 @@ from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec, load_preset
 from sortednet_cli.storage.pretrained import open_pretrained
-from sortednet_cli.tasks import LanguageModelling, TextClassification, make_task
+from sortednet_cli.tasks import LanguageModelling, Targets, TextClassification, make_task
 from tests.commands import command
 from tests.data.text.made import CPU, opened
 from tests.pico import TEXT_PICOS, VOCAB, Pico
@@ -63,7 +63,7 @@ def test_the_tail_of_an_exit_is_the_shallower_models_output(text_pico: Pico) -> 
         shared = network.shared_pass(group, training=False)
         with torch.no_grad():
             for number, states in enumerate(shared.states(text_pico.inputs())):
-                scored, _ = task(VOCAB).scored(states, targets)
+                scored = task(VOCAB).scored(states, Targets(targets))
                 found = shared.logits(number, scored)
                 alone = text_pico.run(network.at(group[number]).eval())
                 expected = alone.flatten(0, -2)

@@ -14,6 +14,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from sortednet_cli.machine.transfer import send
+
 SCALE = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
 ATTEMPTS = 10
@@ -47,7 +49,7 @@ def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
     """Pad [B, C, H, W] with black on all sides, and crop H x W at a random offset per sample."""
     count, size = images.shape[0], images.shape[-1]
     offsets = torch.randint(2 * padding + 1, (2, count), generator=generator)
-    down, right = offsets.to(images.device, non_blocking=True)
+    down, right = send(offsets, images.device)
     padded = F.pad(images, (padding,) * 4)
     # A view of all crops of all samples: indexing it copies only the chosen crops.
     windows = padded.unfold(2, size, 1).unfold(3, size, 1)
@@ -58,7 +60,7 @@ def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
 def random_flip(images: Tensor, generator: Generator) -> Tensor:
     """Mirror each sample of [B, C, H, W] left to right with probability one half."""
     flipped = torch.rand(len(images), generator=generator) < 0.5
-    mask = flipped.to(images.device, non_blocking=True)
+    mask = send(flipped, images.device)
     return torch.where(mask[:, None, None, None], images.flip(3), images)
 
 
@@ -80,9 +82,8 @@ def random_resized_crop(images: Tensor, flip: bool, generator: Generator) -> Ten
     transform[:, 0, 2] = 2 * left + width - 1
     transform[:, 1, 1] = height
     transform[:, 1, 2] = 2 * top + height - 1
-    grid = F.affine_grid(
-        transform.to(images.device), [len(images), 1, size, size], align_corners=False
-    )
+    transform = send(transform, images.device)
+    grid = F.affine_grid(transform, [len(images), 1, size, size], align_corners=False)
     return F.grid_sample(
         images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
     )

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from sortednet_cli.data.images.augment import Augmentation, normalise
 from sortednet_cli.data.images.format import ImageFormat, scale_and_shift
 from sortednet_cli.data.order import EpochOrder
+from sortednet_cli.machine.transfer import send
 from sortednet_cli.seeds import stream_seed
 
 Batch = tuple[Tensor, Tensor]
@@ -74,7 +75,7 @@ class MemoryTrainingPart(MemoryPart):
         A pure function of its arguments: normalised float32 [B, C, H, W], int64 [B].
         """
         images, labels, scale, shift = self.on(device)
-        indices = self._order.samples(index, batch_size, seed).to(labels.device)
+        indices = send(self._order.samples(index, batch_size, seed), labels.device)
         generator = Generator().manual_seed(stream_seed(seed, "augment", index))
         pixels = self._augmentation(images.index_select(0, indices), generator)
         return normalise(pixels, scale, shift), labels.index_select(0, indices)

@@ -29,6 +29,7 @@ from sortednet_cli.data.images.pillow import open_image
 from sortednet_cli.data.images.remarks import RemarkLog, Remarks
 from sortednet_cli.data.order import EpochOrder
 from sortednet_cli.errors import RequestError
+from sortednet_cli.machine.transfer import send
 from sortednet_cli.seeds import stream_seed
 
 # After training on random crops, evaluation uses the central 87.5%, as is usual on ImageNet.
@@ -108,13 +109,6 @@ def _collate(samples: list[Read | str]) -> Collated | str:
     return torch.stack(pixels).numpy(), np.array(labels, dtype=np.int64), remark_log
 
 
-def _to_device(array: NDArray[Any], device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(array)
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
-
-
 def _start_worker(_: int) -> None:
     # An interrupt reaches the whole process group, but only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -177,8 +171,8 @@ class StreamPart:
                 raise RequestError(batch)
             pixels, labels, remarks = batch
             self._remark_log.log_new(remarks)
-            images = normalise(_to_device(pixels, device), scale, shift)
-            yield images, _to_device(labels, device)
+            images = normalise(send(torch.from_numpy(pixels), device), scale, shift)
+            yield images, send(torch.from_numpy(labels), device)
 
 
 class StreamTrainingPart(StreamPart):

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from sortednet_cli.data.order import EpochOrder
 from sortednet_cli.logs import logger
+from sortednet_cli.machine.transfer import send
 from sortednet_cli.seeds import stream_seed
 
 Inputs = dict[str, Tensor]
@@ -39,10 +40,11 @@ class TextPart(ABC):
     def batches(
         self, batch_size: int, device: torch.device, limit: int | None = None
     ) -> Iterator[Batch]:
-        """Yield the first `limit` samples (all by default) in order, in batches on `device`.
+        """Yield the first `limit` samples (all by default) in order, in batches.
 
-        Inputs are int64 [B, T] by name. Targets are classes, int64 [B], or tokens, [B, T], already
-        shifted, and -100 at positions that are not scored. The last batch may be smaller.
+        Inputs are int64 [B, T] by name, on `device`. Targets are classes, int64 [B], or tokens,
+        [B, T], already shifted, and -100 at positions that are not scored; they stay on the host,
+        where tasks look at them. The last batch may be smaller.
         """
         stop = len(self) if limit is None else min(limit, len(self))
         for start in range(0, stop, batch_size):
@@ -98,4 +100,4 @@ def padded_length(lengths: Tensor, max_length: int) -> int:
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:
     inputs, targets = batch
-    return {name: tensor.to(device) for name, tensor in inputs.items()}, targets.to(device)
+    return {name: send(tensor, device) for name, tensor in inputs.items()}, targets

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sortednet_cli.allocator import release
 from sortednet_cli.data import Dataset, Part
@@ -15,12 +14,13 @@ from sortednet_cli.distributed.processes import SINGLE_PROCESS, Processes
 from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Metrics, Row
-from sortednet_cli.families import Inputs
+from sortednet_cli.families import Inputs, SharedPass
 from sortednet_cli.machine.device import true_fp32
 from sortednet_cli.machine.memory import describe_pass, enough_memory
+from sortednet_cli.machine.transfer import fetch
 from sortednet_cli.nesting import NestedNetwork, has_statistics, recalibrate
 from sortednet_cli.space import SubModel
-from sortednet_cli.tasks import Task
+from sortednet_cli.tasks import Targets, Task
 from sortednet_cli.tasks.chunks import chunks
 
 _ADVICE = "use a device with more, or free some of this one's"
@@ -120,37 +120,59 @@ def score(
         "validation": data.validation,
         "test": data.test,
     }
-    by_submodel: dict[SubModel, dict[str, Metrics]] = {submodel: {} for submodel in group}
-    for split in splits:
-        scores = score_part(network, group, parts[split], task, sizes.scored, between)
-        for submodel, metrics in scores.items():
-            by_submodel[submodel][split] = metrics
-    return by_submodel
+    asked = {split: parts[split] for split in splits}
+    return score_parts(network, group, asked, task, sizes.scored, between)
 
 
 @torch.no_grad()
 @true_fp32()
-def score_part(
+def score_parts(
     network: NestedNetwork,
     group: Sequence[SubModel],
-    part: Part,
+    parts: Mapping[str, Part],
     task: Task,
     batch_size: int,
     between: Callable[[], None] = _go_on,
-) -> Mapping[SubModel, Metrics]:
-    """Score a group of sub-models that one pass serves on one part of the data."""
+) -> dict[SubModel, dict[str, Metrics]]:
+    """Score a group of sub-models that one pass serves on parts of the data, by name.
+
+    What the passes found stays on the device until the last of them has been queued.
+    """
     shared = network.shared_pass(group, training=False)
-    tallies: dict[SubModel, list[Any]] = {submodel: [] for submodel in group}
+    tallies: dict[str, list[list[Any]]] = {}
+    for name, part in parts.items():
+        with enough_memory(describe_pass(group, min(batch_size, len(part))), _ADVICE):
+            tallies[name] = _tallies(network, shared, len(group), part, task, batch_size, between)
+    tallies = fetch(tallies)
+    return {
+        submodel: {
+            name: task.metrics(tallies[name][number], part.num_bytes)
+            for name, part in parts.items()
+        }
+        for number, submodel in enumerate(group)
+    }
 
-    def add(inputs: Inputs, targets: Tensor) -> None:
+
+def _tallies(
+    network: NestedNetwork,
+    shared: SharedPass,
+    count: int,
+    part: Part,
+    task: Task,
+    batch_size: int,
+    between: Callable[[], None],
+) -> list[list[Any]]:
+    """Tally the chunks of a part, for each of the `count` sub-models of a pass."""
+    tallies: list[list[Any]] = [[] for _ in range(count)]
+
+    def add(inputs: Inputs, targets: Targets) -> None:
         for number, states in enumerate(shared.states(inputs)):
-            scored, expected = task.scored(states, targets)
-            for rows in chunks(len(expected), task.num_outputs):
+            scored = task.scored(states, targets)
+            for rows in chunks(len(scored), task.num_outputs):
                 logits = shared.logits(number, scored[rows]).float()
-                tallies[group[number]].append(task.tally(logits, expected[rows]))
+                tallies[number].append(task.tally(logits, targets.values[rows]))
 
-    with enough_memory(describe_pass(group, min(batch_size, len(part))), _ADVICE):
-        for inputs, targets in part.batches(batch_size, network.device):
-            between()
-            network.run(partial(add, inputs, targets))
-    return {submodel: task.metrics(own, part.num_bytes) for submodel, own in tallies.items()}
+    for inputs, given in part.batches(batch_size, network.device):
+        between()
+        network.run(partial(add, inputs, task.targets(given, network.device)))
+    return tallies

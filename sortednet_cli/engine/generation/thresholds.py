@@ -13,6 +13,7 @@ from sortednet_cli.engine.generation.causal import require_causal
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.machine.device import true_fp32
+from sortednet_cli.machine.transfer import fetch
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.exit_thresholds import ExitThresholds, StoredExit
@@ -113,14 +114,15 @@ def _observe(
     shared, task = network.shared_pass(group, training=False), source.task
     pairs: dict[int, list[tuple[Tensor, Tensor]]] = {int(s.axes["depth"]): [] for s in group[1:]}
     count, at_once = 0, BatchSizes.of(network, source.format).scored
-    for inputs, targets in data.validation.batches(at_once, network.device):
-        picked = [task.scored(states, targets)[0] for states in shared.states(inputs)]
+    for inputs, given in data.validation.batches(at_once, network.device):
+        targets = task.targets(given, network.device)
+        picked = [task.scored(states, targets) for states in shared.states(inputs)]
         for rows in chunks(len(picked[0]), task.num_outputs):
             expected = shared.logits(0, picked[0][rows]).argmax(-1)
             for number, depth in enumerate(pairs, start=1):
                 logits = shared.logits(number, picked[number][rows])
                 confidence, token = logits.float().softmax(-1).max(-1)
-                pairs[depth].append((confidence.cpu(), (token == expected).cpu()))
+                pairs[depth].append((confidence, token == expected))
         count += len(picked[0])
         if count >= MAX_TOKENS:
             break
@@ -128,7 +130,7 @@ def _observe(
         raise WorkError("the validation part has no tokens: thresholds cannot be measured")
     return {
         depth: Observed(*map(torch.cat, zip(*batches, strict=True)))
-        for depth, batches in pairs.items()
+        for depth, batches in fetch(pairs).items()
     }
 
 

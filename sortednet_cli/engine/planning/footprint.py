@@ -23,7 +23,7 @@ from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.rules import Rule
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
-from sortednet_cli.tasks import LanguageModelling, Task
+from sortednet_cli.tasks import LanguageModelling, Targets, Task
 
 
 class _Unshared(NestedNetwork):
@@ -36,8 +36,8 @@ class _Unshared(NestedNetwork):
 class _ScoringAll(LanguageModelling):
     """Language modelling that scores every token, because fake targets have no values."""
 
-    def scored(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        return states.flatten(0, 1), targets.flatten()
+    def targets(self, given: Tensor, device: torch.device) -> Targets:
+        return Targets(given.flatten())
 
 
 def _scoring_all(task: Task) -> Task:

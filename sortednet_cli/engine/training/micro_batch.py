@@ -22,7 +22,7 @@ from sortednet_cli.nesting import NestedNetwork, compiling
 from sortednet_cli.rules import Share
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
-from sortednet_cli.tasks import Task
+from sortednet_cli.tasks import Targets, Task
 from sortednet_cli.tasks.chunks import chunks
 
 _LOWER = "lower train.batch_size and raise train.accumulate as much, or take train.precision=bf16"
@@ -63,33 +63,37 @@ class MicroBatches:
         Raises:
             WorkError: a pass lacked memory, or its compilation failed.
         """
-        _, targets = batch
+        inputs, given = batch
+        targets = self.task.targets(given, self.network.device)
         # The weights of a draw sum to one; a sum of losses gives each loss a weight of one.
         scale = (len(drawn) if self.sums_losses else 1) / self.per_update
         weights = {submodel: weight * scale for submodel, weight in drawn}
-        teacher = self._teacher_beforehand(batch, drawn)
+        teacher = self._teacher_beforehand(inputs, targets, drawn)
         losses = []
         for group in self.network.groups(list(weights)):
-            with self._may_fail(group, len(targets)):
-                found = self._pass(group, weights, batch, teacher)
+            with self._may_fail(group, len(given)):
+                found = self._pass(group, weights, inputs, targets, teacher)
             teacher = teacher or found.taught
             pairs = zip(group, found.losses, strict=True)
             losses += [SubModelLoss(submodel, number, loss) for submodel, loss in pairs]
         return losses
 
-    def _teacher_beforehand(self, batch: Batch, drawn: Sequence[Share]) -> list[Tensor]:
+    def _teacher_beforehand(
+        self, inputs: Inputs, targets: Targets, drawn: Sequence[Share]
+    ) -> list[Tensor]:
         """The teacher's logits by chunk; none where it is trained first, or there is none."""
         largest = self.network.space.largest
         if not self.spec.distill or drawn[0][0] == largest:
             return []
-        with self._may_fail([largest], len(batch[1])):
-            return self._teach(largest, *batch)
+        with self._may_fail([largest], self.spec.batch_size):
+            return self._teach(largest, inputs, targets)
 
     def _pass(
         self,
         group: Sequence[SubModel],
         weights: Mapping[SubModel, float],
-        batch: Batch,
+        inputs: Inputs,
+        targets: Targets,
         teacher: Sequence[Tensor],
     ) -> _Tails:
         """Train what one pass serves, the deepest sub-model first.
@@ -101,30 +105,30 @@ class MicroBatches:
         self.network.check_sharing(group[0])
         tails = _Tails(self, shared, group, weights, teacher)
         with self.network.collecting(group):
-            self.network.run(partial(self._forward, shared, batch, tails))
+            self.network.run(partial(self._forward, shared, inputs, targets, tails))
             torch.autograd.backward(tails.states, tails.gradients)
         return tails
 
-    def _forward(self, shared: SharedPass, batch: Batch, tails: _Tails) -> list[Tensor]:
+    def _forward(
+        self, shared: SharedPass, inputs: Inputs, targets: Targets, tails: _Tails
+    ) -> list[Tensor]:
         """Run body and tails; return what the body made, by which FSDP finds its backward pass."""
-        inputs, targets = batch
         # One context for both: a weight is cast once, not for each chunk and exit.
         with self._autocast():
             outputs = shared.states(inputs)
-            scored = [self.task.scored(states, targets) for states in outputs]
-            tails.run([states for states, _ in scored], scored[0][1])
+            tails.run([self.task.scored(states, targets) for states in outputs], targets.values)
         return outputs
 
     @torch.no_grad()
-    def _teach(self, largest: SubModel, inputs: Inputs, targets: Tensor) -> list[Tensor]:
+    def _teach(self, largest: SubModel, inputs: Inputs, targets: Targets) -> list[Tensor]:
         """The largest sub-model's logits, in chunks."""
         shared = self.network.shared_pass([largest], training=True)
 
         def forward() -> list[Tensor]:
             with self._autocast():
                 (states,) = shared.states(inputs)
-                scored, wanted = self.task.scored(states, targets)
-                pieces = chunks(len(wanted), self.task.num_outputs)
+                scored = self.task.scored(states, targets)
+                pieces = chunks(len(scored), self.task.num_outputs)
                 return [shared.logits(0, scored[rows]).float() for rows in pieces]
 
         return self.network.run(forward)

@@ -11,6 +11,7 @@ from torch import Tensor
 from sortednet_cli.distributed.processes import SINGLE_PROCESS, Processes, ReportedByPeer
 from sortednet_cli.engine.training.micro_batch import SubModelLoss
 from sortednet_cli.errors import SortednetError, WorkError
+from sortednet_cli.machine.transfer import fetch
 from sortednet_cli.nesting import NestedNetwork
 
 
@@ -69,7 +70,8 @@ def check_weights(
     Where each of the `processes` holds a part, all raise it if one does.
     """
     parts = network.local_weights
-    wrong = [not bool(torch.isfinite(part).all()) for part in parts.values()]
+    finite = fetch([torch.isfinite(part).all() for part in parts.values()])
+    wrong = [not bool(part) for part in finite]
     if network.sharded:
         wrong = list(processes.any(*wrong))
     for name, is_wrong in zip(parts, wrong, strict=True):
