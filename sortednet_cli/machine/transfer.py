@@ -18,7 +18,7 @@ Tree = TypeVar("Tree")
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor to a device, in its queue; what is there already is returned as it is."""
-    if tensor.device.type == "cpu" and device.type == "cuda":
+    if tensor.is_cpu and device.type == "cuda":
         tensor = tensor.pin_memory()  # of other memory, the host makes a first copy itself
     # A Mac's GPU would read memory that the host may have freed by then.
     return tensor.to(device, non_blocking=device.type != "mps")
@@ -30,11 +30,7 @@ def fetch(tree: Tree) -> Tree:
     Tensors that are on the host already stay as they are.
     """
     leaves, form = tree_flatten(tree)
-    away = [
-        number
-        for number, leaf in enumerate(leaves)
-        if isinstance(leaf, Tensor) and leaf.device.type != "cpu"
-    ]
+    away = [n for n, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and not leaf.is_cpu]
     for number, tensor in zip(away, _in_one_copy([leaves[n] for n in away]), strict=True):
         leaves[number] = tensor
     fetched: Tree = tree_unflatten(leaves, form)

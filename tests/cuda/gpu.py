@@ -19,6 +19,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from benchmarks.pretended import reads
+
 aten = torch.ops.aten
 
 _ALLOCATES = {
@@ -55,7 +57,7 @@ class SimulatedGpu(TorchDispatchMode):
     """Runs operations on tensors of the simulated GPU while it is entered.
 
     Attributes:
-        waits: how often the host read what the GPU had computed.
+        waits: how often the host read what the GPU had computed, or waited for a copy to it.
     """
 
     def __init__(self) -> None:
@@ -80,23 +82,25 @@ class SimulatedGpu(TorchDispatchMode):
             return _ATTEND[func](func, *args, **kwargs)
         if asked is None:
             _check_devices(func, args, tensors)
-        if func is aten._local_scalar_dense.default or torch.Tag.data_dependent_output in func.tags:
-            self.waits += 1
+        self.waits += reads(func, args)
         return _on_memory(func, args, kwargs, makes or asked is None)
 
     def _copy(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Copy within a device or between two, and change types."""
         if func is aten.copy_.default:
             into, source = args[:2]
-            self.waits += source.is_cuda and not into.is_cuda
+            is_queued = bool(kwargs.get("non_blocking", args[2:] == (True,)))
+            if source.is_cuda != into.is_cuda:
+                self.waits += source.is_cuda or not (is_queued and source.is_pinned())
             to, of = (on_host(t) if t.is_cuda else t for t in (into, source))
             to.copy_(of)
             return into
         source, options = args[0], dict(kwargs)
         device = torch.device(options.pop("device", None) or source.device)
-        options.pop("non_blocking", None)
+        is_queued = options.pop("non_blocking", False)
         made = func(on_host(source) if source.is_cuda else source, **options)
         if device.type == "cuda":
+            self.waits += source.is_cpu and not (is_queued and source.is_pinned())
             return on_gpu(made)
         self.waits += source.is_cuda
         return made

@@ -76,16 +76,35 @@ static cudaError_t allocate(void **place, size_t bytes) {
 
 cudaError_t cudaMalloc(void **place, size_t bytes) { return allocate(place, bytes); }
 cudaError_t cudaFree(void *place) { return free(place), cudaSuccess; }
-cudaError_t cudaFreeHost(void *place) { return free(place), cudaSuccess; }
+
+/* The host's memory that the device may read by itself. */
+static struct { char *start; size_t bytes; } pinned[4096];
+
+static int pinned_at(const char *place) {
+    for (int i = 0; i < 4096; i++)
+        if (pinned[i].start <= place && place < pinned[i].start + pinned[i].bytes) return i;
+    return -1;
+}
+cudaError_t cudaFreeHost(void *place) {
+    int i = pinned_at(place);
+    if (i >= 0) pinned[i].start = NULL, pinned[i].bytes = 0;
+    return free(place), cudaSuccess;
+}
 cudaError_t cudaHostAlloc(void **place, size_t bytes, unsigned flags) {
-    return allocate(place, bytes);
+    cudaError_t made = allocate(place, bytes);
+    for (int i = 0; made == cudaSuccess && i < 4096; i++)
+        if (!pinned[i].bytes) {
+            pinned[i].start = *place, pinned[i].bytes = bytes;
+            break;
+        }
+    return made;
 }
 cudaError_t cudaMemGetInfo(size_t *unused, size_t *total) {
     return *unused = *total = MEMORY, cudaSuccess;
 }
 cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *found, const void *place) {
     memset(found, 0, sizeof *found);
-    found->type = cudaMemoryTypeUnregistered;
+    found->type = pinned_at(place) < 0 ? cudaMemoryTypeUnregistered : cudaMemoryTypeHost;
     return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(

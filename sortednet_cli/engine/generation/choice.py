@@ -1,15 +1,19 @@
-"""Choice of tokens from logits, greedily or by sampling, and verification of drafted tokens."""
+"""Choice of tokens from logits, greedily or by sampling, and verification of drafted tokens.
+
+Drafts stay on the device. Every other method of a chooser waits for the device once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor
 
 from sortednet_cli.errors import RequestError
+from sortednet_cli.machine.transfer import fetch, send
 from sortednet_cli.seeds import stream_seed
 
 _MARGIN = {torch.float32: 1e-4, torch.float64: 1e-10}
@@ -21,12 +25,11 @@ _CACHED_POSITIONS = 32
 """Number of positions whose noise is cached: more than one round drafts."""
 
 
-@dataclass(frozen=True)
-class Draft:
-    """A drafted token and its probability at the exit that drafted it."""
+class Draft(NamedTuple):
+    """A drafted token and its probability at the exit that drafted it, both on the device."""
 
-    token: int
-    confidence: float
+    token: Tensor
+    confidence: Tensor
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,21 @@ class Verdict:
     """The result of verifying drafts.
 
     Attributes:
-        accepted: number of accepted drafts.
+        kept: the accepted drafts.
         token: the token after them.
         sure: False if that token's position must be recomputed in a pass of its own.
+        confidences: probabilities of all drafts at the exit that drafted them.
     """
 
-    accepted: int
+    kept: list[int]
     token: int
-    sure: bool = True
+    sure: bool
+    confidences: list[float]
+
+    @property
+    def accepted(self) -> int:
+        """Number of accepted drafts."""
+        return len(self.kept)
 
 
 class Chooser(Protocol):
@@ -51,16 +61,20 @@ class Chooser(Protocol):
         """Choose the token of a position from logits [V]."""
         ...
 
+    def pick_if(self, logits: Tensor, position: int, threshold: float) -> int | None:
+        """Choose as `pick` does, but only if the largest probability reaches a threshold."""
+        ...
+
+    def settle(self, logits: Tensor, position: int) -> tuple[int, bool]:
+        """Choose as `pick` does; also say whether rounding could change the token even so."""
+        ...
+
     def draft(self, logits: Tensor, position: int) -> Draft:
-        """Choose a token that `verify` will check later."""
+        """Choose a token that `verify` will check later, without waiting for the device."""
         ...
 
     def verify(self, drafts: Sequence[Draft], logits: Tensor, position: int) -> Verdict:
         """Verify drafts, the first at `position`, against logits [len(drafts) + 1, V]."""
-        ...
-
-    def near_tie(self, logits: Tensor, position: int) -> bool:
-        """Whether rounding could change the token picked from logits [V], even in a single pass."""
         ...
 
 
@@ -82,24 +96,33 @@ class Greedy:
     def pick(self, logits: Tensor, position: int) -> int:
         return int(self.scores(logits[None], position).argmax())
 
+    def pick_if(self, logits: Tensor, position: int, threshold: float) -> int | None:
+        chosen = self.scores(logits[None], position).argmax()
+        confidence, token = fetch((logits.softmax(-1).max(), chosen))
+        return int(token) if float(confidence) >= threshold else None
+
+    def settle(self, logits: Tensor, position: int) -> tuple[int, bool]:
+        scores = self.scores(logits[None], position)[0]
+        token, values = fetch((scores.argmax(), scores.topk(2).values))
+        best, second = values.tolist()
+        near = best - second <= self._margin / 10 * max(1.0, abs(best))
+        return int(token), self._exact and near
+
     def draft(self, logits: Tensor, position: int) -> Draft:
-        confidence, token = self.scores(logits[None], position)[0].softmax(-1).max(-1)
-        return Draft(int(token), float(confidence))
+        return _likeliest(logits)
 
     def verify(self, drafts: Sequence[Draft], logits: Tensor, position: int) -> Verdict:
         values, indices = self.scores(logits, position).topk(2)
-        for row, ((best, second), (token, _)) in enumerate(
-            zip(values.tolist(), indices.tolist(), strict=True)
-        ):
-            if best - second <= self._margin * max(1.0, abs(best)):
-                return Verdict(row, token, sure=False)
-            if row == len(drafts) or token != drafts[row].token:
-                return Verdict(row, token)
+        values, indices, drafts = fetch((values, indices, list(drafts)))
+        drafted = [int(draft.token) for draft in drafts]
+        confidences = [float(draft.confidence) for draft in drafts]
+        kept: list[int] = []
+        for (best, second), (token, _) in zip(values.tolist(), indices.tolist(), strict=True):
+            sure = best - second > self._margin * max(1.0, abs(best))
+            if not sure or drafted[len(kept) : len(kept) + 1] != [token]:
+                return Verdict(kept, token, sure, confidences)
+            kept.append(token)
         raise AssertionError("the last row has no draft")
-
-    def near_tie(self, logits: Tensor, position: int) -> bool:
-        best, second = self.scores(logits[None], position)[0].topk(2).values.tolist()
-        return self._exact and best - second <= self._margin / 10 * max(1.0, abs(best))
 
 
 class Sampling(Greedy):
@@ -139,18 +162,33 @@ class Sampling(Greedy):
         self._noise: dict[int, Tensor] = {}
 
     def scores(self, logits: Tensor, position: int) -> Tensor:
-        scaled = self._scaled(logits)
-        return scaled + torch.stack(
-            [self._noise_of(position + row, scaled.shape[-1]) for row in range(len(scaled))]
-        )
+        return self._noisy(logits.cpu().double(), position)
+
+    def pick_if(self, logits: Tensor, position: int, threshold: float) -> int | None:
+        confidence, logits = fetch((logits.softmax(-1).max(), logits))
+        return self.pick(logits, position) if float(confidence) >= threshold else None
+
+    def draft(self, logits: Tensor, position: int) -> Draft:
+        # In the precision of the logits, where they are: rounding costs a draft at worst.
+        return _likeliest(self._noisy(logits[None], position)[0])
+
+    def verify(self, drafts: Sequence[Draft], logits: Tensor, position: int) -> Verdict:
+        drafts, logits = fetch((list(drafts), logits))
+        return super().verify(drafts, logits, position)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the distribution that tokens are drawn from, [..., V] on the CPU."""
-        return self._scaled(logits).softmax(-1)
+        return self._scaled(logits.cpu().double()).softmax(-1)
+
+    def _noisy(self, logits: Tensor, position: int) -> Tensor:
+        """Scale logits [rows, V] and add noise; the first row is for `position`."""
+        rows, count = logits.shape
+        noise = torch.stack([self._noise_of(position + row, count) for row in range(rows)])
+        return self._scaled(logits) + send(noise.to(logits.dtype), logits.device)
 
     def _scaled(self, logits: Tensor) -> Tensor:
-        """Divide logits by the temperature, on the CPU; minus infinity outside the nucleus."""
-        scaled = logits.cpu().double() / self._temperature
+        """Divide logits by the temperature; minus infinity outside the nucleus."""
+        scaled = logits / self._temperature
         if self._top_p < 1:
             ordered, order = scaled.softmax(-1).sort(-1, descending=True)
             # A token is kept while the likelier ones hold less than top_p, so at least one is.
@@ -168,3 +206,9 @@ class Sampling(Greedy):
             drawn = torch.empty(count, dtype=torch.float64).exponential_(generator=generator)
             self._noise[position] = drawn.log_().neg_()
         return self._noise[position]
+
+
+def _likeliest(scores: Tensor) -> Draft:
+    """Draft the token with the largest of the scores [V]."""
+    confidence, token = scores.softmax(-1).max(-1)
+    return Draft(token, confidence)

@@ -29,14 +29,14 @@ class EarlyExit:
             stack.push([token])
             for depth, threshold in self._thresholds:
                 stack.advance(depth)
-                logits = stack.logits(1)[0]
-                if float(logits.softmax(-1).max()) >= threshold:
+                chosen = chooser.pick_if(stack.logits(1)[0], stack.length, threshold)
+                if chosen is not None:
                     break
             else:
                 depth = stack.depth
                 stack.advance(depth)
-                logits = stack.logits(1)[0]
+                chosen = chooser.pick(stack.logits(1)[0], stack.length)
                 stats.passes += 1
             stats.exits[depth] += 1
-            token = chooser.pick(logits, stack.length)
+            token = chosen
             yield token

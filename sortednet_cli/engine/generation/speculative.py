@@ -28,8 +28,12 @@ class DraftLength(Protocol):
         """Whether to draft one more token after `drafted` of them."""
         ...
 
-    def keep(self, drafted: int, confidence: float) -> bool:
-        """Whether to have a token verified, as draft number `drafted` + 1."""
+    def keep(self, drafted: int, confidence: float | None) -> bool:
+        """Whether to have a token verified, as draft number `drafted` + 1.
+
+        Args:
+            confidence: None if nobody has looked at it yet.
+        """
         ...
 
     def observe(self, confidence: float, accepted: bool) -> None:
@@ -52,7 +56,7 @@ class Fixed:
     def wants_more(self, drafted: int) -> bool:
         return drafted < self._length
 
-    def keep(self, drafted: int, confidence: float) -> bool:
+    def keep(self, drafted: int, confidence: float | None) -> bool:
         return True
 
     def observe(self, confidence: float, accepted: bool) -> None: ...
@@ -77,7 +81,10 @@ class AcceptanceEstimate:
         self._accepted = [self._PRIOR * middle for middle in middles]
         self.mean = 0.6
 
-    def probability(self, confidence: float) -> float:
+    def probability(self, confidence: float | None) -> float:
+        """Estimate the probability that a draft is accepted, by default of any."""
+        if confidence is None:
+            return self.mean
         index = self._bin(confidence)
         return self._accepted[index] / self._weight[index]
 
@@ -128,7 +135,7 @@ class Adaptive:
         expected = self._survival * self.acceptance.mean
         return self._gain(expected, drafted + 1, self._head) > 0
 
-    def keep(self, drafted: int, confidence: float) -> bool:
+    def keep(self, drafted: int, confidence: float | None) -> bool:
         self._survival *= self.acceptance.probability(confidence)
         return self._gain(self._survival, drafted + 1, 0.0) > 0
 
@@ -198,14 +205,13 @@ class Speculative:
         stack.advance(stack.depth)
         stats.passes += 1
         verdict = chooser.verify(drafts, stack.logits(len(drafts) + 1), start + 1)
-        self._count(drafts, verdict, stats)
+        self._count(verdict, stats)
         stack.truncate(start + verdict.accepted + 1)
-        kept = [draft.token for draft in drafts[: verdict.accepted]]
         if verdict.sure:
-            return [*kept, verdict.token]
-        token = _recompute(stack, prompt, [*generated, *kept], chooser, stats)
+            return [*verdict.kept, verdict.token]
+        token = _recompute(stack, prompt, [*generated, *verdict.kept], chooser, stats)
         stats.changed += token != verdict.token
-        return [*kept, token]
+        return [*verdict.kept, token]
 
     def _draft(self, stack: Stack, token: int, chooser: Chooser, room: int) -> list[Draft]:
         """Push a token and at most `room` drafts after it through the drafting layers."""
@@ -215,20 +221,23 @@ class Speculative:
         length.begin()
         while len(drafts) < room and length.wants_more(len(drafts)):
             draft = chooser.draft(stack.logits(1)[0], stack.length)
-            if not length.keep(len(drafts), draft.confidence):
+            # Where a look waits for the device, all drafts are looked at when they are verified.
+            confidence = None if stack.asynchronous else float(draft.confidence)
+            if not length.keep(len(drafts), confidence):
                 break
-            stack.push([draft.token])
+            stack.push(draft.token[None])
             stack.advance(self._depth)
             drafts.append(draft)
         return drafts
 
-    def _count(self, drafts: list[Draft], verdict: Verdict, stats: DecodingStats) -> None:
+    def _count(self, verdict: Verdict, stats: DecodingStats) -> None:
         # Drafts after a rejected one, and an unsure one, were not verified.
-        checked = drafts[: verdict.accepted + verdict.sure]
-        for index, draft in enumerate(checked):
-            self._length.observe(draft.confidence, index < verdict.accepted)
-        self._length.finish(len(drafts), verdict.accepted + 1)
-        stats.drafted += len(drafts)
+        checked = verdict.confidences[: verdict.accepted + verdict.sure]
+        for index, confidence in enumerate(checked):
+            self._length.observe(confidence, index < verdict.accepted)
+        drafted = len(verdict.confidences)
+        self._length.finish(drafted, verdict.accepted + 1)
+        stats.drafted += drafted
         stats.checked += len(checked)
         stats.accepted += verdict.accepted
 
@@ -247,12 +256,12 @@ def _recompute(
     stack.truncate(stack.length - 1)
     stack.push(generated[-1:])
     stack.advance(stack.depth)
-    logits = stack.logits(1)[0]
-    if chooser.near_tie(logits, stack.length):
-        stats.replayed += 1
-        stack.truncate(prompt)
-        for token in generated:
-            stack.push([token])
-            stack.advance(stack.depth)
-        logits = stack.logits(1)[0]
-    return chooser.pick(logits, stack.length)
+    chosen, is_near = chooser.settle(stack.logits(1)[0], stack.length)
+    if not is_near:
+        return chosen
+    stats.replayed += 1
+    stack.truncate(prompt)
+    for token in generated:
+        stack.push([token])
+        stack.advance(stack.depth)
+    return chooser.pick(stack.logits(1)[0], stack.length)

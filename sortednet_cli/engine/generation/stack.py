@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from sortednet_cli.engine.generation.layers import FusedLayer, causal_mask
 from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.machine.transfer import send
 
 _MODELS = ("LlamaForCausalLM", "Qwen2ForCausalLM", "MistralForCausalLM")
 """Classes whose layers `FusedLayer` computes. Others with the same parts use them differently."""
@@ -35,6 +36,7 @@ class Stack:
 
     Attributes:
         depth: number of layers.
+        asynchronous: whether a look at a value waits for the device, which runs behind the host.
         length: number of positions.
         seen: number of positions that each layer has processed.
 
@@ -69,6 +71,7 @@ class Stack:
         self._keys = list(like.new_zeros(shape).unbind(0))
         self._values = list(like.new_zeros(shape).unbind(0))
         self._states = like.new_zeros(capacity, like.shape[1])
+        self.asynchronous = not like.is_cpu
         self._num_short = _num_short(config, capacity)
         self._long_rotations = _rotations(base.rotary_emb, 0, capacity, like)
         self._short_rotations = self._long_rotations
@@ -82,18 +85,18 @@ class Stack:
         self.length = 0
         self.seen = [0] * self.depth
 
-    def push(self, tokens: Sequence[int]) -> None:
-        """Append positions that no layer has processed yet."""
+    def push(self, tokens: Sequence[int] | Tensor) -> None:
+        """Append positions that no layer has processed yet; tokens may be on the device, [n]."""
         last = self.length + len(tokens)
         if not self.length:  # the prompt's length decides LongRoPE's frequencies
             self._rotations = (
                 self._long_rotations if last > self._num_short else self._short_rotations
             )
-        if len(tokens) == 1:
+        if last - self.length == 1 and not isinstance(tokens, Tensor):
             self._states[self.length] = self._embedding[tokens[0]]
         else:
-            ids = torch.tensor(tokens, device=self._embedding.device)
-            self._states[self.length : last] = self._embedding[ids]
+            ids = send(torch.as_tensor(tokens), self._embedding.device)
+            self._states[self.length : last] = self._embedding.index_select(0, ids)
         self.length = last
 
     def advance(self, depth: int) -> None:

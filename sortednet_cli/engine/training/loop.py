@@ -208,10 +208,8 @@ class Trainer:
     def _step(self, drawn: tuple[SubModel, ...], lr: float, loss: Tensor) -> None:
         """Step, unless the loss is no number."""
         skip = ~torch.isfinite(loss)
-        if not self.optimizer.skips_on_device:
-            self.watch.check()
-            if bool(skip):
-                return
+        if not self.optimizer.skips_on_device and not self.watch.check():
+            return
         touched: set[str] = set()
         for submodel in drawn:
             touched |= self.network.plan(submodel).sources

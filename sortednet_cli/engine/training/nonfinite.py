@@ -30,8 +30,8 @@ class LossWatch:
         """Remember an update's loss, summed over all processes, and this process's own losses."""
         self._noted.append((update, loss, own))
 
-    def check(self) -> None:
-        """Look at what was noted since the last time.
+    def check(self) -> bool:
+        """Look at what was noted since the last time; return whether all of it is finite.
 
         Raises:
             WorkError: the loss of `limit` updates was not finite.
@@ -39,7 +39,7 @@ class LossWatch:
         """
         noted, self._noted = self._noted, []
         if not noted:
-            return
+            return True
         losses = torch.stack([loss for _, loss, _ in noted]).tolist()
         for (update, _, own), loss in zip(noted, losses, strict=True):
             if math.isfinite(loss):
@@ -47,6 +47,7 @@ class LossWatch:
             self.count += 1
             if self.count >= self.limit:
                 raise _error(update, loss, own, self.count)
+        return all(map(math.isfinite, losses))
 
 
 def _error(update: int, loss: float, own: list[SubModelLoss], count: int) -> SortednetError:

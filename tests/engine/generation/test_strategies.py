@@ -28,6 +28,10 @@ from tests.engine.generation.models import DEPTH, KINDS, VOCAB, make, prompt
 EXITS = (1, 2, 3)
 
 
+def draft_of(token: int) -> Draft:
+    return Draft(torch.tensor(token), torch.tensor(1.0))
+
+
 def plain_tokens(decoder: Decoder, tokens: list[int], count: int) -> list[int]:
     return list(decoder.stream(tokens, Plain(), count))
 
@@ -174,7 +178,7 @@ def test_a_draft_that_the_model_rules_out_never_stands() -> None:
     logits = torch.zeros(2, VOCAB)
     logits[0, 3] = -torch.inf
     for place in range(50):
-        verdict = Sampling().verify([Draft(3, 1.0)], logits, place)
+        verdict = Sampling().verify([draft_of(3)], logits, place)
         assert verdict.accepted == 0
         assert verdict.token != 3
 
@@ -239,7 +243,7 @@ def test_adaptive_drafts_more_where_drafts_stand() -> None:
 def test_greedy_is_unsure_of_what_rounding_could_swap() -> None:
     logits = torch.zeros(2, VOCAB)
     logits[:, 5], logits[0, 6], logits[1, 6] = 10.0, 9.0, 10.0 - 1e-5
-    verdict = Greedy().verify([Draft(5, 1.0)], logits, 0)
+    verdict = Greedy().verify([draft_of(5)], logits, 0)
     assert (verdict.accepted, verdict.token, verdict.sure) == (1, 5, False)
-    assert Greedy().near_tie(logits[1], 0)
-    assert not Greedy().near_tie(logits[0], 0)
+    assert Greedy().settle(logits[1], 0) == (5, True)
+    assert Greedy().settle(logits[0], 0) == (5, False)
