@@ -81,6 +81,8 @@ class TrainSpec(SpecModel):
     """Memory format of images and weights: `auto` measures at the start which one is faster."""
     compile: bool = False
     """Whether to compile the blocks with `torch.compile` for training."""
+    cuda_graphs: Literal["auto", True, False] = "auto"
+    """Whether passes are replayed as CUDA graphs: `auto` does it on CUDA where it can be done."""
     recalibrate_samples: PositiveInt = 2048
     """Training images from which each sub-model's statistics are measured at the end."""
     checkpoint_minutes: PositiveFloat = 2.0
@@ -116,15 +118,25 @@ class TrainSpec(SpecModel):
         return table
 
     @model_validator(mode="after")
+    def _runs_in_one_way(self) -> Self:
+        if self.shard and self.compile:
+            raise ValueError(
+                "train.compile: sharded layers cannot be compiled: set it or train.shard to false"
+            )
+        if self.cuda_graphs is True and (self.shard or self.compile):
+            other = "shard" if self.shard else "compile"
+            raise ValueError(
+                f"train.cuda_graphs: passes cannot be recorded under train.{other}: set it or"
+                f" train.{other} to false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.shard and self.diverse_ranks:
             raise ValueError(
                 "train.diverse_ranks: under train.shard all processes run each layer together and"
                 " train the same sub-models: remove it or set it to false"
-            )
-        if self.shard and self.compile:
-            raise ValueError(
-                "train.compile: sharded layers cannot be compiled: set it or train.shard to false"
             )
         if (self.updates is None) == (self.epochs is None):
             raise ValueError("give exactly one of train.updates and train.epochs")

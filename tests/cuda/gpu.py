@@ -3,13 +3,15 @@
 Under `build.py`'s runtime, torch's own code allocates, copies and chooses as for a GPU, but its
 kernels do nothing. `SimulatedGpu` runs the CPU's kernel on the same memory, so that values are
 right, and refuses what a GPU refuses: operations over tensors of two devices. Attention kernels run
-both ways: torch's own checks and memory layouts, the CPU's values.
+both ways: torch's own checks and memory layouts, the CPU's values. What is asked while torch
+captures a CUDA graph is recorded by address, and done on the same memory at each replay.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +24,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from benchmarks.pretended import reads
 
 aten = torch.ops.aten
+GPU = torch.device("cuda")
 
 _ALLOCATES = {
     aten.empty.memory_format,
@@ -58,11 +61,23 @@ class SimulatedGpu(TorchDispatchMode):
 
     Attributes:
         waits: how often the host read what the GPU had computed, or waited for a copy to it.
+        replays: how often a captured graph was launched.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.waits = 0
+        self.waits = self.replays = 0
+        self._graphs: dict[int, list[Callable[[], None]]] = defaultdict(list)
+        self._runtime = ctypes.CDLL(None)  # what was loaded before all else
+        self._runtime.captured_now.restype = ctypes.c_long
+        self._launched = ctypes.CFUNCTYPE(None, ctypes.c_long)(self._replay)
+        self._runtime.on_launch(self._launched)
+
+    def _replay(self, graph: int) -> None:
+        self.replays += 1
+        with torch.no_grad():
+            for work in self._graphs[graph]:
+                work()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -76,6 +91,15 @@ class SimulatedGpu(TorchDispatchMode):
             return func(*args, **kwargs)
         if func.is_view or func in _ALLOCATES:
             return func(*args, **kwargs)
+        if graph := self._runtime.captured_now():
+            found, work = _recorded(func, args, kwargs, tensors)
+            self._graphs[graph].append(work)
+            return found
+        return self._run(func, args, kwargs, tensors)
+
+    def _run(self, func: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
+        asked = kwargs.get("device")
+        makes = asked is not None and torch.device(asked).type == "cuda"
         if func is aten._to_copy.default or func is aten.copy_.default:
             return self._copy(func, args, kwargs)
         if func in _ATTEND:
@@ -156,6 +180,46 @@ def _on_memory(func: Any, args: Any, kwargs: Any, stays: bool) -> Any:
         return on_gpu(tensor) if stays else tensor
 
     return tree_map_only(Tensor, give, found)
+
+
+def _recorded(
+    func: Any, args: Any, kwargs: Any, tensors: list[Tensor]
+) -> tuple[Any, Callable[[], None]]:
+    """What an operation returns, changing nothing, and what does it later on the same memory."""
+    moves = [t for t in tensors if t.is_cpu and t.dim()] or kwargs.get("device", GPU).type == "cpu"
+    if moves or func in _ATTEND or torch.Tag.data_dependent_output in func.tags:
+        raise RuntimeError(f"{func}: operation not permitted when stream is capturing")
+    before = [(memory := _whole(tensor), memory.clone()) for tensor in tensors if tensor.is_cuda]
+    with torch.random.fork_rng(devices=[]):
+        found = _on_memory(func, args, kwargs, True)
+    for memory, bytes_before in before:
+        memory.copy_(bytes_before)
+    # By address: a graph keeps no memory of its pool from being used again.
+    addressed = [on_host(t) if t.is_cuda else t.clone() for t in tensors]
+    made = [on_host(leaf) for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
+    options = {k: v for k, v in kwargs.items() if k not in ("pin_memory", "non_blocking")}
+    if "device" in options:
+        options["device"] = torch.device("cpu")
+    form = tree_map_only(Tensor, lambda _: torch.empty(0), (args, options))
+
+    def again() -> None:
+        given = iter(addressed)
+        arguments, named = tree_map_only(Tensor, lambda _: next(given), form)
+        values = tree_leaves(func(*arguments, **named))
+        for into, value in zip(made, (v for v in values if isinstance(v, Tensor)), strict=True):
+            if into.data_ptr() != value.data_ptr():
+                into.copy_(value)
+
+    return found, again
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """All bytes of the memory that a tensor of the simulated GPU lies in."""
+    storage = tensor.untyped_storage()
+    if not storage.nbytes():
+        return torch.empty(0, dtype=torch.uint8)
+    memory = (ctypes.c_uint8 * storage.nbytes()).from_address(storage.data_ptr())
+    return torch.frombuffer(memory, dtype=torch.uint8)
 
 
 def _attend(

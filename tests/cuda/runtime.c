@@ -115,6 +115,60 @@ cudaError_t cudaMemsetAsync(void *place, int value, size_t bytes, cudaStream_t s
     return memset(place, value, bytes), cudaSuccess;
 }
 
+/* ---- graphs: `gpu.py` records what is asked between begin and end, and does it at a launch */
+
+static cudaStream_t capturing;
+static long captures;
+static void (*launched)(long);
+
+/* Which graph is being captured, counted from 1; none if it is 0. */
+long captured_now(void) { return capturing ? captures : 0; }
+
+/* What is called when a graph is launched. */
+void on_launch(void (*function)(long)) { launched = function; }
+
+static enum cudaStreamCaptureStatus status_of(cudaStream_t stream) {
+    return capturing && stream == capturing ? cudaStreamCaptureStatusActive
+                                            : cudaStreamCaptureStatusNone;
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status) {
+    return *status = status_of(stream), cudaSuccess;
+}
+#if CUDART_VERSION >= 13000
+cudaError_t cudaStreamGetCaptureInfo(
+    cudaStream_t stream, enum cudaStreamCaptureStatus *status, unsigned long long *id,
+    cudaGraph_t *graph, const cudaGraphNode_t **nodes, const cudaGraphEdgeData **edges,
+    size_t *count) {
+#else
+cudaError_t cudaStreamGetCaptureInfo(
+    cudaStream_t stream, enum cudaStreamCaptureStatus *status, unsigned long long *id,
+    cudaGraph_t *graph, const cudaGraphNode_t **nodes, size_t *count) {
+#endif
+    *status = status_of(stream);
+    if (id) *id = captures;
+    if (graph) *graph = (cudaGraph_t)captures;
+    if (count) *count = 0;
+    return cudaSuccess;
+}
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode) {
+    return capturing = stream, captures++, cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+    return capturing = NULL, *graph = (cudaGraph_t)captures, cudaSuccess;
+}
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *count) {
+    return *count = 1, cudaSuccess;
+}
+cudaError_t cudaGraphInstantiateWithFlags(
+    cudaGraphExec_t *made, cudaGraph_t graph, unsigned long long flags) {
+    return *made = (cudaGraphExec_t)graph, cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+    return launched((long)graph), cudaSuccess;
+}
+DOES_NOTHING(cudaGraphDestroy, cudaGraph_t graph)
+DOES_NOTHING(cudaGraphExecDestroy, cudaGraphExec_t graph)
+
 /* ---- streams and events: everything is done as soon as it is asked for */
 
 static long handle = 1 << 20;
@@ -125,13 +179,12 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *made, unsigned flags, int
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *made, unsigned flags) {
     return *made = (cudaEvent_t)(handle += 8), cudaSuccess;
 }
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status) {
-    return *status = cudaStreamCaptureStatusNone, cudaSuccess;
-}
 cudaError_t cudaEventQuery(cudaEvent_t event) {
     return busy ? cudaErrorNotReady : cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return waits++, cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    return waits++, capturing ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+}
 cudaError_t cudaEventSynchronize(cudaEvent_t event) { return waits++, cudaSuccess; }
 DOES_NOTHING(cudaStreamQuery, cudaStream_t stream)
 DOES_NOTHING(cudaStreamWaitEvent, cudaStream_t stream, cudaEvent_t event, unsigned flags)

@@ -11,7 +11,8 @@ import pytest
 from tests.commands import environment
 from tests.cuda.build import Missing, build_runtime
 
-ON_GPU = Path(__file__).with_name("on_gpu.py")
+FOLDER = Path(__file__).parent
+ON_GPU = (FOLDER / "on_gpu.py", FOLDER / "graphs.py")
 
 
 def test_the_cuda_side_on_a_simulated_gpu(tmp_path: Path) -> None:
@@ -22,8 +23,8 @@ def test_the_cuda_side_on_a_simulated_gpu(tmp_path: Path) -> None:
         pytest.skip(f"the CUDA side was left out: {missing}")
     variables = environment(LD_PRELOAD=str(runtime), SORTEDNET_CACHE=str(tmp_path / "cache"))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", ON_GPU],
-        cwd=ON_GPU.parents[2],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *ON_GPU],
+        cwd=FOLDER.parents[1],
         env=variables,
         capture_output=True,
         text=True,

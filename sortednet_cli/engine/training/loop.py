@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sortednet_cli.data import Batch, Dataset
 from sortednet_cli.distributed.processes import SINGLE_PROCESS, Processes
+from sortednet_cli.engine.training.graphs import open_graphs
 from sortednet_cli.engine.training.micro_batch import MicroBatches, SubModelLoss
 from sortednet_cli.engine.training.nonfinite import LossWatch
 from sortednet_cli.engine.training.optimizer import RootOptimizer, learning_rate
@@ -96,14 +97,20 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.watch = LossWatch(self.spec.max_nonfinite)
+        graphs = open_graphs(self.spec, self.network.device)
         self.micro_batches = MicroBatches(
-            self.network, self.task, self.spec, self.batches_each, self.rule.sums_losses
+            self.network, self.task, self.spec, self.batches_each, self.rule.sums_losses, graphs
         )
 
     @property
     def batches_each(self) -> int:
         """Micro-batches of one update, on all processes."""
         return self.spec.accumulate * self.processes.count
+
+    def release(self) -> None:
+        """Give back what updates alone need of the device's memory."""
+        if self.micro_batches.graphs is not None:
+            self.micro_batches.graphs.clear()
 
     def schedule(self, start: Position) -> Schedule:
         """The schedule of a training that goes on from `start`."""

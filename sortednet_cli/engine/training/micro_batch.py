@@ -5,16 +5,17 @@ Knows passes, losses and a teacher; neither data nor optimizer, nor what other p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from sortednet_cli.data import Batch
+from sortednet_cli.engine.training.graphs import PassGraphs
 from sortednet_cli.families import Inputs, SharedPass
 from sortednet_cli.machine.memory import describe_pass, enough_memory
 from sortednet_cli.machine.precision import in_bf16
@@ -44,6 +45,7 @@ class MicroBatches:
     Attributes:
         per_update: micro-batches of an update over all processes; each has its share of the loss.
         sums_losses: whether the losses of a micro-batch are summed, not averaged.
+        graphs: what records passes and replays them, if anything does.
     """
 
     network: NestedNetwork
@@ -51,6 +53,7 @@ class MicroBatches:
     spec: TrainSpec
     per_update: int = 1
     sums_losses: bool = False
+    graphs: PassGraphs | None = None
 
     def add_gradients(
         self, batch: Batch, drawn: Sequence[Share], number: int = 0
@@ -71,10 +74,13 @@ class MicroBatches:
         teacher = self._teacher_beforehand(inputs, targets, drawn)
         losses = []
         for group in self.network.groups(list(weights)):
+            own = {submodel: weights[submodel] for submodel in group}
+            self.network.check_sharing(group[0])
             with self._may_fail(group, len(given)):
-                found = self._pass(group, weights, inputs, targets, teacher)
-            teacher = teacher or found.taught
-            pairs = zip(group, found.losses, strict=True)
+                work = partial(self._pass, own)
+                found = self._run(tuple(own.items()), work, inputs, targets, teacher)
+            teacher = teacher or found[len(group) :]
+            pairs = zip(group, found[: len(group)], strict=True)
             losses += [SubModelLoss(submodel, number, loss) for submodel, loss in pairs]
         return losses
 
@@ -86,28 +92,34 @@ class MicroBatches:
         if not self.spec.distill or drawn[0][0] == largest:
             return []
         with self._may_fail([largest], self.spec.batch_size):
-            return self._teach(largest, inputs, targets)
+            return self._run("teacher", partial(self._teach, largest), inputs, targets)
+
+    def _run(self, key: Hashable, work: Callable[..., list[Tensor]], *inputs: Any) -> list[Tensor]:
+        """Run a pass, or replay it if it was recorded; `key` tells passes apart."""
+        return work(*inputs) if self.graphs is None else self.graphs.run(key, work, *inputs)
 
     def _pass(
         self,
-        group: Sequence[SubModel],
         weights: Mapping[SubModel, float],
         inputs: Inputs,
         targets: Targets,
         teacher: Sequence[Tensor],
-    ) -> _Tails:
+    ) -> list[Tensor]:
         """Train what one pass serves, the deepest sub-model first.
 
         States are cut off from the graph a chunk of rows at a time, each chunk collects the
         gradient of its logits, and one backward pass takes them all through the body.
+
+        Returns:
+            The weighted losses; then the largest sub-model's logits by chunk, if it teaches here.
         """
+        group = list(weights)
         shared = self.network.shared_pass(group, training=True)
-        self.network.check_sharing(group[0])
         tails = _Tails(self, shared, group, weights, teacher)
         with self.network.collecting(group):
             self.network.run(partial(self._forward, shared, inputs, targets, tails))
             torch.autograd.backward(tails.states, tails.gradients)
-        return tails
+        return [*tails.losses, *tails.taught]
 
     def _forward(
         self, shared: SharedPass, inputs: Inputs, targets: Targets, tails: _Tails

@@ -119,8 +119,17 @@ class RootOptimizer:
             if name in shapes and shapes[name] != weight.shape:
                 taken = taken * _inside(shapes[name], weight.shape)
             if taken.min() < 1:
-                masks[name] = (1 - taken).to(weight)
+                masks[name] = self._like(weight, (1 - taken).to(weight))
         return masks
+
+    def _like(self, weight: Tensor, mask: Tensor) -> Tensor:
+        """A mask in a form that one kernel takes for many tensors, where launches are what costs.
+
+        A CPU has no such kernel, and reads a small mask faster.
+        """
+        if self.network.sharded or weight.device.type == "cpu":
+            return mask
+        return torch.empty_like(weight, requires_grad=False).copy_(mask)
 
     def _shapes(self, submodel: SubModel) -> dict[str, tuple[int, ...]]:
         """The leading slice that a sub-model has of each root tensor that it has."""

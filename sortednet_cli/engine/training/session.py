@@ -78,6 +78,7 @@ class Session:
         driver = Driver(self.run, trainer, self.backend, begun=time.monotonic() - seconds)
         yield from driver.updates(start, stopped)
         train_seconds, began = driver.seconds, time.monotonic()
+        trainer.release()
         release()  # what updates used: scoring needs memory of other sizes
         rows = yield from score_all(driver, self.data.format, stopped)
         release()

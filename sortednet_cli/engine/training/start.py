@@ -12,6 +12,7 @@ import torch
 from sortednet_cli.data import Dataset, TextFormat, Texts, open_data
 from sortednet_cli.distributed.processes import SINGLE_PROCESS, Processes
 from sortednet_cli.engine.sources.root import open_root, read_family, read_format, root_fields
+from sortednet_cli.engine.training.graphs import check_graphs
 from sortednet_cli.engine.training.memory_format import with_memory_format
 from sortednet_cli.engine.training.requirements import (
     absolute,
@@ -68,6 +69,7 @@ def create_session(
     make_rule(spec.train, space)
     check_amount(data, spec.train, processes)
     check_batch(family, data.format, spec.train)
+    check_graphs(spec.train, device)
     spec = absolute(with_precision(spec, device))
     spec = with_memory_format(spec, family, data.format, device)
     manifest = {
@@ -97,6 +99,7 @@ def reopen_session(
     known = read_format(manifest.data)
     data = open_data(spec.data, spec.task, known=known, tokenizer=run.tokenizer)
     check_amount(data, spec.train, processes)
+    check_graphs(spec.train, device)
     return Session(run, spec, family, data, device, processes)
 
 

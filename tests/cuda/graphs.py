@@ -1,0 +1,189 @@
+"""Passes that are replayed as graphs, on the simulated GPU, against those that run as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from sortednet_cli.engine.training.graphs import MAX_GRAPHS, WARMUPS, CudaRecorder, PassGraphs
+from sortednet_cli.engine.training.loop import Position, Trainer
+from sortednet_cli.engine.training.optimizer import RootOptimizer
+from sortednet_cli.errors import RequestError
+from sortednet_cli.machine.device import move_to
+from sortednet_cli.nesting import NestedNetwork, init_network
+from sortednet_cli.rules import make_rule
+from sortednet_cli.space import SearchSpace
+from sortednet_cli.spec import TrainSpec
+from sortednet_cli.tasks import Classification, LanguageModelling, Task, TextClassification
+from tests.cuda.gpu import SimulatedGpu, simulated_gpu
+from tests.pico import NUM_CLASSES, PICOS, VOCAB
+
+pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")
+
+GPU = torch.device("cuda:0")
+DROPOUT = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2}
+CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "images": ("preact_basic", {}, {"smallest_first": 0.3, "crossing_lr": 0.5}),
+    "two draws of two micro-batches": ("resnet50", {}, {"draws": 2, "accumulate": 2}),
+    "dropout of images": ("mobilenet_v2", {"dropout": 0.2}, {"optimizer": "rmsprop"}),
+    "dropout of texts": ("bert_classifier", DROPOUT, {"optimizer": "adamw", "clip": 1.0}),
+    "language": ("llama", {}, {"optimizer": "adamw"}),
+    "every depth": ("bert_classifier", DROPOUT, {"rule": "sum"}),
+    "a teacher that is trained": ("preact_group", {}, {"rule": "sandwich", "distill": True}),
+    "a teacher that is not": ("mobilenet_v2", {"dropout": 0.2}, {"draws": 2, "distill": True}),
+}
+
+
+class Batches:
+    """Other values each time, of the same shape every time or every second one."""
+
+    def __init__(self, text: bool, lengths: tuple[int, ...] = (12,), causal: bool = False) -> None:
+        self.text = text
+        self.lengths = lengths
+        self.causal = causal
+
+    def training_batches(self, start: int, **_: object) -> Iterator[tuple[Any, Tensor]]:
+        generator = torch.Generator().manual_seed(start)
+        while True:
+            targets = torch.randint(0, NUM_CLASSES, (6,), generator=generator).to(GPU)
+            if not self.text:
+                yield torch.randn(6, 3, 32, 32, generator=generator).to(GPU), targets
+                continue
+            for length in self.lengths:
+                ids = torch.randint(3, VOCAB, (6, length), generator=generator).to(GPU)
+                if self.causal:
+                    yield {"input_ids": ids}, ids.cpu().roll(-1, 1)
+                else:
+                    yield {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, targets
+
+
+@pytest.fixture
+def gpu() -> Iterator[SimulatedGpu]:
+    with simulated_gpu() as entered, sdpa_kernel([SDPBackend.MATH]):
+        yield entered
+
+
+def made(
+    pico_name: str, config: dict[str, Any], data: Batches | None = None, **fields: Any
+) -> tuple[Trainer, NestedNetwork]:
+    pico = PICOS[pico_name]
+    model = {**pico.model, "config": {**pico.model["config"], **config}}
+    corners = {axis: [values[0], values[-1]] for axis, values in pico.space.items()}
+    family, space = replace(pico, model=model).family(), SearchSpace.of(corners)
+    network = NestedNetwork(family, space, move_to(init_network(family, 0), GPU, False))
+    network.enable_training()
+    spec = TrainSpec.model_validate({"updates": 20, "lr": 0.01, "precision": "fp32", **fields})
+    task: Task = (TextClassification if pico.is_text else Classification)(NUM_CLASSES)
+    if pico.task != "classification":
+        task = LanguageModelling(VOCAB)
+    batches: Any = data or Batches(pico.is_text, causal=pico.task != "classification")
+    optimizer, rule = RootOptimizer(network, spec), make_rule(spec, space)
+    return Trainer(network, task, rule, batches, optimizer, spec), network
+
+
+def trained(*arguments: Any, **fields: Any) -> tuple[list[float], dict[str, Tensor]]:
+    """The losses of a training, and its weights."""
+    trainer, network = made(*arguments, **fields)
+    losses = [float(update.loss) for update in trainer.updates(Position(), lambda: False)]
+    return losses, {name: tensor.clone() for name, tensor in network.weights.items()}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("case", CASES)
+def test_replayed_passes_give_the_same_losses_and_weights(
+    case: str, precision: str, gpu: SimulatedGpu
+) -> None:
+    name, config, fields = CASES[case]
+    settings = {**fields, "precision": precision}
+    losses, weights = trained(name, config, **settings, cuda_graphs=False)
+    assert gpu.replays == 0
+    found = trained(name, config, **settings, cuda_graphs=True)
+    assert gpu.replays >= 10
+    assert found[0] == losses
+    assert len(set(losses)) == len(losses)
+    for key, tensor in weights.items():
+        assert torch.equal(found[1][key], tensor), key
+
+
+def test_batches_of_other_lengths_have_graphs_of_their_own(gpu: SimulatedGpu) -> None:
+    arguments = ("bert_classifier", {}, Batches(True, (12, 7)))
+    one = {"rule": "single", "updates": 12}
+    losses, _ = trained(*arguments, **one, cuda_graphs=False)
+    found, _ = trained(*arguments, **one)
+    assert found == losses
+    assert gpu.replays == 12 - 2 * WARMUPS
+
+
+def test_a_recorded_update_is_a_launch_and_never_waits(gpu: SimulatedGpu) -> None:
+    trainer, _ = made("preact_basic", {}, rule="single", cuda_graphs=True)
+    updates = trainer.updates(Position(), lambda: False)
+    for _ in range(WARMUPS + 1):
+        next(updates)
+    waits, replays = gpu.waits, gpu.replays
+    next(updates)
+    assert (gpu.waits, gpu.replays) == (waits, replays + 1)
+    graphs = trainer.micro_batches.graphs
+    assert graphs is not None
+    assert 0 < graphs.bytes_held < 64 << 20
+    graphs.clear()
+    assert graphs.bytes_held == 0
+
+
+def _doubled(numbers: Tensor) -> list[Tensor]:
+    return [numbers * 2]
+
+
+def _on_the_host(numbers: Tensor) -> list[Tensor]:
+    return [numbers * float(numbers.sum())]
+
+
+def _drawing(numbers: Tensor) -> list[Tensor]:
+    return [numbers * torch.rand(()).item()]
+
+
+@pytest.mark.parametrize(
+    ("work", "reason"),
+    [(_on_the_host, "not permitted when stream is capturing"), (_drawing, "numbers on the host")],
+)
+def test_work_that_cannot_be_recorded_goes_on_as_it_is(
+    work: Any, reason: str, gpu: SimulatedGpu
+) -> None:
+    """And the random numbers that its recording drew are drawn again."""
+    numbers = torch.ones(3, device=GPU)
+    torch.manual_seed(0)
+    wanted = [work(numbers)[0].cpu() for _ in range(WARMUPS + 2)]
+    graphs = PassGraphs(CudaRecorder(GPU))
+    torch.manual_seed(0)
+    found = [graphs.run("work", work, numbers)[0].cpu() for _ in range(WARMUPS + 2)]
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    for _ in range(WARMUPS + 1):
+        graphs.run("other", _doubled, numbers)
+    assert gpu.replays == 0
+    required = PassGraphs(CudaRecorder(GPU), required=True)
+    with pytest.raises(RequestError, match=reason):
+        for _ in range(WARMUPS + 1):
+            required.run("work", work, numbers)
+
+
+def test_graphs_share_one_pool_and_leave_it(gpu: SimulatedGpu) -> None:
+    """Of many recordings that take a mebibyte inside, the pool holds a few at most."""
+
+    def work(numbers: Tensor) -> list[Tensor]:
+        return [(numbers.expand(1 << 18) + numbers).sum()]
+
+    graphs, numbers = PassGraphs(CudaRecorder(GPU)), torch.ones(1, device=GPU)
+    before = torch.cuda.memory_reserved()
+    for key in range(MAX_GRAPHS + 3):
+        for time in range(WARMUPS + 1):
+            (found,) = graphs.run(key, work, numbers + time)
+            assert float(found) == (2 << 18) * (1 + time)
+    assert torch.cuda.memory_reserved() - before < 32 << 20
+    graphs.clear()
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() <= before
