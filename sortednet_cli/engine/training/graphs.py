@@ -9,7 +9,7 @@ import random
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 from weakref import WeakSet, WeakValueDictionary
@@ -77,7 +77,7 @@ class _Buffers:
     """Where recordings read their inputs. Those whose inputs are alike share them."""
 
     def __init__(self, inputs: Any) -> None:
-        self.inputs = _rebuilt(inputs, iter([torch.empty_like(t) for t in _tensors(inputs)]))
+        self.inputs = _rebuilt(inputs, iter([t.clone() for t in _tensors(inputs)]))
         self._tensors = _tensors(self.inputs)
 
     def fill(self, inputs: Any) -> None:
@@ -322,7 +322,7 @@ def _rebuilt(nest: Any, tensors: Iterator[Tensor]) -> Any:
     if isinstance(nest, Tensor):
         return next(tensors)
     if is_dataclass(nest):
-        return type(nest)(**_rebuilt(vars(nest), tensors))
+        return replace(nest, **_rebuilt(vars(nest), tensors))
     if isinstance(nest, Mapping):
         return {name: _rebuilt(part, tensors) for name, part in nest.items()}
     if isinstance(nest, (tuple, list)):
