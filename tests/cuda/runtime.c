@@ -51,6 +51,11 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr name, int dev
     return *value = 0, cudaSuccess;
 }
 
+/* Of the driver: whether the device is in use. */
+int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
+    return *active = 1, *flags = 0;
+}
+
 cudaError_t cudaDeviceGetPCIBusId(char *name, int length, int device) {
     return snprintf(name, length, "0000:00:00.0"), cudaSuccess;
 }
@@ -183,7 +188,8 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
     return busy ? cudaErrorNotReady : cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-    return waits++, capturing ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+    waits++;
+    return stream && stream == capturing ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) { return waits++, cudaSuccess; }
 DOES_NOTHING(cudaStreamQuery, cudaStream_t stream)

@@ -16,6 +16,8 @@ from weakref import WeakSet, WeakValueDictionary
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sortednet_cli.errors import RequestError, reason_of
 from sortednet_cli.logs import logger
@@ -30,8 +32,16 @@ MEMORY_SHARE = 0.25
 WARMUPS = 2
 """How often a pass runs as it is before it is recorded: first runs load kernels and libraries."""
 
-_WAITS = "called a synchronizing CUDA operation"
-"""What torch warns of, if it is asked to, where the host waits for the device."""
+_READS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+"""What torch calls operations whose results the host must know to go on."""
+
+_INDEXING = {
+    torch.ops.aten.index.Tensor,
+    torch.ops.aten.index_put.default,
+    torch.ops.aten.index_put_.default,
+}
+_MASKS = (torch.bool, torch.uint8)
+"""Types of indices whose positions the host must count."""
 
 Work = Callable[..., list[Tensor]]
 """Work on the device: from nested inputs to tensors without an autograd graph."""
@@ -66,8 +76,8 @@ class Recorder(Protocol):
 
     limit: int
 
-    def warm_up(self, work: Callable[[], list[Tensor]]) -> tuple[list[Tensor], str | None]:
-        """Run work as it is; also return why it cannot be recorded, if that shows."""
+    def warm_up(self, work: Callable[[], list[Tensor]]) -> list[Tensor]:
+        """Run work as it is."""
 
     def record(self, work: Callable[[], list[Tensor]]) -> Recording:
         """Record work without running it; raise NotRecordable if that cannot be."""
@@ -125,10 +135,7 @@ class PassGraphs:
         place = self._place((key, form))
         if place.recording is None and place.runs < WARMUPS:
             place.runs += 1
-            outputs, reason = self._recorder.warm_up(partial(work, *inputs))
-            if reason is not None:
-                self._stop(reason)
-            return outputs
+            return self._recorder.warm_up(partial(work, *inputs))
         if place.recording is None:
             self._record(place, work, form, inputs)
         if place.recording is None or place.buffers is None:
@@ -225,27 +232,13 @@ class CudaRecorder:
         self._pool: Any = None
         self._recordings: WeakSet[_CudaRecording] = WeakSet()
 
-    def warm_up(self, work: Callable[[], list[Tensor]]) -> tuple[list[Tensor], str | None]:
-        current, mode = torch.cuda.current_stream(self._device), torch.cuda.get_sync_debug_mode()
+    def warm_up(self, work: Callable[[], list[Tensor]]) -> list[Tensor]:
+        current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream), warnings.catch_warnings(record=True) as told:
-            warnings.filterwarnings("ignore", message="Synchronization debug mode")
-            warnings.filterwarnings("always", message=_WAITS)
-            torch.cuda.set_sync_debug_mode("warn")
-            try:
-                outputs = work()
-            finally:
-                torch.cuda.set_sync_debug_mode(mode)
+        with torch.cuda.stream(self._stream):
+            outputs = work()
         current.wait_stream(self._stream)
-        reason = None
-        for warning in told:
-            if str(warning.message).startswith(_WAITS):
-                reason = f"it waits for the device ({warning.filename}:{warning.lineno})"
-            else:
-                warnings.warn_explicit(
-                    warning.message, warning.category, warning.filename, warning.lineno
-                )
-        return outputs, reason
+        return outputs
 
     def record(self, work: Callable[[], list[Tensor]]) -> _CudaRecording:
         if not self._recordings:  # a pool that its last graph has left is not to be used again
@@ -254,12 +247,16 @@ class CudaRecorder:
         torch.cuda.empty_cache()
         free, reserved = self._memory()
         graph, drawn = torch.cuda.CUDAGraph(), _host_randomness()
+        graph.register_generator_state(torch.cuda.default_generators[torch.cuda.current_device()])
         try:
             # Of threads that fill queues or watch other processes, none may break the recording.
-            with torch.cuda.graph(
+            capture = torch.cuda.graph(
                 graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-            ):
-                outputs = work()
+            )
+            with warnings.catch_warnings():  # of what was refused at once, nothing was captured
+                warnings.filterwarnings("ignore", message="The CUDA Graph is empty")
+                with capture, _OnDevice():
+                    outputs = work()
         except Exception as error:
             raise NotRecordable(reason_of(error)) from error
         if _host_randomness() != drawn:
@@ -277,6 +274,28 @@ class CudaRecorder:
         """Bytes of the device that are free, and those that torch has reserved."""
         free, _ = torch.cuda.mem_get_info(self._device)
         return free, torch.cuda.memory_reserved(self._device)
+
+
+class _OnDevice(TorchDispatchMode):
+    """Refuses what a capture does not survive: a part of the work that the host must do.
+
+    It is asked before CUDA is, which would leave the stream unusable.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        places = [tensor.device.type for tensor in tensors if tensor.dim()]
+        if kwargs.get("device") is not None:
+            places.append(torch.device(kwargs["device"]).type)
+        if "cuda" in places and "cpu" in places:
+            raise NotRecordable(f"{func} copies between host and device")
+        reads = not _READS.isdisjoint(func.tags) or (
+            func in _INDEXING and any(i.dtype in _MASKS for i in args[1] if i is not None)
+        )
+        if reads and any(tensor.is_cuda for tensor in tensors):
+            raise NotRecordable(f"{func} waits for the device")
+        return func(*args, **kwargs)
 
 
 def check_graphs(spec: TrainSpec, device: torch.device) -> None:
