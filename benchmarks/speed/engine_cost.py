@@ -22,7 +22,7 @@ import argparse
 import copy
 import itertools
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -216,31 +216,41 @@ def native_step(
     """A step of the loop that anyone would write for the stock module."""
     module: nn.Module = copy.deepcopy(network.standalone(submodel))
     move_to(module, network.device, spec.in_channels_last).train()
-    weights = [p for p in module.parameters() if p.ndim >= 2]
-    others = [p for p in module.parameters() if p.ndim < 2]
-    groups: list[dict[str, Any]] = [
-        {"params": weights, "weight_decay": spec.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    optimizer: torch.optim.Optimizer
-    if spec.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(groups, lr=spec.lr, fused=True)
-    else:
-        optimizer = torch.optim.SGD(
-            groups, lr=spec.lr, momentum=spec.momentum, nesterov=True, fused=True
-        )
+    optimizer = plain_optimizer(module.parameters(), spec)
+    return plain_step(module, optimizer, task, spec, network.device.type)
 
-    kind = network.device.type
+
+def plain_optimizer(parameters: Iterable[nn.Parameter], spec: TrainSpec) -> torch.optim.Optimizer:
+    """The fused optimizer of a spec, which decays tensors of two or more dimensions."""
+    own = list(parameters)
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in own if p.ndim >= 2], "weight_decay": spec.weight_decay},
+        {"params": [p for p in own if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    if spec.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=spec.lr, fused=True)
+    return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=True, fused=True)
+
+
+def plain_step(
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    task: Task,
+    spec: TrainSpec,
+    device: str = "cpu",
+) -> Callable[[Any], None]:
+    """Forward, loss, backward and optimizer of one batch, with gradients set to None before."""
+    clipped = [p for group in optimizer.param_groups for p in group["params"]]
 
     def step(batch: Any) -> None:
         inputs, targets = batch[0], batch[1].to(network.device)
         optimizer.zero_grad()
-        with torch.autocast(kind, dtype=torch.bfloat16, enabled=spec.precision == "bf16"):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=spec.precision == "bf16"):
             outputs: Any = module(**inputs).logits if isinstance(inputs, dict) else module(inputs)
         loss = task.loss(outputs.float().flatten(0, -2), targets.flatten())
         torch.autograd.backward(loss)
         if spec.clip is not None:
-            nn.utils.clip_grad_norm_(module.parameters(), spec.clip)
+            nn.utils.clip_grad_norm_(clipped, spec.clip)
         optimizer.step()
 
     return step

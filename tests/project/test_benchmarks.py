@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sortednet_cli.errors import RequestError
 from sortednet_cli.spec import load_preset
@@ -62,7 +63,9 @@ def test_a_share_is_how_often_a_rule_trains_a_sub_model() -> None:
     assert found["w1"] == pytest.approx(1 / 32 + 1 / 8)
 
 
-@pytest.mark.parametrize("name", ["engine_cost", "compile_cost", "narrow_models", "plan_memory"])
+@pytest.mark.parametrize(
+    "name", ["engine_cost", "compile_cost", "narrow_models", "peers", "plan_memory"]
+)
 def test_speed_benchmarks_can_load_their_presets(
     name: str,
 ) -> None:
@@ -72,6 +75,37 @@ def test_speed_benchmarks_can_load_their_presets(
         for rule in ("sorted", "single"):
             ruled = [*script["PLAIN"], f"train.rule={rule}"] if "PLAIN" in script else []
             assert load_preset(case.preset, [*case.overrides, *ruled])
+
+
+def test_slicing_inside_the_layers_trains_the_same_network() -> None:
+    """A peer that computed something else would be no peer; the check must tell it."""
+    script = _script("speed.sliced_layers")
+    depth, width = "space.depth=[8]", "space.width=[0.5, 1.0]"
+    _, inputs, network = _script("harness")["network_of"]("digits-resnet", [depth, width])
+    batch = inputs.random_inputs(2)
+    slicing = script["SlicingNetwork"](network)
+    script["check_equal"](network, slicing, batch)
+    with torch.no_grad():
+        slicing.tensors["head.weight"] += 0.1
+    with pytest.raises(AssertionError):
+        script["check_equal"](network, slicing, batch)
+
+
+def test_a_library_that_is_missing_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, library = _script("speed.peers"), _script("speed.peer_libraries")["Library"]
+
+    def missing() -> None:
+        raise ImportError("No module named 'far'")
+
+    here = library("Net", ("pytest",), "ResNet-50", lambda: "network")
+    monkeypatch.setitem(script, "LIBRARIES", (library("Far", ("far",), "LLaMA", missing), here))
+    networks, versions, left_out = script["open_libraries"]()
+    assert networks["ResNet-50"] == {"pytest: Net": "network"}
+    assert versions == {"pytest: Net": {"pytest": pytest.__version__}}
+    assert left_out == {"far: Far": "No module named 'far'"}
+    assert "far: Far is left out: No module named 'far'" in capsys.readouterr().out
 
 
 def test_a_gap_is_told_within_what_was_measured() -> None:
