@@ -83,7 +83,7 @@ class PretendedGpu:
         """Make tensors the GPU's."""
         for tensor in tensors:
             storage = tensor.untyped_storage()
-            self._own.setdefault(storage._cdata, StorageWeakRef(storage))
+            self._own.setdefault(storage._cdata, StorageWeakRef(storage))  # type: ignore[no-untyped-call]
 
     def holds(self, tensor: Tensor) -> bool:
         """Whether a tensor is the GPU's."""

@@ -243,7 +243,7 @@ def plain_step(
     clipped = [p for group in optimizer.param_groups for p in group["params"]]
 
     def step(batch: Any) -> None:
-        inputs, targets = batch[0], batch[1].to(network.device)
+        inputs, targets = batch[0], batch[1].to(device)
         optimizer.zero_grad()
         with torch.autocast(device, dtype=torch.bfloat16, enabled=spec.precision == "bf16"):
             outputs: Any = module(**inputs).logits if isinstance(inputs, dict) else module(inputs)

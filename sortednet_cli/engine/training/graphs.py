@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from weakref import WeakSet, WeakValueDictionary
 
 import torch
@@ -255,7 +255,7 @@ class CudaRecorder:
             )
             with warnings.catch_warnings():  # of what was refused at once, nothing was captured
                 warnings.filterwarnings("ignore", message="The CUDA Graph is empty")
-                with capture, _OnDevice():
+                with capture, _OnDevice():  # type: ignore[no-untyped-call]
                     outputs = work()
         except Exception as error:
             raise NotRecordable(reason_of(error)) from error
@@ -276,7 +276,7 @@ class CudaRecorder:
         return free, torch.cuda.memory_reserved(self._device)
 
 
-class _OnDevice(TorchDispatchMode):
+class _OnDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Refuses what a capture does not survive: a part of the work that the host must do.
 
     It is asked before CUDA is, which would leave the stream unusable.
@@ -341,7 +341,7 @@ def _rebuilt(nest: Any, tensors: Iterator[Tensor]) -> Any:
     if isinstance(nest, Tensor):
         return next(tensors)
     if is_dataclass(nest):
-        return replace(nest, **_rebuilt(vars(nest), tensors))
+        return replace(cast(Any, nest), **_rebuilt(vars(nest), tensors))
     if isinstance(nest, Mapping):
         return {name: _rebuilt(part, tensors) for name, part in nest.items()}
     if isinstance(nest, (tuple, list)):
