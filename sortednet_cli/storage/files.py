@@ -17,8 +17,15 @@ from sortednet_cli.bounded import MAX_JSON, check_nesting, read_bounded
 from sortednet_cli.errors import RequestError, SortednetError, WorkError
 from sortednet_cli.storage.temporary import temporary
 
-_WRONG_NAME = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
-"""Errors that no retry can fix: no folder can have that name."""
+_WRONG_NAME = (
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EINVAL,
+    errno.ENOENT,
+)
+"""Errors that no retry can fix: no folder can have that name, or `/proc` and its like take none."""
 
 _WINDOWS = sys.platform == "win32"
 """On Windows a file that is open or mapped into memory cannot be renamed or replaced, and a folder

@@ -77,7 +77,17 @@ def try_lock(path: Path, patience: float = 0.0, *, fallback: bool = False) -> Ba
     try:
         return lock.acquire(patience, _PAUSE_SECONDS).lock
     except Timeout:
+        _check_creatable(path)
         return None
+
+
+def _check_creatable(path: Path) -> None:
+    """OSError if no file can be created at `path`: `filelock` takes some for a lock that is held.
+
+    A file made here stays: removing it could remove another process's lock.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
 
 
 def _acquire(folder: Path, patience: float) -> BaseFileLock:

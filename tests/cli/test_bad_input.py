@@ -152,6 +152,8 @@ WRONG_SPECS = {
     "out-exists": ([*TINY, "--out=taken"], ["taken exists", "--out"]),
     "out-in-file": ([*TINY, "--out=file/run"], ["cannot write into file", "Not a directory"]),
     "quiet-verbose": ([*TINY, "--quiet", "--verbose"], ["--quiet or --verbose, not both"]),
+    "out-in-proc": ([*TINY, "--out=/proc/run"], ["cannot write into /proc: No such file"]),
+    "out-below-proc": ([*TINY, "--out=/proc/a/run"], ["cannot write into /proc/a: No such file"]),
     "lr-range": ([*TINY, "--set=train.lr=1e39"], ["train.lr: input should be less than"]),
     "lr-infinite": ([*TINY, "--set=train.lr=inf"], ["train.lr: ", "finite"]),
     "option": ([*TINY, "--pressed"], ["--pressed"]),
@@ -215,6 +217,7 @@ WRONG_REQUESTS = {
     "out-exists": (["extract", "--out=taken"], ["taken exists", "--out"]),
     "out-link": (["extract", "--out=link"], ["link exists", "--out"]),
     "out-in-file": (["extract", "--out=file/a"], ["cannot write into file", "Not a directory"]),
+    "out-in-proc": (["extract", "--out=/proc/a"], ["cannot write into /proc: No such file"]),
 }
 
 

@@ -261,3 +261,13 @@ def test_the_name_is_taken_only_where_none_was_given(
     with pytest.raises(RequestError, match="mine exists; choose another --out"):
         create_session(name, spec, torch.device("cpu"))
     assert listing(work)["mine/file"] and len(listing(Path("mine"))) == 1
+
+
+def test_a_folder_that_takes_no_files_holds_no_lock() -> None:
+    """`/proc` answers that there is no such file, which must not be taken for a busy lock."""
+    with pytest.raises(FileNotFoundError):
+        lock.try_lock(Path("/proc/file"))
+    with pytest.raises(WorkError, match="cannot write /proc/file: No such file"):
+        files.write_text(Path("/proc/file"), "text")
+    with pytest.raises(WorkError, match="cannot write into /proc: No such file"):
+        _held(Path("/proc"))
