@@ -94,22 +94,25 @@ def _commands() -> Lines:
 
 
 def _command(name: str, command: Any) -> Lines:
+    import typer
+
+    parameters = command.get_params(typer.Context(command))  # some are made when it is called
     *about, example = _paragraphs(command.help)
     yield from [f"## sortednet {name}", ""]
     for paragraph in about:
         yield from [paragraph, ""]
-    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    arguments = [p for p in parameters if p.param_type_name == "argument"]
     usage = "".join(f" [{_argument(p)}]" for p in arguments)
     example = example.removeprefix("Example: ")
     yield from ["```console", f"$ sortednet {name}{usage} [OPTIONS]", f"$ {example}", "```", ""]
     named = [(f"`{_argument(p)}`", p) for p in arguments]
     named += [
         (", ".join(f"`{flag}`" for flag in p.opts), p)
-        for p in command.params
+        for p in parameters
         if p.param_type_name == "option" and "--help" not in p.opts
     ]
     kinds = get_type_hints(command.callback, include_extras=True)
-    rows = [(flags, _values(p, kinds[p.name]), _default(p), _meaning(p)) for flags, p in named]
+    rows = [(flags, _values(p, kinds.get(p.name, str)), _default(p), _meaning(p)) for flags, p in named]
     yield from _table(("option", "value", "default", "meaning"), rows)
 
 
@@ -145,8 +148,7 @@ def _default(parameter: Any) -> str:
 def _meaning(parameter: Any) -> str:
     variable = getattr(parameter, "envvar", None)
     told = f" The environment variable `{variable}` sets it for every command." if variable else ""
-    repeated = " May be repeated." if getattr(parameter, "multiple", False) else ""
-    return (parameter.help or "") + repeated + told
+    return (parameter.help or "") + told
 
 
 # Spec keys

@@ -44,7 +44,8 @@ _MaxNewTokensOption = Annotated[
     int, typer.Option("--max-new-tokens", metavar="N", help="Most new tokens per prompt.")
 ]
 _StopOption = Annotated[
-    list[str] | None, typer.Option("--stop", metavar="TEXT", help="Stop before this text.")
+    list[str] | None,
+    typer.Option("--stop", metavar="TEXT", help="Stop before this text. May be repeated."),
 ]
 _TemperatureOption = Annotated[
     float | None,

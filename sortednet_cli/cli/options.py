@@ -30,7 +30,9 @@ PresetOption = Annotated[
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Spec file in TOML.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="A.B=V", help="Override a spec key, as in train.lr=0.05."),
+    typer.Option(
+        "--set", metavar="A.B=V", help="Override a spec key, as in train.lr=0.05. May be repeated."
+    ),
 ]
 WidthOption = Annotated[
     float | None,
@@ -41,7 +43,12 @@ DepthOption = Annotated[
 ]
 AxisOption = Annotated[
     list[str] | None,
-    typer.Option("--axis", metavar="NAME=V", help="Value of any axis.", show_default=False),
+    typer.Option(
+        "--axis",
+        metavar="NAME=V",
+        help="Value of any axis. May be repeated.",
+        show_default=False,
+    ),
 ]
 DataOption = Annotated[
     Path | None,
@@ -63,7 +70,7 @@ AllowOption = Annotated[
     typer.Option(
         "--allow-factory",
         metavar="MODULE:NAME",
-        help="Allow a custom run or artifact to run this factory.",
+        help="Allow a custom run or artifact to run this factory. May be repeated.",
         show_default=False,
     ),
 ]

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
 
 from docs.generate import REFERENCE, attribute_docstrings, pages
 from sortednet_cli.cli.main import app
 from sortednet_cli.spec import ImageDataSpec, TextDataSpec, TrainSpec
+from tests.commands import command
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +29,29 @@ def test_every_command_and_key_is_on_its_page() -> None:
     keys = set(re.findall(r"^\| `(\w+)` \|", (REFERENCE / "spec.md").read_text("utf-8"), re.M))
     for model in (TrainSpec, ImageDataSpec, TextDataSpec):
         assert set(model.model_fields) <= keys
+
+
+@pytest.mark.parametrize(
+    "name", ["train", "eval", "frontier", "extract", "generate", "presets", "info"]
+)
+def test_every_option_of_a_command_is_on_its_page(name: str) -> None:
+    """Those too that a command makes from what is registered: `--max-params`, `--format`."""
+    page = (REFERENCE / "commands.md").read_text(encoding="utf-8")
+    (section,) = re.findall(rf"^## sortednet {name}$(.*?)(?=^## |\Z)", page, re.M | re.S)
+    flags = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", command(name, "--help").out, re.M))
+    assert {"--help", "--json"} <= flags
+    assert flags - {"--help"} == set(re.findall(r"^\| `(--[a-z-]+)`", section, re.M))
+
+
+def test_the_help_of_an_option_that_repeats_says_so() -> None:
+    group: Any = typer.main.get_command(app)
+    told = {
+        option.opts[0]: "May be repeated." in option.help
+        for one in group.commands.values()
+        for option in one.params
+        if getattr(option, "multiple", False)
+    }
+    assert told == dict.fromkeys(("--set", "--axis", "--allow-factory", "--stop"), True)
 
 
 def test_every_key_has_a_meaning() -> None:
