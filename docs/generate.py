@@ -112,7 +112,9 @@ def _command(name: str, command: Any) -> Lines:
         if p.param_type_name == "option" and "--help" not in p.opts
     ]
     kinds = get_type_hints(command.callback, include_extras=True)
-    rows = [(flags, _values(p, kinds.get(p.name, str)), _default(p), _meaning(p)) for flags, p in named]
+    rows = [
+        (flags, _values(p, kinds.get(p.name, str)), _default(p), _meaning(p)) for flags, p in named
+    ]
     yield from _table(("option", "value", "default", "meaning"), rows)
 
 
