@@ -103,9 +103,16 @@ class CustomFamily(Family):
         if self.blocks is None:
             return {"": ""}
         paths: list[str] = list(self.blocks["paths"])
-        before, after = int(self.blocks["before"]), int(self.blocks["after"])
+        stages = zip(
+            paths,
+            self._kept(submodel),
+            self._stages(),
+            _each(self.blocks["before"], len(paths)),
+            _each(self.blocks["after"], len(paths)),
+            strict=True,
+        )
         mapping: dict[str, str | None] = {"": ""}
-        for path, kept, full in zip(paths, self._kept(submodel), self._stages(), strict=True):
+        for path, kept, full, before, after in stages:
             # Without this, modules of the container that are not mapped below would match "".
             mapping[path] = None
             mapping |= {f"{path}.{i}": f"{path}.{i}" for i in range(before + kept)}
@@ -175,6 +182,11 @@ def _line_of(error: Exception) -> str:
     own = [frame for frame in frames if not Path(frame.filename).is_relative_to(_PACKAGE)]
     frame = (own or frames)[0]
     return f"{Path(frame.filename).name}, line {frame.lineno}"
+
+
+def _each(count: int | list[int], containers: int) -> list[int]:
+    """A count of each container: one number holds for all of them."""
+    return list(count) if isinstance(count, list | tuple) else [int(count)] * containers
 
 
 def _scaled_argument(argument: Any, factor: float) -> Any:

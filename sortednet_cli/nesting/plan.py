@@ -152,7 +152,21 @@ def _require_module(skeleton: nn.Module, path: str) -> None:
     try:
         skeleton.get_submodule(path)
     except AttributeError as error:
-        raise RequestError(f"model.blocks: the model has no module {path!r}") from error
+        raise RequestError(
+            f"model.blocks: the model has no module {path!r}{_held(skeleton, path)}"
+        ) from error
+
+
+def _held(skeleton: nn.Module, path: str) -> str:
+    """Say how many modules the container of a missing one holds, if there is a container."""
+    container = dict(skeleton.named_modules()).get(path.rpartition(".")[0])
+    if container is None or not path.rpartition(".")[0]:
+        return ""
+    held = len(list(container.children()))
+    return (
+        f": this container holds {held} {'module' if held == 1 else 'modules'}; `before` and"
+        " `after` hold for every container, a list such as [0, 1] for each"
+    )
 
 
 def _renamed(name: str, paths: Mapping[str, str | None]) -> str:
@@ -163,7 +177,10 @@ def _renamed(name: str, paths: Mapping[str, str | None]) -> str:
         if prefix in paths:
             target = paths[prefix]
             if target is None:
-                break
+                raise RequestError(
+                    f"model.blocks: {'.'.join(parts[: size + 1])!r} is no block of {prefix!r}:"
+                    " count the modules that are none in `before` and `after`"
+                )
             return ".".join(part for part in (target, *parts[size:]) if part)
     raise RequestError(f"the plan has no rule for {name}: the family's module map omits it")
 

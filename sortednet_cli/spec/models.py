@@ -46,6 +46,17 @@ class CustomAxis(SpecModel):
         return self
 
 
+def _counts(value: object) -> object:
+    numbers = value if isinstance(value, list | tuple) else [value]
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("a whole number from 0 up, or a list of them, one for each of `paths`")
+    return value
+
+
+Counts = Annotated[int | tuple[int, ...], BeforeValidator(_counts)]
+"""A number for every container, or one for each."""
+
+
 class CustomBlocks(SpecModel):
     """Where the factory's module holds its blocks.
 
@@ -55,10 +66,18 @@ class CustomBlocks(SpecModel):
 
     paths: Annotated[tuple[str, ...], Field(min_length=1)]
     """The container of blocks of each stage, as a path in the module: `["body"]`."""
-    before: Annotated[int, Field(ge=0)] = 0
-    """Number of modules at the start of a container that are not blocks."""
-    after: Annotated[int, Field(ge=0)] = 0
-    """Number of modules at the end of a container that are not blocks."""
+    before: Counts = 0
+    """Number of modules at the start of every container that are not blocks, or a list of them."""
+    after: Counts = 0
+    """Number of modules at the end of every container that are not blocks, or a list of them."""
+
+    @model_validator(mode="after")
+    def _one_count_for_each_path(self) -> Self:
+        for name in ("before", "after"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != len(self.paths):
+                raise ValueError(f"{name} lists {len(value)}, paths lists {len(self.paths)}")
+        return self
 
 
 class ModelSpec(SpecModel):

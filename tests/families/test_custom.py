@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from sortednet_cli import load_run
+from sortednet_cli.space import SubModel
 from tests.commands import WITHOUT_THIS_PACKAGE, command, python, refused, shell
 
 TUTORIAL = (Path(__file__).parents[2] / "docs" / "tutorials" / "your-own-model.md").read_text(
@@ -64,5 +66,72 @@ def test_a_wrong_declaration_is_refused_before_anything_is_written(
     Path("mynets.py").write_text("print('noise')\n" + MYNETS)
     Path("mine.toml").write_text(SPEC)
     done = command("train", "--config", "mine.toml", "--set", override)
+    refused(done, 2, message)
+    assert not Path("runs").exists()
+
+
+STAGES = """
+from torch import nn
+
+
+def make(stages, num_classes=10):
+    blocks = [nn.Sequential(*(nn.Linear(64, 64) for _ in range(count))) for count in stages]
+    blocks[1].insert(0, nn.ReLU())
+    blocks[1].append(nn.LayerNorm(64))
+    return nn.Sequential(nn.Flatten(), *blocks, nn.Linear(64, num_classes))
+"""
+STAGED = """
+[model]
+family = "custom"
+factory = "staged:make"
+depth_order = "balanced"
+config = { stages = [2, 3] }
+blocks = { paths = ["1", "2"], before = [0, 1], after = [0, 1] }
+axes = { depth = { stages = "stages" } }
+[space]
+depth = [3, 5]
+[train]
+updates = 2
+[data]
+source = "digits"
+augment = "none"
+"""
+
+
+@pytest.fixture
+def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model whose second container alone holds modules that are not blocks."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SORTEDNET_ALLOW_FACTORY", "staged:make")
+    Path("staged.py").write_text(STAGES)
+    Path("staged.toml").write_text(STAGED)
+    return tmp_path
+
+
+def test_containers_that_hold_different_numbers_of_other_modules(staged: Path) -> None:
+    assert command("train", "--config", "staged.toml", "--quiet").code == 0
+    plan = load_run("runs/staged").plan(SubModel.of({"depth": 3}))
+    sources = {name: piece.source for name, piece in plan.slices.items() if "weight" in name}
+    assert sources == {
+        "1.0.weight": "1.0.weight",
+        "2.1.weight": "2.1.weight",
+        "2.2.weight": "2.2.weight",
+        "2.3.weight": "2.4.weight",  # the norm after the blocks, of which one is gone
+        "3.weight": "3.weight",
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("before=1", "no module '1.1': this container holds 1 module; `before` and `after` hold"),
+        ("before=0", "'2.3' is no block of '2': count the modules that are none"),
+        ("before=[1]", "model.blocks: before lists 1, paths lists 2"),
+        ("after='none'", "model.blocks.after: a whole number from 0 up, or a list of them"),
+        ("after=[0, -1]", "model.blocks.after: a whole number from 0 up, or a list of them"),
+    ],
+)
+def test_counts_that_do_not_fit_the_containers(staged: Path, override: str, message: str) -> None:
+    done = command("train", "--config", "staged.toml", "--set", f"model.blocks.{override}")
     refused(done, 2, message)
     assert not Path("runs").exists()
