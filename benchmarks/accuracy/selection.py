@@ -23,6 +23,7 @@ from sortednet_cli.engine.evaluation.costs import Cost, find_cost
 from sortednet_cli.engine.evaluation.frontier import CostTable, choose
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.errors import RequestError
+from sortednet_cli.storage.sources import read_source
 
 SHARES = (0.1, 0.25, 0.5, 0.75)
 COSTS = {"params": "parameters", "macs": "multiply-adds", "latency_ms": "latency"}
@@ -32,7 +33,7 @@ REPEATS = 25
 def select(source: LoadedRun) -> dict[str, Any]:
     """Every budget of a run."""
     start = time.perf_counter()
-    table = CostTable(source, device="cpu")
+    table = CostTable(read_source(source.path), lambda: source, device="cpu")
     for name in COSTS:
         table.add(find_cost(name))
     rows, seconds = table.rows, time.perf_counter() - start

@@ -17,8 +17,10 @@ from sortednet_cli.cli.render import (
     log_conditions,
     print_json,
     rows_table,
+    show_score,
 )
 from sortednet_cli.engine import FrontierRequest, SourceRequest
+from sortednet_cli.logs import logger
 
 if TYPE_CHECKING:
     from sortednet_cli.engine import Frontier, Row
@@ -91,6 +93,14 @@ def _print_table(result: Frontier, marks: Mapping[SubModel, bool], every: bool) 
     console = data_console()
     row_marks = [marks[row.submodel] for row in rows]
     console.print(rows_table(rows, result.split, result.metric, row_marks, result.measured_costs))
+    if result.chosen is not None and (better := result.better_than(result.chosen)) is not None:
+        logger.info(
+            "not on the frontier: %s scores %s for less (%s %s)",
+            better.submodel,
+            show_score(result.metric, better.metrics[result.split][result.metric]),
+            result.cost.name,
+            result.cost.show(result.cost.value(better)),
+        )
     if result.chosen is None:
         console.print(
             f"{sum(result.pareto)} of {len(result.rows)} sub-models are on the frontier of"

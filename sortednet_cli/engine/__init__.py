@@ -14,7 +14,9 @@ from sortednet_cli.engine.checks import (
     check_place,
     check_plot,
     newest_finished,
+    open_allowed,
     open_source,
+    read_stored,
     unfinished_spec,
 )
 from sortednet_cli.engine.requests import (
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from sortednet_cli.engine.generation.generate import Generation as Generation
     from sortednet_cli.engine.planning.resources import ResourcePlan as ResourcePlan
     from sortednet_cli.engine.sources.describe import Description as Description
+    from sortednet_cli.engine.sources.source import Source
     from sortednet_cli.engine.sources.table import Row as Row
     from sortednet_cli.nesting import SlicePlan as SlicePlan
     from sortednet_cli.storage.inspection import Inspection as Inspection
@@ -147,14 +150,18 @@ def frontier(request: FrontierRequest, report: Report = no_report) -> Frontier:
     cost, budget = find_cost(request.cost), read_budget(request.limits)
     if request.plot is not None:
         check_plot(request.plot)
-    source = open_source(request.source, check=lambda stored: check_selection(stored, budget))
+    stored = read_stored(request.source, check=lambda stored: check_selection(stored, budget))
 
     from sortednet_cli.engine.evaluation.frontier import make_frontier
-    from sortednet_cli.engine.evaluation.plot import draw_frontier
 
-    result = make_frontier(source, cost, budget, request.device, _report_costs(report))
-    if request.plot is not None:
-        draw_frontier(source, result, request.plot)
+    def opened() -> Source:
+        return open_allowed(stored, request.source)
+
+    result = make_frontier(stored, opened, cost, budget, request.device, _report_costs(report))
+    if request.plot is not None and stored.space is not None:
+        from sortednet_cli.engine.evaluation.plot import draw_frontier
+
+        draw_frontier(stored.name, stored.space, result, request.plot)
         logger.info("wrote %s", request.plot)
     return result
 
@@ -185,11 +192,12 @@ def extract(request: ExtractRequest, report: Report = no_report) -> Extraction:
         if request.data is not None:
             stored.check_data(request.data)
 
-    source = open_source(request.source, request.axes, check)
+    stored = read_stored(request.source, request.axes, check)
+    source = open_allowed(stored, request.source)
 
     from sortednet_cli.engine.export.request import extract_requested
 
-    return extract_requested(source, request, budget, file_format, _report_costs(report))
+    return extract_requested(source, stored, request, budget, file_format, _report_costs(report))
 
 
 def generate(request: GenerateRequest) -> Generation:

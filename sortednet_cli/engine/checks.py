@@ -34,11 +34,25 @@ def open_source(
         RequestError: there is no such source or sub-model, a check failed, or a factory is not
             allowed.
     """
+    return open_allowed(read_stored(request, axes, check), request)
+
+
+def read_stored(
+    request: SourceRequest,
+    axes: Mapping[str, int | float] | None = None,
+    check: Callable[[StoredSource], None] = lambda stored: None,
+) -> StoredSource:
+    """Read what is recorded of the source that a request names, and check it. No torch."""
     from sortednet_cli.storage.sources import read_source
 
     stored = read_source(request.path or newest_finished())
     stored.check_axes(axes or {})
     check(stored)
+    return stored
+
+
+def open_allowed(stored: StoredSource, request: SourceRequest) -> Source:
+    """Open what was read; RequestError before torch is imported if its code is not allowed."""
     stored.check_allowed(request.allow_factories)
 
     from sortednet_cli.engine.sources.opening import open_stored

@@ -13,6 +13,7 @@ from sortednet_cli.spec.data import data_kind
 from sortednet_cli.spec.data_sources import find_data
 from sortednet_cli.spec.factories import check_allowed
 from sortednet_cli.spec.families import CAUSAL_TASKS
+from sortednet_cli.spec.measures import Measure, measure_of
 from sortednet_cli.storage.artifact import ArtifactFolder
 from sortednet_cli.storage.checks import Checks
 from sortednet_cli.storage.exit_thresholds import require_thresholds
@@ -58,6 +59,19 @@ class StoredSource:
         """Kind of its inputs: `image` or `text`."""
         return data_kind(self.data)
 
+    @property
+    def task(self) -> str | None:
+        """The task that its manifest names; None for a stock checkpoint."""
+        if self.manifest is None:
+            return None
+        form = self.manifest.data
+        return form.task if isinstance(form, StoredTextFormat) else "classification"
+
+    @property
+    def measure(self) -> Measure:
+        """What its sub-models are compared by, where it stores their scores."""
+        return measure_of(self.task or "")
+
     def check_allowed(self, allowed: Collection[str]) -> None:
         """Raise RequestError if it names a factory that the user has not allowed."""
         factory = self.manifest and self.manifest.root.declaration.get("factory")
@@ -75,10 +89,8 @@ class StoredSource:
 
     def check_causal(self) -> None:
         """Raise RequestError if its manifest says that it is not a causal language model."""
-        if self.manifest is not None:
-            form = self.manifest.data
-            task = form.task if isinstance(form, StoredTextFormat) else "classification"
-            check_causal(self.path, task)
+        if self.task is not None:
+            check_causal(self.path, self.task)
 
     def check_calibrated(self, axes: Mapping[str, int | float]) -> None:
         """Raise RequestError if a sub-model has no thresholds for early exit."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sortednet_cli.spec.measures import ACCURACY
 from sortednet_cli.tasks.base import Targets, Task, losses, summed
 
 Tally = tuple[Tensor, Tensor, Tensor]
@@ -17,8 +18,8 @@ Tally = tuple[Tensor, Tensor, Tensor]
 class Classification(Task):
     """Classification of images; the states are the logits themselves."""
 
-    metric = "accuracy"
-    higher_is_better = True
+    metric = ACCURACY.metric
+    higher_is_better = ACCURACY.higher_is_better
 
     def scored(self, states: Tensor, targets: Targets) -> Tensor:
         return states

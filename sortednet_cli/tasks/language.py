@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sortednet_cli.machine.transfer import send
+from sortednet_cli.spec.measures import PERPLEXITY
 from sortednet_cli.tasks.base import IGNORED, Targets, Task, losses, summed
 
 Tally = tuple[Tensor, Tensor]
@@ -19,8 +20,8 @@ Tally = tuple[Tensor, Tensor]
 class LanguageModelling(Task):
     """Causal and masked language modelling; targets other than `IGNORED` are scored."""
 
-    metric = "perplexity"
-    higher_is_better = False
+    metric = PERPLEXITY.metric
+    higher_is_better = PERPLEXITY.higher_is_better
 
     def targets(self, given: Tensor, device: torch.device) -> Targets:
         flat = given.flatten()

@@ -100,6 +100,28 @@ def test_wrong_requests_import_nothing_heavy(home: Path) -> None:
     assert listing(home) == before
 
 
+RECORDED = [
+    ["info", RUN],
+    ["frontier", RUN],
+    ["frontier", RUN, "--all", "--json"],
+    ["frontier", RUN, "--cost=params", "--max-macs=1G", "--max-params=1G", "--plot=a.svg"],
+]
+
+
+def test_what_is_recorded_is_shown_without_torch(home: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(RECORDED)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(),
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[0, ")]
+    assert len(answers) == len(RECORDED), done
+    for _, said, modules in answers:
+        assert not {"torch", "torchvision"} & set(modules), said
+
+
 def _stock(folder: Path) -> None:
     folder.mkdir()
     (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')

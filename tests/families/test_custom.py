@@ -25,7 +25,11 @@ def test_the_documented_model_trains_and_its_card_loads_it(
     monkeypatch.chdir(tmp_path)
     Path("mynets.py").write_text(MYNETS)
     Path("mine.toml").write_text(SPEC)
-    denied = shell("sortednet train --config mine.toml --quiet && sortednet eval --all")
+    assert command("train", "--config", "mine.toml", "--quiet").code == 0
+    assert "of 9 sub-models are on the frontier" in command("frontier").out
+    denied = command("frontier", "--cost=size")
+    refused(denied, 2, "--allow-factory mynets:make")
+    denied = shell("sortednet eval --all")
     assert denied.code == 2
     assert "--allow-factory mynets:make" in denied.err
     done = shell(

@@ -1,19 +1,28 @@
-"""The frontier, and the best sub-model for a budget, both chosen on validation data."""
+"""The frontier, and the best sub-model for a budget, both chosen on validation data.
+
+Both follow from the stored table. No torch is imported and no model is built, unless a cost is
+requested that the table does not hold.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sortednet_cli.engine.evaluation.budget import Budget
 from sortednet_cli.engine.evaluation.costs import Conditions, Cost
-from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.errors import RequestError, WorkError
-from sortednet_cli.storage.sources import require_scores
-from sortednet_cli.tasks import Task
+from sortednet_cli.storage.sources import StoredSource, require_scores
+
+if TYPE_CHECKING:
+    from sortednet_cli.engine.sources.source import Source
+    from sortednet_cli.spec.measures import Measure
+    from sortednet_cli.tasks import Task
 
 SELECTION_SPLIT = "validation"
 
@@ -33,7 +42,8 @@ class Frontier:
         path: the source's folder.
         split: the part of the data whose scores count.
         rows: all rows, from the cheapest by multiply-adds.
-        pareto: for each row, whether it is on the frontier.
+        pareto: for each row, whether it is on the frontier. A row without a value of the cost, as
+            outside a budget, is not.
         cost: the cost that is weighed against the score.
         metric: name of the metric that scores sub-models.
         higher_is_better: whether a higher value of the metric is better.
@@ -53,6 +63,18 @@ class Frontier:
     measured_costs: Sequence[Cost]
     conditions: Mapping[str, Conditions]
 
+    def better_than(self, row: Row) -> Row | None:
+        """The row of the frontier that scores at least as well as another for less of the cost."""
+
+        def score(other: Row) -> float:
+            value = other.metrics[self.split][self.metric]
+            return value if self.higher_is_better else -value
+
+        most, marked = _known(self.cost, row), zip(self.rows, self.pareto, strict=True)
+        cheaper = [other for other, mark in marked if mark and self.cost.value(other) < most]
+        ahead = [other for other in cheaper if score(other) >= score(row)]
+        return max(ahead, key=score, default=None)
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -66,17 +88,25 @@ class CostTable:
     """The rows of a source, to which costs are added when they are needed.
 
     Args:
+        opened: opens the source; called once a cost is requested that is not stored.
         device: device on which costs are measured, as `--device` takes it.
 
     Attributes:
         costs: the costs that were added.
     """
 
-    def __init__(self, source: Source, device: str = "auto", report: Report = _no_report) -> None:
-        self._source = source
+    def __init__(
+        self,
+        stored: StoredSource,
+        opened: Callable[[], Source],
+        device: str = "auto",
+        report: Report = _no_report,
+    ) -> None:
+        self._measure = stored.measure
+        self._opened = cache(opened)
         self._device = device
         self._report = report
-        self._rows = {row.submodel: row for row in stored_rows(source)}
+        self._rows = {row.submodel: row for row in stored_rows(stored)}
         self.costs: list[Cost] = []
 
     @property
@@ -99,9 +129,9 @@ class CostTable:
         unknown = [row for row in (self.rows if rows is None else rows) if cost.of(row) is None]
         if not unknown:
             return
-        values = cost.values(self._source, [row.submodel for row in unknown], self._device)
+        values = cost.values(self._opened(), [row.submodel for row in unknown], self._device)
         for done, (row, value) in enumerate(zip(unknown, values, strict=True), 1):
-            if not isfinite(value):
+            if not math.isfinite(value):
                 raise WorkError(f"the cost {cost.name} of {row.submodel} is {value}: no number")
             extended = replace(row, costs={**row.costs, cost.name: value})
             self._rows[row.submodel] = extended
@@ -115,29 +145,30 @@ class CostTable:
         """
         for bound in budget.bounds:
             self.add(bound.cost, budget.within(self.rows))
-        return choose(self.rows, budget, self._source.task)
+        return choose(self.rows, budget, self._measure)
 
 
-def stored_rows(source: Source) -> list[Row]:
+def stored_rows(stored: StoredSource) -> list[Row]:
     """Return the rows that were scored at the end of training, from the cheapest.
 
     Raises:
         RequestError: there are no rows, or one has no validation score.
     """
-    rows = source.rows.values()
-    require_scores(source.path, rows)
+    rows, metric = [Row.read(row) for row in stored.rows], stored.measure.metric
+    require_scores(stored.path, rows)
     for row in rows:
         scores = row.metrics.get(SELECTION_SPLIT, {})
-        if not {source.task.metric, "loss"} <= scores.keys():
+        if not {metric, "loss"} <= scores.keys():
             raise RequestError(
-                f"the table of {source.path} is damaged: {row.submodel} has no"
-                f" {SELECTION_SPLIT} {source.task.metric} and loss"
+                f"the table of {stored.path} is damaged: {row.submodel} has no"
+                f" {SELECTION_SPLIT} {metric} and loss"
             )
     return sorted(rows, key=lambda row: (row.macs, row.params))
 
 
 def make_frontier(
-    source: Source,
+    stored: StoredSource,
+    opened: Callable[[], Source],
     cost: Cost,
     budget: Budget | None = None,
     device: str = "auto",
@@ -145,21 +176,26 @@ def make_frontier(
 ) -> Frontier:
     """Mark the frontier of a source's rows by `cost`, and choose within the budget.
 
+    A cost that is not stored is got for rows within the budget alone: the frontier is then theirs.
+
+    Args:
+        opened: opens the source, where a cost is to be got.
+
     Raises:
         RequestError: the rows have no scores, or none is within the budget.
     """
-    table = CostTable(source, device, report)
+    table, measure = CostTable(stored, opened, device, report), stored.measure
     chosen = None if budget is None else table.choose(budget).submodel
-    table.add(cost)
+    table.add(cost, None if budget is None else budget.within(table.rows))
     rows = table.rows
     return Frontier(
-        path=source.path,
+        path=stored.path,
         split=SELECTION_SPLIT,
         rows=rows,
-        pareto=pareto([(_score(source.task, row), cost.value(row)) for row in rows]),
+        pareto=pareto([(_score(measure, row), _known(cost, row)) for row in rows]),
         cost=cost,
-        metric=source.task.metric,
-        higher_is_better=source.task.higher_is_better,
+        metric=measure.metric,
+        higher_is_better=measure.higher_is_better,
         chosen=next((row for row in rows if row.submodel == chosen), None),
         measured_costs=table.costs,
         conditions=table.conditions,
@@ -167,18 +203,18 @@ def make_frontier(
 
 
 def select(
-    source: Source, budget: Budget, device: str = "auto", report: Report = _no_report
+    stored: StoredSource,
+    opened: Callable[[], Source],
+    budget: Budget,
+    device: str = "auto",
+    report: Report = _no_report,
 ) -> Choice:
-    """Choose the best row of a source within a budget.
-
-    Raises:
-        RequestError: the rows have no scores, or none is within the budget.
-    """
-    table = CostTable(source, device, report)
+    """Choose the best row of a source within a budget; arguments and errors as `make_frontier`."""
+    table = CostTable(stored, opened, device, report)
     return Choice(table.choose(budget), table.conditions)
 
 
-def choose(rows: Sequence[Row], budget: Budget, task: Task) -> Row:
+def choose(rows: Sequence[Row], budget: Budget, measure: Measure | Task) -> Row:
     """Choose the row with the best validation score among those within all bounds.
 
     `Budget.spending` decides between equal scores.
@@ -188,7 +224,7 @@ def choose(rows: Sequence[Row], budget: Budget, task: Task) -> Row:
     """
 
     def spending(row: Row) -> tuple[float, ...]:
-        return (-_score(task, row), *budget.spending(row))
+        return (-_score(measure, row), *budget.spending(row))
 
     return min(budget.within(rows), key=spending)
 
@@ -197,20 +233,26 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
     """Mark the Pareto-optimal points (score, cost).
 
     A point is off the frontier if another one scores at least as well, costs at most as much, and
-    is strictly better in one of the two.
+    is strictly better in one of the two, or if its own cost is infinite.
     """
     order = sorted(range(len(points)), key=lambda i: (points[i][1], -points[i][0]))
     marks = [False] * len(points)
     best = (float("-inf"), float("-inf"))
     for i in order:
         score, cost = points[i]
-        if score > best[0] or (score, cost) == best:
+        if cost < math.inf and (score > best[0] or (score, cost) == best):
             marks[i] = True
             best = (score, cost)
     return marks
 
 
-def _score(task: Task, row: Row) -> float:
+def _score(measure: Measure | Task, row: Row) -> float:
     """Return a row's validation score, negated if lower values of the metric are better."""
-    value = row.metrics[SELECTION_SPLIT][task.metric]
-    return value if task.higher_is_better else -value
+    value = row.metrics[SELECTION_SPLIT][measure.metric]
+    return value if measure.higher_is_better else -value
+
+
+def _known(cost: Cost, row: Row) -> float:
+    """Return a row's cost; infinity if it has no value."""
+    value = cost.of(row)
+    return math.inf if value is None else value

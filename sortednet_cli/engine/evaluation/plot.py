@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from sortednet_cli.engine.evaluation.frontier import SELECTION_SPLIT, Frontier
-from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Row
+from sortednet_cli.space import SearchSpace
 from sortednet_cli.storage.files import write_bytes
 
 _FRONTIER_COLOR, _POINT_COLOR, _CHOSEN_COLOR = "#c44e52", "#8c9bb0", "#2e7d32"
 
 
-def draw_frontier(source: Source, result: Frontier, path: Path) -> None:
+def draw_frontier(name: str, space: SearchSpace, result: Frontier, path: Path) -> None:
     """Plot score against cost, and beside it a heat map if the space is a width x depth grid.
+
+    The points are the sub-models whose cost is known.
 
     Args:
         path: the file, whose suffix is `.svg` or `.png`; it is replaced atomically.
@@ -25,8 +27,8 @@ def draw_frontier(source: Source, result: Frontier, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    is_grid = set(source.space.largest.axes) == {"width", "depth"}
-    height = 1.8 + 0.26 * len(dict(source.space.axes).get("width", ())) if is_grid else 0
+    is_grid = set(space.largest.axes) == {"width", "depth"}
+    height = 1.8 + 0.26 * len(dict(space.axes).get("width", ())) if is_grid else 0
     size = (15 if is_grid else 7.5, max(5.0, height))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, 2 if is_grid else 1, squeeze=False)[0]
@@ -36,8 +38,8 @@ def draw_frontier(source: Source, result: Frontier, path: Path) -> None:
         panels[0].xaxis.set_minor_formatter(NullFormatter())
     panels[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: result.cost.show(value)))
     if is_grid:
-        _draw_grid(panels[1], result, source.space.largest.axes)
-    figure.suptitle(f"{source.name}: {len(result.rows)} sub-models of one network")
+        _draw_grid(panels[1], result, space.largest.axes)
+    figure.suptitle(f"{name}: {len(result.rows)} sub-models of one network")
     content = BytesIO()
     figure.savefig(content, format=path.suffix[1:], dpi=130)
     write_bytes(path, content.getvalue())
@@ -49,10 +51,12 @@ def _value(row: Row, metric: str) -> float:
 
 
 def _draw_scatter(panel: Any, result: Frontier) -> None:
-    costs = [result.cost.value(row) for row in result.rows]
-    scores = [_value(row, result.metric) for row in result.rows]
+    marked = zip(result.rows, result.pareto, strict=True)
+    known = [(row, mark) for row, mark in marked if result.cost.of(row) is not None]
+    costs = [result.cost.value(row) for row, _ in known]
+    scores = [_value(row, result.metric) for row, _ in known]
     panel.scatter(costs, scores, s=16, color=_POINT_COLOR, label="sub-models")
-    best = sorted((c, s) for c, s, mark in zip(costs, scores, result.pareto, strict=True) if mark)
+    best = sorted((c, s) for c, s, (_, mark) in zip(costs, scores, known, strict=True) if mark)
     panel.plot(*zip(*best, strict=True), "o-", ms=4.5, color=_FRONTIER_COLOR, label="frontier")
     if result.chosen is not None:
         point = result.cost.value(result.chosen), _value(result.chosen, result.metric)

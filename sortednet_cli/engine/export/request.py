@@ -14,6 +14,7 @@ from sortednet_cli.engine.export.formats import Format
 from sortednet_cli.engine.requests import ExtractRequest
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.storage.files import PathExists, free_name
+from sortednet_cli.storage.sources import StoredSource
 
 ARTIFACTS = Path("artifacts")
 
@@ -32,6 +33,7 @@ class Extraction:
 
 def extract_requested(
     source: Source,
+    stored: StoredSource,
     request: ExtractRequest,
     budget: Budget | None,
     file_format: Format | None,
@@ -43,7 +45,9 @@ def extract_requested(
         RequestError: there is no such sub-model, none is within the budget, or the folder exists.
         WorkError: verification failed; nothing is left behind.
     """
-    choice = None if budget is None else select(source, budget, request.device, report)
+    choice = None
+    if budget is not None:
+        choice = select(stored, lambda: source, budget, request.device, report)
     submodel = choice.row.submodel if choice else source.space.resolve(request.axes)
     data = None
     if needs_data(source, submodel):

@@ -22,10 +22,11 @@ from sortednet_cli.space import SubModel
 from sortednet_cli.tasks import make_task
 from tests.cli.test_bad_input import RUN
 from tests.commands import command, refused
+from tests.sealing import reseal
 
 CLASSIFICATION = make_task("classification", "image", 5)
 PERPLEXITY = make_task("causal-lm", "text", 40)
-FURTHER = ("memory_mb", "size_mb", "latency_ms")
+FURTHER = ("size_mb", "memory_mb", "latency_ms")
 
 
 def test_frontier_against_the_definition() -> None:
@@ -206,6 +207,39 @@ def test_latency_is_measured_for_what_the_other_bounds_leave(home: Path, timed: 
         2,
         "latency_ms 1 of the 2 within the other bounds; latency_ms <= 0.5 rules out the 2",
     )
+
+
+def test_a_cost_is_measured_for_what_the_bounds_leave_and_marks_are_theirs(
+    home: Path, timed: list[str]
+) -> None:
+    stored = document("frontier")["submodels"]
+    most = sorted(each["params"] for each in stored)[1]
+    fitting = [each["name"] for each in stored if each["params"] <= most]
+    found = document("frontier", "--cost=latency", f"--max-params={most}", "--plot=a.svg")
+    assert timed == fitting
+    marked = [each["name"] for each in found["submodels"] if each["pareto"]]
+    assert marked and set(marked) <= set(fitting)
+    assert all(each["latency_ms"] is None for each in found["submodels"][2:])
+
+
+def test_what_is_nearly_free_rules_out_before_what_runs_a_pass() -> None:
+    bounds = budget(latency_ms=1, memory_mb=1, size_mb=1, params=1).bounds
+    assert [bound.cost.name for bound in bounds] == ["params", "size_mb", "memory_mb", "latency_ms"]
+
+
+def test_a_choice_off_the_frontier_is_explained(home: Path) -> None:
+    """Fewest parameters among equal scores need not be fewest multiply-adds."""
+    table = json.loads((RUN / "frontier.json").read_text())
+    for number, each in enumerate(table["submodels"]):
+        each["metrics"]["validation"]["accuracy"] = 0.5
+        each["params"], each["macs"] = 100 - number, 1000 + number
+    (RUN / "frontier.json").write_text(json.dumps(table))
+    reseal(RUN)
+    done = command("frontier", "--max-params=1k")
+    chosen, cheapest = (table["submodels"][at]["axes"] for at in (-1, 0))
+    assert (done.code, SubModel.of(chosen).name in done.out) == (0, True)
+    other = SubModel.of(cheapest).name
+    assert f"not on the frontier: {other} scores 50.00% for less (macs 1k)" in done.err
 
 
 def test_json_holds_what_was_asked_for_beyond_the_contract(home: Path) -> None:

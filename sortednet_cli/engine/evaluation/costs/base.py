@@ -26,7 +26,9 @@ class Effort(IntEnum):
     """It follows from a row of the stored table."""
     COMPUTED = 1
     """It follows from the configuration: no data, no weights."""
-    MEASURED = 2
+    TRACED = 2
+    """A forward pass without values: every operation is followed, no weights are."""
+    MEASURED = 3
     """The sub-model runs on a device."""
 
 

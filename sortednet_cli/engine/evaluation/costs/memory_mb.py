@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sortednet_cli.engine.evaluation.costs.base import ComputedCost
+from sortednet_cli.engine.evaluation.costs.base import ComputedCost, Effort
 from sortednet_cli.space import SubModel
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class MemoryMb(ComputedCost):
     units = "megabytes"
     label = "peak memory of inference, MB (batch size 1)"
     help = "Budget in megabytes (10^6 bytes): weights and activations, batch size 1."
+    effort = Effort.TRACED
 
     def compute(self, source: Source, submodel: SubModel) -> float:
         import torch
