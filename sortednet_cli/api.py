@@ -25,7 +25,7 @@ from sortednet_cli.engine import (
     SourceRequest,
     TrainRequest,
 )
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, naming_arguments
 from sortednet_cli.spec import RunSpec, load_preset, load_spec_file
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Axes = Mapping[str, "int | float"]
 
 
+@naming_arguments()
 def train(
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -74,6 +75,7 @@ def train(
     return finished.run
 
 
+@naming_arguments()
 def evaluate(
     path: Path | str,
     axes: Axes | None = None,
@@ -98,7 +100,7 @@ def evaluate(
         One row per sub-model, from the smallest.
 
     Raises:
-        RequestError: there is no such source, sub-model or data.
+        RequestError: there is no such source, sub-model, part or data.
     """
     source = SourceRequest(Path(path), tuple(allow_factory))
     evaluation = engine.evaluate(
@@ -107,6 +109,7 @@ def evaluate(
     return [] if evaluation is None else evaluation.rows
 
 
+@naming_arguments()
 def frontier(
     path: Path | str,
     *,
@@ -133,6 +136,7 @@ def frontier(
     return engine.frontier(FrontierRequest(source, cost, limits or {}, device=device))
 
 
+@naming_arguments()
 def extract(
     path: Path | str,
     axes: Axes | None = None,

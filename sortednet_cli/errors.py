@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class SortednetError(Exception):
@@ -50,6 +51,37 @@ def plain(text: str) -> str:
     return "".join(
         char if char == "\n" or char.isprintable() else ascii(char)[1:-1] for char in text
     )
+
+
+_OPTION = re.compile(r"`[^`]*`|sortednet [a-z][^;,)]*|(?<![\w-])--([a-z][a-z-]*)")
+_ARGUMENTS = {"set": "settings", "format": "file_format"}
+
+
+def as_arguments(text: str) -> str:
+    """A message about options in the words of the Python interface: its arguments.
+
+    Whole commands in it stay commands.
+    """
+
+    def argument(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return found[0]
+        name = found[1].replace("-", "_")
+        if name.startswith("max_") and name != "max_shard_size":
+            return f"limits[{name.removeprefix('max_')!r}]"
+        return _ARGUMENTS.get(name, name)
+
+    return _OPTION.sub(argument, text)
+
+
+@contextmanager
+def naming_arguments() -> Iterator[None]:
+    """Let errors speak of arguments instead of options; a decorator too."""
+    try:
+        yield
+    except SortednetError as error:
+        error.args = (as_arguments(str(error)),)
+        raise
 
 
 def listed(values: Iterable[object]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from sortednet_cli import evaluate, extract, frontier, load_artifact, load_run, train
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, as_arguments
 
 TINY = {"train.updates": 2, "space.width": [0.5, 1.0], "space.depth": [3]}
 
@@ -40,3 +41,46 @@ def test_wrong_requests_of_the_interface(tmp_path: Path, monkeypatch: pytest.Mon
         frontier("run", limits={"size": 3})
     with pytest.raises(RequestError, match="no run at run"):
         extract("run", {"width": 0.5})
+    with pytest.raises(RequestError, match="split 'tets': the parts are train, validation, test"):
+        evaluate("run", split="tets")
+
+
+@pytest.mark.parametrize(
+    ("request_it", "message"),
+    [
+        (lambda: frontier("r", cost="time"), "cost 'time': the costs are params, macs"),
+        (lambda: frontier("r", limits={"params": "abc"}), r"limits\['params'\]: 'abc' is not"),
+        (lambda: extract("r", file_format="zip"), "file_format 'zip': the formats are"),
+        (lambda: train("digits-resnet", TINY, out="r"), "r exists; choose another out or remove"),
+        (lambda: train("digits-resnet", {"lr..x": 1}), "settings 'lr..x=1': write it as a.b=value"),
+        (lambda: train("digits-resnet", data="no"), r"data.path \(or data\): the digits are"),
+        (lambda: evaluate("r", device="tpu"), "no run at r|r is neither a run nor an artifact"),
+        (lambda: frontier("."), "^. is neither a run nor an artifact$"),
+    ],
+)
+def test_errors_name_arguments_and_no_options(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request_it: Callable[[], object],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("r").mkdir()
+    with pytest.raises(RequestError, match=message) as refused:
+        request_it()
+    assert "--" not in str(refused.value)
+
+
+def test_whole_commands_in_an_error_stay_commands() -> None:
+    said = "no run; train one with: sortednet train --preset digits-resnet, or give --out"
+    assert as_arguments(said).endswith("sortednet train --preset digits-resnet, or give out")
+
+
+def test_what_is_of_another_kind_is_named_with_what_opens_it(tmp_path: Path) -> None:
+    for name in ("run/run.json", "cut/sortednet.json"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    with pytest.raises(RequestError, match="run is a run: open it with load_run"):
+        load_artifact(tmp_path / "run")
+    with pytest.raises(RequestError, match=r"cut is an artifact.*open it with load_artifact"):
+        load_run(tmp_path / "cut")

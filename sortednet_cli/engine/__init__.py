@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sortednet_cli.engine.checks import (
     check_place,
     check_plot,
+    check_split,
     newest_finished,
     open_allowed,
     open_source,
@@ -127,9 +128,10 @@ def evaluate(request: EvaluateRequest, report: Report = no_report) -> Evaluation
     """Score one sub-model, or all; return None in every process of a job but the first.
 
     Raises:
-        RequestError: there is no such source, sub-model or data.
+        RequestError: there is no such source, sub-model, part or data.
         WorkError: memory ran out.
     """
+    check_split(request.split)
     source = open_source(request.source, request.axes, lambda s: s.check_data(request.data))
 
     from sortednet_cli.engine.evaluation.evaluate import evaluate as evaluate_source

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sortednet_cli import launch
 from sortednet_cli.engine.requests import SourceRequest
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.logs import logger
 from sortednet_cli.spec import RunSpec
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sortednet_cli.engine.sources.source import Source
     from sortednet_cli.storage.sources import StoredSource
 
+SPLITS = ("train", "validation", "test")
 _PLOT_SUFFIXES = (".svg", ".png")
 
 
@@ -68,6 +69,12 @@ def check_plot(plot: Path) -> None:
         raise RequestError(f"--plot {plot}: there is no folder {plot.absolute().parent}")
     if plot.is_dir():
         raise RequestError(f"--plot {plot}: this is a folder; name a file")
+
+
+def check_split(split: str) -> None:
+    """RequestError if data have no part of that name."""
+    if split not in SPLITS:
+        raise RequestError(f"--split {split!r}: the parts are {listed(SPLITS)}")
 
 
 def newest_finished() -> Path:

@@ -13,6 +13,7 @@ from sortednet_cli.engine.generation.causal import make_decoder
 from sortednet_cli.engine.sources.artifact import ArtifactSource
 from sortednet_cli.engine.sources.run import RunSource
 from sortednet_cli.engine.sources.source import Source
+from sortednet_cli.errors import naming_arguments
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.sources import read_artifact, read_run
@@ -78,6 +79,7 @@ class LoadedArtifact(_Loaded, ArtifactSource):
         return super().module()
 
 
+@naming_arguments()
 def load_run(path: Path | str, *, allow_factory: Collection[str] = ()) -> LoadedRun:
     """Open a finished run: `load_run("runs/digits-resnet").network().at(width=0.5)`.
 
@@ -91,6 +93,7 @@ def load_run(path: Path | str, *, allow_factory: Collection[str] = ()) -> Loaded
     return LoadedRun.of(read_run(Path(path)), allow_factory)
 
 
+@naming_arguments()
 def load_artifact(path: Path | str, *, allow_factory: Collection[str] = ()) -> LoadedArtifact:
     """Open an artifact: `load_artifact(folder).module()` is the standalone module.
 

@@ -12,6 +12,9 @@ from sortednet_cli.spec.vocabulary import SOURCES
 if TYPE_CHECKING:
     from sortednet_cli.spec.data import DataSpec
 
+PATH_KEY = "data.path (or --data)"
+"""What messages call the place of data."""
+
 
 class DataSource(ABC):
     """A data source. Its subclasses `ImageSource` and `TextSource` open the data.
@@ -50,12 +53,12 @@ class DataSource(ABC):
                 )
             return None
         if self.path == "refused":
-            raise RequestError(f"data.path: {self.refusal}")
+            raise RequestError(f"{PATH_KEY}: {self.refusal}")
         if not self.path_is_file:
             return None
         absolute = _absolute(path)
         if not absolute.exists():
-            raise RequestError(f"data.path: {absolute} does not exist: {self.expected}")
+            raise RequestError(f"{PATH_KEY}: {absolute} does not exist: {self.expected}")
         return absolute
 
     def data_name(self, path: str | None, found: Path | None) -> str:
@@ -89,5 +92,5 @@ def _absolute(text: str) -> Path:
         path.exists()
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or reason_of(error)
-        raise RequestError(f"data.path: {text!r} cannot be opened: {reason}") from error
+        raise RequestError(f"{PATH_KEY}: {text!r} cannot be opened: {reason}") from error
     return path

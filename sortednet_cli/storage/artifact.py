@@ -69,6 +69,10 @@ class ArtifactFolder:
     @classmethod
     def open(cls, path: Path) -> ArtifactFolder:
         """Open an artifact; RequestError if the folder is not an artifact."""
+        if (path / "run.json").is_file() and not cls.is_one(path):
+            raise RequestError(
+                f"{path} is a run: open it with load_run, or cut an artifact out of it with extract"
+            )
         if not cls.is_one(path):
             raise RequestError(f"no artifact at {path}: it has no {MANIFEST}")
         return cls(path)

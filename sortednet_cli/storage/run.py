@@ -31,6 +31,12 @@ from sortednet_cli.storage.manifest import (
 )
 from sortednet_cli.storage.temporary import sweep
 
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+_WHAT_IS_CUT = (
+    "sub-models are cut out of runs, artifacts, and the folders that transformers' save_pretrained"
+    " writes; weights alone, such as torchvision's, cannot be cut"
+)
+
 _MAX_POINTER = 100
 """Most bytes read from the pointer to a checkpoint."""
 
@@ -100,12 +106,8 @@ class RunFolder:
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Open an existing run; RequestError if the folder is not a run."""
-        if path.is_file():
-            raise RequestError(f"{path} is a file, but a run is a folder; pass a spec to --config")
-        if not path.is_dir():
-            raise RequestError(f"no run at {path}: there is no such folder")
         if not (path / "run.json").is_file():
-            raise RequestError(f"{path} is neither a run nor an artifact")
+            raise RequestError(_no_run(path))
         run = cls(path)
         run.manifest()
         return run
@@ -231,6 +233,23 @@ class RunFolder:
         """Lock the run for writing; RequestError names the process that holds it."""
         with write_lock(self.path):
             yield
+
+
+def _no_run(path: Path) -> str:
+    """Say what is in the place of a run."""
+    if path.suffix == ".toml" and path.is_file():
+        return f"{path} is a spec: `train` and `info --plan` take it with --config"
+    if path.is_file():
+        return f"{path} is a file: {_WHAT_IS_CUT}"
+    if not path.is_dir():
+        return f"no run at {path}: there is no such folder"
+    if (path / "sortednet.json").is_file():
+        return (
+            f"{path} is an artifact, which cannot be resumed: train a new run; in Python, open it"
+            " with load_artifact"
+        )
+    weights = any(file.suffix in _WEIGHTS for file in path.iterdir())
+    return f"{path} is neither a run nor an artifact" + (f": {_WHAT_IS_CUT}" if weights else "")
 
 
 def _save(save: Callable[[Path], object], folder: Path) -> None:

@@ -202,6 +202,9 @@ WRONG_REQUESTS = {
     "info-spec": (["info", "--plan", str(RUN / "spec.toml")], ["spec.toml", "--config"]),
     "info-missing": (["info", "nowhere"], ["nowhere", "no such folder"]),
     "info-other": (["info", "."], ["neither a run nor an artifact"]),
+    "file-of-weights": (["extract", "file"], ["file is a file", "save_pretrained writes"]),
+    "weights-alone": (["extract", "vision"], ["neither a run", "torchvision's, cannot be cut"]),
+    "resume-artifact": (["train", "--resume", "cut"], ["cut is an artifact, which cannot be"]),
     "info-axes": (["info", RUN, "--width=1"], ["--plan"]),
     "run-missing": (["eval", "nowhere"], ["nowhere", "no such folder"]),
     "axes-and-all": (["eval", "--all", "--width=1"], ["--all"]),
@@ -228,6 +231,9 @@ def test_wrong_request(home: Path, name: str) -> None:
     (home / "d.svg").mkdir()
     (home / "file").touch()
     (home / "link").symlink_to("nowhere")
+    for file in ("vision/model.safetensors", "cut/sortednet.json"):
+        (home / file).parent.mkdir()
+        (home / file).touch()
     before = listing(home)
     refused(command(*arguments), 2, *fragments)
     assert listing(home) == before

@@ -22,7 +22,7 @@ REQUESTS: list[tuple[list[str], str]] = [
     (["eval", RUN, "--depth=9"], "depth 9 is not in the search space; legal values are 1, 8"),
     (["eval", RUN, "--axis=heads=2"], "no axis 'heads' here; the axes are width, depth"),
     (["eval", RUN, "--all", "--width=1"], "--all scores every sub-model"),
-    (["eval", RUN, "--data=nowhere"], "data.path"),
+    (["eval", RUN, "--data=nowhere"], "data.path (or --data): the digits"),
     (["eval", "stock", "--data=nowhere"], "nowhere does not exist"),
     (["eval", "stock"], "needs --data PATH"),
     (["frontier", RUN, "--max-params=10"], "no sub-model fits params <= 10; the smallest has"),

@@ -140,7 +140,7 @@ def test_texts_of_another_package(work: Path) -> None:
     [
         ([*TINY, "--set=data.source=stripe"], "unknown source 'stripe'; the sources are digits"),
         ([*TINY, "--set=data.source=stripe"], "pydoc, hub, counting, stripes, unfinished, unmade"),
-        ([*IMAGE_ARGUMENTS, "--data=."], "data.path: stripes are drawn, not read"),
+        ([*IMAGE_ARGUMENTS, "--data=."], "data.path (or --data): stripes are drawn, not read"),
         ([*IMAGE_ARGUMENTS, "--set=data.label=x"], "data.label: unknown key"),
         (
             [*TINY, "--set=data.source=counting"],

@@ -13,7 +13,7 @@ from sortednet_cli.data.images.files import MEMORY_LIMIT, FileOptions, FolderTre
 from sortednet_cli.data.images.sources.base import EXPECTED, ImageSource
 from sortednet_cli.errors import RequestError, WorkError, shortened
 from sortednet_cli.spec import ImageDataSpec
-from sortednet_cli.spec.data_sources import data_source
+from sortednet_cli.spec.data_sources import PATH_KEY, data_source
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def read_files(source: ImageSource, spec: ImageDataSpec, path: Path) -> Located:
         return decode_tar(path, options)
     if not path.is_dir():
         raise RequestError(
-            f"data.path: {path} is not a file or folder: {EXPECTED}, or a tar of them"
+            f"{PATH_KEY}: {path} is not a file or folder: {EXPECTED}, or a tar of them"
         )
     tree = FolderTree.open(path)
     decoder = options.decoder(tree.first())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +75,14 @@ def test_its_file_is_written_and_described(toy: Path, check: str) -> None:
     assert card.endswith("`model.txt` holds the weights as decimal numbers.\n")
     manifest = ArtifactFolder(Path("cut")).manifest()
     assert manifest.files is not None and "model.txt" in manifest.files
+
+
+def test_outputs_that_still_have_a_gradient_are_compared_without_a_word(home: Path) -> None:
+    source = SOURCE.replace("torch.no_grad()", "torch.enable_grad()")
+    with installed(home.parent, {"toy.py": source}, POINTS), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        done = command("extract", "--format=txt", "--out=cut", "--quiet")
+    assert (done.code, done.err) == (0, "")
 
 
 def test_its_file_is_for_others_to_run(toy: Path) -> None:

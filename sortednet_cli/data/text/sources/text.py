@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from sortednet_cli.data.text.sources.base import TextSource
 from sortednet_cli.errors import RequestError
 from sortednet_cli.spec import TextDataSpec
+from sortednet_cli.spec.data_sources import PATH_KEY
 
 if TYPE_CHECKING:
     from sortednet_cli.data.text.locate import Tables
@@ -27,4 +28,4 @@ class TextFiles(TextSource):
             return read_folder(found, self.data_name(spec.path, found))
         if found.is_file():
             return {"train": read_file(found)}
-        raise RequestError(f"data.path: {found} is no file or folder: {EXPECTED}")
+        raise RequestError(f"{PATH_KEY}: {found} is no file or folder: {EXPECTED}")

@@ -77,7 +77,7 @@ class Format(ABC):
                 f"verification failed: the format {self.name!r} wrote no {self.file} that gives"
                 f" logits of shape {list(logits.shape)}"
             )
-        difference = float((actual - logits).abs().max())
+        difference = float((actual.detach() - logits).abs().max())
         allowed = self.tolerance * max(1.0, float(logits.abs().max()))
         if not difference <= allowed:  # also true if the difference is NaN
             raise WorkError(
