@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -51,6 +52,22 @@ def plain(text: str) -> str:
     return "".join(
         char if char == "\n" or char.isprintable() else ascii(char)[1:-1] for char in text
     )
+
+
+def suggestion(word: object, legal: Iterable[object]) -> str:
+    """The legal word that another one was probably meant for, as ` (did you mean crop?)`.
+
+    One that is spelt nearly so, or else an abbreviation by initials: `lr` for `learning_rate`.
+    """
+    said, names = str(word), [str(name) for name in legal]
+    close = difflib.get_close_matches(said, names, n=1)
+    close += [name for name in names if name == _initials(said) or said == _initials(name)]
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _initials(word: str) -> str:
+    parts = [part for part in re.split("[-_]", word) if part]
+    return "".join(part[0] for part in parts) if len(parts) > 1 else ""
 
 
 _OPTION = re.compile(r"`[^`]*`|sortednet [a-z][^;,)]*|(?<![\w-])--([a-z][a-z-]*)")

@@ -19,7 +19,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from sortednet_cli.errors import RequestError, SortednetError, listed, reason_of
+from sortednet_cli.errors import RequestError, SortednetError, listed, reason_of, suggestion
 from sortednet_cli.logs import logger
 
 ARCHITECTURES = "sortednet.families"
@@ -77,7 +77,9 @@ class Registry:
 
     def unknown(self, name: object) -> str:
         """Say that there is no such name, and which there are."""
-        return f"unknown {self.noun} {name!r}; the {self.noun}s are {listed(self.names())}"
+        legal = self.names()
+        hint = suggestion(name, legal)
+        return f"unknown {self.noun} {name!r}{hint}; the {self.noun}s are {listed(legal)}"
 
     def load(self, name: str, base: type) -> Any:
         """Import a class, which must be a whole subclass of `base`.

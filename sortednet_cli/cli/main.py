@@ -16,6 +16,7 @@ from typing import Any
 import typer
 
 from sortednet_cli import allocator, engine, launch, logs
+from sortednet_cli.cli import usage
 from sortednet_cli.cli.evaluate import evaluate
 from sortednet_cli.cli.extract import ExtractCommand, extract
 from sortednet_cli.cli.frontier import FrontierCommand, frontier
@@ -108,10 +109,7 @@ def _run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except _UsageError as error:
         if _is_reporter():
-            shown = io.StringIO()
-            error.show(shown)
-            # Newer typer adds the class of the error, which means nothing to a user.
-            sys.stderr.write(plain(shown.getvalue()).replace(" Value error,", ""))
+            sys.stderr.write(plain(usage.told(error)))
         return 2
     except SortednetError as error:
         if _is_reporter() if error.report_here is None else error.report_here:

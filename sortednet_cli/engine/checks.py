@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sortednet_cli import launch
 from sortednet_cli.engine.requests import SourceRequest
-from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.errors import RequestError, listed, suggestion
 from sortednet_cli.logs import logger
 from sortednet_cli.spec import RunSpec
 
@@ -74,7 +74,8 @@ def check_plot(plot: Path) -> None:
 def check_split(split: str) -> None:
     """RequestError if data have no part of that name."""
     if split not in SPLITS:
-        raise RequestError(f"--split {split!r}: the parts are {listed(SPLITS)}")
+        hint = suggestion(split, SPLITS)
+        raise RequestError(f"--split {split!r}{hint}: the parts are {listed(SPLITS)}")
 
 
 def newest_finished() -> Path:

@@ -17,7 +17,7 @@ from sortednet_cli.families.base import Family
 from sortednet_cli.families.root import Config, Root, scaled
 from sortednet_cli.space import SubModel, kept_blocks
 from sortednet_cli.spec import ModelSpec
-from sortednet_cli.spec.factories import check_allowed
+from sortednet_cli.spec.factories import check_allowed, missing_module
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -132,13 +132,14 @@ class CustomFamily(Family):
                 )
         except Exception as error:
             raise RequestError(
-                f"model.config: cannot import the factory {self.factory!r}: {reason_of(error)}"
+                f"model.factory: cannot import {self.factory!r}: {reason_of(error)}"
+                f"{missing_module(self.factory)}"
             ) from error
         return factory
 
     def _argument(self, name: str) -> Any:
         if name not in self.root.config:
-            raise RequestError(f"model.config.{name} is missing, but an axis of the spec scales it")
+            raise RequestError(f"model.config.{name} is missing: an axis needs it")
         return self.root.config[name]
 
     def _stages(self) -> list[int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
-from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.errors import RequestError, listed, suggestion
 from sortednet_cli.space.submodel import SubModel, axis_rank
 
 MAX_SUBMODELS = 65_536
@@ -60,7 +60,8 @@ class SearchSpace:
         legal = dict(self.axes)
         for axis in requested:
             if axis not in legal:
-                raise RequestError(f"no axis {axis!r} here; the axes are {listed(legal)}")
+                hint = suggestion(axis, legal)
+                raise RequestError(f"no axis {axis!r} here{hint}; the axes are {listed(legal)}")
         chosen = {
             axis: _nearest(axis, requested[axis], values) if axis in requested else values[-1]
             for axis, values in self.axes

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection
+from importlib.machinery import PathFinder
+from pathlib import Path
 
 from sortednet_cli.errors import RequestError
+
+
+def missing_module(factory: str) -> str:
+    """What to do about a factory whose package is not there; empty if it is. Runs none of it."""
+    package = factory.partition(":")[0].partition(".")[0]
+    if package in sys.modules or PathFinder.find_spec(package, [str(Path.cwd()), *sys.path]):
+        return ""
+    return f": start the command in the folder that holds {package}, or install it"
+
 
 ALLOW_VARIABLE = "SORTEDNET_ALLOW_FACTORY"
 """Environment variable that lists allowed factories, separated by commas."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.errors import RequestError, listed, suggestion
 from sortednet_cli.extensions import (
     ARCHITECTURES,
     added,
@@ -100,4 +100,5 @@ def family_facts(name: str) -> FamilyFacts:
 
 def unknown_family(name: object) -> str:
     """Say that there is no such family, and which there are."""
-    return f"unknown family {name!r}; the families are {listed(family_names())}"
+    legal = family_names()
+    return f"unknown family {name!r}{suggestion(name, legal)}; the families are {listed(legal)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from sortednet_cli.bounded import MAX_SPEC, check_nesting, read_bounded
-from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.errors import RequestError, listed, suggestion
 from sortednet_cli.spec import presets
 from sortednet_cli.spec.data import DATA_KINDS
 from sortednet_cli.spec.models import RunSpec
@@ -23,7 +23,8 @@ Table = dict[str, Any]
 
 def load_preset(name: str, overrides: Sequence[str] = ()) -> RunSpec:
     """Read a preset and apply `a.b=value` overrides; raises the errors of `parse_spec`."""
-    return parse_spec(presets.text(name), where=f"preset {name}", name=name, overrides=overrides)
+    where = f"preset {name}{_changed_by(overrides)}"
+    return parse_spec(presets.text(name), where=where, name=name, overrides=overrides)
 
 
 def load_spec_file(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
@@ -36,7 +37,16 @@ def load_spec_file(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
         text = read_bounded(path, MAX_SPEC).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"cannot read the spec {path}: {_reason(error)}") from error
-    return parse_spec(text, where=str(path), name=path.stem, overrides=overrides)
+    where = f"{path}{_changed_by(overrides)}"
+    return parse_spec(text, where=where, name=path.stem, overrides=overrides)
+
+
+def _changed_by(overrides: Sequence[str]) -> str:
+    """Name the options that changed a spec: what is wrong may not be the file's mistake."""
+    if not overrides:
+        return ""
+    is_data = all(override.startswith("data.path=") for override in overrides)
+    return f" with your {'--data' if is_data else '--set'}"
 
 
 def parse_spec(
@@ -123,14 +133,14 @@ def explain(item: Mapping[str, Any], location: Sequence[Any], legal: Sequence[st
     """
     path = ".".join(map(str, location))
     if item["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(location[-1]), legal, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
+        hint = suggestion(location[-1], legal)
         return f"{path}: unknown key{hint}; the keys are {listed(legal)}"
     message = item["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if item["type"] in ("missing", "value_error"):
         return f"{path}: {message}" if path else message
-    return f"{path}: {message}, not {item['input']!r}"
+    values = re.findall("'([^']*)'", item["msg"]) if item["type"] == "literal_error" else []
+    return f"{path}: {message}, not {item['input']!r}{suggestion(item['input'], values)}"
 
 
 def _without_kind(location: Sequence[Any]) -> Sequence[Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sortednet_cli.errors import listed
+from sortednet_cli.errors import listed, suggestion
 from sortednet_cli.space import MAX_SUBMODELS
 from sortednet_cli.spec.data import AnyDataSpec, data_kind
 from sortednet_cli.spec.families import family_facts, is_family, own_families, unknown_family
@@ -44,6 +44,12 @@ class CustomAxis(SpecModel):
         if sum(bool(key) for key in (self.scales, self.sets, self.stages)) != 1:
             raise ValueError("needs exactly one of scales, sets, stages")
         return self
+
+    @property
+    def arguments(self) -> dict[str, tuple[str, ...]]:
+        """The factory's arguments that the axis changes, by verb."""
+        single = {"sets": self.sets, "stages": self.stages}
+        return {"scales": self.scales, **{verb: (name,) for verb, name in single.items() if name}}
 
 
 def _counts(value: object) -> object:
@@ -139,7 +145,26 @@ class ModelSpec(SpecModel):
             raise ValueError("the family 'custom' needs at least one table [model.axes.NAME]")
         if "depth" in self.axes and self.blocks is None:
             raise ValueError("a custom depth axis needs [model.blocks] with the blocks' paths")
+        self._check_arguments()
         return self
+
+    def _check_arguments(self) -> None:
+        """ValueError if an axis changes what the factory is not given."""
+        for axis, verbs in self.axes.items():
+            for verb, names in verbs.arguments.items():
+                for name in names:
+                    if name not in self.config:
+                        raise ValueError(
+                            f"axes.{axis}.{verb}: {name!r} is no key of model.config"
+                            f"{suggestion(name, self.config)}; its keys are {listed(self.config)}"
+                        )
+        stages = self.config.get(getattr(self.axes.get("depth"), "stages", None) or "")
+        if self.blocks is None or not isinstance(stages, list):
+            return
+        if len(stages) != len(self.blocks.paths):
+            raise ValueError(
+                f"blocks.paths names {len(self.blocks.paths)} containers for {len(stages)} stages"
+            )
 
 
 class RunSpec(SpecModel):
@@ -212,7 +237,8 @@ class RunSpec(SpecModel):
             if axis in facts.refused:
                 raise ValueError(f"space.{axis}: {self.model.family}: {facts.refused[axis]}")
             if axis not in axes:
-                raise ValueError(f"space.{axis}: unknown axis; the axes are {listed(axes)}")
+                hint = suggestion(axis, axes)
+                raise ValueError(f"space.{axis}: unknown axis{hint}; the axes are {listed(axes)}")
             if not values:
                 raise ValueError(f"space.{axis}: needs at least one value")
             if len(set(values)) != len(values):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 from itertools import chain
 from pathlib import Path
 
-from sortednet_cli.errors import RequestError, listed, reason_of
+from sortednet_cli.errors import RequestError, listed, reason_of, suggestion
 from sortednet_cli.extensions import PRESETS, added, told, warn_once
 
 _SUFFIX = ".toml"
@@ -24,8 +23,7 @@ def text(name: str) -> str:
     """Return a preset's TOML with its comments; RequestError if there is no such preset."""
     files = _files()
     if name not in files:
-        close = difflib.get_close_matches(name, files, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
+        hint = suggestion(name, files)
         raise RequestError(f"unknown preset {name!r}{hint}; presets: {listed(names())}")
     return files[name].read_text(encoding="utf-8")
 

@@ -157,6 +157,13 @@ WRONG_SPECS = {
     "lr-range": ([*TINY, "--set=train.lr=1e39"], ["train.lr: input should be less than"]),
     "lr-infinite": ([*TINY, "--set=train.lr=inf"], ["train.lr: ", "finite"]),
     "option": ([*TINY, "--pressed"], ["--pressed"]),
+    "near-key": ([*TINY, "--set=train.learning_rate=1"], ["unknown key (did you mean lr?)"]),
+    "near-rule": ([*TINY, "--set=train.rule=sortd"], ["rule 'sortd' (did you mean sorted?)"]),
+    "near-value": ([*TINY, "--set=data.augment=cropp"], ["not 'cropp' (did you mean crop?)"]),
+    "near-family": ([*TINY, "--set=model.family=preact_resnt"], ["did you mean preact_resnet?"]),
+    "near-source": ([*TINY, "--set=data.source=cifr10"], ["(did you mean cifar10?)"]),
+    "near-axis": ([*TINY, "--set=space.widht=[1]"], ["unknown axis (did you mean width?)"]),
+    "whose": ([*TINY, "--set=train.lr=x"], ["preset digits-resnet with your --set: the spec is"]),
 }
 
 
@@ -195,7 +202,16 @@ def test_wrong_spec_file(work: Path, text: str, fragments: list[str]) -> None:
 
 
 WRONG_REQUESTS = {
-    "command": (["evil"], ["evil"]),
+    "command": (["evil"], ["no such command 'evil'", "see: sortednet --help"]),
+    "command-near": (["trian"], ["no such command 'trian' (did you mean train?)"]),
+    "option-near": (["eval", "--widht=1"], ["option '--widht' (did you mean --width?)"]),
+    "option-number": (["eval", "--width=half"], ["--width: input should be", "not 'half'; see:"]),
+    "option-bare": (["eval", "--width"], ["error: option '--width' requires an argument"]),
+    "argument-extra": (["eval", "a", "b"], ["got unexpected extra argument", "eval --help"]),
+    "cost-near": (["frontier", "--cost=latncy"], ["--cost 'latncy' (did you mean latency?)"]),
+    "format-near": (["extract", "--format=onx"], ["--format 'onx' (did you mean onnx?)"]),
+    "axis-near": (["eval", "--axis=dept=1"], ["no axis 'dept' here (did you mean depth?)"]),
+    "split-near": (["eval", "--split=tset"], ["--split: 'tset' is not one", "did you mean test?"]),
     "preset": (["presets", "show", "digit-resnet"], ["did you mean digits-resnet?"]),
     "preset-unnamed": (["presets", "show"], ["needs a NAME"]),
     "preset-extra": (["presets", "list", "digits-resnet"], ["presets show digits-resnet"]),

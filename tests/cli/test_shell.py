@@ -199,7 +199,7 @@ def test_no_escape_codes_off_a_terminal(home: Path) -> None:
     done = shell("sortednet frontier --all; sortednet train --nope || NO_COLOR=1 sortednet -h")
     assert done.code == 0
     assert "\x1b" not in done.out + done.err
-    assert "No such option: --nope" in done.err
+    assert "error: no such option '--nope'; see: sortednet" in done.err
 
 
 def test_quiet_says_nothing(home: Path) -> None:

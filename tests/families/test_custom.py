@@ -55,10 +55,17 @@ assert torch.equal(model(check["inputs"]), check["logits"])
     [
         ("model.blocks.paths=['bdy']", "the model has no module 'bdy"),
         ("space.depth=[2, 7]", "depths 1 to 6"),
+        ("model.factory='mynet:make'", "start the command in the folder that holds mynet, or"),
+        ("model.factory='mynets:mke'", "cannot import 'mynets:mke': module 'mynets' has no"),
+        (
+            "model.axes.width.scales=['hiden']",
+            "axes.width.scales: 'hiden' is no key of model.config (did you mean hidden?); its keys",
+        ),
+        ("model.axes.depth.sets='layer'", "axes.depth.sets: 'layer' is no key of model.config"),
         ("model.blocks.before=1", "no module 'body.2'"),
         (
-            "model.config={layers = 6, num_classes = 10}",
-            "missing 1 required positional argument: 'hidden'",
+            "model.config={layers = 6, hidden = 64}",
+            "missing 1 required positional argument: 'num_classes'",
         ),
     ],
 )
@@ -128,14 +135,15 @@ def test_containers_that_hold_different_numbers_of_other_modules(staged: Path) -
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("before=1", "no module '1.1': this container holds 1 module; `before` and `after` hold"),
-        ("before=0", "'2.3' is no block of '2': count the modules that are none"),
-        ("before=[1]", "model.blocks: before lists 1, paths lists 2"),
-        ("after='none'", "model.blocks.after: a whole number from 0 up, or a list of them"),
-        ("after=[0, -1]", "model.blocks.after: a whole number from 0 up, or a list of them"),
+        ("={paths=['1']}", "blocks.paths names 1 containers for 2 stages"),
+        (".before=1", "no module '1.1': this container holds 1 module; `before` and `after` hold"),
+        (".before=0", "'2.3' is no block of '2': count the modules that are none"),
+        (".before=[1]", "model.blocks: before lists 1, paths lists 2"),
+        (".after='none'", "model.blocks.after: a whole number from 0 up, or a list of them"),
+        (".after=[0, -1]", "model.blocks.after: a whole number from 0 up, or a list of them"),
     ],
 )
 def test_counts_that_do_not_fit_the_containers(staged: Path, override: str, message: str) -> None:
-    done = command("train", "--config", "staged.toml", "--set", f"model.blocks.{override}")
+    done = command("train", "--config", "staged.toml", "--set", f"model.blocks{override}")
     refused(done, 2, message)
     assert not Path("runs").exists()

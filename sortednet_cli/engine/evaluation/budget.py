@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sortednet_cli.engine.evaluation.costs import Cost, every_cost
 from sortednet_cli.engine.sources.table import Row
-from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.errors import RequestError, listed, suggestion
 from sortednet_cli.storage.sources import StoredSource, require_scores
 
 
@@ -109,7 +109,8 @@ def read_budget(limits: Mapping[str, str | float]) -> Budget | None:
     costs = {cost.name: cost for cost in every_cost()} if limits else {}
     for name, limit in limits.items():
         if name not in costs:
-            raise RequestError(f"no cost {name!r}: the costs are {listed(costs)}")
+            hint = suggestion(name, costs)
+            raise RequestError(f"no cost {name!r}{hint}: the costs are {listed(costs)}")
         cost = costs[name]
         try:
             bounds.append(Bound(cost, cost.read(limit) if isinstance(limit, str) else limit))

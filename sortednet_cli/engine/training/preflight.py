@@ -11,6 +11,7 @@ from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
 from sortednet_cli.spec.data_sources import find_data
+from sortednet_cli.spec.factories import missing_module
 from sortednet_cli.spec.families import family_facts
 from sortednet_cli.storage.pretrained import find_pretrained
 
@@ -30,6 +31,8 @@ def check_new(spec: RunSpec) -> None:
     make_rule(spec.train, SearchSpace.of(spec.space))
     check_trackers(spec.train.tracker_names)
     find_data(spec.data)
+    if spec.model.factory and (fix := missing_module(spec.model.factory)):
+        raise RequestError(f"model.factory: there is no module for {spec.model.factory!r}{fix}")
     if spec.model.pretrained is not None:
         find_pretrained(spec.model.pretrained)
 

@@ -10,7 +10,7 @@ import re
 
 from sortednet_cli import extensions
 from sortednet_cli.engine.evaluation.costs.base import ComputedCost, Conditions, Cost, Effort
-from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.errors import RequestError, listed, suggestion
 from sortednet_cli.extensions import Registry, warn_once
 
 __all__ = ["DEFAULT", "ComputedCost", "Conditions", "Cost", "Effort", "every_cost", "find_cost"]
@@ -54,7 +54,9 @@ def find_cost(name: str) -> Cost:
             return cost
     if name in COSTS.names():
         return _make(name)  # which tells why it cannot be made
-    raise RequestError(f"--cost {name!r}: the costs are {listed(cost.name for cost in costs)}")
+    names = [cost.name for cost in costs]
+    hint = suggestion(name, [*names, *(cost.quantity for cost in costs)])
+    raise RequestError(f"--cost {name!r}{hint}: the costs are {listed(names)}")
 
 
 def _make(name: str) -> Cost:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sortednet_cli import extensions
 from sortednet_cli.engine.export.formats.base import Format
-from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.errors import RequestError, listed, suggestion
 from sortednet_cli.extensions import Registry
 
 __all__ = ["DEFAULT_FORMAT", "Format", "find_format", "format_names"]
@@ -41,7 +41,8 @@ def find_format(name: str) -> Format | None:
     if name == DEFAULT_FORMAT:
         return None
     if name not in FORMATS.names():
-        raise RequestError(f"--format {name!r}: the formats are {listed(format_names())}")
+        hint = suggestion(name, format_names())
+        raise RequestError(f"--format {name!r}{hint}: the formats are {listed(format_names())}")
     kind: type[Format] = FORMATS.load(name, Format)
     with FORMATS.making(name):
         return kind()

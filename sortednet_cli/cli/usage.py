@@ -1,0 +1,45 @@
+"""What a wrong command line is told: one message, as for every other wrong request."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sortednet_cli.errors import suggestion
+
+
+def told(error: Any) -> str:
+    """Put what the parser of options raised into one message; the help if nothing was asked for.
+
+    Args:
+        error: one of click's usage errors, whichever copy of click typer has.
+    """
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return f"{error.format_message()}\n"
+    text = _of_value(error) or _of_name(error) or error.format_message().rstrip(".")
+    where = f"; see: {error.ctx.command_path} --help" if error.ctx else ""
+    return f"error: {text[:1].lower()}{text[1:]}{where}\n"
+
+
+def _of_value(error: Any) -> str:
+    """What is wrong with an option's value; empty if older typer or click itself says it."""
+    errors = getattr(error.__cause__, "errors", None)  # pydantic's, which newer typer reads with
+    if not callable(errors) or getattr(error, "param", None) is None:
+        return ""
+    wrong = errors()[0]
+    said = wrong["msg"].removeprefix("Value error, ").rstrip(".")
+    given = "" if repr(wrong["input"]) in said else f", not {wrong['input']!r}"
+    legal = [word for word in re.findall("'([^']*)'", said) if word != wrong["input"]]
+    name = error.param.opts[0]
+    return f"{name}: {said[:1].lower()}{said[1:]}{given}{suggestion(wrong['input'], legal)}"
+
+
+def _of_name(error: Any) -> str:
+    """What is wrong with the name of an option or a command; empty if nothing is."""
+    if (
+        found := re.match(r"No such (option:|command) '?([^'\s]+)", error.format_message())
+    ) is None:
+        return ""
+    kind, name = found.groups()
+    legal = getattr(error, "possibilities", None) or getattr(error.ctx.command, "commands", ())
+    return f"no such {kind.rstrip(':')} {name!r}{suggestion(name, legal)}"
