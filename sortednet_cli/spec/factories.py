@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Collection
-from importlib.machinery import PathFinder
 from pathlib import Path
 
 from sortednet_cli.errors import RequestError
@@ -14,8 +14,13 @@ from sortednet_cli.errors import RequestError
 def missing_module(factory: str) -> str:
     """What to do about a factory whose package is not there; empty if it is. Runs none of it."""
     package = factory.partition(":")[0].partition(".")[0]
-    if package in sys.modules or PathFinder.find_spec(package, [str(Path.cwd()), *sys.path]):
-        return ""
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)  # where factories are looked for first
+    try:
+        if package in sys.modules or importlib.util.find_spec(package) is not None:
+            return ""
+    finally:
+        sys.path.remove(folder)
     return f": start the command in the folder that holds {package}, or install it"
 
 
