@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import dataclasses
 import inspect
 import re
 import sys
@@ -248,12 +249,10 @@ def _toml(field: Any) -> str:
 
 
 def _python_api() -> Lines:
-    yield from ["# Python API", "", "```python"]
-    yield from [
-        "from sortednet_cli import (",
-        *(f"    {n}," for n in sorted(sortednet_cli.__all__)),
-    ]
-    yield from [")", "```"]
+    yield from ["# Python API", ""]
+    yield "The functions do what the commands of the same names do, and print nothing. All of this"
+    yield "page, the errors too, is imported from `sortednet_cli`:"
+    yield from ["", "```python", *_EXAMPLE.strip().splitlines(), "```"]
     objects = {name: getattr(sortednet_cli, name) for name in sorted(sortednet_cli.__all__)}
     for name, found in sorted(objects.items(), key=lambda pair: inspect.isclass(pair[1])):
         yield from ["", f"## {name}", ""]
@@ -261,12 +260,47 @@ def _python_api() -> Lines:
             yield from ["```python", _signature(name, found), "```", ""]
             yield from _docstring(found)
             continue
+        if not issubclass(found, Exception) and dataclasses.is_dataclass(found):
+            yield from _fields(name, found)
         yield from _docstring(found)
         for member, value in _members(found):
             yield from ["", f"### {name}.{member}", ""]
             if not isinstance(value, property):
                 yield from ["```python", _signature(member, value), "```", ""]
             yield from _docstring(value)
+
+
+_EXAMPLE = """
+from sortednet_cli import RequestError, Updated, extract, frontier, load_artifact, load_run, train
+
+
+def show(event):
+    if isinstance(event, Updated):
+        print(event.update, event.loss)
+
+
+run = train("digits-resnet", {"train.epochs": 20}, on_event=show)  # the run's folder
+try:
+    best = frontier(run, limits={"params": 50_000}).chosen
+except RequestError as error:  # nothing fits, for instance
+    raise SystemExit(f"error: {error}")
+print(best.submodel, best.params, best.metrics["validation"]["accuracy"])
+
+folder = extract(run, best.submodel.axes)
+model = load_artifact(folder).module()  # a standalone nn.Module
+view = load_run(run).network().at(**best.submodel.axes)  # the same, sharing the run's weights
+"""
+
+
+def _fields(name: str, kind: type[Any]) -> Lines:
+    """What a data class is made of, as the call that would make one."""
+    fields = [f"    {f.name}: {_annotation(f.type)}" for f in dataclasses.fields(kind) if f.init]
+    if fields and not name.startswith("Loaded"):
+        yield from ["```python", f"{name}(", *(f"{line}," for line in fields), ")", "```", ""]
+
+
+def _annotation(kind: Any) -> str:
+    return re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", kind if isinstance(kind, str) else kind.__name__)
 
 
 def _members(kind: type[Any]) -> Iterator[tuple[str, Any]]:
@@ -288,7 +322,8 @@ def _members(kind: type[Any]) -> Iterator[tuple[str, Any]]:
 def _signature(name: str, function: Any) -> str:
     whole = inspect.signature(function)
     kept = [p for p in whole.parameters.values() if p.name not in ("self", "cls")]
-    text = f"{name}{whole.replace(parameters=kept)}".replace("'", "")
+    text = f"{name}{whole.replace(parameters=kept)}"
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text).replace("'", '"')  # annotations are text
     return re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", text)
 
 

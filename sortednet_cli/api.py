@@ -54,7 +54,8 @@ def train(
         data: data folder, or a tar of one.
         out: the run's folder; by default `runs/NAME`, or the next free name.
         device: device to compute on, as `--device` takes it.
-        on_event: called with each event that `sortednet_cli.engine.train` yields.
+        on_event: called with each event: `Started`, then `Updated` from time to time, `Scored` for
+            each sub-model, and `Finished`.
 
     Returns:
         The run's folder.

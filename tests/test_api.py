@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from sortednet_cli import evaluate, extract, frontier, load_artifact, load_run, train
+from sortednet_cli import Frontier, evaluate, extract, frontier, load_artifact, load_run, train
 from sortednet_cli.errors import RequestError, as_arguments
 
 TINY = {"train.updates": 2, "space.width": [0.5, 1.0], "space.depth": [3]}
@@ -31,6 +32,23 @@ def test_ten_lines_train_choose_and_extract(
     assert row.metrics["test"] == found.chosen.metrics["test"]
     assert [r.submodel.name for r in evaluate(run, device="cpu")] == ["w0.5-d3", "w1-d3"]
     assert (run, folder, len(events)) == (Path("run"), Path("cut"), 5)
+
+
+def test_a_frontier_is_shown_in_a_line(home: Path) -> None:
+    found = frontier("runs/digits-resnet", limits={"params": "1G"})
+    assert isinstance(found, Frontier) and found.chosen is not None
+    name = found.chosen.submodel.name
+    said = "of 4 sub-models on the frontier of validation accuracy against macs, chosen"
+    assert f"{said} {name})" in repr(found) and len(repr(found)) < 150
+
+
+def test_the_example_of_the_reference_runs(work: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs/reference/python.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(from sortednet_cli import .*?)```", page, re.S)
+    shorter = '{"train.updates": 3, "space.width": [0.5, 1.0], "train.log_every": 1}'
+    assert '{"train.epochs": 20}' in example
+    exec(example.replace('{"train.epochs": 20}', shorter), {})
+    assert Path("artifacts").is_dir()
 
 
 def test_wrong_requests_of_the_interface(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def _no_report(cost: Cost, done: int, total: int, row: Row) -> None:
     """Ignore progress."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Frontier:
     """All rows of a source with the frontier marked, and the choice for a budget.
 
@@ -62,6 +62,13 @@ class Frontier:
     chosen: Row | None
     measured_costs: Sequence[Cost]
     conditions: Mapping[str, Conditions]
+
+    def __repr__(self) -> str:
+        return (
+            f"Frontier({str(self.path)!r}: {sum(self.pareto)} of {len(self.rows)} sub-models on the"
+            f" frontier of {self.split} {self.metric} against {self.cost.name},"
+            f" chosen {self.chosen and self.chosen.submodel})"
+        )
 
     def better_than(self, row: Row) -> Row | None:
         """The row of the frontier that scores at least as well as another for less of the cost."""

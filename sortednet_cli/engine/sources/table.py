@@ -18,9 +18,10 @@ class Row:
     """A sub-model with its costs and scores.
 
     Attributes:
+        submodel: the sub-model; see `submodel.axes` and `submodel.name`.
         params: number of parameters.
         macs: multiply-adds per image or token.
-        metrics: for each part of the data, the metrics by name.
+        metrics: for each part of the data, the metrics by name: `metrics["test"]["accuracy"]`.
         costs: costs that are not stored but were measured for a command, by name.
     """
 

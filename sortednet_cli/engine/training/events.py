@@ -16,14 +16,24 @@ class Interrupted(SortednetError):
 
 @dataclass(frozen=True)
 class Started:
-    """The run's folder exists; from here on the training can be resumed."""
+    """The run's folder exists; from here on the training can be resumed.
+
+    Attributes:
+        run: its folder.
+    """
 
     run: Path
 
 
 @dataclass(frozen=True)
 class Updated:
-    """One update is done."""
+    """One update is done.
+
+    Attributes:
+        update: how many are.
+        total: of how many.
+        submodels: that it trained.
+    """
 
     update: int
     total: int
@@ -35,7 +45,13 @@ class Updated:
 
 @dataclass(frozen=True)
 class Scored:
-    """One sub-model has its statistics and scores."""
+    """One sub-model has its statistics and scores.
+
+    Attributes:
+        row: its costs and scores.
+        done: how many sub-models have theirs.
+        total: of how many.
+    """
 
     row: Row
     done: int
@@ -44,7 +60,13 @@ class Scored:
 
 @dataclass(frozen=True)
 class Finished:
-    """The run is complete on disk."""
+    """The run is complete on disk.
+
+    Attributes:
+        run: its folder.
+        rows: of all sub-models.
+        metric: what they are scored by.
+    """
 
     run: Path
     rows: list[Row]
