@@ -126,7 +126,7 @@ def _bound(cost: Cost) -> str:
 def costs() -> list[Parameter]:
     """Describe the option `--cost`."""
     names = listed(cost.name for cost in engine.costs())
-    text = f"Cost to weigh against the score: {names}. The unit may be left out."
+    text = f"Cost to weigh against the score: {names}. `latency` means `latency_ms`."
     return [option("cost", "--cost", FrontierRequest.cost, metavar="NAME", help=text)]
 
 

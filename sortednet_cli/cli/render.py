@@ -123,8 +123,8 @@ def summary_line(rows: Sequence[Row], split: str, metric: str) -> str:
     return (
         f"{len(rows)} sub-models, {split} {metric}:"
         f" largest {show(largest.metrics[split][metric])},"
-        f" smallest {show(smallest.metrics[split][metric])}"
-        f" with {100 * smallest.macs / largest.macs:.1f}% of the largest's MACs,"
+        f" smallest ({100 * smallest.macs / largest.macs:.1f}% of the MACs)"
+        f" {show(smallest.metrics[split][metric])},"
         f" mean {show(sum(scores) / len(scores))}, worst {show(worst)}"
     )
 

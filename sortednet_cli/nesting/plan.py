@@ -142,7 +142,7 @@ def check_space(family: Family, space: SearchSpace) -> None:
         key = frozenset((name, piece.shape) for name, piece in plan.slices.items())
         if key in seen:
             raise RequestError(
-                f"space: {seen[key]} and {submodel} resolve to one configuration;"
+                f"space: {seen[key]} and {submodel} give the same network;"
                 " choose values further apart"
             )
         seen[key] = submodel

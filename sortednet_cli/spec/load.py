@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from sortednet_cli.bounded import MAX_SPEC, check_nesting, read_bounded
 from sortednet_cli.errors import RequestError, listed, suggestion
+from sortednet_cli.logs import logger
 from sortednet_cli.spec import presets
 from sortednet_cli.spec.data import DATA_KINDS
 from sortednet_cli.spec.models import RunSpec
@@ -75,6 +76,7 @@ def parse_spec(
     except ValueError as error:  # TOMLDecodeError, or a number with thousands of digits
         raise RequestError(f"{where} is not valid TOML: {error}") from error
     table.setdefault("name", name)
+    _tell_replaced(overrides)
     for override in overrides:
         _apply(table, override)
     try:
@@ -87,6 +89,14 @@ def parse_spec(
 def dump_spec(spec: RunSpec) -> str:
     """Write a spec as TOML that `parse_spec` reads back to an equal spec."""
     return tomli_w.dumps(_without_none(spec.model_dump(mode="json")))
+
+
+def _tell_replaced(overrides: Sequence[str]) -> None:
+    """Warn if one override replaces another one silently: two keys name one quantity."""
+    keys = [override.partition("=")[0].strip() for override in overrides]
+    given = [key for key in keys if key in ("train.updates", "train.epochs")]
+    if len(set(given)) > 1:
+        logger.warning("train.updates and train.epochs are one quantity: %s counts", given[-1])
 
 
 def _apply(table: Table, override: str) -> None:

@@ -166,7 +166,10 @@ class RunFolder:
 
     def require_unfinished(self) -> None:
         if self.finished:
-            raise RequestError(f"{self.path} is finished; there is nothing to resume")
+            raise RequestError(
+                f"{self.path} is finished; there is nothing to resume: train it anew with:"
+                f" sortednet train --config {self.path / 'spec.toml'}"
+            )
 
     def require_finished(self) -> None:
         if not self.finished:

@@ -160,7 +160,8 @@ def require_scores(path: Path, rows: Sized) -> None:
     """Raise RequestError if the source at `path` stores no rows, so it was never scored."""
     if not rows:
         raise RequestError(
-            f"{path} has no scores: it does not come from a run of `sortednet train`"
+            f"{path} has no scores to choose by: it does not come from a run of `sortednet train`;"
+            " to extract from it, name a sub-model by --width and --depth"
         )
 
 

@@ -28,9 +28,12 @@ REQUESTS: list[tuple[list[str], str]] = [
     (["frontier", RUN, "--max-params=10"], "no sub-model fits params <= 10; the smallest has"),
     (["frontier", RUN, "--max-macs=-1"], "--max-macs"),
     (["frontier", RUN, "--max-size-mb=0"], "--max-size-mb: '0' is not a positive number"),
-    (["frontier", RUN, "--max-params=10", "--max-latency-ms=1"], "params <= 10 rules out all"),
+    (
+        ["frontier", RUN, "--max-params=10", "--max-latency-ms=1"],
+        "fits params <= 10; the smallest has",
+    ),
     (["frontier", RUN, "--cost=price"], "the costs are params, macs, size_mb"),
-    (["frontier", "stock"], "stock has no scores"),
+    (["frontier", "stock"], "name a sub-model by --width and --depth"),
     (["frontier", RUN, "--plot=no/a.svg"], "there is no folder"),
     (["extract", RUN, "--max-macs=1k"], "no sub-model fits macs <= 1k; the smallest has"),
     (["extract", RUN, "--width=0.75"], "legal values are 0.5, 1"),
@@ -38,7 +41,7 @@ REQUESTS: list[tuple[list[str], str]] = [
     (["extract", RUN, "--out=file/cut"], "cannot write into file: Not a directory"),
     (["extract", "stock", "--format=onnx"], "--format onnx is for image models"),
     (["extract", RUN, "--format=zip"], "the formats are safetensors, onnx, pt2"),
-    (["extract", RUN, "--max-memory-mb=1", "--max-macs=1k"], "macs <= 1k rules out all of them"),
+    (["extract", RUN, "--max-memory-mb=1", "--max-macs=1k"], "fits macs <= 1k; the smallest has"),
     (["extract", RUN, "--max-shard-size=many"], "--max-shard-size"),
     (["extract", "stock", "--max-params=1M"], "stock has no scores"),
     (["generate", RUN, "--prompt=x"], "runs/digits-resnet is for classification"),
@@ -63,7 +66,7 @@ REQUESTS: list[tuple[list[str], str]] = [
     (["train", "--config=no.toml"], "no.toml"),
     (["train", "--resume", "nowhere"], "no run at nowhere"),
     (["train", "--resume", "begun"], "moved-away does not exist"),
-    (["train", "--resume", RUN], "is finished; there is nothing to resume"),
+    (["train", "--resume", RUN], "train it anew with: sortednet train --config runs/"),
 ]
 
 SCRIPT = """

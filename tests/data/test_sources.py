@@ -6,6 +6,8 @@ import gzip
 import hashlib
 import pickle
 from pathlib import Path
+from socket import gaierror
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -173,11 +175,12 @@ def test_a_failed_download_says_what_to_pass(source: str, monkeypatch: pytest.Mo
     from torchvision import datasets
 
     def offline(*_: object, **__: object) -> None:
-        raise OSError("no network")
+        raise URLError(gaierror(-2, "Name or service not known"))
 
     for name in ("MNIST", "FashionMNIST", "CIFAR10", "CIFAR100"):
         monkeypatch.setattr(datasets, name, offline)
-    with pytest.raises(WorkError, match=rf"^{source} could not be downloaded: pass --data PATH"):
+    said = r"could not be downloaded \(Name or service not known\): pass --data PATH, a folder"
+    with pytest.raises(WorkError, match=f"^{source} {said}"):
         opened(source)
 
 

@@ -103,3 +103,15 @@ def test_presets_round_trip(name: str) -> None:
 def test_common_overrides_work_for_every_preset(name: str) -> None:
     spec = load_preset(name, ["train.seed=3", "train.updates=10"])
     assert (spec.train.seed, spec.train.updates, spec.train.epochs) == (3, 10, None)
+
+
+@pytest.mark.parametrize("last", ["epochs", "updates"])
+def test_two_settings_of_one_quantity_are_told(last: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The last one counts, and nobody need guess that."""
+    settings = sorted(("train.epochs=2", "train.updates=3"), key=lambda text: last in text)
+    spec = load_preset("digits-resnet", settings)
+    assert (spec.train.epochs, spec.train.updates) == ((2, None) if last == "epochs" else (None, 3))
+    assert f"train.updates and train.epochs are one quantity: train.{last} counts" in caplog.text
+    caplog.clear()
+    load_preset("digits-resnet", settings[1:])
+    assert not caplog.text

@@ -7,7 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
-from sortednet_cli.errors import WorkError
+from sortednet_cli.errors import WorkError, reason_of
 from sortednet_cli.logs import logger
 
 _TIMEOUT_SECONDS = 30.0
@@ -34,9 +34,10 @@ def download(name: str, torchvision_name: str, folder: Path, copy: str) -> None:
         with contextlib.redirect_stdout(sys.stderr):
             getattr(datasets, torchvision_name)(str(folder), download=True)
     except (OSError, RuntimeError) as error:
+        cause = getattr(error, "reason", None) or error  # urllib's errors hold the system's
         raise WorkError(
-            f"{name} could not be downloaded: pass --data PATH with a folder that holds {copy}"
-            " or train/CLASS/ and test/CLASS/ folders of images, or with a tar of such folders"
+            f"{name} could not be downloaded ({reason_of(cause)}): pass --data PATH, a folder that"
+            f" holds {copy} or folders train/CLASS/ and test/CLASS/ of images"
         ) from error
     finally:
         socket.setdefaulttimeout(before)

@@ -58,7 +58,7 @@ class Budget:
         """
         fitting = [row for row in rows if all(bound.allows(row) for bound in self.bounds)]
         if not fitting:
-            raise RequestError(f"no sub-model fits {self}; {self._reason(rows)}")
+            raise RequestError(self._refusal(rows))
         return fitting
 
     def spending(self, row: Row) -> tuple[float, ...]:
@@ -70,27 +70,19 @@ class Budget:
         bounded = (bound.cost.of(row) for bound in self.bounds)
         return (*(value for value in bounded if value is not None), row.macs, row.params)
 
-    def _reason(self, rows: Sequence[Row]) -> str:
-        if len(self.bounds) == 1:
-            (bound,) = self.bounds
-            return f"the smallest has {bound.cost.show(min(bound.known(rows)))}"
-        least = ", ".join(_least(bound, rows) for bound in self.bounds)
-        return f"the least there is: {least}; {self._excluding_bound(rows)}"
-
-    def _excluding_bound(self, rows: Sequence[Row]) -> str:
+    def _refusal(self, rows: Sequence[Row]) -> str:
         """Name the bounds that exclude all rows alone, or else the first that excludes the rest."""
         alone = [b for b in self.bounds if not any(b.allows(row) for row in rows)]
         if alone:
-            return f"{_joined(alone)} {'rules' if len(alone) == 1 else 'each rule'} out all of them"
+            least = ", ".join(_least(bound, rows, named=len(alone) > 1) for bound in alone)
+            return f"no sub-model fits {' or '.join(map(str, alone))}; the smallest has {least}"
         remaining = rows
         for number, bound in enumerate(self.bounds):
             allowed = [row for row in remaining if bound.allows(row)]
             if not allowed:
-                least = bound.cost.show(min(bound.known(remaining)))
-                others = _joined(self.bounds[:number])
                 return (
-                    f"{bound} rules out the {len(remaining)} that fit {others}: the least is"
-                    f" {least}"
+                    f"no sub-model fits {self} together; of the {len(remaining)} within"
+                    f" {_joined(self.bounds[:number])} the smallest has {_least(bound, remaining)}"
                 )
             remaining = allowed
         raise AssertionError("a row is within all bounds")
@@ -134,9 +126,7 @@ def _joined(bounds: Sequence[Bound]) -> str:
     return " and ".join(map(str, bounds))
 
 
-def _least(bound: Bound, rows: Sequence[Row]) -> str:
-    values = bound.known(rows)
-    if not values:
-        return f"{bound.cost.name} not known yet"
-    subset = "" if len(values) == len(rows) else f" of the {len(values)} within the other bounds"
-    return f"{bound.cost.name} {bound.cost.show(min(values))}{subset}"
+def _least(bound: Bound, rows: Sequence[Row], *, named: bool = True) -> str:
+    """Write the least value among the rows whose cost is known."""
+    value = bound.cost.show(min(bound.known(rows)))
+    return f"{bound.cost.name} {value}" if named else value

@@ -10,6 +10,12 @@ from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.space import format_count
 from sortednet_cli.storage.artifact import has_tokenizer
 
+_TRAINED = "A sub-model cut out of the nested network `{name}`. It stands alone."
+_UNTRAINED = (
+    "A part of the checkpoint `{name}`, cut out of it. **It is a starting point, not a good"
+    " model:** nobody trained the parts of that checkpoint to work alone. Train it first."
+)
+
 
 def model_card(
     source: Source, row: Row, num_checked: int, folder: Path, further: Format | None
@@ -24,6 +30,7 @@ def model_card(
     further_file = "" if further is None else f"`{further.file}` {further.card}\n"
     inputs, test = source.format, row.metrics.get("test", {})
     scores = ", ".join(f"{name} {value:.4g}" for name, value in test.items()) or "not measured"
+    scored = f"- Test part of {inputs.source}: {scores}\n" if source.rows else ""
     tokenized = has_tokenizer(folder)
     lines = "\n".join(inputs.card_lines(tokenized))
     code = source.family.card + (source.family.tokenizer_card if tokenized else "")
@@ -33,14 +40,14 @@ def model_card(
             f"`check.safetensors` holds {num_checked} inputs and their logits, computed on one"
             " thread."
         )
+    origin = (_TRAINED if source.rows else _UNTRAINED).format(name=source.name)
     macs = f"{format_count(row.macs)} per {inputs.unit}"
     return f"""# {source.name} {row.submodel}
 
-A sub-model cut out of the nested network `{source.name}`. It stands alone.
+{origin}
 
 - Parameters: {format_count(row.params)}; multiply-adds: {macs}
-- Test part of {inputs.source}: {scores}
-{lines}
+{scored}{lines}
 
 ## Load
 

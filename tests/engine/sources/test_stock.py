@@ -61,6 +61,8 @@ def test_a_sharded_checkpoint_is_cut_and_loads(tmp_path: Path, tied: bool, check
     card = (tmp_path / "cut" / "README.md").read_text()
     assert "AutoModelForCausalLM.from_pretrained" in card
     assert "AutoTokenizer" not in card  # the checkpoint has none
+    assert "starting point, not a good model" in card
+    assert "Test part" not in card and "nested network" not in card
     for file in sorted(set(names.values())):
         found = load_file(tmp_path / "cut" / file)
         assert len(found) == 1 or sum(t.nbytes for t in found.values()) <= 10_000
