@@ -41,5 +41,5 @@ def _of_name(error: Any) -> str:
     ) is None:
         return ""
     kind, name = found.groups()
-    legal = getattr(error, "possibilities", None) or getattr(error.ctx.command, "commands", ())
+    legal: Any = getattr(error, "possibilities", None) or getattr(error.ctx.command, "commands", ())
     return f"no such {kind.rstrip(':')} {name!r}{suggestion(name, legal)}"

@@ -61,9 +61,6 @@ def parse_spec(
         overrides: `a.b=value` each.
         stored: whether a run holds it: whoever reads that may lack a package that trained it.
 
-    Args:
-        stored: whether a run holds it: whoever reads that may lack a package that trained it.
-
     Raises:
         RequestError: the text is not TOML, or keys are wrong; the message lists every wrong key
             with its path and the legal values.
