@@ -55,6 +55,7 @@ class PretendedGpu:
         waits: how often the host would have waited, by the line of this project that asked:
             reads of values, and copies to the GPU that are not left to its queue.
         copies: how often it would have copied to the GPU without waiting, by line.
+        is_paused: whether nothing is counted.
     """
 
     def __init__(self) -> None:
@@ -62,7 +63,7 @@ class PretendedGpu:
         self.copies = Counter[str]()
         self._own: dict[int, StorageWeakRef] = {}
         self._stack = ExitStack()
-        self._looking = False
+        self.is_paused = False
 
     def __enter__(self) -> PretendedGpu:
         # The mode is a thread's: backward passes are to run in this one.
@@ -90,9 +91,8 @@ class PretendedGpu:
         return tensor.untyped_storage()._cdata in self._own
 
     def note_wait(self, why: str) -> None:
-        """Count a wait, unless it is part of one that was counted."""
-        if not self._looking:
-            self.waits[f"{why}, {_line()}"] += 1
+        """Count a wait."""
+        self.waits[f"{why}, {_line()}"] += 1
 
     def note_copy(self, is_queued: bool) -> None:
         """Count a copy to the GPU."""
@@ -102,18 +102,13 @@ class PretendedGpu:
             self.note_wait("copy to the device")
 
     @contextmanager
-    def looking(self) -> Iterator[None]:
-        """Count nothing, and place nothing: the host has what it looks at."""
-        before, self._looking = self._looking, True
+    def paused(self) -> Iterator[None]:
+        """Count nothing and place nothing: all is the host's business."""
+        before, self.is_paused = self.is_paused, True
         try:
             yield
         finally:
-            self._looking = before
-
-    @property
-    def is_looking(self) -> bool:
-        """Whether the host is at a wait that was counted."""
-        return self._looking
+            self.is_paused = before
 
 
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -127,7 +122,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs, gpu = kwargs or {}, self.gpu
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         found = func(*args, **kwargs)
-        if gpu.is_looking or not any(gpu.holds(tensor) for tensor in given):
+        if gpu.is_paused or not any(gpu.holds(tensor) for tensor in given):
             return found
         if func is aten.copy_.default:
             self._copy(args[0], args[1], bool(kwargs.get("non_blocking", args[2:] == (True,))))
@@ -158,13 +153,13 @@ class _Calls(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, gpu = kwargs or {}, self.gpu
-        if gpu.is_looking:
+        if gpu.is_paused:
             return func(*args, **kwargs)
         if func == _IS_CPU:
             return not gpu.holds(args[0])
         if func in _LOOKS and gpu.holds(args[0]):
             gpu.note_wait("read")
-            with gpu.looking():
+            with gpu.paused():
                 found = func(*args, **kwargs)
                 return found.clone() if func is Tensor.cpu else found
         if func is Tensor.to:
@@ -185,7 +180,7 @@ class _Calls(TorchFunctionMode):
         if not (named or beside) or found.is_meta or self.gpu.holds(source):
             return found
         self.gpu.note_copy(kwargs.get("non_blocking", False))
-        with self.gpu.looking():
+        with self.gpu.paused():
             copy = found.clone() if found is source else found
         self.gpu.place([copy])
         return copy
