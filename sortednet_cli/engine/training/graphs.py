@@ -247,7 +247,6 @@ class CudaRecorder:
         torch.cuda.empty_cache()
         free, reserved = self._memory()
         graph, drawn = torch.cuda.CUDAGraph(), _host_randomness()
-        graph.register_generator_state(torch.cuda.default_generators[torch.cuda.current_device()])
         try:
             # Of threads that fill queues or watch other processes, none may break the recording.
             capture = torch.cuda.graph(
@@ -290,9 +289,9 @@ class _OnDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
             places.append(torch.device(kwargs["device"]).type)
         if "cuda" in places and "cpu" in places:
             raise NotRecordable(f"{func} copies between host and device")
-        reads = not _READS.isdisjoint(func.tags) or (
-            func in _INDEXING and any(i.dtype in _MASKS for i in args[1] if i is not None)
-        )
+        reads = not _READS.isdisjoint(func.tags)
+        if func in _INDEXING:
+            reads = any(index.dtype in _MASKS for index in args[1] if index is not None)
         if reads and any(tensor.is_cuda for tensor in tensors):
             raise NotRecordable(f"{func} waits for the device")
         return func(*args, **kwargs)
