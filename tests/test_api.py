@@ -55,7 +55,9 @@ def test_wrong_requests_of_the_interface(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RequestError, match="give either preset or config"):
         train()
-    with pytest.raises(RequestError, match="no cost 'size': the costs are params, macs"):
+    with pytest.raises(
+        RequestError, match=r"no cost 'size' \(did you mean size_mb\?\): the costs are"
+    ):
         frontier("run", limits={"size": 3})
     with pytest.raises(RequestError, match="no run at run"):
         extract("run", {"width": 0.5})

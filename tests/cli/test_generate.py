@@ -159,7 +159,7 @@ def test_a_closed_pipe_ends_quietly(run: Path) -> None:
         (["--calibrate", "--depth=1"], ["d1 has no trained exit"]),
         (["--prompt=a", "--agreement=0.9"], ["only for --calibrate"]),
         (["--prompt=a", "--depth=9"], ["depth"]),
-        (["--prompt=a", "--mode=x"], ["'--mode': 'x' is not one of 'greedy', 'early-exit'"]),
+        (["--prompt=a", "--mode=x"], ["--mode: 'x' is not one of 'greedy', 'early-exit'"]),
     ],
 )
 def test_wrong_requests(run: Path, arguments: list[str], fragments: list[str]) -> None:

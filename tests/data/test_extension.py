@@ -138,7 +138,10 @@ def test_texts_of_another_package(work: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([*TINY, "--set=data.source=stripe"], "unknown source 'stripe'; the sources are digits"),
+        (
+            [*TINY, "--set=data.source=stripe"],
+            "unknown source 'stripe' (did you mean stripes?); the ",
+        ),
         ([*TINY, "--set=data.source=stripe"], "pydoc, hub, counting, stripes, unfinished, unmade"),
         ([*IMAGE_ARGUMENTS, "--data=."], "data.path (or --data): stripes are drawn, not read"),
         ([*IMAGE_ARGUMENTS, "--set=data.label=x"], "data.label: unknown key"),

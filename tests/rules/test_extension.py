@@ -131,7 +131,7 @@ def test_what_it_does_not_say_is_found_from_its_draws() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["train.rule=growin"], "train.rule: unknown rule 'growin'; the rules are sorted, "),
+        (["train.rule=growin"], "train.rule: unknown rule 'growin' (did you mean growing?); the"),
         (["train.rule=growin"], "single, broken, deaf, empty, gone, growing, no-rule, unmade"),
         (["train.rule=[1]"], "train.rule: unknown rule [1]"),
         (

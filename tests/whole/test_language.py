@@ -225,7 +225,7 @@ def test_a_value_that_breaks_heads_or_depth_is_refused(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.config.model_type=gpt2", "llama takes llama, qwen2, mistral"),
+        ("model.config.model_type=gpt2", "llama accepts llama, qwen2, mistral, not 'gpt2'"),
         ("model.config.no_such_key=1", "llama has no no_such_key"),
         ("model.config.vocab_size=100", "more than the 100 rows"),
         ("model.config.max_position_embeddings=16", "more than the 16 positions"),

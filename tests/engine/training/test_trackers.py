@@ -172,7 +172,10 @@ def test_what_a_tracker_lacks_at_a_resume_is_told_with_a_way_out(
 def test_what_a_tracker_lacks_is_told_before_anything_is_written(work: Path) -> None:
     before = listing(work)
     for setting, said in (
-        ('["line"]', "unknown tracker 'line'; the trackers are tensorboard, failing, lacking"),
+        (
+            '["line"]',
+            "unknown tracker 'line' (did you mean lines?); the trackers are tensorboard, ",
+        ),
         ('["lacking"]', "the tracker 'lacking' needs: pip install lacking"),
     ):
         done = command("train", *ARGUMENTS, f"--set=train.trackers={setting}")
