@@ -61,7 +61,7 @@ def test_wrong_requests_of_the_interface(tmp_path: Path, monkeypatch: pytest.Mon
         frontier("run", limits={"size": 3})
     with pytest.raises(RequestError, match="no run at run"):
         extract("run", {"width": 0.5})
-    with pytest.raises(RequestError, match="split 'tets': the parts are train, validation, test"):
+    with pytest.raises(RequestError, match=r"split 'tets' \(did you mean test\?\): the parts"):
         evaluate("run", split="tets")
 
 

@@ -15,7 +15,8 @@ FOLDER = Path(__file__).parent
 ON_GPU = (FOLDER / "on_gpu.py", FOLDER / "graphs.py")
 
 
-def test_the_cuda_side_on_a_simulated_gpu(tmp_path: Path) -> None:
+@pytest.mark.parametrize("checks", ON_GPU, ids=lambda file: file.stem)
+def test_the_cuda_side_on_a_simulated_gpu(tmp_path: Path, checks: Path) -> None:
     """In a process of its own: the runtime must be there before torch is."""
     try:
         runtime = build_runtime(tmp_path)
@@ -23,12 +24,12 @@ def test_the_cuda_side_on_a_simulated_gpu(tmp_path: Path) -> None:
         pytest.skip(f"the CUDA side was left out: {missing}")
     variables = environment(LD_PRELOAD=str(runtime), SORTEDNET_CACHE=str(tmp_path / "cache"))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *ON_GPU],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", checks],
         cwd=FOLDER.parents[1],
         env=variables,
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
