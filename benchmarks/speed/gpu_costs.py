@@ -55,6 +55,7 @@ def steps(setup: Setup) -> Found:
             *PLAIN,
             "train.rule=single",
             f"train.precision={precision}",
+            "train.cuda_graphs=false",
         )
         next(running)
         kernels, busy = _kernels(running)
@@ -70,30 +71,29 @@ def steps(setup: Setup) -> Found:
 
 
 def graphs(setup: Setup) -> Found:
-    """A sub-model's pass replayed as a CUDA graph: its gradients, and its time."""
-    for preset in ("cifar10-resnet", "cifar10-mobilenetv2"):
-        trainer, _ = endless(setup, preset, *PLAIN, "train.rule=single", "train.precision=bf16")
-        data: Any = trainer.data
-        network, batch = trainer.network, data.train.samples[0]
-        for submodel in (network.space.largest, network.space.smallest):
-
-            def run(
-                trainer: Trainer = trainer, submodel: Any = submodel, batch: Any = batch
-            ) -> None:
-                trainer.micro_batches.add_gradients(batch, [(submodel, 1.0)])
-
-            eager = _milliseconds(run)
-            network.zero_gradients()
-            run()
-            wanted = network.gradient_buffers[0].clone()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                run()
-            network.zero_gradients()
-            graph.replay()
-            apart = (network.gradient_buffers[0] - wanted).norm() / wanted.norm()
-            replayed = {"replayed_ms": _milliseconds(graph.replay), "gradients_apart": float(apart)}
-            yield f"{preset} {submodel}", {"eager_ms": eager, **replayed}
+    """20 updates replayed as CUDA graphs against the same as they are, and an update's time."""
+    corners = {
+        "cifar10-resnet": ("space.width=[0.5,1.0]", "space.depth=[5,9]"),
+        "cifar10-mobilenetv2": ("space.width=[0.5,1.0]", "model.config.dropout=0.2"),
+        "pydoc-llama": ("space.depth=[2,4]", "model.config.attention_dropout=0.1"),
+    }
+    for (preset, settings), precision in itertools.product(corners.items(), ("fp32", "bf16")):
+        sets = (*PLAIN, *settings, f"train.precision={precision}", "train.lr=1e-3")
+        ways = {"plain": "false", "again": "false", "replayed": "true"}
+        found = {
+            way: _trained(setup, preset, *sets, "train.rule=sorted", f"train.cuda_graphs={choice}")
+            for way, choice in ways.items()
+        }
+        apart = {
+            f"{what}_apart_{way}": float((found[way][what] - found["plain"][what]).abs().max())
+            for way in ("again", "replayed")
+            for what in ("losses", "weights")
+        }
+        # What dropout draws shows in the losses, far above rounding.
+        bound = 1e-2 if precision == "bf16" else 1e-3
+        holds = max(apart["losses_apart_replayed"], apart["weights_apart_replayed"]) < bound
+        times = {f"{way}_ms": found[way]["ms"] for way in ("plain", "replayed")}
+        yield f"{preset}, {precision}", {**times, **apart, "holds": holds}
 
 
 def decoding(setup: Setup) -> Found:
@@ -167,6 +167,17 @@ def endless(setup: Setup, preset: str, *overrides: str) -> tuple[Trainer, Iterat
     rule, optimizer = make_rule(train, network.space), RootOptimizer(network, train)
     trainer = Trainer(network, task_of(inputs), rule, data, optimizer, train)
     return trainer, trainer.updates(Position(), lambda: False)
+
+
+def _trained(setup: Setup, preset: str, *overrides: str) -> dict[str, Any]:
+    """The losses and the weights of 20 updates, and the milliseconds of later ones."""
+    trainer, running = endless(setup, preset, *overrides)
+    losses = torch.stack([next(running).loss for _ in range(20)])
+    weights = torch.cat([tensor.flatten() for tensor in trainer.network.weights.values()])
+    # Many, so that nearly all of them are replays.
+    milliseconds = _milliseconds(lambda: next(running), 60)
+    trainer.release()
+    return {"losses": losses, "weights": weights, "ms": milliseconds}
 
 
 def _milliseconds(run: Callable[[], object], repeats: int = 30) -> float:
