@@ -107,6 +107,11 @@ class NestedNetwork:
         return {name: self._root_gradients.of(name) for name in self.parameters}
 
     @property
+    def adds_in_place(self) -> bool:
+        """Whether backward passes add to the root's gradient by themselves."""
+        return self._in_place and self._root_gradients is not None
+
+    @property
     def gradient_buffers(self) -> list[Tensor]:
         """The flat buffers of the gradient, one for each dtype."""
         return [] if self._root_gradients is None else self._root_gradients.buffers

@@ -97,7 +97,9 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.watch = LossWatch(self.spec.max_nonfinite)
-        graphs = open_graphs(self.spec, self.network.device)
+        # A recorded pass adds its gradients where they lay when it was recorded.
+        in_place = self.network.adds_in_place
+        graphs = open_graphs(self.spec, self.network.device) if in_place else None
         self.micro_batches = MicroBatches(
             self.network, self.task, self.spec, self.batches_each, self.rule.sums_losses, graphs
         )
