@@ -81,7 +81,7 @@ class TrainSpec(SpecModel):
     """Memory format of images and weights: `auto` measures at the start which one is faster."""
     compile: bool = False
     """Whether to compile the blocks with `torch.compile` for training."""
-    cuda_graphs: Literal["auto", True, False] = "auto"
+    cuda_graphs: bool | Literal["auto"] = "auto"
     """Whether passes are replayed as CUDA graphs: `auto` does it on CUDA where it can be done."""
     recalibrate_samples: PositiveInt = 2048
     """Training images from which each sub-model's statistics are measured at the end."""
