@@ -31,7 +31,7 @@ _INDEXES = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
 _LOOKS = {Tensor.tolist, Tensor.numpy, Tensor.cpu}
 """What reads a tensor of the CPU without an operator."""
 _IS_CPU = Tensor.is_cpu.__get__  # type: ignore[attr-defined]
-_DEVICE = Tensor.device.__get__  # type: ignore[attr-defined]
+_DEVICE = Tensor.device.__get__
 _HOST = torch.device("cpu", 0)
 """What the host's tensors call their device, so that one can be told from the GPU's `cpu`."""
 

@@ -252,19 +252,24 @@ def prepare(folder: Path, test_images: int, tool: Path) -> None:
 
     The older installation trains it, for newer ones read what older ones wrote.
     """
+    random_images(folder / "images", train=1000, test=test_images)
+    settings = ["--set=train.updates=2", "--set=data.validation=0.01"]
+    words = ["train", "--preset=cifar10-resnet", *settings, *on_images(folder), "--quiet"]
+    run([tool, *words, "--out", folder / "run"], clean(folder, os.cpu_count() or 1))
+
+
+def random_images(folder: Path, **counts: int) -> None:
+    """Write so many images of 32x32 random pixels in ten classes for each part."""
     import numpy as np
     from PIL import Image
 
     random = np.random.default_rng(0)
-    for part, count in (("train", 1000), ("test", test_images)):
+    for part, count in counts.items():
         for number in range(count):
-            place = folder / "images" / part / str(number % 10)
+            place = folder / part / str(number % 10)
             place.mkdir(parents=True, exist_ok=True)
             pixels = random.integers(256, size=(32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(place / f"{number}.png", compress_level=0)
-    settings = ["--set=train.updates=2", "--set=data.validation=0.01"]
-    words = ["train", "--preset=cifar10-resnet", *settings, *on_images(folder), "--quiet"]
-    run([tool, *words, "--out", folder / "run"], clean(folder, os.cpu_count() or 1))
 
 
 def table(result: dict[str, Any]) -> str:

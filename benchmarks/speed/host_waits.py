@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data.topics import topics
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -165,10 +165,12 @@ def make(gpu: PretendedGpu, preset: str, overrides: list[str], texts: dict[str, 
         overrides.append(f"data.path={texts[preset]}")
     overrides.append(f"train.batch_size={BATCH}")
     spec, inputs, network = network_of(preset, overrides)
+    data: Any
     with gpu.paused():
-        data: Any = (
-            random_images(inputs) if preset not in texts else open_texts(spec.data, spec.task)
-        )  # type: ignore[arg-type]
+        if preset in texts:
+            data = open_texts(cast(Any, spec.data), spec.task)
+        else:
+            data = random_images(inputs)
     return Made(gpu, spec, network, data)
 
 
@@ -177,10 +179,10 @@ def random_images(inputs: InputFormat) -> Images:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     labels = torch.arange(len(images)) % 10
-    given: Any = (images, labels, inputs)
-    train = MemoryTrainingPart(*given, Augmentation("crop", 4, True))
-    small: Any = (images[:SAMPLES], labels[:SAMPLES], inputs)
-    return Images(given[2], train, MemoryPart(*small), MemoryPart(*small))
+    form = cast(Any, inputs)
+    train = MemoryTrainingPart(images, labels, form, Augmentation("crop", 4, True))
+    small = [MemoryPart(images[:SAMPLES], labels[:SAMPLES], form) for _ in range(2)]
+    return Images(form, train, *small)
 
 
 def written_texts(folder: Path) -> dict[str, Path]:

@@ -17,7 +17,8 @@ from torch.distributed.tensor import DTensor
 
 from sortednet_cli.families import Family
 from sortednet_cli.nesting.network import NestedNetwork, fresh_module, owner_of
-from sortednet_cli.nesting.skeleton import build_skeleton, stored_tensors
+from sortednet_cli.nesting.plan import take_skeleton
+from sortednet_cli.nesting.skeleton import stored_tensors
 from sortednet_cli.space import SearchSpace, SubModel
 
 Result = TypeVar("Result")
@@ -111,13 +112,14 @@ class ShardedNetwork(NestedNetwork):
         raise NotImplementedError("no process holds a full sub-model: extract one from the run")
 
     def _build(self, submodel: SubModel) -> nn.Module:
-        module = build_skeleton(self.family, self.family.shrink(submodel))
+        plan = self.plan(submodel)
+        module = take_skeleton(self.family, submodel)
         for path, source in self.family.module_map(submodel).items():
             assert source is not None
             owner, leaf = owner_of(module, path)
             setattr(owner, leaf, self.module.get_submodule(source))
         assert not any(parameter.is_meta for parameter in module.parameters())
-        self._fill_buffers(module, submodel, self.plan(submodel))
+        self._fill_buffers(module, submodel, plan)
         return module
 
     def _in_mode(self, submodel: SubModel, training: bool) -> nn.Module:

@@ -1,7 +1,7 @@
 """Slice plans, the nested network, normalisation statistics and costs."""
 
 from sortednet_cli.nesting.compiled import compiling
-from sortednet_cli.nesting.cost import SubModelCost, cost_of
+from sortednet_cli.nesting.cost import SubModelCost, cost_of, costs_of_spare_skeletons
 from sortednet_cli.nesting.crossing import broadcast_mask, crossing_weights, zero_crossing_weights
 from sortednet_cli.nesting.identity import init_as_identity
 from sortednet_cli.nesting.network import NestedNetwork, ignore_layout_warning, init_network
@@ -11,6 +11,7 @@ from sortednet_cli.nesting.plan import (
     check_space,
     plan_between,
     plan_from_root,
+    spare_skeleton,
 )
 from sortednet_cli.nesting.skeleton import build_skeleton, named_tensors, stored_tensors
 from sortednet_cli.nesting.statistics import has_statistics, recalibrate
@@ -25,6 +26,7 @@ __all__ = [
     "check_space",
     "compiling",
     "cost_of",
+    "costs_of_spare_skeletons",
     "crossing_weights",
     "has_statistics",
     "ignore_layout_warning",
@@ -34,6 +36,7 @@ __all__ = [
     "plan_between",
     "plan_from_root",
     "recalibrate",
+    "spare_skeleton",
     "stored_tensors",
     "zero_crossing_weights",
 ]

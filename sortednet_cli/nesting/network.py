@@ -15,13 +15,14 @@ from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Family, SharedPass
 from sortednet_cli.nesting.compiled import compile_blocks
 from sortednet_cli.nesting.gradients import ParameterView, RootGradients
-from sortednet_cli.nesting.plan import LeadingSlice, SlicePlan, plan_between, plan_from_root
-from sortednet_cli.nesting.skeleton import (
-    build_skeleton,
-    named_tensors,
-    statistic_names,
-    stored_tensors,
+from sortednet_cli.nesting.plan import (
+    LeadingSlice,
+    SlicePlan,
+    plan_between,
+    plan_from_root,
+    take_skeleton,
 )
+from sortednet_cli.nesting.skeleton import named_tensors, statistic_names, stored_tensors
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.space.submodel import without_depth
 
@@ -235,8 +236,8 @@ class NestedNetwork:
         return module if module.training == training else module.train(training)
 
     def _build(self, submodel: SubModel) -> nn.Module:
-        module = build_skeleton(self.family, self.family.shrink(submodel))
         plan = self.plan(submodel)
+        module = take_skeleton(self.family, submodel)
         views: dict[ParameterView, str] = {}
         for name, piece in plan.slices.items():
             owner, leaf = owner_of(module, name)
@@ -319,5 +320,5 @@ def owner_of(module: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def _fresh_statistic(leaf: str, buffer: Tensor, device: torch.device) -> Tensor:
-    fill = torch.ones_like if leaf == "running_var" else torch.zeros_like
-    return fill(buffer, device=device)
+    fill = torch.ones if leaf == "running_var" else torch.zeros
+    return fill(buffer.shape, dtype=buffer.dtype, device=device)

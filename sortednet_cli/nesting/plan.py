@@ -10,7 +10,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -83,8 +84,23 @@ def plan_from_root(family: Family, submodel: SubModel) -> SlicePlan:
         RequestError: a value is illegal for the family, or a tensor has no source in the root
             (in a custom family, if the declared blocks are not those of the module).
     """
-    skeleton = build_skeleton(family, family.shrink(submodel))
-    return _plan(skeleton, family.module_map(submodel), _root_shapes(family))
+    return _planned(family, submodel).plan
+
+
+def spare_skeleton(family: Family, submodel: SubModel) -> nn.Module | None:
+    """Return the skeleton that a sub-model's plan was read from, unless a network has taken it."""
+    read = _read.get(family)
+    planned = read.submodels.get(submodel) if read else None
+    return planned.skeleton if planned else None
+
+
+def take_skeleton(family: Family, submodel: SubModel) -> nn.Module:
+    """Return a sub-model's skeleton for the caller to change: the spare one, or a new one."""
+    skeleton = spare_skeleton(family, submodel)
+    if skeleton is None:
+        return build_skeleton(family, family.shrink(submodel))
+    _read[family].submodels[submodel].skeleton = None
+    return skeleton
 
 
 def plan_between(family: Family, outer: SubModel, inner: SubModel) -> SlicePlan:
@@ -104,9 +120,42 @@ def plan_between(family: Family, outer: SubModel, inner: SubModel) -> SlicePlan:
     return SlicePlan(slices, to_inner.statistics)
 
 
-@lru_cache(maxsize=8)
-def _root_shapes(family: Family) -> Mapping[str, tuple[int, ...]]:
-    return shapes_of(build_skeleton(family, family.root.config))
+@dataclass
+class _Planned:
+    """A plan, and the skeleton that it was read from, until a network takes that."""
+
+    plan: SlicePlan
+    skeleton: nn.Module | None
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What was read from the skeletons of one family: the root's shapes, and plans."""
+
+    root_shapes: Mapping[str, tuple[int, ...]]
+    submodels: dict[SubModel, _Planned]
+
+
+_MOST_KEPT = 512
+"""Most plans kept of one family. The skeleton of 150 tensors takes 0.3 MB, its plan 0.05 MB."""
+
+_read: WeakKeyDictionary[Family, _Read] = WeakKeyDictionary()
+
+
+def _planned(family: Family, submodel: SubModel) -> _Planned:
+    """Plan a sub-model, unless that was done earlier."""
+    if family not in _read:
+        root = build_skeleton(family, family.root.config)
+        _read[family] = _Read(shapes_of(root), {})
+    read = _read[family]
+    if submodel in read.submodels:
+        return read.submodels[submodel]
+    skeleton = build_skeleton(family, family.shrink(submodel))
+    plan = _plan(skeleton, family.module_map(submodel), read.root_shapes)
+    planned = _Planned(plan, skeleton)
+    if len(read.submodels) < _MOST_KEPT:
+        read.submodels[submodel] = planned
+    return planned
 
 
 def _plan(
@@ -116,7 +165,7 @@ def _plan(
 ) -> SlicePlan:
     for path in paths:
         _require_module(skeleton, path)
-    statistics = statistic_names(skeleton)
+    statistics = dict.fromkeys(statistic_names(skeleton))
     slices = {}
     for name, tensor in named_tensors(skeleton).items():
         if name in statistics:

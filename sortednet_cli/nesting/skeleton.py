@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
 
 import torch
 from torch import Tensor, nn
+from torch.nn import init
 from torch.nn.modules.batchnorm import _NormBase
-from torch.overrides import TorchFunctionMode
 
 from sortednet_cli.families import Config, Family
 
-_RANDOM_INITS = {
-    *(nn.init.kaiming_normal_, nn.init.kaiming_uniform_, nn.init.normal_, nn.init.uniform_),
-    *(nn.init.trunc_normal_, Tensor.normal_, Tensor.uniform_),
-}
-
-
-class _SkipRandomInit(TorchFunctionMode):
-    """Skips random initialisation of meta tensors, which takes most of the time to build one."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        named = kwargs or {}
-        if func in _RANDOM_INITS:
-            tensor = args[0] if args else named["tensor"]
-            if tensor.is_meta:
-                return tensor
-        return func(*args, **named)
+_Init = Callable[..., Tensor]
 
 
 def build_skeleton(family: Family, config: Config) -> nn.Module:
@@ -42,8 +22,30 @@ def build_skeleton(family: Family, config: Config) -> nn.Module:
     Raises:
         RequestError: the stock class refuses the configuration.
     """
-    with torch.device("meta"), _SkipRandomInit():
+    with torch.device("meta"), _skipping_meta_tensors():
         return family.build(config)
+
+
+@contextmanager
+def _skipping_meta_tensors() -> Iterator[None]:
+    """Let the functions of `torch.nn.init` skip meta tensors, which takes most of the time else.
+
+    They fill all other tensors as before, in every thread.
+    """
+    public = {n: f for n, f in vars(init).items() if n.endswith("_") and not n.startswith("_")}
+    vars(init).update({name: _unless_meta(function) for name, function in public.items()})
+    try:
+        yield
+    finally:
+        vars(init).update(public)
+
+
+def _unless_meta(fill: _Init) -> _Init:
+    @wraps(fill)
+    def filled(tensor: Tensor, *args: object, **named: object) -> Tensor:
+        return tensor if tensor.is_meta else fill(tensor, *args, **named)
+
+    return filled
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:

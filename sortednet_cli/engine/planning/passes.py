@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sortednet_cli.data import InputFormat
 from sortednet_cli.families import Family
 from sortednet_cli.nesting import build_skeleton, stored_tensors
+from sortednet_cli.nesting.counting import count_macs, kinds_of
 from sortednet_cli.nesting.skeleton import statistic_names
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.space.submodel import without_depth
@@ -96,8 +97,9 @@ def _whole_route(family: Family, submodel: SubModel, inputs: InputFormat) -> Rou
     # A language model scores all tokens of a sample, a classifier one.
     num_scored = 1 if inputs.classes else inputs.num_units
     states = torch.empty(num_scored, family.state_channels(config), device=_META)
-    tail = _count(lambda: shared.logits(0, states))[1]
-    _, whole = _count(lambda: family.forward(module, inputs.random_inputs(1)))
+    kinds = kinds_of(module)
+    _, tail = count_macs(kinds, lambda: shared.logits(0, states))
+    _, whole = count_macs(kinds, lambda: family.forward(module, inputs.random_inputs(1)))
     return Route(((submodel, whole - tail),), tail, *stored_bytes(module))
 
 
@@ -107,28 +109,19 @@ def _route(family: Family, submodel: SubModel, inputs: InputFormat, known: Known
     shared = family.shared_pass([submodel], lambda _: module)
     with _META:
         state: Any = inputs.random_inputs(1)
-    parts: list[tuple[Hashable, Callable[[Any], Tensor]]]
-    parts = [(step.name, step) for step in shared.steps(0)]
-    parts = parts or [(submodel, lambda batch: shared.states(batch)[0])]
+    parts: list[tuple[Hashable, Callable[[Any], Tensor], Sequence[nn.Module]]]
+    parts = [(step.name, step, step.modules) for step in shared.steps(0)]
+    parts = parts or [(submodel, lambda batch: shared.states(batch)[0], shared.modules)]
     key: tuple[Hashable, ...] = (without_depth(submodel),)
     steps = []
-    for name, run in parts:
+    for name, run, blocks in parts:
         key = (*key, name)
         if key not in known:
-            known[key] = _count(partial(run, state))
+            known[key] = count_macs(kinds_of(*blocks), partial(run, state))
         state, macs = known[key]
         steps.append((key, macs))
-    tail = _count(lambda: shared.logits(0, state))[1]
+    _, tail = count_macs(kinds_of(module), lambda: shared.logits(0, state))
     return Route(tuple(steps), tail, *stored_bytes(module))
-
-
-def _count(run: Callable[[], Tensor]) -> tuple[Tensor, int]:
-    """Run something on the meta device; return its result and its multiply-adds."""
-    from torch.utils.flop_counter import FlopCounterMode  # imports triton, which takes time
-
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), _META:
-        result = run()
-    return result, counter.get_total_flops() // 2
 
 
 def stored_bytes(module: nn.Module) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from sortednet_cli.families import Family
 from sortednet_cli.logs import logger
-from sortednet_cli.nesting import build_skeleton
+from sortednet_cli.nesting import build_skeleton, spare_skeleton
 from sortednet_cli.space import SearchSpace, SubModel
 
 _BLOCK = 16
@@ -48,7 +48,9 @@ def overrunning_layer(
     narrowest = SubModel.of(
         {axis: max(values) if axis == "depth" else min(values) for axis, values in space.axes}
     )
-    skeleton = build_skeleton(family, family.shrink(narrowest))
+    skeleton = spare_skeleton(family, narrowest)
+    if skeleton is None:
+        skeleton = build_skeleton(family, family.shrink(narrowest))
     for name, layer in skeleton.named_modules():
         if not isinstance(layer, nn.Conv2d) or layer.groups > 1 or layer.in_channels >= _BLOCK:
             continue

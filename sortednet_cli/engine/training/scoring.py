@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 
 from sortednet_cli.allocator import release
 from sortednet_cli.data import InputFormat
@@ -13,7 +13,8 @@ from sortednet_cli.engine.evaluation.score import ensure_statistics, score
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.engine.training.driver import Driver
 from sortednet_cli.engine.training.events import Scored
-from sortednet_cli.nesting import cost_of
+from sortednet_cli.nesting import SubModelCost, cost_of
+from sortednet_cli.space import SubModel
 
 SPLITS = ("validation", "test")
 
@@ -23,11 +24,17 @@ class _Cut(Exception):
 
 
 def score_all(
-    driver: Driver, inputs: InputFormat, stopped: Callable[[], bool]
+    driver: Driver,
+    inputs: InputFormat,
+    costs: Mapping[SubModel, SubModelCost],
+    stopped: Callable[[], bool],
 ) -> Generator[Scored, None, list[Row]]:
     """Measure statistics, costs and scores of every sub-model, one event for each.
 
     Each process takes its share of the groups, or its part in every pass.
+
+    Args:
+        costs: those that are known already.
 
     Returns:
         The rows of all processes.
@@ -50,7 +57,9 @@ def score_all(
             with lost_peers():
                 found = score(network, group, trainer.data, SPLITS, trainer.task, sizes, between)
             for submodel in reversed(group):
-                cost = cost_of(network.family, submodel, inputs.random_inputs, inputs.num_units)
+                cost = costs.get(submodel) or cost_of(
+                    network.family, submodel, inputs.random_inputs, inputs.num_units
+                )
                 rows.append(Row(submodel, cost.params, cost.macs, found[submodel]))
                 yield Scored(rows[-1], len(rows) * backend.groups_at_once, len(network.space))
             release()  # the next width frees and asks for other sizes
