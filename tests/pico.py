@@ -34,6 +34,64 @@ class FlatNet(nn.Module):
         return result
 
 
+class Attention(nn.Module):
+    """Attention whose one layer makes query, key and value; `ratio` query heads share a key."""
+
+    def __init__(self, heads: int, ratio: int) -> None:
+        super().__init__()
+        self.heads, self.keys = heads, heads // ratio
+        self.qkv = nn.Linear(4 * heads, 4 * (self.heads + 2 * self.keys))
+        self.out = nn.Linear(4 * heads, 4 * heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x).unflatten(2, (-1, 4)).transpose(1, 2)
+        query, key, value = qkv.split([self.heads, self.keys, self.keys], dim=1)
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, enable_gqa=True)
+        result: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return result
+
+
+class Gate(nn.Module):
+    """A gated layer whose one weight, stored as [in, out], holds gates and values."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.both = nn.Parameter(torch.randn(hidden, 4 * hidden) / hidden)
+        self.down = nn.Linear(2 * hidden, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = (x @ self.both).chunk(2, dim=-1)
+        result: Tensor = self.down(nn.functional.silu(gate) * value)
+        return result
+
+
+class FusedNet(nn.Module):
+    """A small transformer of images, with fused tensors of both kinds in each block."""
+
+    def __init__(self, heads: int, layers: int, ratio: int, num_classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4 * heads, 4, 4)
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    "norm": nn.LayerNorm(4 * heads),
+                    "attention": Attention(heads, ratio),
+                    "gate": Gate(4 * heads),
+                }
+            )
+            for _ in range(layers)
+        )
+        self.head = nn.Linear(4 * heads, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        for block in self.blocks:
+            x = x + block["attention"](block["norm"](x))
+            x = x + block["gate"](x)
+        result: Tensor = self.head(x.mean(1))
+        return result
+
+
 @dataclass(frozen=True)
 class Pico:
     model: dict[str, Any]
@@ -92,6 +150,27 @@ class Pico:
 
 
 WIDTHS: list[int | float] = [0.5, 0.75, 1.0]
+
+
+def _fused(ratio: int) -> Pico:
+    """A custom model with fused tensors; `ratio` query heads share a key and a value."""
+    return Pico(
+        {
+            "family": "custom",
+            "factory": "tests.pico:FusedNet",
+            "depth_order": "prefix",
+            "config": {"heads": 8, "layers": 3, "ratio": ratio, "num_classes": NUM_CLASSES},
+            "axes": {"width": {"scales": ["heads"]}, "depth": {"sets": "layers"}},
+            "blocks": {"paths": ["blocks"]},
+            "fused": {
+                "blocks.*.qkv": 3 if ratio == 1 else [ratio, 1, 1],
+                "blocks.*.both": {"parts": 2, "dim": 1},
+            },
+        },
+        {"width": WIDTHS, "depth": [1, 2, 3]},
+        image_size=8,
+    )
+
 
 _ENCODER = {
     "hidden_size": 16,
@@ -215,6 +294,8 @@ IMAGE_PICOS = {
         {"width": WIDTHS, "depth": [1, 2, 3, 4]},
         image_size=8,
     ),
+    "fused_equal": _fused(1),
+    "fused_uneven": _fused(2),
 }
 
 PICOS = IMAGE_PICOS | TEXT_PICOS

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sortednet_cli.families import Inputs
-from sortednet_cli.nesting import NestedNetwork
-from sortednet_cli.nesting.plan import LeadingSlice
+from sortednet_cli.nesting import NestedNetwork, TensorSlice
 from sortednet_cli.space import SubModel
 
 
@@ -46,20 +45,20 @@ class SlicingNetwork:
         assert not list(module.parameters())
         return module.train()
 
-    def _slice(self, layer: Any, pieces: dict[str, LeadingSlice]) -> None:
+    def _slice(self, layer: Any, pieces: dict[str, TensorSlice]) -> None:
         """Make parameters of a layer slices of the root's tensors, taken whenever it reads them."""
         for leaf in pieces:
             delattr(layer, leaf)
         reads = {
-            leaf: property(_read(self.tensors[piece.source], piece.index))
+            leaf: property(_read(self.tensors[piece.source], piece))
             for leaf, piece in pieces.items()
         }
         stock = type(layer)
         layer.__class__ = type(f"Sliced{stock.__name__}", (stock,), reads)
 
 
-def _read(tensor: Tensor, index: tuple[slice, ...]) -> Any:
-    return lambda layer: tensor[index]
+def _read(tensor: Tensor, piece: TensorSlice) -> Any:
+    return lambda layer: piece.of(tensor)
 
 
 def check_equal(network: NestedNetwork, slicing: SlicingNetwork, batch: Inputs) -> None:

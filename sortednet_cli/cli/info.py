@@ -108,7 +108,7 @@ def _print_facts(facts: Description, as_json: bool) -> None:
 
 def _print_slices(plan: SlicePlan, as_json: bool) -> None:
     if as_json:
-        slices = {name: [p.source, list(p.shape)] for name, p in plan.slices.items()}
+        slices = {name: piece.described() for name, piece in plan.slices.items()}
         print_json({"slices": slices, "statistics": plan.statistics, "digest": plan.digest})
     else:
         typer.echo(plain(str(plan)))

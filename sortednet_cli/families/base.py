@@ -11,6 +11,7 @@ from typing import Any, Self, cast
 from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError, SortednetError, reason_of
+from sortednet_cli.families.fused import Fused
 from sortednet_cli.families.root import Config, Root, check_blocks
 from sortednet_cli.families.shared import Inputs, SharedPass, Step, TreePass, WholePass
 from sortednet_cli.machine.memory import lack_of_memory
@@ -73,6 +74,11 @@ class Family(ABC):
     def facts(self) -> FamilyFacts:
         """Properties of the family that do not depend on the root network."""
         return family_facts(self.root.family)
+
+    @property
+    def fused(self) -> Mapping[str, Fused]:
+        """The fused tensors of the root network, by a pattern of their or their module's name."""
+        return {}
 
     @property
     def num_alike_layers(self) -> int:

@@ -14,6 +14,7 @@ from torch import nn
 
 from sortednet_cli.errors import RequestError, reason_of
 from sortednet_cli.families.base import Family
+from sortednet_cli.families.fused import Fused
 from sortednet_cli.families.root import Config, Root, scaled
 from sortednet_cli.space import SubModel, kept_blocks
 from sortednet_cli.spec import ModelSpec
@@ -26,7 +27,8 @@ class CustomFamily(Family):
     """Applies a spec's declaration of axes and blocks to a factory that the user allows to run.
 
     Args:
-        root: the root network; its `declaration` holds `factory`, `axes` and `blocks` of the spec.
+        root: the root network; its `declaration` holds `factory`, `axes`, `blocks` and `fused` of
+            the spec.
         allowed: factories that the user allows to run, as `MODULE:NAME`, besides those in the
             environment variable `SORTEDNET_ALLOW_FACTORY` (separated by commas).
 
@@ -41,6 +43,10 @@ class CustomFamily(Family):
         self.factory = str(root.declaration["factory"])
         self.axes: dict[str, dict[str, Any]] = dict(root.declaration["axes"])
         self.blocks: dict[str, Any] | None = root.declaration.get("blocks")
+        self._fused = {
+            pattern: Fused(tuple(given["parts"]), given["dim"])
+            for pattern, given in (root.declaration.get("fused") or {}).items()
+        }
         check_allowed(self.factory, allowed)
         self.loader = self.factory
         module, _, name = self.factory.partition(":")
@@ -64,6 +70,10 @@ class CustomFamily(Family):
         stock: Mapping[str, Any] | None = None,
     ) -> Config:
         return dict(model.config)
+
+    @property
+    def fused(self) -> Mapping[str, Fused]:
+        return self._fused
 
     def build(self, config: Config) -> nn.Module:
         module = super().build(config)

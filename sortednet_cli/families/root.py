@@ -28,7 +28,8 @@ class Root:
         family: name of the family.
         config: stock configuration of the root network.
         depth_order: order in which depth removes blocks.
-        declaration: factory, axes and blocks of a custom model; empty for other families.
+        declaration: factory, axes, blocks and fused tensors of a custom model; empty for other
+            families.
     """
 
     family: str

@@ -6,7 +6,6 @@ from sortednet_cli.nesting.crossing import broadcast_mask, crossing_weights, zer
 from sortednet_cli.nesting.identity import init_as_identity
 from sortednet_cli.nesting.network import NestedNetwork, ignore_layout_warning, init_network
 from sortednet_cli.nesting.plan import (
-    LeadingSlice,
     SlicePlan,
     check_space,
     plan_between,
@@ -14,15 +13,18 @@ from sortednet_cli.nesting.plan import (
     spare_skeleton,
 )
 from sortednet_cli.nesting.skeleton import build_skeleton, named_tensors, stored_tensors
+from sortednet_cli.nesting.slices import TensorSlice
 from sortednet_cli.nesting.statistics import has_statistics, recalibrate
+from sortednet_cli.nesting.undeclared import check_fused
 
 __all__ = [
-    "LeadingSlice",
     "NestedNetwork",
     "SlicePlan",
     "SubModelCost",
+    "TensorSlice",
     "broadcast_mask",
     "build_skeleton",
+    "check_fused",
     "check_space",
     "compiling",
     "cost_of",

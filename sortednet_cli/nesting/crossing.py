@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sortednet_cli.nesting.network import NestedNetwork
+from sortednet_cli.nesting.slices import Segments, entries
 
 
 def crossing_weights(network: NestedNetwork) -> dict[str, Tensor]:
@@ -20,19 +21,21 @@ def crossing_weights(network: NestedNetwork) -> dict[str, Tensor]:
     that keeps all outputs in every sub-model (a classifier) has no crossing weights, nor has one
     that keeps all inputs.
     """
-    sizes: dict[str, set[tuple[int, int]]] = {}
+    sizes: dict[str, set[tuple[Segments, ...]]] = {}
     for submodel in network.space.submodels:
         for piece in network.plan(submodel).slices.values():
             # Of a tied tensor's two names, only one is a parameter's.
             if len(piece.shape) > 1 and piece.source in network.parameters:
-                sizes.setdefault(piece.source, set()).add((piece.shape[0], piece.shape[1]))
+                sizes.setdefault(piece.source, set()).add(piece.segments[:2])
     masks = {}
     for name, pairs in sizes.items():
         if any(len(set(channels)) == 1 for channels in zip(*pairs, strict=True)):
             continue
-        mask = torch.zeros(network.parameters[name].shape[:2], dtype=torch.bool)
-        for num_out, num_in in pairs:
-            mask[:num_out, num_in:] = True
+        shape = network.parameters[name].shape[:2]
+        mask = torch.zeros(shape, dtype=torch.bool)
+        for kept in pairs:
+            has_out, has_in = (entries(s, size) for s, size in zip(kept, shape, strict=True))
+            mask |= has_out[:, None] & ~has_in
         masks[name] = mask
     return masks
 

@@ -1,6 +1,6 @@
 """The root's gradient, and how the backward passes of sub-models add to it.
 
-Knows tensors and their leading slices; neither modules and plans, nor optimizers.
+Knows tensors and their slices; neither modules and plans, nor optimizers.
 """
 
 from __future__ import annotations
@@ -12,27 +12,43 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from sortednet_cli.nesting.slices import TensorSlice
+
 _ALIGNMENT = 64
 """Each gradient starts at a multiple of this many elements, so that vector loads are aligned."""
 
 
 @dataclass(frozen=True, eq=False)
 class ParameterView:
-    """A parameter of a sub-model, which is a leading slice of a parameter of the root.
+    """A view of a parameter of the root, from which a sub-model's parameter is made.
 
     Attributes:
         source: the name of the root's parameter.
         root: the root's parameter.
-        parameter: the slice, a leaf that shares the storage of `root`.
+        parameter: the view, a leaf that shares the storage of `root`.
+        piece: the slice of the root's parameter that the sub-model has.
+        number: which of the slice's views it is.
     """
 
     source: str
     root: nn.Parameter
     parameter: nn.Parameter
+    piece: TensorSlice
+    number: int = 0
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """View the same entries of a tensor of the root's shape."""
+        return self.piece.views(tensor)[self.number]
 
     @cached_property
-    def index(self) -> tuple[slice, ...]:
-        return tuple(slice(size) for size in self.parameter.shape)
+    def leading(self) -> tuple[int, ...]:
+        """The leading slice of the root's parameter that it is; empty if it is none."""
+        return (0,) * self.root.dim() if self.piece.fused else self.piece.shape
+
+    @cached_property
+    def offset(self) -> int:
+        """Bytes between the first entry of the root's parameter and its own."""
+        return self.of(self.root).data_ptr() - self.root.data_ptr()
 
 
 class RootGradients:
@@ -92,14 +108,15 @@ class RootGradients:
                 continue
             if view.source in self._current:
                 targets, sources = added
-                self._extend(view.source, gradient.shape)
+                self._extend(view)
             elif self._fills(view.source, gradient):
                 self._current[view.source] = gradient
                 continue
             else:
                 targets, sources = copied
-                self._start(view.source, gradient.shape)
-            targets.append(self._current[view.source][view.index])
+                self._start(view.source, view.leading)
+                self._extend(view)
+            targets.append(view.of(self._current[view.source]))
             sources.append(gradient)
         if copied[0]:
             torch._foreach_copy_(*copied)
@@ -119,8 +136,10 @@ class RootGradients:
         self._written[name] = tuple(kept)
         self._current[name] = slot
 
-    def _extend(self, name: str, added: tuple[int, ...]) -> None:
-        """Note that a leading slice of a gradient is written beside what was written before."""
+    def _extend(self, view: ParameterView) -> None:
+        """Note that a gradient is written beside what was written before."""
+        name = view.source
         if self._current[name] is self.slots[name]:
+            added = view.root.shape if view.piece.fused else view.leading
             pairs = zip(self._written[name], added, strict=True)
             self._written[name] = tuple(max(pair) for pair in pairs)

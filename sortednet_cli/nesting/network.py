@@ -14,15 +14,11 @@ from torch import Tensor, nn
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Family, SharedPass
 from sortednet_cli.nesting.compiled import compile_blocks
+from sortednet_cli.nesting.fusion import set_joined
 from sortednet_cli.nesting.gradients import ParameterView, RootGradients
-from sortednet_cli.nesting.plan import (
-    LeadingSlice,
-    SlicePlan,
-    plan_between,
-    plan_from_root,
-    take_skeleton,
-)
+from sortednet_cli.nesting.plan import SlicePlan, plan_between, plan_from_root, take_skeleton
 from sortednet_cli.nesting.skeleton import named_tensors, statistic_names, stored_tensors
+from sortednet_cli.nesting.slices import Segments, TensorSlice
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.space.submodel import without_depth
 
@@ -73,7 +69,7 @@ class NestedNetwork:
         self._in_place = True
         self._tensors = named_tensors(module)
         self._modules: dict[SubModel, nn.Module] = {}
-        self._views: dict[tuple[int, tuple[int, ...]], ParameterView] = {}
+        self._views: dict[tuple[int, tuple[Segments, ...]], list[ParameterView]] = {}
         self._views_of: dict[SubModel, dict[str, ParameterView]] = {}
         self._plans: dict[SubModel, SlicePlan] = {}
 
@@ -163,9 +159,11 @@ class NestedNetwork:
 
     def standalone(self, submodel: SubModel) -> nn.Module:
         """Return a contiguous copy of a sub-model with weights of its own, in eval mode."""
-        views = self.at(submodel)
-        copy = fresh_module(self.family, submodel)
-        copy.load_state_dict({n: t.contiguous() for n, t in views.state_dict().items()})
+        own = self.at(submodel).state_dict()
+        plan, copy = self.plan(submodel), fresh_module(self.family, submodel)
+        slices = {n: piece.of(self._tensors[piece.source]) for n, piece in plan.slices.items()}
+        tensors = slices | {name: own[name] for name in plan.statistics}
+        copy.load_state_dict({name: tensor.contiguous() for name, tensor in tensors.items()})
         return copy.to(self.device).eval()
 
     def enable_training(self, *, in_place: bool = True) -> None:
@@ -221,10 +219,11 @@ class NestedNetwork:
         """
         slots = self._root_gradients.slots if self._root_gradients and self._in_place else {}
         for name, view in self._parameter_views(submodel).items():
-            assert view.parameter.data_ptr() == view.root.data_ptr(), name
+            assert view.parameter.data_ptr() == view.root.data_ptr() + view.offset, name
             if view.source in slots:
                 assert view.parameter.grad is not None, name
-                assert view.parameter.grad.data_ptr() == slots[view.source].data_ptr(), name
+                start = slots[view.source].data_ptr() + view.offset
+                assert view.parameter.grad.data_ptr() == start, name
 
     def _parameter_views(self, submodel: SubModel) -> dict[str, ParameterView]:
         """The parameters of a sub-model by name, tied ones once."""
@@ -242,29 +241,37 @@ class NestedNetwork:
         for name, piece in plan.slices.items():
             owner, leaf = owner_of(module, name)
             bare, tensor = getattr(owner, leaf), self._tensors[piece.source]
-            if isinstance(bare, nn.Parameter):
-                view = self._view(piece, requires_grad=bare.requires_grad)
-                views.setdefault(view, name)
-                setattr(owner, leaf, view.parameter)
+            if not isinstance(bare, nn.Parameter):
+                setattr(owner, leaf, piece.of(tensor.detach()))
+                continue
+            found = self._views_of_piece(piece, requires_grad=bare.requires_grad)
+            for view in found:
+                views.setdefault(view, f"{name}#{view.number}" if view.number else name)
+            if piece.fused:
+                set_joined(owner, leaf, piece, [view.parameter for view in found])
             else:
-                setattr(owner, leaf, tensor.detach()[piece.index])
+                setattr(owner, leaf, found[0].parameter)
         self._views_of[submodel] = {name: view for view, name in views.items()}
         self._fill_buffers(module, submodel, plan)
         if self.compiles:
             compile_blocks(self.family.compiled_parts(submodel, module))
         return module.train(self.module.training)
 
-    def _view(self, piece: LeadingSlice, requires_grad: bool) -> ParameterView:
-        """Make a parameter of a slice of a root parameter, or return the one that was made."""
+    def _views_of_piece(self, piece: TensorSlice, requires_grad: bool) -> list[ParameterView]:
+        """Make parameters of the views of a slice, or return those that were made."""
         root = self._tensors[piece.source]
-        key = (id(root), piece.shape)
+        key = (id(root), piece.segments)
         if key not in self._views:
             assert isinstance(root, nn.Parameter)
-            parameter = nn.Parameter(root.detach()[piece.index], requires_grad=requires_grad)
             name = next(name for name, other in self.parameters.items() if other is root)
-            self._views[key] = ParameterView(name, root, parameter)
+            parameters = [nn.Parameter(view, requires_grad) for view in piece.views(root.detach())]
+            self._views[key] = [
+                ParameterView(name, root, parameter, piece, number)
+                for number, parameter in enumerate(parameters)
+            ]
             if self._root_gradients is not None and self._in_place:
-                parameter.grad = self._root_gradients.slots[name][piece.index]
+                for view in self._views[key]:
+                    view.parameter.grad = view.of(self._root_gradients.slots[name])
         return self._views[key]
 
     def _fill_buffers(self, module: nn.Module, submodel: SubModel, plan: SlicePlan) -> None:

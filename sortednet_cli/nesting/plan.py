@@ -11,34 +11,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Family
+from sortednet_cli.families.fused import Fused, fused_as
 from sortednet_cli.nesting.skeleton import (
     build_skeleton,
     named_tensors,
     shapes_of,
     statistic_names,
 )
+from sortednet_cli.nesting.slices import TensorSlice, merged
 from sortednet_cli.space import SearchSpace, SubModel
-
-
-@dataclass(frozen=True)
-class LeadingSlice:
-    """The first `shape[i]` entries of each dimension i of the tensor `source`."""
-
-    source: str
-    shape: tuple[int, ...]
-
-    @property
-    def index(self) -> tuple[slice, ...]:
-        return tuple(slice(0, size) for size in self.shape)
-
-    def __str__(self) -> str:
-        return f"{self.source}[{', '.join(f':{size}' for size in self.shape)}]"
 
 
 @dataclass(frozen=True)
@@ -48,7 +36,7 @@ class SlicePlan:
     `statistics` names the tensors that are not slices: each sub-model has its own.
     """
 
-    slices: Mapping[str, LeadingSlice]
+    slices: Mapping[str, TensorSlice]
     statistics: tuple[str, ...]
 
     @cached_property
@@ -59,15 +47,17 @@ class SlicePlan:
     @property
     def digest(self) -> str:
         """A short hash of the plan, the same on every machine."""
-        table = {name: [piece.source, *piece.shape] for name, piece in self.slices.items()}
+        table = {}
+        for name, piece in self.slices.items():
+            source, shape, *segments = piece.described()
+            table[name] = [source, *shape, *segments]
         text = json.dumps([table, sorted(self.statistics)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def then(self, inner: SlicePlan) -> SlicePlan:
         """Compose two plans: if this one cuts B out of A and `inner` C out of B, cut C out of A."""
         slices = {
-            name: LeadingSlice(self.slices[piece.source].source, piece.shape)
-            for name, piece in inner.slices.items()
+            name: self.slices[piece.source].then(piece) for name, piece in inner.slices.items()
         }
         return SlicePlan(slices, inner.statistics)
 
@@ -114,9 +104,10 @@ def plan_between(family: Family, outer: SubModel, inner: SubModel) -> SlicePlan:
     slices = {}
     for name, piece in to_inner.slices.items():
         holder = name_in_outer.get(piece.source)
-        if holder is None or not _fits(piece.shape, to_outer.slices[holder].shape):
+        held = piece.within(to_outer.slices[holder], holder) if holder is not None else None
+        if held is None:
             raise RequestError(f"{inner} is not nested in {outer}: {name} does not fit into it")
-        slices[name] = LeadingSlice(holder, piece.shape)
+        slices[name] = held
     return SlicePlan(slices, to_inner.statistics)
 
 
@@ -151,7 +142,7 @@ def _planned(family: Family, submodel: SubModel) -> _Planned:
     if submodel in read.submodels:
         return read.submodels[submodel]
     skeleton = build_skeleton(family, family.shrink(submodel))
-    plan = _plan(skeleton, family.module_map(submodel), read.root_shapes)
+    plan = _plan(skeleton, family.module_map(submodel), read.root_shapes, family.fused)
     planned = _Planned(plan, skeleton)
     if len(read.submodels) < _MOST_KEPT:
         read.submodels[submodel] = planned
@@ -162,6 +153,7 @@ def _plan(
     skeleton: nn.Module,
     paths: Mapping[str, str | None],
     sources: Mapping[str, tuple[int, ...]],
+    fused: Mapping[str, Fused],
 ) -> SlicePlan:
     for path in paths:
         _require_module(skeleton, path)
@@ -175,8 +167,23 @@ def _plan(
             raise RequestError(f"the plan has no source for {name} ({source} is not in the root)")
         if not _fits(shape, sources[source]):
             raise RequestError(f"{name} {shape} does not fit into {source} {sources[source]}")
-        slices[name] = LeadingSlice(source, shape)
+        slices[name] = _cut(source, shape, sources[source], fused)
     return SlicePlan(slices, tuple(statistics))
+
+
+def _cut(
+    source: str, shape: tuple[int, ...], full: tuple[int, ...], declared: Mapping[str, Fused]
+) -> TensorSlice:
+    """Slice a tensor: every part of a fused one, else its leading entries."""
+    piece, fused = TensorSlice.leading(source, shape), fused_as(source, declared)
+    if fused is None or not shape:
+        return piece
+    dim = min(fused.dim, len(shape) - 1)
+    starts = accumulate(fused.sizes(source, full[dim]), initial=0)
+    sizes = fused.sizes(source, shape[dim])
+    parts = merged((start, start + size) for start, size in zip(starts, sizes, strict=False))
+    segments = (*piece.segments[:dim], parts, *piece.segments[dim + 1 :])
+    return TensorSlice(source, segments)
 
 
 def check_space(family: Family, space: SearchSpace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from sortednet_cli.errors import listed, suggestion
 from sortednet_cli.space import MAX_SUBMODELS
@@ -86,6 +86,29 @@ class CustomBlocks(SpecModel):
         return self
 
 
+class CustomFused(SpecModel):
+    """The parts that a tensor of a `custom` model holds one after another."""
+
+    parts: Annotated[tuple[int, ...], Field(min_length=1)]
+    """The sizes of the parts in proportion: `[2, 1, 1]`. A number means that many equal ones."""
+    dim: Annotated[int, Field(ge=0)] = 0
+    """The dimension of a weight along which the parts lie; a bias has only one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: object) -> object:
+        given = value if isinstance(value, dict) else {"parts": value}
+        parts = given.get("parts")
+        return {**given, "parts": [1] * parts} if type(parts) is int and parts < 1000 else given
+
+    @field_validator("parts")
+    @classmethod
+    def _positive(cls, parts: tuple[int, ...]) -> tuple[int, ...]:
+        if min(parts, default=1) < 1:
+            raise ValueError("sizes must be positive")
+        return parts
+
+
 class ModelSpec(SpecModel):
     """The table `[model]`: the family and the stock configuration of the root network."""
 
@@ -107,6 +130,9 @@ class ModelSpec(SpecModel):
     """For `custom`: how each axis changes the factory's arguments."""
     blocks: CustomBlocks | None = None
     """For `custom`: where the blocks are. A depth axis needs it."""
+    fused: dict[str, CustomFused] = Field(default_factory=dict)
+    """For `custom`: tensors that hold several, such as query, key and value, by a pattern of their
+    or their module's name: `"blocks.*.attn.qkv" = 3`. An axis shrinks each part."""
 
     @model_validator(mode="after")
     def _weights_fit_family(self) -> Self:
@@ -130,8 +156,8 @@ class ModelSpec(SpecModel):
     @model_validator(mode="after")
     def _keys_fit_family(self) -> Self:
         if self.family != "custom":
-            if self.factory or self.axes or self.blocks:
-                raise ValueError("factory, axes and blocks are only for the family 'custom'")
+            if self.factory or self.axes or self.blocks or self.fused:
+                raise ValueError("factory, axes, blocks and fused are only for the family 'custom'")
             facts = family_facts(self.family)
             if self.depth_order not in (None, *facts.depth_orders):
                 raise ValueError(

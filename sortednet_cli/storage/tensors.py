@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,27 +77,34 @@ class TensorFiles:
         tensor: Tensor = self._handles[self._path(name)].get_tensor(self._stored[name])
         return tensor
 
-    def blocks(self, name: str, shape: tuple[int, ...]) -> Iterator[Tensor]:
-        """Read the leading slice of that shape, in blocks along its first dimension.
+    def blocks(
+        self, name: str, segments: Sequence[Sequence[tuple[int, int]]] | None = None
+    ) -> Iterator[Tensor]:
+        """Read a tensor or a slice of it, in blocks along its first dimension.
+
+        Args:
+            segments: along each dimension, the entries to read, as pairs (start, stop).
 
         The file is reopened for every block: pages that were read count as this process's
         memory for as long as the file stays mapped.
         """
         path, size = self._path(name), self.dtype(name).itemsize
         stored = self.slices(name).get_shape()
-        if len(stored) != len(shape) or any(a < b for a, b in zip(stored, shape, strict=True)):
-            raise RequestError(f"{path} does not belong here: {name} {stored} holds no {shape}")
-        inner = tuple(slice(0, count) for count in shape[1:])
-        rows = shape[0] if shape else 1
+        segments = [[(0, length)] for length in stored] if segments is None else segments
+        ends = [parts[-1][1] for parts in segments]
+        if len(stored) != len(ends) or any(a < b for a, b in zip(stored, ends, strict=True)):
+            raise RequestError(f"{path} does not belong here: {name} {stored} holds no {ends}")
+        if not segments:
+            with _open(path) as handle:
+                yield handle.get_tensor(self._stored[name])
+            return
         stored_row = size * math.prod(stored[1:])
         step = max(1, BLOCK_BYTES // max(1, stored_row))
-        for start in range(0, rows, step):
-            with _open(path) as handle:
-                if not shape:
-                    yield handle.get_tensor(self._stored[name])
-                else:
-                    block = slice(start, min(start + step, rows))
-                    yield handle.get_slice(self._stored[name])[(block, *inner)].clone()
+        for first, last in segments[0]:
+            for start in range(first, last, step):
+                block = [(start, min(start + step, last))]
+                with _open(path) as handle:
+                    yield _read_block(handle.get_slice(self._stored[name]), [block, *segments[1:]])
 
     def _path(self, name: str) -> Path:
         if name not in self._stored:
@@ -133,6 +140,17 @@ def equal_blocks(one: Iterator[Tensor], other: Iterator[Tensor]) -> bool:
         left = left[rows:] if rows < len(left) else next(one, None)
         right = right[rows:] if rows < len(right) else next(other, None)
     return left is None and right is None
+
+
+def _read_block(
+    stored: TensorSlices, segments: Sequence[Sequence[tuple[int, int]]], dim: int = 0
+) -> Tensor:
+    """Read segments of every dimension and join them, as a copy."""
+    split = next((d for d in range(dim, len(segments)) if len(segments[d]) > 1), None)
+    if split is None:
+        return stored[tuple(slice(*parts[0]) for parts in segments)].clone()
+    parts = ([*segments[:split], [part], *segments[split + 1 :]] for part in segments[split])
+    return torch.cat([_read_block(stored, each, split + 1) for each in parts], split)
 
 
 def _open(path: Path) -> Any:

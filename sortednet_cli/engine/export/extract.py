@@ -184,7 +184,7 @@ def _entries(
             yield TensorEntry(name, own.dtype, tuple(own.shape), partial(_one_block, own))
             continue
         piece = plan.slices[name]
-        blocks = partial(weights.blocks, piece.source, piece.shape)
+        blocks = partial(weights.blocks, piece.source, piece.segments)
         yield TensorEntry(name, weights.dtype(piece.source), tuple(tensor.shape), blocks)
 
 

@@ -169,7 +169,7 @@ def _are_equal(
 ) -> bool:
     one, other = (names[name] for name in pair)
     return files.dtype(one) == files.dtype(other) and equal_blocks(
-        files.blocks(one, shapes[one]), files.blocks(other, shapes[other])
+        files.blocks(one), files.blocks(other)
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError
-from sortednet_cli.nesting import NestedNetwork, broadcast_mask, crossing_weights
+from sortednet_cli.nesting import NestedNetwork, TensorSlice, broadcast_mask, crossing_weights
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
 
@@ -66,7 +66,7 @@ class RootOptimizer:
     def open(self, opened: SubModel, before: SubModel) -> None:
         """Say which sub-model holds all that is open for the next step, and for the one before."""
         if opened != before:
-            self._begin(self._shapes(opened), self._shapes(before))
+            self._begin(self._slices(opened), self._slices(before))
         if opened != self.opened:
             self.opened = opened
             self._set_masks()
@@ -108,7 +108,7 @@ class RootOptimizer:
         """
         if not self.crossing and self.opened == self.network.space.largest:
             return {}
-        shapes = self._shapes(self.opened)
+        slices = self._slices(self.opened)
         masks = {}
         for name, weight in self.parameters.items():
             taken = torch.ones([1] * weight.dim())
@@ -116,8 +116,8 @@ class RootOptimizer:
                 taken = broadcast_mask(
                     torch.where(self.crossing[name], self.spec.crossing_lr, 1.0), weight
                 )
-            if name in shapes and shapes[name] != weight.shape:
-                taken = taken * _inside(shapes[name], weight.shape)
+            if name in slices and slices[name].shape != weight.shape:
+                taken = taken * slices[name].mask(weight.shape)
             if taken.min() < 1:
                 masks[name] = self._like(weight, (1 - taken).to(weight))
         return masks
@@ -131,23 +131,21 @@ class RootOptimizer:
             return mask
         return torch.empty_like(weight, requires_grad=False).copy_(mask)
 
-    def _shapes(self, submodel: SubModel) -> dict[str, tuple[int, ...]]:
-        """The leading slice that a sub-model has of each root tensor that it has."""
-        return {p.source: p.shape for p in self.network.plan(submodel).slices.values()}
+    def _slices(self, submodel: SubModel) -> dict[str, TensorSlice]:
+        """The slice that a sub-model has of each root tensor that it has."""
+        return {piece.source: piece for piece in self.network.plan(submodel).slices.values()}
 
     @torch.no_grad()
-    def _begin(
-        self, opened: Mapping[str, tuple[int, ...]], before: Mapping[str, tuple[int, ...]]
-    ) -> None:
+    def _begin(self, opened: Mapping[str, TensorSlice], before: Mapping[str, TensorSlice]) -> None:
         """Give weights that open the state of new ones; they have collected decay, or nothing."""
         for name, old in before.items():
             parameter = self.parameters.get(name)
             if parameter is None or opened[name] == old:
                 continue
-            new = _inside(opened[name], parameter.shape) & ~_inside(old, parameter.shape)
+            new = opened[name].mask(parameter.shape) & ~old.mask(parameter.shape)
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 if key in _MEAN_SQUARES:
-                    known = value[tuple(slice(size) for size in old)].mean()
+                    known = old.of(value).mean()
                     value.masked_fill_(new.to(value.device), known)
                 elif key in _MOMENTA and value is not None:
                     value.masked_fill_(new.to(value.device), 0)
@@ -193,13 +191,6 @@ def learning_rate(spec: TrainSpec, update: int, total: int) -> float:
     if spec.schedule == "step":
         return spec.lr * 0.1 ** sum(update / total >= drop for drop in spec.lr_drops)
     return spec.lr
-
-
-def _inside(kept: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
-    """Which elements of a tensor of `shape` lie in its leading slice `kept`, as a mask."""
-    mask = torch.zeros(shape, dtype=torch.bool)
-    mask[tuple(slice(size) for size in kept)] = True
-    return mask
 
 
 def _make(spec: TrainSpec, groups: list[dict[str, object]], fused: bool) -> torch.optim.Optimizer:

@@ -28,7 +28,7 @@ from sortednet_cli.families.transformers.stock_configs import (
     with_end,
 )
 from sortednet_cli.machine.versions import versions
-from sortednet_cli.nesting import check_space, costs_of_spare_skeletons
+from sortednet_cli.nesting import check_fused, check_space, costs_of_spare_skeletons
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
@@ -66,6 +66,8 @@ def create_session(
     family = open_root(root, allowed, data.format, where="model.config")
     space = SearchSpace.of(spec.space)
     check_space(family, space)
+    if family.root.declaration:  # other families declare what is fused, and tests check it
+        check_fused(family, space)
     make_rule(spec.train, space)
     check_amount(data, spec.train, processes)
     check_batch(family, data.format, spec.train)

@@ -70,9 +70,7 @@ def test_weights_that_open_late_take_no_larger_steps_than_the_others(optimizer: 
     masks = {}
     for piece in network.plan(small).slices.values():
         if piece.source in network.parameters:
-            inside = torch.zeros(network.parameters[piece.source].shape, dtype=torch.bool)
-            inside[piece.index] = True
-            masks[piece.source] = inside
+            masks[piece.source] = piece.mask(network.parameters[piece.source].shape)
     stepper.open(small, small)
     for number in range(1000):
         _random_gradients(network, number)
