@@ -113,7 +113,7 @@ class ShardedNetwork(NestedNetwork):
 
     def _build(self, submodel: SubModel) -> nn.Module:
         plan = self.plan(submodel)
-        module = take_skeleton(self.family, submodel)
+        module = take_skeleton(self.family, submodel, self.inspect)
         for path, source in self.family.module_map(submodel).items():
             assert source is not None
             owner, leaf = owner_of(module, path)

@@ -1,7 +1,7 @@
 """Slice plans, the nested network, normalisation statistics and costs."""
 
 from sortednet_cli.nesting.compiled import compiling
-from sortednet_cli.nesting.cost import SubModelCost, cost_of, costs_of_spare_skeletons
+from sortednet_cli.nesting.cost import Costs, SubModelCost, cost_of
 from sortednet_cli.nesting.crossing import broadcast_mask, crossing_weights, zero_crossing_weights
 from sortednet_cli.nesting.identity import init_as_identity
 from sortednet_cli.nesting.network import NestedNetwork, ignore_layout_warning, init_network
@@ -18,6 +18,7 @@ from sortednet_cli.nesting.statistics import has_statistics, recalibrate
 from sortednet_cli.nesting.undeclared import check_fused
 
 __all__ = [
+    "Costs",
     "NestedNetwork",
     "SlicePlan",
     "SubModelCost",
@@ -28,7 +29,6 @@ __all__ = [
     "check_space",
     "compiling",
     "cost_of",
-    "costs_of_spare_skeletons",
     "crossing_weights",
     "has_statistics",
     "ignore_layout_warning",

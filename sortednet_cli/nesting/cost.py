@@ -13,7 +13,7 @@ from sortednet_cli.families import Family, Inputs
 from sortednet_cli.nesting.counting import Kinds, count_macs, kinds_of
 from sortednet_cli.nesting.plan import spare_skeleton, take_skeleton
 from sortednet_cli.nesting.skeleton import build_skeleton
-from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.space import SubModel
 
 
 @dataclass(frozen=True)
@@ -37,23 +37,40 @@ def cost_of(
     return _cost(family, skeleton, kinds_of(skeleton), _one_sample(random_inputs), num_units)
 
 
-def costs_of_spare_skeletons(
-    family: Family, space: SearchSpace, random_inputs: Callable[[int], Inputs], num_units: int
-) -> dict[SubModel, SubModelCost]:
-    """Count the costs of sub-models from the skeletons that their plans were read from.
+class Costs:
+    """Costs of sub-models, counted on the skeletons that become their modules.
 
     A module may keep something of what it ran with, and a network must not get that. So a skeleton
-    that has changed, or whose state cannot be compared, is not used: `cost_of` builds another.
+    that has changed is not used, and one whose state cannot be compared does not run.
+
+    Args:
+        random_inputs: makes inputs of a given number of samples at the task's input size.
+        num_units: number of units in one sample.
     """
-    costs, inputs = {}, _one_sample(random_inputs)
-    for submodel in space.submodels:
-        skeleton = spare_skeleton(family, submodel)
-        if skeleton is None or skeleton not in (kinds := kinds_of(skeleton.eval())):
-            continue
-        costs[submodel] = _cost(family, skeleton, kinds, inputs, num_units)
-        if kinds_of(skeleton) != kinds:
-            take_skeleton(family, submodel)
-    return costs
+
+    def __init__(
+        self, family: Family, random_inputs: Callable[[int], Inputs], num_units: int
+    ) -> None:
+        self._given = family, random_inputs, num_units
+        self._inputs = _one_sample(random_inputs)
+        self._known: dict[SubModel, SubModelCost] = {}
+
+    def of(self, submodel: SubModel) -> SubModelCost:
+        """Return what was counted, or count it now."""
+        family, random_inputs, num_units = self._given
+        if submodel not in self._known and spare_skeleton(family, submodel):
+            take_skeleton(family, submodel, self.count)
+        if submodel not in self._known:
+            self._known[submodel] = cost_of(family, submodel, random_inputs, num_units)
+        return self._known[submodel]
+
+    def count(self, submodel: SubModel, skeleton: nn.Module) -> bool:
+        """Count the cost of a skeleton, and return whether it is as it was."""
+        family, _, num_units = self._given
+        if skeleton not in (kinds := kinds_of(skeleton.eval())):
+            return True
+        self._known[submodel] = _cost(family, skeleton, kinds, self._inputs, num_units)
+        return kinds_of(skeleton) == kinds
 
 
 def _one_sample(random_inputs: Callable[[int], Inputs]) -> Inputs:

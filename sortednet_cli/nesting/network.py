@@ -16,7 +16,13 @@ from sortednet_cli.families import Family, SharedPass
 from sortednet_cli.nesting.compiled import compile_blocks
 from sortednet_cli.nesting.fusion import set_joined
 from sortednet_cli.nesting.gradients import ParameterView, RootGradients
-from sortednet_cli.nesting.plan import SlicePlan, plan_between, plan_from_root, take_skeleton
+from sortednet_cli.nesting.plan import (
+    Inspection,
+    SlicePlan,
+    plan_between,
+    plan_from_root,
+    take_skeleton,
+)
 from sortednet_cli.nesting.skeleton import named_tensors, statistic_names, stored_tensors
 from sortednet_cli.nesting.slices import Segments, TensorSlice
 from sortednet_cli.space import SearchSpace, SubModel
@@ -65,6 +71,8 @@ class NestedNetwork:
         self.outer = outer
         self.compiles = compiles
         self.statistics: dict[str, Statistics] = dict(statistics or {})
+        self.inspect: Inspection | None = None
+        """Sees the skeletons that become sub-models."""
         self._root_gradients: RootGradients | None = None
         self._in_place = True
         self._tensors = named_tensors(module)
@@ -236,7 +244,7 @@ class NestedNetwork:
 
     def _build(self, submodel: SubModel) -> nn.Module:
         plan = self.plan(submodel)
-        module = take_skeleton(self.family, submodel)
+        module = take_skeleton(self.family, submodel, self.inspect)
         views: dict[ParameterView, str] = {}
         for name, piece in plan.slices.items():
             owner, leaf = owner_of(module, name)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from weakref import WeakKeyDictionary
@@ -27,6 +27,9 @@ from sortednet_cli.nesting.skeleton import (
 )
 from sortednet_cli.nesting.slices import TensorSlice, merged
 from sortednet_cli.space import SearchSpace, SubModel
+
+Inspection = Callable[[SubModel, nn.Module], bool]
+"""Sees a sub-model's skeleton, and returns whether it is as it was."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,20 @@ def spare_skeleton(family: Family, submodel: SubModel) -> nn.Module | None:
     return planned.skeleton if planned else None
 
 
-def take_skeleton(family: Family, submodel: SubModel) -> nn.Module:
-    """Return a sub-model's skeleton for the caller to change: the spare one, or a new one."""
+def take_skeleton(
+    family: Family, submodel: SubModel, inspect: Inspection | None = None
+) -> nn.Module:
+    """Return a sub-model's skeleton for the caller to change: the spare one, or a new one.
+
+    Args:
+        inspect: sees the spare one before that; a new one is built if it has changed it.
+    """
     skeleton = spare_skeleton(family, submodel)
-    if skeleton is None:
-        return build_skeleton(family, family.shrink(submodel))
-    _read[family].submodels[submodel].skeleton = None
-    return skeleton
+    if skeleton is not None:
+        _read[family].submodels[submodel].skeleton = None
+        if inspect is None or inspect(submodel, skeleton):
+            return skeleton
+    return build_skeleton(family, family.shrink(submodel))
 
 
 def plan_between(family: Family, outer: SubModel, inner: SubModel) -> SlicePlan:
@@ -124,7 +134,7 @@ class _Read:
     """What was read from the skeletons of one family: the root's shapes, and plans."""
 
     root_shapes: Mapping[str, tuple[int, ...]]
-    submodels: dict[SubModel, _Planned]
+    submodels: dict[SubModel, _Planned] = field(default_factory=dict)
 
 
 _MOST_KEPT = 512
@@ -136,8 +146,7 @@ _read: WeakKeyDictionary[Family, _Read] = WeakKeyDictionary()
 def _planned(family: Family, submodel: SubModel) -> _Planned:
     """Plan a sub-model, unless that was done earlier."""
     if family not in _read:
-        root = build_skeleton(family, family.root.config)
-        _read[family] = _Read(shapes_of(root), {})
+        _read[family] = _Read(shapes_of(build_skeleton(family, family.root.config)))
     read = _read[family]
     if submodel in read.submodels:
         return read.submodels[submodel]

@@ -21,7 +21,7 @@ from sortednet_cli.nesting import NestedNetwork, init_network
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec, TrainSpec
 
-PASS_SECONDS = 0.3
+PASS_SECONDS = 0.1
 """A timed pass takes as many samples as fill this time, up to the training's batch."""
 
 _REPEATS = 3

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 
 from sortednet_cli.allocator import release
-from sortednet_cli.data import InputFormat
 from sortednet_cli.distributed.processes import lost_peers
 from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
 from sortednet_cli.engine.evaluation.gather import gather_rows, gather_statistics
@@ -13,8 +12,7 @@ from sortednet_cli.engine.evaluation.score import ensure_statistics, score
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.engine.training.driver import Driver
 from sortednet_cli.engine.training.events import Scored
-from sortednet_cli.nesting import SubModelCost, cost_of
-from sortednet_cli.space import SubModel
+from sortednet_cli.nesting import Costs
 
 SPLITS = ("validation", "test")
 
@@ -25,16 +23,12 @@ class _Cut(Exception):
 
 def score_all(
     driver: Driver,
-    inputs: InputFormat,
-    costs: Mapping[SubModel, SubModelCost],
+    costs: Costs,
     stopped: Callable[[], bool],
 ) -> Generator[Scored, None, list[Row]]:
     """Measure statistics, costs and scores of every sub-model, one event for each.
 
     Each process takes its share of the groups, or its part in every pass.
-
-    Args:
-        costs: those that are known already.
 
     Returns:
         The rows of all processes.
@@ -44,7 +38,7 @@ def score_all(
     """
     trainer, backend, rows = driver.trainer, driver.backend, list[Row]()
     network, samples = trainer.network, trainer.spec.recalibrate_samples
-    sizes = BatchSizes.of(network, inputs)
+    sizes = BatchSizes.of(network, trainer.data.format)
     cut = False
 
     def between() -> None:
@@ -57,9 +51,7 @@ def score_all(
             with lost_peers():
                 found = score(network, group, trainer.data, SPLITS, trainer.task, sizes, between)
             for submodel in reversed(group):
-                cost = costs.get(submodel) or cost_of(
-                    network.family, submodel, inputs.random_inputs, inputs.num_units
-                )
+                cost = costs.of(submodel)
                 rows.append(Row(submodel, cost.params, cost.macs, found[submodel]))
                 yield Scored(rows[-1], len(rows) * backend.groups_at_once, len(network.space))
             release()  # the next width frees and asks for other sizes

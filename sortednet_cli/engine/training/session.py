@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -27,9 +27,9 @@ from sortednet_cli.families import Family
 from sortednet_cli.machine.device import true_fp32
 from sortednet_cli.machine.memory import enough_memory
 from sortednet_cli.machine.precision import warn_of_emulation
-from sortednet_cli.nesting import SubModelCost, ignore_layout_warning
+from sortednet_cli.nesting import Costs, ignore_layout_warning
 from sortednet_cli.rules import make_rule
-from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
 from sortednet_cli.storage.checks import FileCheck
 from sortednet_cli.storage.files import write_json
@@ -43,9 +43,6 @@ class Session:
 
     Of several processes the first alone creates the run, and writes into it; all others
     reopen it.
-
-    Attributes:
-        costs: of sub-models, as far as they have been counted already.
     """
 
     run: RunFolder
@@ -54,7 +51,6 @@ class Session:
     data: Dataset
     device: torch.device
     processes: Processes = SINGLE_PROCESS
-    costs: Mapping[SubModel, SubModelCost] = field(default_factory=dict)
 
     @cached_property
     def backend(self) -> Backend:
@@ -79,12 +75,14 @@ class Session:
             self.run.require_unfinished()
         with enough_memory("the root network and its gradient", SMALLER):
             trainer, start, seconds = self.prepare()
+        costs = Costs(self.family, self.data.format.random_inputs, self.data.format.num_units)
+        trainer.network.inspect = costs.count
         driver = Driver(self.run, trainer, self.backend, begun=time.monotonic() - seconds)
         yield from driver.updates(start, stopped)
         train_seconds, began = driver.seconds, time.monotonic()
         trainer.release()
         release()  # what updates used: scoring needs memory of other sizes
-        rows = yield from score_all(driver, self.data.format, self.costs, stopped)
+        rows = yield from score_all(driver, costs, stopped)
         release()
         written = self._store(trainer, rows)
         if self.processes.leads:

@@ -28,7 +28,7 @@ from sortednet_cli.families.transformers.stock_configs import (
     with_end,
 )
 from sortednet_cli.machine.versions import versions
-from sortednet_cli.nesting import check_fused, check_space, costs_of_spare_skeletons
+from sortednet_cli.nesting import check_fused, check_space
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
@@ -72,9 +72,6 @@ def create_session(
     check_amount(data, spec.train, processes)
     check_batch(family, data.format, spec.train)
     check_graphs(spec.train, device)
-    costs = costs_of_spare_skeletons(
-        family, space, data.format.random_inputs, data.format.num_units
-    )
     spec = absolute(with_precision(spec, device))
     spec = with_memory_format(spec, family, data.format, device)
     manifest = {
@@ -85,7 +82,7 @@ def create_session(
     }
     create = RunFolder.create if not or_next else _create_next
     run = create(path, spec, manifest, _saves_language(data, root, folder))
-    return Session(run, spec, family, data, device, processes, costs)
+    return Session(run, spec, family, data, device, processes)
 
 
 def reopen_session(
