@@ -16,6 +16,7 @@ from sortednet_cli.engine.training.loop import Position, Trainer
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.errors import RequestError
 from sortednet_cli.machine.device import move_to
+from sortednet_cli.machine.transfer import send
 from sortednet_cli.nesting import NestedNetwork, init_network
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
@@ -51,16 +52,17 @@ class Batches:
     def training_batches(self, start: int, **_: object) -> Iterator[tuple[Any, Tensor]]:
         generator = torch.Generator().manual_seed(start)
         while True:
-            targets = torch.randint(0, NUM_CLASSES, (6,), generator=generator).to(GPU)
+            targets = send(torch.randint(0, NUM_CLASSES, (6,), generator=generator), GPU)
             if not self.text:
-                yield torch.randn(6, 3, 32, 32, generator=generator).to(GPU), targets
+                yield send(torch.randn(6, 3, 32, 32, generator=generator), GPU), targets
                 continue
             for length in self.lengths:
-                ids = torch.randint(3, VOCAB, (6, length), generator=generator).to(GPU)
+                ids = torch.randint(3, VOCAB, (6, length), generator=generator)
                 if self.causal:
-                    yield {"input_ids": ids}, ids.cpu().roll(-1, 1)
+                    yield {"input_ids": send(ids, GPU)}, ids.roll(-1, 1)
                 else:
-                    yield {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, targets
+                    mask = torch.ones_like(ids)
+                    yield {"input_ids": send(ids, GPU), "attention_mask": send(mask, GPU)}, targets
 
 
 @pytest.fixture

@@ -109,10 +109,11 @@ def test_an_update_of_an_image_network_never_waits(
 def test_an_update_of_a_language_network_waits_in_stock_passes_alone(
     name: str, rule: str, gpu: PretendedGpu, tmp_path: Path
 ) -> None:
-    """Stock classes look at masks and positions, once a pass."""
+    """They look at padding and at where packed texts end, once a pass; qwen2's have neither."""
     trainer = text_trainer(name, tmp_path, rule=rule)
     passes = 4 if rule == "sandwich" else 1
-    assert max(update_waits(gpu, trainer)) <= passes, gpu.waits
+    looks = 0 if name == "qwen2" else passes
+    assert max(update_waits(gpu, trainer)) <= looks, gpu.waits
     assert all("prefix_pass.py" in line for line in gpu.waits)
 
 

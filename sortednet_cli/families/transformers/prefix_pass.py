@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sortednet_cli.families.shared import Inputs, SharedPass
 from sortednet_cli.families.transformers.architecture import Architecture, Tail
+from sortednet_cli.families.transformers.causal_mask import without_mask
 
 
 class PrefixPass(SharedPass):
@@ -40,7 +41,8 @@ class PrefixPass(SharedPass):
         ]
         try:
             base = module.get_submodule(self._architecture.base)
-            base(**cast(Mapping[str, Tensor], inputs), use_cache=False)
+            with without_mask(base, cast(Mapping[str, Tensor], inputs)):
+                base(**cast(Mapping[str, Tensor], inputs), use_cache=False)
         finally:
             for hook in hooks:
                 hook.remove()
