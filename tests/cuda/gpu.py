@@ -13,13 +13,13 @@ import ctypes
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from benchmarks.pretended import reads
 
@@ -42,10 +42,16 @@ def on_host(tensor: Tensor) -> Tensor:
     storage = tensor.untyped_storage()
     if not storage.nbytes():
         return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
-    memory = (ctypes.c_uint8 * storage.nbytes()).from_address(storage.data_ptr())
-    whole = torch.frombuffer(memory, dtype=torch.uint8).untyped_storage()
+    memory = _memory(storage.data_ptr(), storage.nbytes())
     empty = torch.empty(0, dtype=tensor.dtype)
-    return empty.set_(whole, tensor.storage_offset(), tensor.shape, tensor.stride())
+    return empty.set_(memory, tensor.storage_offset(), tensor.shape, tensor.stride())
+
+
+@lru_cache(maxsize=1 << 14)
+def _memory(address: int, num_bytes: int) -> torch.UntypedStorage:
+    """Memory as torch knows it. It is the caller's to hold: to keep this costs nothing."""
+    memory = (ctypes.c_uint8 * num_bytes).from_address(address)
+    return torch.frombuffer(memory, dtype=torch.uint8).untyped_storage()
 
 
 def on_gpu(tensor: Tensor) -> Tensor:
@@ -84,7 +90,7 @@ class SimulatedGpu(TorchDispatchMode):
         if torch.is_inference_mode_enabled() and func._can_decompose():
             with self:
                 return func.decompose(*args, **kwargs)
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = _tensors((args, kwargs))
         asked = kwargs.get("device")
         makes = asked is not None and torch.device(asked).type == "cuda"
         if not makes and not any(t.is_cuda for t in tensors):
@@ -168,7 +174,7 @@ def _on_memory(func: Any, args: Any, kwargs: Any, stays: bool) -> Any:
         kept.append(lent)
         return lent
 
-    args, kwargs = tree_map_only(Tensor, lend, (args, dict(kwargs)))
+    args, kwargs = _mapped(lend, (args, dict(kwargs)))
     if "device" in kwargs:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     kwargs.pop("pin_memory", None)
@@ -179,7 +185,27 @@ def _on_memory(func: Any, args: Any, kwargs: Any, stays: bool) -> Any:
             return own[id(tensor)]
         return on_gpu(tensor) if stays else tensor
 
-    return tree_map_only(Tensor, give, found)
+    return _mapped(give, found)
+
+
+def _tensors(nest: Any) -> list[Tensor]:
+    """The tensors in the arguments or results of an operation, in order."""
+    found: list[Tensor] = []
+    _mapped(found.append, nest)
+    return found
+
+
+def _mapped(change: Callable[[Tensor], Any], nest: Any) -> Any:
+    """The same nest with other values for its tensors; torch's own walk takes far longer."""
+    if isinstance(nest, Tensor):
+        return change(nest)
+    if isinstance(nest, tuple):
+        return tuple([_mapped(change, part) for part in nest])
+    if isinstance(nest, list):
+        return [_mapped(change, part) for part in nest]
+    if isinstance(nest, dict):
+        return {name: _mapped(change, part) for name, part in nest.items()}
+    return nest
 
 
 def _recorded(
@@ -189,37 +215,33 @@ def _recorded(
     moves = [t for t in tensors if t.is_cpu and t.dim()] or kwargs.get("device", GPU).type == "cpu"
     if moves or func in _ATTEND or torch.Tag.data_dependent_output in func.tags:
         raise RuntimeError(f"{func}: operation not permitted when stream is capturing")
-    before = [(memory := _whole(tensor), memory.clone()) for tensor in tensors if tensor.is_cuda]
+    before = [(own := on_host(t), own.clone()) for t in tensors if t.is_cuda and _is_writable(t)]
     with torch.random.fork_rng(devices=[]):
         found = _on_memory(func, args, kwargs, True)
-    for memory, bytes_before in before:
-        memory.copy_(bytes_before)
+    for own, values in before:
+        own.copy_(values)
     # By address: a graph keeps no memory of its pool from being used again.
     addressed = [on_host(t) if t.is_cuda else t.clone() for t in tensors]
-    made = [on_host(leaf) for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
+    made = [on_host(tensor) for tensor in _tensors(found)]
     options = {k: v for k, v in kwargs.items() if k not in ("pin_memory", "non_blocking")}
     if "device" in options:
         options["device"] = torch.device("cpu")
-    form = tree_map_only(Tensor, lambda _: torch.empty(0), (args, options))
+    form = _mapped(lambda _: torch.empty(0), (args, options))
 
     def again() -> None:
         given = iter(addressed)
-        arguments, named = tree_map_only(Tensor, lambda _: next(given), form)
-        values = tree_leaves(func(*arguments, **named))
-        for into, value in zip(made, (v for v in values if isinstance(v, Tensor)), strict=True):
+        arguments, named = _mapped(lambda _: next(given), form)
+        for into, value in zip(made, _tensors(func(*arguments, **named)), strict=True):
             if into.data_ptr() != value.data_ptr():
                 into.copy_(value)
 
     return found, again
 
 
-def _whole(tensor: Tensor) -> Tensor:
-    """All bytes of the memory that a tensor of the simulated GPU lies in."""
-    storage = tensor.untyped_storage()
-    if not storage.nbytes():
-        return torch.empty(0, dtype=torch.uint8)
-    memory = (ctypes.c_uint8 * storage.nbytes()).from_address(storage.data_ptr())
-    return torch.frombuffer(memory, dtype=torch.uint8)
+def _is_writable(tensor: Tensor) -> bool:
+    """Whether an operation could write to a tensor: elements have a place each."""
+    pairs = zip(tensor.shape, tensor.stride(), strict=True)
+    return all(stride or size == 1 for size, stride in pairs)
 
 
 def _attend(
