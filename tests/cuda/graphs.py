@@ -34,12 +34,12 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "images": ("preact_basic", {}, {"smallest_first": 0.3, "crossing_lr": 0.5}),
     "two draws of two micro-batches": (
         *("preact_bottleneck", {}),
-        {"draws": 2, "accumulate": 2, "updates": 5},
+        {"draws": 2, "accumulate": 2, "updates": 4},
     ),
     "dropout of images": ("mobilenet_v2", {"dropout": 0.2}, {"optimizer": "rmsprop"}),
     "dropout of texts": ("bert_classifier", DROPOUT, {"optimizer": "adamw", "clip": 1.0}),
     "language": ("llama", {}, {"optimizer": "adamw"}),
-    "every depth": ("bert_classifier", DROPOUT, {"rule": "sum"}),
+    "every depth": ("bert_classifier", DROPOUT, {"rule": "sum", "updates": 10}),
     "a teacher that is trained": (
         "preact_group",
         {},

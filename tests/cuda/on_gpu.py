@@ -182,7 +182,7 @@ def test_every_mode_of_generate(
     ]
     assert said[0] == said[1]
     for mode in ("greedy", "early-exit", "speculative"):
-        words = ("generate", run, "--prompt=The with", "--max-new-tokens=12", "--mode", mode)
+        words = ("generate", run, "--prompt=The with", "--max-new-tokens=8", "--mode", mode)
         found = [ended(command(*words, "--device", device)) for device in ("cpu", "cuda")]
         assert found[0] == found[1]
 
@@ -207,7 +207,7 @@ def test_tokens_are_those_of_the_cpu(kind: str, precision: torch.dtype, gpu: Sim
         found = []
         for module in (model, placed):
             decoder, chooser = Decoder(module, (1, 2, 3)), Sampling(0.8, 0.9, 5, precision)
-            tokens = decoder.stream(prompt(9), way(decoder), 16, chooser=chooser)
+            tokens = decoder.stream(prompt(9), way(decoder), 12, chooser=chooser)
             found.append(list(tokens))
         assert found[0] == found[1], name
         assert len(set(found[0])) > 5

@@ -15,8 +15,7 @@ FOLDER = Path(__file__).parent
 ON_GPU = (FOLDER / "on_gpu.py", FOLDER / "graphs.py")
 
 
-@pytest.mark.parametrize("checks", ON_GPU, ids=lambda file: file.stem)
-def test_the_cuda_side_on_a_simulated_gpu(tmp_path: Path, checks: Path) -> None:
+def test_the_cuda_side_on_a_simulated_gpu(tmp_path: Path) -> None:
     """In a process of its own: the runtime must be there before torch is."""
     try:
         runtime = build_runtime(tmp_path)
@@ -24,7 +23,7 @@ def test_the_cuda_side_on_a_simulated_gpu(tmp_path: Path, checks: Path) -> None:
         pytest.skip(f"the CUDA side was left out: {missing}")
     variables = environment(LD_PRELOAD=str(runtime), SORTEDNET_CACHE=str(tmp_path / "cache"))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", checks],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *ON_GPU],
         cwd=FOLDER.parents[1],
         env=variables,
         capture_output=True,
