@@ -189,6 +189,13 @@ _DECODER = {
 }
 _LAYERS: list[int | float] = [1, 2, 3]
 
+
+def _causal(family: str, **entries: Any) -> Pico:
+    config = {**_DECODER, "head_dim": 4, **entries}
+    space = {"width": WIDTHS, "depth": _LAYERS}
+    return Pico({"family": family, "config": config}, space, task="causal-lm")
+
+
 TEXT_PICOS = {
     "bert_classifier": Pico(
         {"family": "bert", "config": _ENCODER}, {"width": WIDTHS, "depth": _LAYERS}
@@ -225,6 +232,29 @@ TEXT_PICOS = {
         {"family": "llama", "config": {**_DECODER, "model_type": "mistral"}},
         {"width": WIDTHS, "depth": _LAYERS},
         task="causal-lm",
+    ),
+    "llama_classifier": Pico(
+        {"family": "llama", "config": _DECODER}, {"width": WIDTHS, "depth": _LAYERS}
+    ),
+    "qwen3": _causal("qwen3", use_sliding_window=True, sliding_window=4, max_window_layers=1),
+    "smollm3": _causal("smollm3", no_rope_layers=[1, 0, 1]),
+    "olmo2": _causal("olmo2"),
+    "granite": _causal(
+        "granite",
+        embedding_multiplier=3.0,
+        residual_multiplier=0.5,
+        attention_multiplier=0.3,
+        logits_scaling=4.0,
+    ),
+    "gemma3": _causal(
+        "gemma3_text",
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        sliding_window=4,
+        final_logit_softcapping=2.0,
+    ),
+    "gemma3_apart": Pico(
+        {"family": "gemma3_text", "config": {**_DECODER, "hidden_size": 32, "head_dim": 4}},
+        {"heads": [0.5, 1.0], "ffn": [0.5, 1.0], "hidden": [0.5, 1.0], "depth": [1, 3]},
     ),
 }
 

@@ -16,7 +16,7 @@ Tally = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Classification(Task):
-    """Classification of images; the states are the logits themselves."""
+    """Classification of images; the states are one of each sample."""
 
     metric = ACCURACY.metric
     higher_is_better = ACCURACY.higher_is_better
@@ -37,10 +37,7 @@ class Classification(Task):
 
 @dataclass(frozen=True)
 class TextClassification(Classification):
-    """Classification of texts; the head classifies the state of a sequence's first token."""
-
-    def scored(self, states: Tensor, targets: Targets) -> Tensor:
-        return states[:, 0]
+    """Classification of texts, with two more metrics."""
 
     def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
         """Compute accuracy, mean loss, F1 and Matthews correlation.

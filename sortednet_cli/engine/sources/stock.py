@@ -204,7 +204,8 @@ def _token_id(config: Config, role: str, path: Path) -> int | None:
 def _full_space(architecture: Architecture, config: Config) -> SearchSpace:
     """Make the search space of every depth and every width with whole numbers of heads."""
     parts = math.gcd(*(config[key] for key in architecture.scales["width"] if config.get(key)))
-    if (count := parts * config["num_hidden_layers"]) > MAX_SUBMODELS:
+    layers = config[architecture.layer_count]
+    if (count := parts * layers) > MAX_SUBMODELS:
         raise RequestError(f"config.json: {count:,} sub-models, more than {MAX_SUBMODELS:,}")
     widths = [part / parts for part in range(1, parts + 1)]
-    return SearchSpace.of({"width": widths, "depth": range(1, config["num_hidden_layers"] + 1)})
+    return SearchSpace.of({"width": widths, "depth": range(1, layers + 1)})

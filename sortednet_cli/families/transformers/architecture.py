@@ -8,15 +8,20 @@ exit, which the shared norm and head turn into logits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.families.transformers.pooling import Pool, last_token
 from sortednet_cli.families.transformers.roles import DECODER_ROLES, ENCODER_ROLES, Roles
 from sortednet_cli.spec.families import CAUSAL_TASKS, FamilyFacts, family_facts, family_names
 
 Tail = Callable[[Any, Any], Any]
 """Computes logits from a module and its states, [N, C] or [B, T, C]."""
+
+Embed = Callable[[Any, Any, Any], Any]
+"""Computes the states [n, C] before the first layer from a module, token ids [n] and their
+positions [n]."""
 
 LOADERS = {
     "classification": "AutoModelForSequenceClassification",
@@ -49,11 +54,13 @@ class Head:
         class_name: name of the class in transformers. Names from files are only compared with it.
         parts: paths of the head's modules that hold tensors.
         tail: computes logits from the last layer's states.
+        pool: selects the state that stands for a whole sample; None if every token is scored.
     """
 
     class_name: str
     parts: tuple[str, ...]
     tail: Tail
+    pool: Pool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +76,12 @@ class Architecture(FamilyFacts):
         roles: what each dimension of a tensor counts, for ordering by importance.
         scales: for each axis, the entries of the stock configuration that it scales. Entries that
             are absent or null are skipped.
+        layer_count: the entry that counts layers.
         layer_lists: entries that hold one value per layer, which depth cuts.
+        embed: computes a decoder's states before its first layer.
+        options: arguments of the stock class's own for a pass over whole sequences.
+        buffers_follow_sizes: whether a non-persistent buffer depends on the sizes that axes scale,
+            so that each sub-model has its own.
         has_head_size: whether the size of a head is an entry (`head_dim`); if not, it is hidden
             size divided by the number of heads.
         positions_follow_padding: whether positions begin after the id of the padding token.
@@ -82,7 +94,11 @@ class Architecture(FamilyFacts):
     heads: Mapping[str, Head]
     roles: Roles
     scales: Mapping[str, tuple[str, ...]]
+    layer_count: str = "num_hidden_layers"
     layer_lists: tuple[str, ...] = ("layer_types",)
+    embed: Embed | None = None
+    options: Mapping[str, Any] = field(default_factory=lambda: {"use_cache": False})
+    buffers_follow_sizes: bool = False
     has_head_size: bool = False
     positions_follow_padding: bool = False
     accepts: tuple[str, ...] = ()
@@ -134,28 +150,49 @@ def encoder(name: str, *, base: str, heads: Mapping[str, Head], **changes: Any) 
     return _architecture(name, base, heads, {**standard, **changes})
 
 
-def decoder(name: str, class_name: str, **changes: Any) -> Architecture:
+def decoder(
+    name: str,
+    class_name: str,
+    classifier: str | None = None,
+    *,
+    tail: Tail | None = None,
+    **changes: Any,
+) -> Architecture:
     """Declare a decoder in the form of LLaMA.
 
     Args:
         name: its `model_type`.
         class_name: the stock class that predicts the next token.
+        classifier: the stock class that classifies a text by its last token, if there is one.
+        tail: computes logits of tokens, if they are not those of `next_tokens`.
         changes: attributes of `Architecture` that differ from the standard form.
     """
-    head = Head(class_name, ("lm_head",), _next_tokens)
+    heads = dict.fromkeys(CAUSAL_TASKS, Head(class_name, ("lm_head",), tail or next_tokens))
+    if classifier:
+        heads["classification"] = Head(classifier, ("score",), _classes, last_token)
     standard = {
         "axes": ("width", "depth", "heads", "ffn", "hidden"),
         "layers": "model.layers",
         "parts": ("model.embed_tokens", "model.norm"),
         "roles": DECODER_ROLES,
         "has_head_size": True,
+        "embed": embed_tokens,
     }
-    heads = dict.fromkeys(CAUSAL_TASKS, head)
     return _architecture(name, "model", heads, {**standard, **changes})
 
 
-def _next_tokens(module: Any, states: Any) -> Any:
+def next_tokens(module: Any, states: Any) -> Any:
+    """Compute the logits of a decoder in the form of LLaMA."""
     return module.lm_head(module.model.norm(states))
+
+
+def embed_tokens(module: Any, ids: Any, positions: Any) -> Any:
+    """Embed the tokens of a decoder in the form of LLaMA, whose attention sees the positions."""
+    return module.model.embed_tokens(ids)
+
+
+def _classes(module: Any, states: Any) -> Any:
+    return module.score(module.model.norm(states))
 
 
 def _architecture(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sortednet_cli.families.transformers.architecture import Head, encoder
+from sortednet_cli.families.transformers.pooling import first_token
 
 
 def _classes(module: Any, states: Any) -> Any:
@@ -20,7 +21,7 @@ BERT = encoder(
     base="bert",
     heads={
         "classification": Head(
-            "BertForSequenceClassification", ("bert.pooler", "classifier"), _classes
+            "BertForSequenceClassification", ("bert.pooler", "classifier"), _classes, first_token
         ),
         "masked-lm": Head("BertForMaskedLM", ("cls",), _words),
     },

@@ -54,7 +54,7 @@ def complete_config(
         "architectures": [architecture.heads[task].class_name],
     }
     entries.pop("model_type", None)
-    if isinstance(layers := entries.get("num_hidden_layers"), int):
+    if isinstance(layers := entries.get(architecture.layer_count), int):
         check_blocks([layers])
     full = _stock_config(model_type, entries)
     _check_sizes(full, facts, full["max_position_embeddings"] - first)

@@ -16,7 +16,7 @@ from sortednet_cli.families.root import Config, Root, check_blocks, entry
 from sortednet_cli.families.shared import Inputs, SharedPass
 from sortednet_cli.families.transformers.architecture import LOADERS, Architecture
 from sortednet_cli.families.transformers.complete import check_entries, class_of, complete_config
-from sortednet_cli.families.transformers.prefix_pass import PrefixPass
+from sortednet_cli.families.transformers.prefix_pass import PrefixPass, named_inputs
 from sortednet_cli.families.transformers.pretrained import Matching, match_names, starting_names
 from sortednet_cli.families.transformers.reorder import reorder_by_importance
 from sortednet_cli.families.transformers.stock_configs import refusals_of
@@ -31,7 +31,6 @@ class TransformerFamily(Family):
     """Width scales hidden size, heads and FFN together; depth keeps the first layers."""
 
     shares_depths = True
-    shares_buffers = True
     refusals = (*Family.refusals, AssertionError, KeyError)
 
     def __init__(self, root: Root) -> None:
@@ -46,8 +45,9 @@ class TransformerFamily(Family):
             legal = listed(dict.fromkeys(head.class_name for head in heads.values()))
             raise RequestError(f"architectures: {name!r} is none of {legal}")
         self.head = heads[task]
+        self.shares_buffers = not self.architecture.buffers_follow_sizes
         check_entries(root.config)
-        check_blocks([entry(root.config, "num_hidden_layers", int)])
+        check_blocks([entry(root.config, self.architecture.layer_count, int)])
         self._auto_class = LOADERS[task]
         self.loader = f"transformers.{self._auto_class}"
         self.card = (
@@ -71,7 +71,7 @@ class TransformerFamily(Family):
 
     @property
     def num_alike_layers(self) -> int:
-        return int(self.root.config["num_hidden_layers"])
+        return int(self.root.config[self.architecture.layer_count])
 
     def state_channels(self, config: Config) -> int:
         (hidden_size,) = self.architecture.scales["hidden"]
@@ -91,12 +91,12 @@ class TransformerFamily(Family):
         config = dict(self.root.config)
         for axis, value in submodel.values:
             if axis == "depth":
-                config["num_hidden_layers"] = self._depth(submodel)
+                config[self.architecture.layer_count] = self._depth(submodel)
             else:
                 self._scale(config, axis, float(value))
         for key in self.architecture.layer_lists:
             if config.get(key):
-                config[key] = config[key][: config["num_hidden_layers"]]
+                config[key] = config[key][: config[self.architecture.layer_count]]
         return config
 
     def module_map(self, submodel: SubModel) -> dict[str, str | None]:
@@ -105,14 +105,14 @@ class TransformerFamily(Family):
 
     def forward(self, module: nn.Module, inputs: Inputs) -> Tensor:
         with _fixed_frequencies(module.get_submodule(self.architecture.base)):
-            output = module(**cast(Mapping[str, Tensor], inputs), return_dict=True)
+            output = module(**named_inputs(inputs), return_dict=True)
         return cast(Tensor, output.logits)
 
     def shared_pass(
         self, submodels: Sequence[SubModel], at: Callable[[SubModel], nn.Module]
     ) -> SharedPass:
         depths = [self._depth(submodel) for submodel in submodels]
-        return PrefixPass(at(submodels[0]), depths, self.architecture, self.head.tail)
+        return PrefixPass(at(submodels[0]), depths, self.architecture, self.head)
 
     def compiled_parts(self, submodel: SubModel, module: nn.Module) -> list[nn.Module]:
         return list(self.layers(module))
@@ -180,14 +180,16 @@ def _fixed_frequencies(base: nn.Module) -> Iterator[None]:
     Other kinds compare the sequence length with a value, which the meta device does not have.
     """
     rotary: Any = getattr(base, "rotary_emb", None)
-    if rotary is None or not rotary.inv_freq.is_meta:
+    if rotary is None or not all(buffer.is_meta for buffer in rotary.buffers()):
         yield
         return
-    kind, rotary.rope_type = rotary.rope_type, "default"
+    kinds = rotary.rope_type  # of each type of layer, if they differ
+    by_type = isinstance(kinds, dict)
+    rotary.rope_type = dict.fromkeys(kinds, "default") if by_type else "default"
     try:
         yield
     finally:
-        rotary.rope_type = kind
+        rotary.rope_type = kinds
 
 
 def _multiples(parts: int) -> str:

@@ -4,4 +4,6 @@ from __future__ import annotations
 
 from sortednet_cli.families.transformers.architecture import decoder
 
-LLAMA = decoder("llama", "LlamaForCausalLM", accepts=("qwen2", "mistral"))
+LLAMA = decoder(
+    "llama", "LlamaForCausalLM", "LlamaForSequenceClassification", accepts=("qwen2", "mistral")
+)

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from sortednet_cli.families.transformers.architecture import decoder
 
-MISTRAL = decoder("mistral", "MistralForCausalLM")
+MISTRAL = decoder("mistral", "MistralForCausalLM", "MistralForSequenceClassification")

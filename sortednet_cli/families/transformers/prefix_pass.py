@@ -9,8 +9,13 @@ from typing import cast
 from torch import Tensor, nn
 
 from sortednet_cli.families.shared import Inputs, SharedPass
-from sortednet_cli.families.transformers.architecture import Architecture, Tail
+from sortednet_cli.families.transformers.architecture import Architecture, Head
 from sortednet_cli.families.transformers.causal_mask import without_mask
+
+
+def named_inputs(inputs: Inputs) -> Mapping[str, Tensor]:
+    """Name the arguments of a stock module; a tensor holds images."""
+    return {"pixel_values": inputs} if isinstance(inputs, Tensor) else inputs
 
 
 class PrefixPass(SharedPass):
@@ -20,20 +25,21 @@ class PrefixPass(SharedPass):
         module: the deepest sub-model's module.
         depths: numbers of layers of the sub-models; the first is the module's own.
         architecture: the layout of the module.
-        tail: computes logits from states.
+        head: pools states and computes logits from them.
     """
 
     def __init__(
-        self, module: nn.Module, depths: Sequence[int], architecture: Architecture, tail: Tail
+        self, module: nn.Module, depths: Sequence[int], architecture: Architecture, head: Head
     ) -> None:
         self.modules = [module]
         self._depths = depths
         self._architecture = architecture
-        self._tail = tail
+        self._head = head
 
     def states(self, inputs: Inputs) -> list[Tensor]:
         (module,) = self.modules
         layers = cast(nn.ModuleList, module.get_submodule(self._architecture.layers))
+        named = named_inputs(inputs)
         states: dict[int, Tensor] = {}
         hooks = [
             layers[depth - 1].register_forward_hook(partial(_keep, states, depth))
@@ -41,18 +47,25 @@ class PrefixPass(SharedPass):
         ]
         try:
             base = module.get_submodule(self._architecture.base)
-            with without_mask(base, cast(Mapping[str, Tensor], inputs)):
-                base(**cast(Mapping[str, Tensor], inputs), use_cache=False)
+            with without_mask(base, named):
+                base(**named, **self._architecture.options)
         finally:
             for hook in hooks:
                 hook.remove()
-        return [states[depth] for depth in self._depths]
+        if (pool := self._head.pool) is None:
+            return [states[depth] for depth in self._depths]
+        pooled = {depth: pool(module, named, states[depth]) for depth in states}
+        return [pooled[depth] for depth in self._depths]
 
     def logits(self, number: int, states: Tensor) -> Tensor:
-        return cast(Tensor, self._tail(self.modules[0], states))
+        return cast(Tensor, self._head.tail(self.modules[0], states))
 
 
 def _keep(
-    states: dict[int, Tensor], depth: int, layer: nn.Module, inputs: object, output: Tensor
+    states: dict[int, Tensor],
+    depth: int,
+    layer: nn.Module,
+    inputs: object,
+    output: Tensor | tuple[Tensor, ...],
 ) -> None:
-    states[depth] = output
+    states[depth] = output[0] if isinstance(output, tuple) else output

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from sortednet_cli.families.transformers.architecture import decoder
 
-QWEN2 = decoder("qwen2", "Qwen2ForCausalLM")
+QWEN2 = decoder("qwen2", "Qwen2ForCausalLM", "Qwen2ForSequenceClassification")

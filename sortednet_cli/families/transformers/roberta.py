@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sortednet_cli.families.transformers.architecture import Head, encoder
+from sortednet_cli.families.transformers.pooling import first_token
 
 
 def _classes(module: Any, states: Any) -> Any:
@@ -19,7 +20,9 @@ ROBERTA = encoder(
     "roberta",
     base="roberta",
     heads={
-        "classification": Head("RobertaForSequenceClassification", ("classifier",), _classes),
+        "classification": Head(
+            "RobertaForSequenceClassification", ("classifier",), _classes, first_token
+        ),
         "masked-lm": Head("RobertaForMaskedLM", ("lm_head",), _words),
     },
     positions_follow_padding=True,

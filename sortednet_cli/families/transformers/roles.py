@@ -10,6 +10,12 @@ Roles = tuple[tuple[str, tuple[str, ...]], ...]
 """Pairs of a pattern for the end of a tensor's name and the role of each dimension; the first
 match applies. A role is `heads`, `ffn`, `hidden`, or empty for dimensions that stay in order."""
 
+NORMS_OF_A_HEAD: Roles = ((r"self_attn\.[qk]_norm\.weight$", ("",)),)
+"""Norms of queries and keys over the features of one head, which all heads share."""
+
+NORMS_OF_ALL_HEADS: Roles = ((r"self_attn\.[qk]_norm\.weight$", ("heads",)),)
+"""Norms of queries and keys over the features of all heads together."""
+
 _HEAD_ROWS, _HIDDEN_ROWS = ("heads", "hidden"), ("hidden", "heads")
 
 DECODER_ROLES: Roles = (
@@ -21,8 +27,8 @@ DECODER_ROLES: Roles = (
     (r"mlp\.down_proj\.weight$", ("hidden", "ffn")),
     (r"(o_proj|down_proj)\.bias$", ("hidden",)),
     # Named whole: norms of queries and keys count other units.
-    (r"(model\.norm|\.(input|post_attention)_layernorm)\.weight$", ("hidden",)),
-    (r"(embed_tokens|lm_head)\.weight$", ("", "hidden")),
+    (r"(model\.norm|\.(input|(pre|post)_(attention|feedforward))_layernorm)\.weight$", ("hidden",)),
+    (r"(embed_tokens|lm_head|score)\.weight$", ("", "hidden")),
 )
 
 ENCODER_ROLES: Roles = (
