@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sortednet_cli.data import TextFormat
+from sortednet_cli.data import ImageFormat, TextFormat
 from sortednet_cli.families import Family, Inputs, open_family, root_of
 from sortednet_cli.nesting import NestedNetwork, init_network
 from sortednet_cli.space import SearchSpace, SubModel
@@ -108,7 +108,10 @@ class Pico:
         return family_facts(self.spec.family).inputs == "text"
 
     def family(self) -> Family:
-        facts = {"channels": 3, "num_classes": NUM_CLASSES}
+        size = self.image_size
+        facts = ImageFormat(
+            3, size, NUM_CLASSES, tuple("abcde"), (0.5,) * 3, (0.25,) * 3, "pico"
+        ).facts()
         if self.is_text:
             classes = tuple("abcde") if self.task == "classification" else ()
             facts = TextFormat(self.task, VOCAB, 16, classes, 0, 1, 2, "pico").facts()
@@ -150,6 +153,10 @@ class Pico:
 
 
 WIDTHS: list[int | float] = [0.5, 0.75, 1.0]
+
+
+def _timm(name: str, config: dict[str, Any], space: dict[str, Any]) -> Pico:
+    return Pico({"family": "timm", "name": name, "config": config}, {"width": WIDTHS, **space}, 32)
 
 
 def _fused(ratio: int) -> Pico:
@@ -324,6 +331,20 @@ IMAGE_PICOS = {
         {"width": WIDTHS, "depth": [1, 2, 3, 4]},
         image_size=8,
     ),
+    "timm_vit": _timm(
+        "vit_tiny_patch16_224",
+        {"patch_size": 4, "embed_dim": 32, "num_heads": 4, "depth": 3},
+        {"width": WIDTHS, "depth": [1, 2, 3]},
+    ),
+    "timm_convnext": _timm(
+        "convnext_atto", {"dims": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}, {"depth": [4, 5]}
+    ),
+    "timm_resnet": _timm(
+        "resnet26",
+        {"channels": [8, 8, 16, 16], "stem_width": 8, "layers": [1, 1, 2, 1]},
+        {"depth": [4, 5]},
+    ),
+    "timm_regnet": _timm("regnetx_002", {"depth": 10, "w0": 32, "wa": 30.0, "wm": 2.2}, {}),
     "fused_equal": _fused(1),
     "fused_uneven": _fused(2),
 }

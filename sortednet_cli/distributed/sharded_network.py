@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 from sortednet_cli.families import Family
 from sortednet_cli.nesting.network import NestedNetwork, fresh_module, owner_of
 from sortednet_cli.nesting.plan import take_skeleton
-from sortednet_cli.nesting.skeleton import stored_tensors
+from sortednet_cli.nesting.skeleton import allocate, stored_tensors
 from sortednet_cli.space import SearchSpace, SubModel
 
 Result = TypeVar("Result")
@@ -51,9 +51,9 @@ class ShardedNetwork(NestedNetwork):
             device = torch.device("cuda", torch.cuda.current_device())
         _fill_buffers(family, space, module)
         for layer in family.layers(module):
-            _allocate(layer, device)
+            allocate(layer, device)
             fully_shard(layer, mesh=mesh)
-        _allocate(module, device)
+        allocate(module, device)
         self._top = _Top(module)
         fully_shard(self._top, mesh=mesh)
         for layer in self._top.modules():
@@ -163,14 +163,3 @@ def _fill_buffers(family: Family, space: SearchSpace, module: nn.Module) -> None
         for name in missing:
             owner, leaf = owner_of(module, name)
             setattr(owner, leaf, values[name])
-
-
-def _allocate(module: nn.Module, device: torch.device) -> None:
-    """Allocate memory on `device` for parameters on the meta device; tied ones stay tied."""
-    allocated: dict[int, nn.Parameter] = {}
-    for layer in module.modules():
-        for leaf, meta in list(layer.named_parameters(recurse=False)):
-            if meta.is_meta:
-                if id(meta) not in allocated:
-                    allocated[id(meta)] = nn.Parameter(torch.empty_like(meta, device=device))
-                setattr(layer, leaf, allocated[id(meta)])

@@ -67,8 +67,10 @@ def root_of(
         RequestError: the configuration does not fit the family or the data.
     """
     config = _class_of(model.family).complete_config(model, task, facts, stock)
-    declared = {"factory", "axes", "blocks", "fused"} if model.factory else set()
+    declared = {"factory", "axes", "blocks", "fused"} if model.factory else {"fused"}
     declaration = model.model_dump(mode="json", include=declared)
+    if not any(declaration.values()):
+        declaration = {}
     order = model.depth_order or family_facts(model.family).depth_orders[0]
     return Root(model.family, config, order, declaration)
 

@@ -41,6 +41,9 @@ class Family(ABC):
     shares_depths = False
     """Whether one pass can serve sub-models that differ only in depth."""
 
+    declares_fused = True
+    """Whether `fused` surely holds every fused tensor; if not, shapes are searched for others."""
+
     shares_buffers = False
     """Whether non-persistent buffers are the same in every sub-model."""
 

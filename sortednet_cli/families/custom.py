@@ -37,6 +37,7 @@ class CustomFamily(Family):
     """
 
     refusals = (Exception,)
+    declares_fused = False
 
     def __init__(self, root: Root, allowed: Collection[str]) -> None:
         super().__init__(root)

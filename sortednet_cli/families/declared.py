@@ -31,6 +31,12 @@ FAMILIES: Mapping[str, FamilyFacts] = {
             )
             for name in ("resnet50", "resnet101", "resnet152")
         ),
+        FamilyFacts(
+            name="timm",
+            implementation="sortednet_cli.families.timm.family:TimmFamily",
+            depth_orders=STAGED_ORDERS,
+            norms_are_per_channel=False,
+        ),
         *ARCHITECTURES,
         FamilyFacts(
             name="custom",

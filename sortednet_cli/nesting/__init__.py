@@ -12,7 +12,7 @@ from sortednet_cli.nesting.plan import (
     plan_from_root,
     spare_skeleton,
 )
-from sortednet_cli.nesting.skeleton import build_skeleton, named_tensors, stored_tensors
+from sortednet_cli.nesting.skeleton import build_fake, build_skeleton, named_tensors, stored_tensors
 from sortednet_cli.nesting.slices import TensorSlice
 from sortednet_cli.nesting.statistics import has_statistics, recalibrate
 from sortednet_cli.nesting.undeclared import check_fused
@@ -24,6 +24,7 @@ __all__ = [
     "SubModelCost",
     "TensorSlice",
     "broadcast_mask",
+    "build_fake",
     "build_skeleton",
     "check_fused",
     "check_space",

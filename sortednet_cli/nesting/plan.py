@@ -173,7 +173,7 @@ def _plan(
             continue
         source, shape = _renamed(name, paths), tuple(tensor.shape)
         if source not in sources:
-            raise RequestError(f"the plan has no source for {name} ({source} is not in the root)")
+            raise RequestError(f"a sub-model has {name}, which the full network has not: {source}")
         if not _fits(shape, sources[source]):
             raise RequestError(f"{name} {shape} does not fit into {source} {sources[source]}")
         slices[name] = _cut(source, shape, sources[source], fused)

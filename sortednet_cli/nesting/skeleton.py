@@ -22,8 +22,32 @@ def build_skeleton(family: Family, config: Config) -> nn.Module:
     Raises:
         RequestError: the stock class refuses the configuration.
     """
-    with torch.device("meta"), _skipping_meta_tensors():
+    from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+    # Constructors may read values of small tensors, which fake ones do not have.
+    with unset_fake_temporarily(), torch.device("meta"), _skipping_meta_tensors():
         return family.build(config)
+
+
+def build_fake(family: Family, config: Config) -> nn.Module:
+    """Build a configuration's module with fake tensors of a CPU; call it under a FakeTensorMode."""
+    module, device = build_skeleton(family, config), torch.device("cpu")
+    allocate(module, device)
+    for layer in module.modules():
+        for leaf, buffer in list(layer.named_buffers(recurse=False)):
+            setattr(layer, leaf, torch.empty_like(buffer, device=device))
+    return module
+
+
+def allocate(module: nn.Module, device: torch.device) -> None:
+    """Allocate memory on `device` for parameters on the meta device; tied ones stay tied."""
+    allocated: dict[int, nn.Parameter] = {}
+    for layer in module.modules():
+        for leaf, meta in list(layer.named_parameters(recurse=False)):
+            if meta.is_meta:
+                if id(meta) not in allocated:
+                    allocated[id(meta)] = nn.Parameter(torch.empty_like(meta, device=device))
+                setattr(layer, leaf, allocated[id(meta)])
 
 
 @contextmanager

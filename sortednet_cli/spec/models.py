@@ -114,6 +114,8 @@ class ModelSpec(SpecModel):
 
     family: Annotated[str, BeforeValidator(_known_family)]
     """The family of models, such as `preact_resnet` or `llama`."""
+    name: str | None = None
+    """For `timm`: the model's name, such as `vit_tiny_patch16_224`."""
     config: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the stock class, or of the factory, for the root network."""
     depth_order: Literal["prefix", "balanced", "late-first"] | None = None
@@ -131,8 +133,8 @@ class ModelSpec(SpecModel):
     blocks: CustomBlocks | None = None
     """For `custom`: where the blocks are. A depth axis needs it."""
     fused: dict[str, CustomFused] = Field(default_factory=dict)
-    """For `custom`: tensors that hold several, such as query, key and value, by a pattern of their
-    or their module's name: `"blocks.*.attn.qkv" = 3`. An axis shrinks each part."""
+    """For `custom` and `timm`: tensors that hold several, such as query, key and value, by a
+    pattern of their name or their module's: `"blocks.*.attn.qkv" = 3`. Axes shrink each part."""
 
     @model_validator(mode="after")
     def _weights_fit_family(self) -> Self:
@@ -155,9 +157,13 @@ class ModelSpec(SpecModel):
 
     @model_validator(mode="after")
     def _keys_fit_family(self) -> Self:
+        if (self.name is None) == (self.family == "timm"):
+            raise ValueError("name: the family 'timm' needs it, and no other family takes one")
         if self.family != "custom":
-            if self.factory or self.axes or self.blocks or self.fused:
-                raise ValueError("factory, axes, blocks and fused are only for the family 'custom'")
+            if self.factory or self.axes or self.blocks:
+                raise ValueError("factory, axes and blocks are only for the family 'custom'")
+            if self.fused and self.family != "timm":
+                raise ValueError("fused is only for the families 'custom' and 'timm'")
             facts = family_facts(self.family)
             if self.depth_order not in (None, *facts.depth_orders):
                 raise ValueError(

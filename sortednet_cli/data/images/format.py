@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -34,7 +34,7 @@ class ImageFormat:
     num_units: ClassVar = 1
 
     def facts(self) -> dict[str, Any]:
-        return {"channels": self.channels, "num_classes": self.num_classes}
+        return {**asdict(self), "classes": self.classes}
 
     def random_inputs(self, count: int, generator: Generator | None = None) -> Tensor:
         """Standard normal noise [B, C, H, W], with the statistics of normalised images."""

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from sortednet_cli.data import InputFormat
 from sortednet_cli.families import Family
-from sortednet_cli.nesting import NestedNetwork
+from sortednet_cli.nesting import NestedNetwork, build_fake
 from sortednet_cli.space import SubModel
 
 ON_CPU = 32 << 20
@@ -67,7 +67,7 @@ def activation_bytes(family: Family, inputs: InputFormat) -> int:
 
     # Fake tensors and not meta tensors, because some stock classes read values of their inputs.
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"):
-        root = family.build(family.root.config).eval()
+        root = build_fake(family, family.root.config).eval()
         for module in root.modules():
             module.register_forward_hook(record)
         family.shared_pass([SubModel(())], lambda _: root).states(inputs.random_inputs(1))

@@ -19,7 +19,7 @@ from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.micro_batch import MicroBatches
 from sortednet_cli.families import Family
 from sortednet_cli.machine.live_bytes import LiveBytes
-from sortednet_cli.nesting import NestedNetwork
+from sortednet_cli.nesting import NestedNetwork, build_fake
 from sortednet_cli.rules import Rule
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
@@ -68,7 +68,7 @@ def footprint_of(family: Family, rule: Rule, spec: TrainSpec, inputs: InputForma
     """
     shares = rule.heaviest()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"):
-        network = _Unshared(family, rule.space, family.build(family.root.config))
+        network = _Unshared(family, rule.space, build_fake(family, family.root.config))
         network.enable_training()
         task = _scoring_all(task_of(inputs, spec.label_smoothing))
         micro_batches = MicroBatches(network, task, spec)

@@ -34,11 +34,12 @@ class MemoryMb(ComputedCost):
         from torch.utils._pytree import tree_leaves
 
         from sortednet_cli.machine.live_bytes import LiveBytes, storage_bytes
+        from sortednet_cli.nesting import build_fake
 
         family = source.family
         fake = FakeTensorMode(allow_non_fake_inputs=True)
         with fake, torch.device("cpu"), torch.no_grad():
-            module = family.build(family.shrink(submodel)).eval()
+            module = build_fake(family, family.shrink(submodel)).eval()
             inputs = source.format.random_inputs(1)
             held = [*module.parameters(), *module.buffers(), *tree_leaves(inputs)]
             with LiveBytes(held) as live:

@@ -1,0 +1,1 @@
+"""timm's networks, shrunk by the arguments of their constructors."""
