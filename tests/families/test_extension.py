@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
+from sortednet_cli.engine.generation import Decoder
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families.transformers.roles import DECODER_ROLES, roles_of
 from sortednet_cli.spec.families import family_facts, family_names
@@ -48,18 +50,20 @@ def build(hidden, num_classes):
 '''
 
 ARCHITECTURE = '''
-"""Granite: a LLaMA with multipliers. As an architecture of this package would be declared."""
+"""Helium: LLaMA with other rotations. As an architecture of this package would be declared."""
 
 from sortednet_cli.families.transformers.architecture import decoder
 
-GRANITE = decoder("granite", "GraniteForCausalLM", has_head_size=False, axes=("width", "depth"))
+HELIUM = decoder("helium", "HeliumForCausalLM", axes=("width", "depth"))
+COHERE = decoder("cohere", "CohereForCausalLM")  # whose class scales its logits
 '''
 POINTS = {
     "sortednet.families": {
         "mlp": "toy_family:FACTS",
         "misnamed": "toy_family:WRONG",
-        "granite": "toy_granite:GRANITE",
-        "llama": "toy_granite:GRANITE",
+        "helium": "toy_helium:HELIUM",
+        "cohere": "toy_helium:COHERE",
+        "llama": "toy_helium:HELIUM",
     }
 }
 SPEC = """
@@ -102,7 +106,16 @@ def test_a_family_of_another_package_trains_plans_scores_and_is_cut(work: Path) 
             family_facts("misnamed")
 
 
+COHERE = {
+    "vocab_size": 16,
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "pad_token_id": 0,
+}
 SIZES = "hidden_size=32,num_hidden_layers=2,num_attention_heads=4,intermediate_size=64"
+SIZES += ",num_key_value_heads=4,head_dim=8"
 PICO = (
     *("--preset=pydoc-llama", "--set=model.config={}", "--set=train.updates=2", "--quiet"),
     *(f"--set=model.config.{size}" for size in SIZES.split(",")),
@@ -111,33 +124,28 @@ PICO = (
 
 
 def test_an_architecture_of_another_package_is_a_declaration(work: Path) -> None:
-    with installed(work, {"toy_granite.py": ARCHITECTURE}, POINTS) as files:
-        assert files == ["toy_granite.py"]
-        done = command("train", *PICO, "--set=model.family=granite", "--out=run")
+    with installed(work, {"toy_helium.py": ARCHITECTURE}, POINTS) as files:
+        assert files == ["toy_helium.py"]
+        done = command("train", *PICO, "--set=model.family=helium", "--out=run")
         assert (done.code, done.err) == (0, ""), done
         assert command("extract", "run", "--depth=1", "--out=cut").code == 0
-        from transformers import AutoModelForCausalLM
-
-        model = AutoModelForCausalLM.from_pretrained("cut", trust_remote_code=False)
-        assert type(model).__name__ == "GraniteForCausalLM"
+        model = transformers.AutoModelForCausalLM.from_pretrained("cut", trust_remote_code=False)
+        assert type(model).__name__ == "HeliumForCausalLM"
         assert model(torch.tensor([[1, 2]])).logits.shape[1] == 2
-        refused(
-            command("generate", "run", "--prompt=a", "--quiet"),
-            2,
-            "generation is for LlamaForCausalLM, Qwen2ForCausalLM, MistralForCausalLM, not"
-            " GraniteForCausalLM: extract the sub-model, and call transformers' own generate()",
-        )
+        done = command("generate", "run", "--prompt=a", "--max-new-tokens=3", "--quiet")
+        assert done.code == 0, done
     for words in (["info", "run"], ["eval", "run"], ["extract", "cut"]):
         file = "cut/sortednet.json" if "cut" in words else "run/run.json"
-        said = f"{file}: unknown family 'granite'; the families are preact_resnet, "
+        said = f"{file}: unknown family 'helium'; the families are preact_resnet, "
         refused(command(*words, "--quiet"), 2, said, "; install the package that adds it")
 
 
 def test_a_tail_that_is_not_the_class_s_own_is_refused(work: Path) -> None:
-    wrong = ("--set=model.family=granite", "--set=model.config.logits_scaling=8.0")
-    with installed(work, {"toy_granite.py": ARCHITECTURE}, POINTS):
-        done = command("train", *PICO, *wrong, "--out=run")
-        refused(done, 2, "sortednet.families: 'granite' declares a tail, or layers, whose logits")
+    with installed(work, {"toy_helium.py": ARCHITECTURE}, POINTS):
+        done = command("train", *PICO, "--set=model.family=cohere", "--out=run")
+        refused(done, 2, "sortednet.families: 'cohere' declares a tail, or layers, whose logits")
+        with pytest.raises(RequestError, match=r"'cohere' declares an embedding, a tail or layers"):
+            Decoder(transformers.CohereForCausalLM(transformers.CohereConfig(**COHERE)))
 
 
 def test_norms_of_queries_are_not_taken_for_hidden_units() -> None:
@@ -149,10 +157,10 @@ def test_norms_of_queries_are_not_taken_for_hidden_units() -> None:
 
 
 def test_an_own_family_is_not_replaced(work: Path) -> None:
-    with installed(work, {"toy_granite.py": ARCHITECTURE}, POINTS):
+    with installed(work, {"toy_helium.py": ARCHITECTURE}, POINTS):
         done = command("train", *PICO, "--out=run")
     assert (done.code, done.err) == (
         0,
-        "sortednet.families: 'llama' (toy_granite:GRANITE) is not used: sortednet-cli has its own"
+        "sortednet.families: 'llama' (toy_helium:HELIUM) is not used: sortednet-cli has its own"
         " of that name\n",
     )

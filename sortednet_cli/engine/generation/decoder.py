@@ -18,9 +18,14 @@ from sortednet_cli.engine.generation.statistics import DecodingStats
 from sortednet_cli.engine.generation.strategy import Strategy
 from sortednet_cli.engine.generation.timings import LayerTimings
 from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.extensions import ARCHITECTURES
+from sortednet_cli.spec.families import own_families
 
 _CAPACITY_STEP = 64
 """The cache's capacity is a multiple of this, so that longer texts seldom reallocate it."""
+
+_CHECKED = 6
+"""Tokens of the check of another package's architecture."""
 
 Finish = Literal["end", "length", "context"]
 
@@ -43,7 +48,7 @@ class Decoder:
     """Generates tokens with a stock causal model, one sequence at a time.
 
     Args:
-        module: a LLaMA, Qwen2 or Mistral of transformers, or a sub-model of one.
+        module: a stock decoder of a declared architecture, or a sub-model of one.
         exits: trained depths; those below the module's own depth can draft.
         end: tokens that end a text.
 
@@ -54,7 +59,8 @@ class Decoder:
         dtype: dtype of the weights.
 
     Raises:
-        RequestError: the module is not one of these models.
+        RequestError: the module is no such model, or another package declares its architecture
+            with logits that differ from the module's.
     """
 
     def __init__(
@@ -66,6 +72,8 @@ class Decoder:
         self.exits = sorted(depth for depth in exits if 0 < depth < self.depth)
         self.dtype = next(module.parameters()).dtype
         self._end = frozenset(end)
+        if module.config.model_type not in own_families():  # type: ignore[union-attr, operator]
+            self._check_logits()
         self._timings: LayerTimings | None = None
 
     @property
@@ -170,6 +178,25 @@ class Decoder:
         token = chooser.pick(stack.logits(1)[0], stack.length)
         yield token
         yield from strategy.tokens(stack, token, chooser, stats, wanted - 1)
+
+    @torch.inference_mode()
+    def _check_logits(self) -> None:
+        """RequestError if layers, embedding or tail are not used as the stock module does."""
+        count = min(self.context, _CHECKED)
+        tokens = list(range(count))
+        stack = self._empty_stack(count)
+        stack.push(tokens)
+        stack.advance(self.depth)
+        found = stack.logits(count)
+        ids = torch.tensor([tokens], device=found.device)
+        wanted = self._module(input_ids=ids).logits[0].float()
+        scale = float(wanted.abs().max())
+        if not torch.allclose(found, wanted, rtol=1e-2, atol=1e-2 * scale):
+            raise RequestError(
+                f"{ARCHITECTURES}: {self._module.config.model_type!r} declares an embedding, a tail"  # type: ignore[union-attr]
+                " or layers whose logits differ from its class's: extract the sub-model, and call"
+                " transformers' own generate()"
+            )
 
     def _empty_stack(self, length: int) -> Stack:
         """Return the emptied stack, with room for `length` positions."""

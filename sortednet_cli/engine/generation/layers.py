@@ -24,12 +24,15 @@ class FusedLayer:
         index: the layer's number.
     """
 
+    rotation = ""  # the same in all layers
+
     def __init__(self, layer: Any, config: Any, index: int) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self.heads = int(config.num_attention_heads)
         self.key_heads = int(config.num_key_value_heads)
         self.head_dim = int(attention.head_dim)
-        self.window = _window(config, index)
+        self.groups = self.heads // self.key_heads
+        self.window = attention_window(config, index)
         self.scale = float(attention.scaling)
         pairs = _pair_order(self.head_dim)
         queries = _reordered(attention.q_proj, self.heads, pairs)
@@ -56,19 +59,7 @@ class FusedLayer:
         first: int,
         mask: Tensor | None,
     ) -> Tensor:
-        """Run positions `first` to `first + n`, and write their keys and values to the cache.
-
-        Args:
-            states: [n, C].
-            rotations: complex [n, 1, D / 2].
-            keys, values: the layer's cache [K, T, D], filled up to position `first`.
-            mask: added to the attention scores of n > 1 positions, [n * H / K, first + n]; rows
-                are ordered by position, then by head within a group. None is a causal mask from
-                position 0.
-
-        Returns:
-            The states after the layer, [n, C].
-        """
+        """Run some positions, as `Layer` says; rotations are complex [n, 1, D / 2]."""
         count, last = len(states), first + len(states)
         normed = F.rms_norm(states, self._shape, self._attention_norm, self._epsilon)
         qkv = _linear(normed, self._qkv, self._qkv_bias).reshape(count, -1, self.head_dim)
@@ -86,7 +77,7 @@ class FusedLayer:
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """Attend from queries [n, H, D] to keys [K, T, D]; the heads of a group share a key."""
-        count, groups = len(queries), self.heads // self.key_heads
+        count, groups = len(queries), self.groups
         if mask is None and count > 1:
             out = F.scaled_dot_product_attention(
                 queries.transpose(0, 1)[None],
@@ -172,7 +163,7 @@ def _weight_on_left(inputs: Tensor) -> bool:
     return inputs.device.type == "cpu" and 7 <= len(inputs) <= 32
 
 
-def _window(config: Any, index: int) -> int:
+def attention_window(config: Any, index: int) -> int:
     """Return a layer's attention window, its own position included; 0 means all positions."""
     types = getattr(config, "layer_types", None)
     if types and types[index] != "sliding_attention":

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from sortednet_cli.engine.generation.layers import FusedLayer, causal_mask
-from sortednet_cli.errors import RequestError, listed
-from sortednet_cli.machine.transfer import send
-
-_MODELS = ("LlamaForCausalLM", "Qwen2ForCausalLM", "MistralForCausalLM")
-"""Classes whose layers `FusedLayer` computes. Others with the same parts use them differently."""
+from sortednet_cli.engine.generation.layers import causal_mask
+from sortednet_cli.engine.generation.models import CausalModel, Layer, open_model
+from sortednet_cli.errors import RequestError
 
 _MASK_ROWS = 32
 
@@ -31,7 +26,7 @@ class Stack:
     Early exit and drafting both rely on this.
 
     Args:
-        module: a stock causal model (LLaMA, Qwen2 or Mistral), in eval mode.
+        module: a stock causal model of a declared architecture, in eval mode.
         capacity: number of positions that the cache has room for.
 
     Attributes:
@@ -41,46 +36,29 @@ class Stack:
         seen: number of positions that each layer has processed.
 
     Raises:
-        RequestError: the module is not one of these models, or `capacity` exceeds its context.
+        RequestError: the module is no such model, or `capacity` exceeds its context.
     """
 
     def __init__(self, module: nn.Module, capacity: int) -> None:
-        model: Any = module
-        if (name := type(module).__name__) not in _MODELS:
-            raise RequestError(
-                f"generation is for {listed(_MODELS)}, not {name}: extract the sub-model, and call"
-                " transformers' own generate()"
-            )
-        base, config = model.model, model.config
-        self.context = int(config.max_position_embeddings)
+        self._model = open_model(module)
+        self.context = self._model.context
         if not 0 < capacity <= self.context:
             raise RequestError(f"the model has {self.context} positions, not {capacity}")
-        self.layers = [FusedLayer(layer, config, i) for i, layer in enumerate(base.layers)]
+        self.layers = self._model.layers
         self.depth = len(self.layers)
         self.capacity = capacity
-        self._embedding = base.embed_tokens.weight.detach()
-        self._norm = base.norm.weight.detach()
-        self._epsilon = float(base.norm.variance_epsilon)
-        self._head = model.lm_head.weight.detach()
-        self._head_bias = None if model.lm_head.bias is None else model.lm_head.bias.detach()
-        like = self._embedding
-        first = self.layers[0]
-        self._groups = first.heads // first.key_heads
+        like, first = self._model.embedding, self.layers[0]
+        self._groups = first.groups
         shape = (self.depth, first.key_heads, capacity, first.head_dim)
         # Zeros instead of empty: attention multiplies masked positions by zero, and NaN stays NaN.
         self._keys = list(like.new_zeros(shape).unbind(0))
         self._values = list(like.new_zeros(shape).unbind(0))
         self._states = like.new_zeros(capacity, like.shape[1])
         self.asynchronous = not like.is_cpu
-        self._num_short = _num_short(config, capacity)
-        self._long_rotations = _rotations(base.rotary_emb, 0, capacity, like)
-        self._short_rotations = self._long_rotations
-        if self._num_short < capacity:
-            parts = (0, self._num_short), (self._num_short, capacity)
-            self._short_rotations = torch.cat(
-                [_rotations(base.rotary_emb, *part, like) for part in parts]
-            )
-        self._rotations = self._short_rotations
+        self._tables = {
+            kind: _Rotations(self._model, kind, capacity)
+            for kind in {layer.rotation for layer in self.layers}
+        }
         self._masks = self._shared_masks()
         self.length = 0
         self.seen = [0] * self.depth
@@ -89,14 +67,9 @@ class Stack:
         """Append positions that no layer has processed yet; tokens may be on the device, [n]."""
         last = self.length + len(tokens)
         if not self.length:  # the prompt's length decides LongRoPE's frequencies
-            self._rotations = (
-                self._long_rotations if last > self._num_short else self._short_rotations
-            )
-        if last - self.length == 1 and not isinstance(tokens, Tensor):
-            self._states[self.length] = self._embedding[tokens[0]]
-        else:
-            ids = send(torch.as_tensor(tokens), self._embedding.device)
-            self._states[self.length : last] = self._embedding.index_select(0, ids)
+            for table in self._tables.values():
+                table.choose(last)
+        self._states[self.length : last] = self._model.embed(tokens, self.length)
         self.length = last
 
     def advance(self, depth: int) -> None:
@@ -114,7 +87,7 @@ class Stack:
             layer = self.layers[index]
             states = layer(
                 states,
-                self._rotations[first:last],
+                self._tables[layer.rotation].chosen[first:last],
                 self._keys[index],
                 self._values[index],
                 first,
@@ -125,9 +98,7 @@ class Stack:
 
     def logits(self, count: int) -> Tensor:
         """Compute logits [count, V] of the last positions, at the depth that they have reached."""
-        states = self._states[self.length - count : self.length]
-        normed = F.rms_norm(states, tuple(self._norm.shape), self._norm, self._epsilon)
-        return F.linear(normed, self._head, self._head_bias).float()
+        return self._model.logits(self._states[self.length - count : self.length])
 
     def wait(self) -> None:
         """Wait until the device has finished, since a GPU runs asynchronously."""
@@ -148,7 +119,7 @@ class Stack:
             for window in {layer.window for layer in self.layers}
         }
 
-    def _mask(self, layer: FusedLayer, first: int, last: int) -> Tensor | None:
+    def _mask(self, layer: Layer, first: int, last: int) -> Tensor | None:
         """Return a layer's mask: a slice of a stored one if that has enough rows."""
         rows, window = last - first, layer.window
         if rows == 1 or (first == 0 and not 0 < window < last):
@@ -165,17 +136,26 @@ class Stack:
         ]
 
 
-def _num_short(config: Any, capacity: int) -> int:
-    """Return the number of positions with LongRoPE's short-context frequencies, by default all."""
-    rope = config.rope_parameters
-    if rope["rope_type"] != "longrope":
-        return capacity
-    return min(capacity, int(rope["original_max_position_embeddings"]))
+class _Rotations:
+    """The rotary embeddings of layers of one kind, for every position of a cache.
 
+    LongRoPE has other frequencies for long prompts. Positions beyond a short one's context are
+    rotated by them too, as the stock module does when it gets there.
 
-def _rotations(rotary: Any, first: int, last: int, like: Tensor) -> Tensor:
-    """Compute the stock module's cosines and sines, as complex numbers [T, 1, D / 2]."""
-    positions = torch.arange(first, last, device=like.device)[None]
-    cosines, sines = rotary(like.new_zeros(1, dtype=torch.float32), positions)
-    half = cosines.shape[-1] // 2
-    return torch.complex(cosines[0, :, :half], sines[0, :, :half])[:, None]
+    Attributes:
+        chosen: the table of the prompt at hand, [T, ..].
+    """
+
+    def __init__(self, model: CausalModel, kind: str, capacity: int) -> None:
+        short = model.num_short(kind)
+        self._num_short = capacity if short is None else min(capacity, short)
+        self._long = model.rotations(kind, 0, capacity)
+        self._short = self._long
+        if self._num_short < capacity:
+            parts = (0, self._num_short), (self._num_short, capacity)
+            self._short = torch.cat([model.rotations(kind, *part) for part in parts])
+        self.chosen = self._short
+
+    def choose(self, length: int) -> None:
+        """Choose the table for a prompt of `length` tokens."""
+        self.chosen = self._long if length > self._num_short else self._short

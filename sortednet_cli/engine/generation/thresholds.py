@@ -12,6 +12,7 @@ from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
 from sortednet_cli.engine.generation.causal import require_causal
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError, WorkError
+from sortednet_cli.families import Family
 from sortednet_cli.machine.device import true_fp32
 from sortednet_cli.machine.transfer import fetch
 from sortednet_cli.nesting import NestedNetwork
@@ -53,7 +54,7 @@ def measure_thresholds(
         )
     observed = _observe(network, group, data, source)
     module = network.at(submodel)
-    head, layer = _sizes(module)
+    head, layer = _sizes(network.family, module)
     return choose_thresholds(observed, int(submodel.axes["depth"]), target, head / layer)
 
 
@@ -134,8 +135,7 @@ def _observe(
     }
 
 
-def _sizes(module: torch.nn.Module) -> tuple[int, int]:
+def _sizes(family: Family, module: torch.nn.Module) -> tuple[int, int]:
     """Return the numbers of weights that the head and one layer multiply per token."""
-    layer = module.get_submodule("model.layers.0")
-    head = module.get_parameter("lm_head.weight")
+    layer, head = family.layers(module)[0], module.get_output_embeddings().weight  # type: ignore[operator]
     return head.numel(), sum(p.numel() for p in layer.parameters() if p.dim() > 1)

@@ -22,7 +22,40 @@ KINDS: dict[str, dict[str, Any]] = {
         "max_window_layers": 2,
     },
     "mistral": {"model_type": "mistral", "sliding_window": 5, "num_key_value_heads": 2},
+    "qwen3": {
+        "model_type": "qwen3",
+        "head_dim": 16,
+        "num_key_value_heads": 2,
+        "use_sliding_window": True,
+        "sliding_window": 6,
+        "max_window_layers": 2,
+    },
+    "smollm3": {
+        "model_type": "smollm3",
+        "no_rope_layers": [1, 0, 1, 1],
+        "num_key_value_heads": 2,
+        "use_sliding_window": True,
+        "sliding_window": 6,
+    },
+    "olmo2": {"model_type": "olmo2", "num_key_value_heads": 2},
+    "granite": {
+        "model_type": "granite",
+        "embedding_multiplier": 3.0,
+        "residual_multiplier": 0.5,
+        "attention_multiplier": 0.3,
+        "logits_scaling": 2.0,
+    },
+    "gemma3": {
+        "model_type": "gemma3_text",
+        "head_dim": 16,
+        "sliding_window": 5,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "final_logit_softcapping": 3.0,
+    },
 }
+
+FUSED = tuple(KINDS)[:6]
+"""Those whose layers have kernels of this package; others run their stock layers."""
 
 
 def make(kind: str, seed: int = 0, context: int = 128) -> Any:
@@ -35,6 +68,7 @@ def make(kind: str, seed: int = 0, context: int = 128) -> Any:
         num_hidden_layers=DEPTH,
         num_attention_heads=4,
         max_position_embeddings=context,
+        **{f"{role}_token_id": None for role in ("pad", "bos", "eos")},
         **{"num_key_value_heads": 4, **chosen},
     )
     with torch.random.fork_rng(devices=[]):

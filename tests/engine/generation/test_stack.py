@@ -100,13 +100,17 @@ def test_more_left_out_than_the_ready_masks_have_rows() -> None:
 
 
 def test_other_models_are_refused() -> None:
-    granite = transformers.GraniteConfig(
-        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, residual_multiplier=0.5,
-    )  # fmt: skip
-    # It has the parts of LLaMA's layers, and scales what they add.
-    for other in (nn.Linear(2, 2), transformers.GraniteForCausalLM(granite)):
-        with pytest.raises(RequestError, match=f"Mistral.*, not {type(other).__name__}: extract"):
+    small = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    helium = transformers.HeliumConfig(**small, num_attention_heads=4, head_dim=8)
+    # It has the parts of LLaMA's layers, and pairs other features.
+    bert = transformers.BertConfig(**small, num_attention_heads=4)
+    others = (
+        nn.Linear(2, 2),
+        transformers.HeliumForCausalLM(helium),
+        transformers.BertForMaskedLM(bert),
+    )
+    for other in others:
+        with pytest.raises(RequestError, match=f"gemma3_text.*, not {type(other).__name__}: ext"):
             Stack(other, 4)
     with pytest.raises(RequestError, match="128 positions, not 200"):
         Stack(make("llama"), 200)

@@ -23,7 +23,7 @@ from sortednet_cli.engine.generation import (
 from sortednet_cli.engine.generation.automatic import Automatic
 from sortednet_cli.engine.generation.choice import Draft
 from sortednet_cli.errors import RequestError
-from tests.engine.generation.models import DEPTH, KINDS, VOCAB, make, prompt
+from tests.engine.generation.models import DEPTH, FUSED, KINDS, VOCAB, make, prompt
 
 EXITS = (1, 2, 3)
 
@@ -46,8 +46,14 @@ def test_plain_decoding_is_the_stock_models(kind: str) -> None:
     assert plain_tokens(Decoder(model), tokens, 40) == found[0, 9:].tolist()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("depth", "length"), [(1, 1), (2, 3), (3, 12), (1, None)])
+@pytest.mark.parametrize(
+    ("kind", "depth", "length"),
+    [
+        *((kind, *how) for kind in KINDS for how in [(2, 3), (3, 12)]),
+        *((kind, *how) for kind in FUSED for how in [(1, 1), (1, None)]),
+        ("gemma3", 1, None),
+    ],
+)
 def test_speculation_emits_the_tokens_of_plain_decoding(
     kind: str, depth: int, length: int | None
 ) -> None:

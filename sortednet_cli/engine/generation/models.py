@@ -1,0 +1,216 @@
+"""Causal models as a decoder runs them: embedding, layers over a given cache, and head."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sortednet_cli.engine.generation.layers import FusedLayer
+from sortednet_cli.engine.generation.stock_layer import StockLayer
+from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.families.transformers.architecture import Architecture, Head
+from sortednet_cli.machine.transfer import send
+from sortednet_cli.spec.families import (
+    CAUSAL_TASKS,
+    family_facts,
+    family_names,
+    is_family,
+    own_families,
+)
+
+_FUSED = ("LlamaForCausalLM", "Qwen2ForCausalLM", "MistralForCausalLM")
+"""Classes whose layers `FusedLayer` computes. Others with the same parts use them differently."""
+
+
+class Layer(Protocol):
+    """One layer, which writes its keys and values to a cache that the caller owns.
+
+    Attributes:
+        key_heads, head_dim: number and size of the heads of its keys and values.
+        groups: rows of its masks for each position.
+        window: its attention window, its own position included; 0 means all positions.
+        rotation: the type of rotary embedding that it takes, if they differ among layers.
+    """
+
+    key_heads: int
+    head_dim: int
+    groups: int
+    window: int
+    rotation: str
+
+    def __call__(
+        self,
+        states: Tensor,
+        rotations: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        first: int,
+        mask: Tensor | None,
+    ) -> Tensor:
+        """Run positions `first` to `first + n`, and write their keys and values to the cache.
+
+        Args:
+            states: [n, C].
+            rotations: the model's, of these positions.
+            keys, values: the layer's cache [K, T, D], filled up to position `first`.
+            mask: added to the attention scores of n > 1 positions, [n * groups, first + n]; rows
+                are ordered by position, then by head within a group. None is a causal mask from
+                position 0.
+
+        Returns:
+            The states after the layer, [n, C].
+        """
+        ...
+
+
+class CausalModel(ABC):
+    """A stock causal model in eval mode.
+
+    Attributes:
+        layers: its layers.
+        context: number of positions that it has.
+        embedding: the weight of its embedding [V, C].
+    """
+
+    layers: list[Layer]
+
+    def __init__(self, module: nn.Module, architecture: Architecture) -> None:
+        model: Any = module
+        self._module, self._config = module, model.config
+        self._base: Any = module.get_submodule(architecture.base)
+        self._architecture = architecture
+        self._rotary: Any = getattr(self._base, "rotary_emb", None)
+        self.context = int(model.config.max_position_embeddings)
+        self.embedding: Tensor = model.get_input_embeddings().weight.detach()
+
+    @abstractmethod
+    def embed(self, tokens: Sequence[int] | Tensor, first: int) -> Tensor:
+        """Compute the states [n, C] of tokens at positions from `first` on.
+
+        Args:
+            tokens: n tokens; a tensor may be on the device.
+        """
+
+    @abstractmethod
+    def logits(self, states: Tensor) -> Tensor:
+        """Compute logits [n, V] of states [n, C]."""
+
+    @abstractmethod
+    def packed(self, cosines: Tensor, sines: Tensor) -> Tensor:
+        """Pack the stock module's cosines and sines [T, D] into one tensor [T, ..]."""
+
+    def sent(self, tokens: Sequence[int] | Tensor) -> Tensor:
+        """Send tokens to the device, int64 [n]."""
+        return send(torch.as_tensor(tokens), self.embedding.device)
+
+    def rotations(self, kind: str, first: int, last: int) -> Tensor:
+        """Compute rotations [T, ..] of positions `first` to `last`, for layers of one kind."""
+        positions = torch.arange(first, last, device=self.embedding.device)[None]
+        if self._rotary is None:
+            return positions[0]
+        like = self.embedding.new_zeros(1, dtype=torch.float32)
+        cosines, sines = self._rotary(like, positions, *([kind] if kind else []))
+        return self.packed(cosines[0], sines[0])
+
+    def num_short(self, kind: str) -> int | None:
+        """Return the number of positions with LongRoPE's short-context frequencies, if not all."""
+        if self._rotary is None:
+            return None
+        rope = self._config.rope_parameters
+        rope = rope[kind] if kind else rope
+        if rope["rope_type"] != "longrope":
+            return None
+        return int(rope["original_max_position_embeddings"])
+
+
+class FusedModel(CausalModel):
+    """A model whose layers are computed by `FusedLayer`."""
+
+    def __init__(self, module: nn.Module, architecture: Architecture) -> None:
+        super().__init__(module, architecture)
+        model: Any = module
+        self.layers = [
+            FusedLayer(layer, self._config, index) for index, layer in enumerate(self._base.layers)
+        ]
+        self._norm = self._base.norm.weight.detach()
+        self._epsilon = float(self._base.norm.variance_epsilon)
+        self._head = model.lm_head.weight.detach()
+        self._bias = None if model.lm_head.bias is None else model.lm_head.bias.detach()
+
+    def embed(self, tokens: Sequence[int] | Tensor, first: int) -> Tensor:
+        if len(tokens) == 1 and not isinstance(tokens, Tensor):
+            return self.embedding[tokens[0]][None]
+        return self.embedding.index_select(0, self.sent(tokens))
+
+    def logits(self, states: Tensor) -> Tensor:
+        normed = F.rms_norm(states, tuple(self._norm.shape), self._norm, self._epsilon)
+        return F.linear(normed, self._head, self._bias).float()
+
+    def packed(self, cosines: Tensor, sines: Tensor) -> Tensor:
+        """Pack them as complex numbers [T, 1, D / 2]."""
+        half = cosines.shape[-1] // 2
+        return torch.complex(cosines[:, :half], sines[:, :half])[:, None]
+
+
+class StockModel(CausalModel):
+    """A model of any declared architecture, computed by its own layers."""
+
+    def __init__(self, module: nn.Module, architecture: Architecture, head: Head) -> None:
+        super().__init__(module, architecture)
+        self._tail, self._embed = head.tail, architecture.embed
+        layers = cast(nn.ModuleList, module.get_submodule(architecture.layers))
+        by_type = isinstance(getattr(self._rotary, "rope_type", None), dict)
+        self.layers = [
+            StockLayer(layer, self._config, index, by_type=by_type, rotated=bool(self._rotary))
+            for index, layer in enumerate(layers)
+        ]
+
+    def embed(self, tokens: Sequence[int] | Tensor, first: int) -> Tensor:
+        assert self._embed is not None
+        ids = self.sent(tokens)
+        positions = torch.arange(first, first + len(ids), device=ids.device)
+        return cast(Tensor, self._embed(self._module, ids, positions))
+
+    def logits(self, states: Tensor) -> Tensor:
+        return cast(Tensor, self._tail(self._module, states)).float()
+
+    def packed(self, cosines: Tensor, sines: Tensor) -> Tensor:
+        """Pack them as [T, 2, D], in the type that the layers compute in."""
+        return torch.stack([cosines, sines], 1).to(self.embedding.dtype)
+
+
+def open_model(module: nn.Module) -> CausalModel:
+    """Prepare a stock model for decoding.
+
+    Raises:
+        RequestError: its class is not that of a declared decoder.
+    """
+    name, config = type(module).__name__, getattr(module, "config", None)
+    model_type = getattr(config, "model_type", None)
+    if is_family(model_type):
+        architecture = family_facts(str(model_type))
+        if isinstance(architecture, Architecture) and architecture.embed is not None:
+            for task in CAUSAL_TASKS:
+                head = architecture.heads.get(task)
+                if head is not None and head.class_name == name:
+                    if name in _FUSED:
+                        return FusedModel(module, architecture)
+                    return StockModel(module, architecture, head)
+    raise RequestError(
+        f"generation is for decoders of the families {listed(_decoders())}, not {name}: extract the"
+        " sub-model, and call transformers' own generate()"
+    )
+
+
+def _decoders() -> list[str]:
+    own = own_families()
+    return [
+        name
+        for name in family_names()
+        if isinstance(facts := own.get(name), Architecture) and facts.embed is not None
+    ]

@@ -1,0 +1,80 @@
+"""One decoder layer of any architecture, computed by its stock module over a given cache."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import Tensor
+
+from sortednet_cli.engine.generation.layers import attention_window, causal_mask
+
+_CACHE_NAMES = ("cache", "past_key_values")
+"""Names that versions of transformers give the argument that takes a cache."""
+
+
+class StockLayer:
+    """A stock layer; the caller owns its key-value cache.
+
+    Args:
+        layer: the stock layer, in eval mode.
+        config: the stock configuration.
+        index: the layer's number.
+        by_type: whether rotary embeddings differ among types of layers.
+        rotated: whether the layer takes rotary embeddings.
+    """
+
+    groups = 1
+
+    def __init__(
+        self, layer: Any, config: Any, index: int, *, by_type: bool, rotated: bool
+    ) -> None:
+        self._layer = layer
+        heads = int(config.num_attention_heads)
+        self.key_heads = int(getattr(config, "num_key_value_heads", None) or heads)
+        size = getattr(config, "head_dim", None)
+        self.head_dim = int(size or config.hidden_size // heads)
+        self.window = attention_window(config, index)
+        self.rotation = str(config.layer_types[index]) if by_type else ""
+        self._rotated = rotated
+        names = inspect.signature(layer.forward).parameters
+        self._cache_name = next(name for name in _CACHE_NAMES if name in names)
+        self._masks_itself = config._attn_implementation == "sdpa"
+
+    def __call__(
+        self,
+        states: Tensor,
+        rotations: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        first: int,
+        mask: Tensor | None,
+    ) -> Tensor:
+        count, last = len(states), first + len(states)
+        if mask is None and count > 1 and not self._masks_itself:
+            mask = causal_mask(count, last, first, 1, self.window, states)
+        start = max(0, last - self.window) if self.window and count == 1 else 0
+        options: dict[str, Any] = {self._cache_name: _Rows(keys, values, first, last, start)}
+        if self._rotated:
+            cosines, sines = rotations.unbind(1)
+            options["position_embeddings"] = (cosines[None], sines[None])
+        attention_mask = None if mask is None else mask[None, None]
+        output = self._layer(states[None], attention_mask=attention_mask, **options)
+        result: Tensor = output[0] if isinstance(output, tuple) else output
+        return result.reshape(states.shape)
+
+
+class _Rows:
+    """Stands for a cache of transformers: positions `first` to `last` of one layer's cache."""
+
+    def __init__(self, keys: Tensor, values: Tensor, first: int, last: int, start: int) -> None:
+        self._keys, self._values = keys, values
+        self._new, self._seen = slice(first, last), slice(start, last)
+
+    def update(
+        self, keys: Tensor, values: Tensor, *_: object, **__: object
+    ) -> tuple[Tensor, Tensor]:
+        """Store the new keys and values [1, K, n, D]; return all that are seen, [1, K, T, D]."""
+        self._keys[:, self._new] = keys[0]
+        self._values[:, self._new] = values[0]
+        return self._keys[None, :, self._seen], self._values[None, :, self._seen]
