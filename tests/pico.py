@@ -109,7 +109,7 @@ class Pico:
 
     def family(self) -> Family:
         size = self.image_size
-        facts = ImageFormat(
+        facts: dict[str, Any] = ImageFormat(
             3, size, NUM_CLASSES, tuple("abcde"), (0.5,) * 3, (0.25,) * 3, "pico"
         ).facts()
         if self.is_text:
@@ -187,6 +187,15 @@ _ENCODER = {
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
 }
+_DISTILBERT = {
+    "dim": 16,
+    "n_layers": 3,
+    "n_heads": 4,
+    "hidden_dim": 24,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "seq_classif_dropout": 0.0,
+}
 _DECODER = {
     "hidden_size": 16,
     "num_hidden_layers": 3,
@@ -217,6 +226,28 @@ TEXT_PICOS = {
     ),
     "roberta_masked": Pico(
         {"family": "roberta", "config": _ENCODER},
+        {"width": WIDTHS, "depth": _LAYERS},
+        task="masked-lm",
+    ),
+    "distilbert_classifier": Pico(
+        {"family": "distilbert", "config": _DISTILBERT}, {"width": WIDTHS, "depth": _LAYERS}
+    ),
+    "distilbert_masked": Pico(
+        {"family": "distilbert", "config": _DISTILBERT},
+        {"ffn": WIDTHS, "depth": _LAYERS},
+        task="masked-lm",
+    ),
+    "electra_classifier": Pico(
+        {"family": "electra", "config": {**_ENCODER, "embedding_size": 8}},
+        {"width": WIDTHS, "depth": _LAYERS},
+    ),
+    "electra_masked": Pico(
+        {"family": "electra", "config": {**_ENCODER, "embedding_size": 8}},
+        {"width": WIDTHS, "depth": _LAYERS},
+        task="masked-lm",
+    ),
+    "electra_whole": Pico(
+        {"family": "electra", "config": {**_ENCODER, "embedding_size": 16}},
         {"width": WIDTHS, "depth": _LAYERS},
         task="masked-lm",
     ),
@@ -345,8 +376,14 @@ IMAGE_PICOS = {
         {"depth": [4, 5]},
     ),
     "timm_regnet": _timm("regnetx_002", {"depth": 10, "w0": 32, "wa": 30.0, "wm": 2.2}, {}),
+    "vit": Pico(
+        {"family": "vit", "config": {**_ENCODER, "patch_size": 4}},
+        {"width": WIDTHS, "depth": _LAYERS},
+    ),
     "fused_equal": _fused(1),
     "fused_uneven": _fused(2),
 }
 
 PICOS = IMAGE_PICOS | TEXT_PICOS
+STOCK_PICOS = {**TEXT_PICOS, "vit": PICOS["vit"]}
+"""Those of the families of transformers."""

@@ -32,7 +32,7 @@ from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.tasks import LanguageModelling, Targets, TextClassification, make_task
 from tests.commands import command
 from tests.data.text.made import CPU, opened
-from tests.pico import TEXT_PICOS, VOCAB, Pico
+from tests.pico import STOCK_PICOS, TEXT_PICOS, VOCAB, Pico
 
 pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")
 
@@ -48,24 +48,24 @@ PICO_RUN = [
 ]
 
 
-@pytest.fixture(params=sorted(TEXT_PICOS))
-def text_pico(request: pytest.FixtureRequest) -> Pico:
-    return TEXT_PICOS[request.param]
+@pytest.fixture(params=sorted(STOCK_PICOS))
+def stock_pico(request: pytest.FixtureRequest) -> Pico:
+    return STOCK_PICOS[request.param]
 
 
-def test_the_tail_of_an_exit_is_the_shallower_models_output(text_pico: Pico) -> None:
-    network = text_pico.network(training=False)
-    task = TextClassification if text_pico.task == "classification" else LanguageModelling
+def test_the_tail_of_an_exit_is_the_shallower_models_output(stock_pico: Pico) -> None:
+    network = stock_pico.network(training=False)
+    task = TextClassification if stock_pico.task == "classification" else LanguageModelling
     targets = torch.zeros(4, dtype=torch.long)
     if task is LanguageModelling:
         targets = torch.zeros(4, 12, dtype=torch.long)
     for group in network.groups(network.space.submodels):
         shared = network.shared_pass(group, training=False)
         with torch.no_grad():
-            for number, states in enumerate(shared.states(text_pico.inputs())):
+            for number, states in enumerate(shared.states(stock_pico.inputs())):
                 scored = task(VOCAB).scored(states, Targets(targets))
                 found = shared.logits(number, scored)
-                alone = text_pico.run(network.at(group[number]).eval())
+                alone = stock_pico.run(network.at(group[number]).eval())
                 expected = alone.flatten(0, -2)
                 torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
@@ -129,16 +129,16 @@ def test_padding_never_changes_a_score(name: str, tmp_path: Path) -> None:
             assert found[1][submodel]["train"][metric] == pytest.approx(value, rel=1e-5), metric
 
 
-def test_reordering_keeps_the_function(text_pico: Pico) -> None:
-    family = text_pico.family()
+def test_reordering_keeps_the_function(stock_pico: Pico) -> None:
+    family = stock_pico.family()
     module = init_network(family, 0).eval()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
-        before = text_pico.run(module)
+        before = stock_pico.run(module)
         untouched = {name: p.clone() for name, p in module.named_parameters()}
         family.reorder(module)
-        after = text_pico.run(module)
+        after = stock_pico.run(module)
     moved = [n for n, p in module.named_parameters() if not torch.equal(p, untouched[n])]
     assert len(moved) > len(untouched) / 2
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)

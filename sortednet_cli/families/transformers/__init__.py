@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from sortednet_cli.families.transformers.architecture import Architecture, Head, decoder, encoder
 from sortednet_cli.families.transformers.bert import BERT
+from sortednet_cli.families.transformers.distilbert import DISTILBERT
+from sortednet_cli.families.transformers.electra import ELECTRA
 from sortednet_cli.families.transformers.gemma3 import GEMMA3
 from sortednet_cli.families.transformers.granite import GRANITE
 from sortednet_cli.families.transformers.llama import LLAMA
@@ -16,9 +18,10 @@ from sortednet_cli.families.transformers.qwen2 import QWEN2
 from sortednet_cli.families.transformers.qwen3 import QWEN3
 from sortednet_cli.families.transformers.roberta import ROBERTA
 from sortednet_cli.families.transformers.smollm3 import SMOLLM3
+from sortednet_cli.families.transformers.vit import VIT
 
 __all__ = ["ARCHITECTURES", "Architecture", "Head", "decoder", "encoder"]
 
-ENCODERS = (BERT, ROBERTA)
+ENCODERS = (BERT, ROBERTA, DISTILBERT, ELECTRA, VIT)
 DECODERS = (LLAMA, MISTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, GRANITE, GEMMA3)
 ARCHITECTURES = (*ENCODERS, *DECODERS)

@@ -8,7 +8,7 @@ exit, which the shared norm and head turn into logits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sortednet_cli.errors import RequestError, listed
@@ -24,18 +24,21 @@ Embed = Callable[[Any, Any, Any], Any]
 positions [n]."""
 
 LOADERS = {
-    "classification": "AutoModelForSequenceClassification",
-    "masked-lm": "AutoModelForMaskedLM",
-    **dict.fromkeys(CAUSAL_TASKS, "AutoModelForCausalLM"),
+    ("text", "classification"): "AutoModelForSequenceClassification",
+    ("image", "classification"): "AutoModelForImageClassification",
+    ("text", "masked-lm"): "AutoModelForMaskedLM",
+    **{("text", task): "AutoModelForCausalLM" for task in CAUSAL_TASKS},
 }
-"""The class that loads an artifact, by task."""
+"""The class that loads an artifact, by kind of inputs and task."""
 
-_SCALES = {
+SCALES = {
     "width": ("hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size"),
     "heads": ("num_attention_heads", "num_key_value_heads"),
     "ffn": ("intermediate_size",),
     "hidden": ("hidden_size",),
 }
+
+"""For each axis, the entries that it scales in most configurations."""
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
@@ -75,11 +78,10 @@ class Architecture(FamilyFacts):
         heads: the stock class for each task.
         roles: what each dimension of a tensor counts, for ordering by importance.
         scales: for each axis, the entries of the stock configuration that it scales. Entries that
-            are absent or null are skipped.
+            are absent or null are skipped. Roles that no axis scales alone have an entry too.
         layer_count: the entry that counts layers.
         layer_lists: entries that hold one value per layer, which depth cuts.
         embed: computes a decoder's states before its first layer.
-        options: arguments of the stock class's own for a pass over whole sequences.
         buffers_follow_sizes: whether a non-persistent buffer depends on the sizes that axes scale,
             so that each sub-model has its own.
         has_head_size: whether the size of a head is an entry (`head_dim`); if not, it is hidden
@@ -97,7 +99,6 @@ class Architecture(FamilyFacts):
     layer_count: str = "num_hidden_layers"
     layer_lists: tuple[str, ...] = ("layer_types",)
     embed: Embed | None = None
-    options: Mapping[str, Any] = field(default_factory=lambda: {"use_cache": False})
     buffers_follow_sizes: bool = False
     has_head_size: bool = False
     positions_follow_padding: bool = False
@@ -204,7 +205,7 @@ def _architecture(
         "inputs": "text",
         "tasks": tuple(heads),
         "sizes": _SIZES,
-        "scales": _SCALES,
+        "scales": SCALES,
         "takes_pretrained": True,
         "can_shard": True,
         "norms_are_per_channel": False,

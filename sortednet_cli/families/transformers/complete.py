@@ -34,20 +34,20 @@ def complete_config(
 
     Args:
         config: the spec's entries, which override all others.
-        facts: vocab_size, max_length, classes, pad_id, bos_id and eos_id of the texts.
+        facts: those of the data's `InputFormat`.
         stock: the configuration of a pretrained model.
 
     Raises:
         RequestError: the family does not accept the model type, the stock class refuses the
-            configuration, or the texts need more tokens or positions than the model has.
+            configuration, or the data do not fit the model: images of another size, or texts that
+            need more tokens or positions.
     """
     stock = stock or {}
     model_type = config.get("model_type", stock.get("model_type", family))
     architecture = _find_architecture(family, model_type)
-    first = architecture.first_position(facts["pad_id"])
     standard = standard_config(model_type, stock, "model.pretrained: config.json") if stock else {}
     entries = {
-        **_data_entries(facts, first),
+        **_DATA_ENTRIES[architecture.inputs](facts, architecture),
         **standard,
         **config,
         **_label_entries(facts["classes"]),
@@ -57,7 +57,7 @@ def complete_config(
     if isinstance(layers := entries.get(architecture.layer_count), int):
         check_blocks([layers])
     full = _stock_config(model_type, entries)
-    _check_sizes(full, facts, full["max_position_embeddings"] - first)
+    _CHECKS[architecture.inputs](full, facts, architecture)
     if architecture.has_head_size:
         full["head_dim"] = full.get("head_dim") or _head_size(full)
     return full
@@ -81,13 +81,18 @@ def _find_architecture(family: str, model_type: object) -> Architecture:
         raise RequestError(f"model.config.{error}") from error
 
 
-def _data_entries(facts: Mapping[str, Any], first_position: int) -> Config:
-    """Return the entries that follow from the data."""
+def _entries_of_texts(facts: Mapping[str, Any], architecture: Architecture) -> Config:
     return {
         "vocab_size": facts["vocab_size"],
-        "max_position_embeddings": facts["max_length"] + first_position,
+        "max_position_embeddings": (
+            facts["max_length"] + architecture.first_position(facts["pad_id"])
+        ),
         **{f"{name}_token_id": facts[f"{name}_id"] for name in ("pad", "bos", "eos")},
     }
+
+
+def _entries_of_images(facts: Mapping[str, Any], architecture: Architecture) -> Config:
+    return {"num_channels": facts["channels"], "image_size": facts["image_size"]}
 
 
 def _label_entries(classes: Sequence[str]) -> Config:
@@ -112,7 +117,9 @@ def _stock_config(model_type: str, entries: Config) -> Config:
     return full
 
 
-def _check_sizes(config: Config, facts: Mapping[str, Any], num_positions: int) -> None:
+def _check_texts(config: Config, facts: Mapping[str, Any], architecture: Architecture) -> None:
+    first = architecture.first_position(facts["pad_id"])
+    num_positions = config["max_position_embeddings"] - first
     if facts["vocab_size"] > config["vocab_size"]:
         raise RequestError(
             f"the tokenizer has {facts['vocab_size']} tokens, more than the"
@@ -125,8 +132,27 @@ def _check_sizes(config: Config, facts: Mapping[str, Any], num_positions: int) -
         )
 
 
+def _check_images(config: Config, facts: Mapping[str, Any], architecture: Architecture) -> None:
+    if config["num_channels"] != facts["channels"]:
+        raise RequestError(
+            f"the images have {facts['channels']} channels, but the model takes"
+            f" {config['num_channels']}"
+        )
+    if config["image_size"] != facts["image_size"]:
+        raise RequestError(
+            f"the images are {facts['image_size']} pixels wide, but the model takes"
+            f" {config['image_size']}: set data.image_size = {config['image_size']}"
+        )
+
+
 def _head_size(config: Config) -> int:
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     if heads < 1 or hidden < 1 or hidden % heads:
         raise RequestError(f"model.config: hidden_size {hidden} is not a multiple of {heads} heads")
     return int(hidden // heads)
+
+
+_DATA_ENTRIES = {"text": _entries_of_texts, "image": _entries_of_images}
+"""For each kind of data, the entries that follow from it."""
+
+_CHECKS = {"text": _check_texts, "image": _check_images}

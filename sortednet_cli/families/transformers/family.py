@@ -26,6 +26,12 @@ from sortednet_cli.spec.families import family_facts
 
 _MOST_LISTED = 16
 
+_TOKENIZER_CARD = """
+from transformers import AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(folder)
+"""
+
 
 class TransformerFamily(Family):
     """Width scales hidden size, heads and FFN together; depth keeps the first layers."""
@@ -48,16 +54,14 @@ class TransformerFamily(Family):
         self.shares_buffers = not self.architecture.buffers_follow_sizes
         check_entries(root.config)
         check_blocks([entry(root.config, self.architecture.layer_count, int)])
-        self._auto_class = LOADERS[task]
+        self._auto_class = LOADERS[self.architecture.inputs, task]
         self.loader = f"transformers.{self._auto_class}"
         self.card = (
             f"from transformers import {self._auto_class}\n\n"
             f"model = {self._auto_class}.from_pretrained(folder)\n"
         )
-        self.tokenizer_card = (
-            "\nfrom transformers import AutoTokenizer\n\n"
-            "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
-        )
+        if self.architecture.inputs == "text":
+            self.tokenizer_card = _TOKENIZER_CARD
 
     @classmethod
     def complete_config(

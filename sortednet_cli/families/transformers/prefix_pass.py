@@ -48,7 +48,7 @@ class PrefixPass(SharedPass):
         try:
             base = module.get_submodule(self._architecture.base)
             with without_mask(base, named):
-                base(**named, **self._architecture.options)
+                base(**named, use_cache=False)
         finally:
             for hook in hooks:
                 hook.remove()

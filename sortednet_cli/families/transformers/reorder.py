@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -15,12 +16,14 @@ from torch import Tensor, nn
 
 from sortednet_cli.families.root import Config
 from sortednet_cli.families.transformers.architecture import Architecture
-from sortednet_cli.families.transformers.roles import roles_of
+from sortednet_cli.families.transformers.roles import Roles, roles_of
+
+_OF_ALL_LAYERS = ("hidden", "embedding")
 
 
 @torch.no_grad()
 def reorder_by_importance(module: nn.Module, config: Config, architecture: Architecture) -> None:
-    """Put the most important hidden units first, and in each layer heads and FFN neurons.
+    """Put the most important units first: of states, embedding, and the layers' heads and FFN.
 
     A unit's importance is the product of the norms of its weights in all tensors that have it.
     Query heads move together with the key and value head that they share.
@@ -34,8 +37,11 @@ def reorder_by_importance(module: nn.Module, config: Config, architecture: Archi
     num_units = {
         # The last entry of heads counts key and value heads, whose groups of query heads move.
         role: [int(config[key]) for key in architecture.scales[role] if config.get(key)][-1]
-        for role in ("hidden", "heads", "ffn")
+        for role in architecture.scales
+        if role != "width"
     }
+    if num_units.get("embedding") == num_units["hidden"]:  # nothing projects one to the other
+        architecture = replace(architecture, roles=_without_embedding(architecture.roles))
     scores: dict[_Units, Tensor] = {}
     for name, tensor in tensors.items():
         for dim, units in _units_of(name, architecture):
@@ -53,6 +59,14 @@ def reorder_by_importance(module: nn.Module, config: Config, architecture: Archi
         tensor.copy_(result)
 
 
+def _without_embedding(table: Roles) -> Roles:
+    """Take the units of an embedding for hidden units."""
+    return tuple(
+        (pattern, tuple("hidden" if role == "embedding" else role for role in roles))
+        for pattern, roles in table
+    )
+
+
 class _Units(NamedTuple):
     """Units that have one common order: in one layer, or, if `layer` is empty, in all."""
 
@@ -64,7 +78,7 @@ def _units_of(name: str, architecture: Architecture) -> Iterator[tuple[int, _Uni
     """Yield each dimension of a tensor that counts units, with these units."""
     for dim, role in enumerate(roles_of(name, architecture.roles)):
         if role:
-            layer = "" if role == "hidden" else _layer(name, architecture.layers)
+            layer = "" if role in _OF_ALL_LAYERS else _layer(name, architecture.layers)
             yield dim, _Units(role, layer)
 
 

@@ -8,7 +8,8 @@ from sortednet_cli.errors import RequestError
 
 Roles = tuple[tuple[str, tuple[str, ...]], ...]
 """Pairs of a pattern for the end of a tensor's name and the role of each dimension; the first
-match applies. A role is `heads`, `ffn`, `hidden`, or empty for dimensions that stay in order."""
+match applies. A role is `heads`, `ffn`, `hidden`, `embedding`, or empty for dimensions that stay in
+order. Units of an embedding are hidden units if both have the same number."""
 
 NORMS_OF_A_HEAD: Roles = ((r"self_attn\.[qk]_norm\.weight$", ("",)),)
 """Norms of queries and keys over the features of one head, which all heads share."""
@@ -43,6 +44,47 @@ ENCODER_ROLES: Roles = (
     (r"(LayerNorm|layer_norm)\.(weight|bias)$", ("hidden",)),
     (r"(embeddings|decoder|classifier|out_proj)\.weight$", ("", "hidden")),
     (r"(decoder|classifier|out_proj|predictions|lm_head)\.bias$", ("",)),
+)
+
+
+DISTILBERT_ROLES: Roles = (
+    (r"attention\.[qkv]_lin\.weight$", _HEAD_ROWS),
+    (r"attention\.[qkv]_lin\.bias$", ("heads",)),
+    (r"attention\.out_lin\.weight$", _HIDDEN_ROWS),
+    (r"ffn\.lin1\.weight$", ("ffn", "hidden")),
+    (r"ffn\.lin1\.bias$", ("ffn",)),
+    (r"ffn\.lin2\.weight$", ("hidden", "ffn")),
+    (r"(out_lin|lin2|vocab_transform|pre_classifier)\.bias$", ("hidden",)),
+    (r"(vocab_transform|pre_classifier)\.weight$", ("hidden", "hidden")),
+    (r"(LayerNorm|layer_norm)\.(weight|bias)$", ("hidden",)),
+    (r"(embeddings|vocab_projector|^classifier)\.weight$", ("", "hidden")),
+    (r"(vocab_projector|^classifier)\.bias$", ("",)),
+)
+
+ELECTRA_ROLES: Roles = (
+    (r"embeddings_project\.weight$", ("hidden", "embedding")),
+    (r"embeddings_project\.bias$", ("hidden",)),
+    (r"electra\.embeddings\.LayerNorm\.(weight|bias)$", ("embedding",)),
+    (r"generator_predictions\.dense\.weight$", ("embedding", "hidden")),
+    (r"generator_predictions\.(dense\.bias|LayerNorm\.(weight|bias))$", ("embedding",)),
+    (r"(electra\.embeddings\.\w+|generator_lm_head)\.weight$", ("", "embedding")),
+    *ENCODER_ROLES,
+)
+
+VIT_ROLES: Roles = (
+    (r"attention\.[qkv]_proj\.weight$", _HEAD_ROWS),
+    (r"attention\.[qkv]_proj\.bias$", ("heads",)),
+    (r"attention\.o_proj\.weight$", _HIDDEN_ROWS),
+    (r"mlp\.fc1\.weight$", ("ffn", "hidden")),
+    (r"mlp\.fc1\.bias$", ("ffn",)),
+    (r"mlp\.fc2\.weight$", ("hidden", "ffn")),
+    (r"(o_proj|fc2)\.bias$", ("hidden",)),
+    (r"layernorm(_before|_after)?\.(weight|bias)$", ("hidden",)),
+    (r"(cls_token|position_embeddings)$", ("", "", "hidden")),
+    (r"patch_embeddings\.projection\.weight$", ("hidden", "", "", "")),
+    (r"patch_embeddings\.projection\.bias$", ("hidden",)),
+    (r"^classifier\.weight$", ("", "hidden")),
+    (r"^classifier\.bias$", ("",)),
 )
 
 
