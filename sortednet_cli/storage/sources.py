@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.space import SearchSpace
-from sortednet_cli.spec import AnyDataSpec, TextDataSpec
+from sortednet_cli.spec import AnyDataSpec, ImageDataSpec, TextDataSpec
 from sortednet_cli.spec.data import data_kind
 from sortednet_cli.spec.data_sources import find_data
 from sortednet_cli.spec.factories import check_allowed
@@ -119,8 +119,11 @@ def is_checkpoint(path: Path) -> bool:
 
 def read_checkpoint(path: Path) -> StoredSource:
     """Describe a stock checkpoint; RequestError if a file is missing or damaged."""
-    open_pretrained(str(path))
-    return StoredSource(path, path.resolve().name, TextDataSpec(source="text"))
+    config = open_pretrained(str(path)).config
+    data: AnyDataSpec = TextDataSpec(source="text")
+    if "image_size" in config:
+        data = ImageDataSpec(source="image-folder")
+    return StoredSource(path, path.resolve().name, data)
 
 
 def read_run(path: Path) -> StoredSource:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from sortednet_cli.data import TextFormat
+from sortednet_cli.data import ImageFormat, InputFormat, TextFormat
 from sortednet_cli.engine.sources.root import open_root
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError, listed
@@ -29,9 +29,12 @@ from sortednet_cli.nesting import (
     plan_from_root,
 )
 from sortednet_cli.space import MAX_SUBMODELS, SearchSpace, SubModel
-from sortednet_cli.spec import TextDataSpec
+from sortednet_cli.spec import AnyDataSpec, ImageDataSpec, TextDataSpec
+from sortednet_cli.storage.files import read_json
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.tensors import TensorFiles, equal_blocks, open_tensors
+
+_PREPROCESSOR = "preprocessor_config.json"
 
 MAX_TOKENS = 2048
 """Longest sequence for costs and checks: many models have far more positions."""
@@ -102,7 +105,7 @@ def load_stock(path: Path) -> StockCheckpoint:
         family=family,
         space=_full_space(architecture, config),
         format=inputs,
-        data=TextDataSpec(source="text", max_length=max(8, inputs.max_length)),
+        data=_data_of(inputs),
         rows={},
         files=pretrained.files,
         names=names,
@@ -125,7 +128,7 @@ def _find_architecture(stock: Config, where: str) -> tuple[Architecture, str]:
 
 
 def _match_tensors(
-    path: Path, root: Root, paths: tuple[Path, ...], inputs: TextFormat
+    path: Path, root: Root, paths: tuple[Path, ...], inputs: InputFormat
 ) -> tuple[TransformerFamily, dict[str, str]]:
     """Open the root network, and find the stored name of each of its tensors.
 
@@ -155,7 +158,7 @@ def _match_tensors(
     return family, matched.names
 
 
-def _open(root: Root, inputs: TextFormat, where: str) -> TransformerFamily:
+def _open(root: Root, inputs: InputFormat, where: str) -> TransformerFamily:
     family = open_root(root, (), inputs, where=where)
     assert isinstance(family, TransformerFamily)
     return family
@@ -175,8 +178,10 @@ def _are_equal(
 
 def _input_format(
     path: Path, architecture: Architecture, task: str, config: Config, classes: tuple[str, ...]
-) -> TextFormat:
+) -> InputFormat:
     """Read the input format from a standard configuration."""
+    if architecture.inputs == "image":
+        return _image_format(path, config, classes)
     pad, bos, eos = (_token_id(config, role, path) for role in ("pad", "bos", "eos"))
     try:
         vocab = entry(config, "vocab_size", int)
@@ -189,6 +194,28 @@ def _input_format(
             f"{path}: config.json: max_position_embeddings {positions} leaves no position"
         )
     return TextFormat(task, vocab, length, classes, pad or 0, bos, eos, path.resolve().name)
+
+
+def _image_format(path: Path, config: Config, classes: tuple[str, ...]) -> ImageFormat:
+    """Read the format of images; without a file that says otherwise, values are in [-1, 1]."""
+    try:
+        channels, size = (entry(config, key, int) for key in ("num_channels", "image_size"))
+    except RequestError as error:
+        raise RequestError(f"{path}: config.json: {error}") from error
+    said = read_json(file) if (file := path / _PREPROCESSOR).is_file() else {}
+    mean, std = (said.get(key) or [0.5] * channels for key in ("image_mean", "image_std"))
+    numbers = [*mean, *std] if isinstance(mean, list) and isinstance(std, list) else []
+    if len(numbers) != 2 * channels or not all(isinstance(value, float | int) for value in numbers):
+        raise RequestError(f"{file}: image_mean and image_std must be {channels} numbers each")
+    name = path.resolve().name
+    return ImageFormat(channels, size, len(classes), classes, tuple(mean), tuple(std), name)
+
+
+def _data_of(inputs: InputFormat) -> AnyDataSpec:
+    if isinstance(inputs, TextFormat):
+        return TextDataSpec(source="text", max_length=max(8, inputs.max_length))
+    assert isinstance(inputs, ImageFormat)
+    return ImageDataSpec(source="image-folder", image_size=inputs.image_size)
 
 
 def _token_id(config: Config, role: str, path: Path) -> int | None:

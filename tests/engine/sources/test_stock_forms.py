@@ -26,23 +26,48 @@ _SIZES = {
     "intermediate_size": 48,
     "max_position_embeddings": 66,
 }
-_DECODER = {**_SIZES, "num_key_value_heads": 2}
-_CLASSIFIER = {**_SIZES, "num_labels": 3}
+_DECODER = {**_SIZES, "num_key_value_heads": 2, "pad_token_id": 0}
+_WINDOW = {"use_sliding_window": True, "sliding_window": 8}
+_GEMMA = {**_DECODER, "head_dim": 8, "sliding_window": 8, "sliding_window_pattern": 2}
+_LABELS = {"num_labels": 3}
+_DISTILBERT = {
+    "vocab_size": 40,
+    "dim": 32,
+    "n_layers": 2,
+    "n_heads": 4,
+    "hidden_dim": 48,
+    "max_position_embeddings": 66,
+}
 CLASSES: dict[str, dict[str, Any]] = {
     "LlamaForCausalLM": _DECODER,
-    "Qwen2ForCausalLM": {**_DECODER, "use_sliding_window": True, "sliding_window": 8,
-                         "max_window_layers": 1},
+    "Qwen2ForCausalLM": {**_DECODER, **_WINDOW, "max_window_layers": 1},
     "MistralForCausalLM": {**_DECODER, "sliding_window": 8},
-    "BertForSequenceClassification": _CLASSIFIER,
+    "Qwen3ForCausalLM": {**_DECODER, **_WINDOW, "max_window_layers": 1, "head_dim": 8},
+    "SmolLM3ForCausalLM": {**_DECODER, **_WINDOW, "no_rope_layers": [1, 0]},
+    "Olmo2ForCausalLM": _DECODER,
+    "GraniteForCausalLM": {**_DECODER, "embedding_multiplier": 3.0, "logits_scaling": 4.0},
+    "Gemma3ForCausalLM": {**_GEMMA, "final_logit_softcapping": 3.0},
+    "LlamaForSequenceClassification": {**_DECODER, **_LABELS},
+    "Gemma3TextForSequenceClassification": {**_GEMMA, **_LABELS},
+    "BertForSequenceClassification": {**_SIZES, **_LABELS},
     "BertForMaskedLM": _SIZES,
-    "RobertaForSequenceClassification": _CLASSIFIER,
+    "RobertaForSequenceClassification": {**_SIZES, **_LABELS},
     "RobertaForMaskedLM": _SIZES,
-}  # fmt: skip
+    "DistilBertForSequenceClassification": {**_DISTILBERT, **_LABELS},
+    "DistilBertForMaskedLM": _DISTILBERT,
+    "ElectraForSequenceClassification": {**_SIZES, **_LABELS, "embedding_size": 16},
+    "ElectraForMaskedLM": {**_SIZES, "embedding_size": 16},
+    "ViTForImageClassification": {**_SIZES, **_LABELS, "image_size": 16, "patch_size": 4},
+}
+del CLASSES["ViTForImageClassification"]["vocab_size"]
+del CLASSES["ViTForImageClassification"]["max_position_embeddings"]
 
 HEADS = {
-    "LlamaForCausalLM": ("model.embed_tokens.weight", "lm_head.weight"),
-    "Qwen2ForCausalLM": ("model.embed_tokens.weight", "lm_head.weight"),
-    "MistralForCausalLM": ("model.embed_tokens.weight", "lm_head.weight"),
+    **{
+        name: ("model.embed_tokens.weight", "lm_head.weight")
+        for name in CLASSES
+        if name.endswith("ForCausalLM")
+    },
     "BertForMaskedLM": (
         "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.weight",
@@ -51,8 +76,29 @@ HEADS = {
         "roberta.embeddings.word_embeddings.weight",
         "lm_head.decoder.weight",
     ),
+    "DistilBertForMaskedLM": (
+        "distilbert.embeddings.word_embeddings.weight",
+        "vocab_projector.weight",
+    ),
+    "ElectraForMaskedLM": (
+        "electra.embeddings.word_embeddings.weight",
+        "generator_lm_head.weight",
+    ),
 }
 """Tensors that can be tied."""
+
+OLD_NAMES = {
+    "vit": {
+        "layers.": "encoder.layer.",
+        "attention.q_proj": "attention.attention.query",
+        "attention.k_proj": "attention.attention.key",
+        "attention.v_proj": "attention.attention.value",
+        "attention.o_proj": "attention.output.dense",
+        "mlp.fc1": "intermediate.dense",
+        "mlp.fc2": "output.dense",
+    },
+}
+"""What transformers 4 called parts of tensors' names."""
 
 Tensors = dict[str, Tensor]
 Config = dict[str, Any]
@@ -72,22 +118,27 @@ def _as_saved(config: Config, tensors: Tensors) -> tuple[Config, Tensors]:
 
 def _of_old(config: Config, tensors: Tensors) -> tuple[Config, Tensors]:
     """Written by transformers 4 or before: old entries and names, and tensors nobody reads now."""
-    spare = {
-        f"{_prefix(config)}embeddings.position_ids": torch.arange(66)[None],
-        f"{_prefix(config)}pooler.dense.weight": torch.ones(32, 32),
-        "cls.seq_relationship.weight": torch.ones(2, 32),
-    }
+    kind = config["model_type"]
+    spare = {"cls.seq_relationship.weight": torch.ones(2, 32)}
+    if kind != "vit":
+        spare[f"{_prefix(config)}embeddings.position_ids"] = torch.arange(66)[None]
+    if kind in ("bert", "roberta", "vit"):
+        spare[f"{_prefix(config)}pooler.dense.weight"] = torch.ones(32, 32)
     if _is_decoder(config):
         name = "model.layers.{}.self_attn.rotary_emb.inv_freq"
         spare = {name.format(i): torch.ones(4) for i in range(2)}
-        config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
+        rope = config.pop("rope_parameters")
+        config["rope_theta"] = rope.get("full_attention", rope)["rope_theta"]
         config["rope_scaling"] = {"type": "linear", "factor": 3.0}
         config.pop("layer_types", None)
+        config.pop("_sliding_window_pattern", None)
+    if kind == "gemma3_text":
+        config |= {"sliding_window_pattern": 2, "rope_local_base_freq": 500.0}
     config |= {"transformers_version": "4.43.1", "position_embedding_type": "absolute"}
     config["torch_dtype"] = config.pop("dtype")
-    for part, old in (("weight", "gamma"), ("bias", "beta")):
-        names = {name: name.replace(f"LayerNorm.{part}", f"LayerNorm.{old}") for name in tensors}
-        tensors = {names[name]: tensor for name, tensor in tensors.items()}
+    changes = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    for new, old in (changes | OLD_NAMES.get(kind, {})).items():
+        tensors = {name.replace(new, old): tensor for name, tensor in tensors.items()}
     return config, {**spare, **tensors}
 
 
@@ -165,10 +216,15 @@ def _loaded(name: str, folder: Path, **options: Any) -> Any:
     return kind.from_pretrained(folder, **options)
 
 
-def _logits(module: nn.Module) -> Tensor:
-    ids = torch.randint(2, 40, (2, 24), generator=torch.Generator().manual_seed(3))
+def _logits(module: Any) -> Tensor:
+    """Logits of two texts, one of which is padded, or of two images."""
+    random = torch.Generator().manual_seed(3)
+    ids = torch.randint(2, 40, (2, 24), generator=random)
+    ids[1, -5:] = 0
+    images = torch.randn(2, 3, 16, 16, generator=random).to(module.dtype)
+    inputs = {"input_ids": ids, "pixel_values": images}
     with torch.no_grad():
-        found: Tensor = module.eval()(input_ids=ids).logits
+        found: Tensor = module.eval()(**{module.main_input_name: inputs[module.main_input_name]})[0]
     return found
 
 
