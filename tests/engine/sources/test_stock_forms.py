@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,7 +18,10 @@ from torch import Tensor, nn
 
 from sortednet_cli.engine.export.extract import extract
 from sortednet_cli.engine.sources.stock import load_stock
+from sortednet_cli.errors import RequestError
+from sortednet_cli.families import root_of
 from sortednet_cli.space import SubModel
+from sortednet_cli.spec import ModelSpec
 
 _SIZES = {
     "vocab_size": 40,
@@ -131,9 +136,10 @@ def _of_old(config: Config, tensors: Tensors) -> tuple[Config, Tensors]:
         config["rope_theta"] = rope.get("full_attention", rope)["rope_theta"]
         config["rope_scaling"] = {"type": "linear", "factor": 3.0}
         config.pop("layer_types", None)
-        config.pop("_sliding_window_pattern", None)
-    if kind == "gemma3_text":
+    if kind == "gemma3_text":  # transformers 4.50 was its first
+        spare, config["rope_scaling"] = {}, {"rope_type": "linear", "factor": 3.0}
         config |= {"sliding_window_pattern": 2, "rope_local_base_freq": 500.0}
+        config.pop("_sliding_window_pattern")
     config |= {"transformers_version": "4.43.1", "position_embedding_type": "absolute"}
     config["torch_dtype"] = config.pop("dtype")
     changes = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
@@ -249,12 +255,68 @@ def test_a_checkpoint_gives_the_stock_logits(
     assert torch.equal(_logits(source.network().at(source.space.largest)), _logits(stock))
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_what_is_cut_smaller_loads_whole(
-    saved: Callable[[str], Path], tmp_path: Path, name: str
+LOADS = """
+import sys; sys.modules["sortednet_cli"] = None
+import json, pathlib, torch, transformers
+from safetensors.torch import load_file
+torch.set_num_threads(1)
+for folder in sorted(pathlib.Path(".").iterdir()):
+    kind = getattr(transformers, "AutoModelFor" + folder.name.partition("For")[2])
+    model, told = kind.from_pretrained(folder, output_loading_info=True)
+    check = load_file(folder / "check.safetensors")
+    logits = check.pop("logits")
+    ((name, inputs),) = check.items()
+    with torch.no_grad():
+        found = model.eval()(**{model.main_input_name: inputs}).logits
+    if any(told.values()) or not torch.equal(found, logits):
+        raise SystemExit(f"{folder.name}: {told}")
+    config = model.config
+    print(folder.name, config.hidden_size, config.num_hidden_layers)
+"""
+
+
+def test_what_is_cut_smaller_loads_whole_without_this_package(
+    saved: Callable[[str], Path], tmp_path: Path
 ) -> None:
     half = SubModel.of({"width": 0.5, "depth": 1})
-    extract(load_stock(saved(name)), half, tmp_path / "half")
-    cut, told = _loaded(name, tmp_path / "half", output_loading_info=True)
-    assert not any(told.values()), told
-    assert (cut.config.hidden_size, cut.config.num_hidden_layers) == (16, 1)
+    for name in CLASSES:
+        extract(load_stock(saved(name)), half, tmp_path / name)
+    done = subprocess.run(
+        [sys.executable, "-c", LOADS], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split("\n")[:-1] == [f"{name} 16 1" for name in sorted(CLASSES)]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_width_that_breaks_heads_or_groups_is_refused(
+    saved: Callable[[str], Path], name: str
+) -> None:
+    family = load_stock(saved(name)).family
+    parts = 2 if "num_key_value_heads" in CLASSES[name] else 4
+    legal = f"multiples of 1/{parts}: {'0.5' if parts == 2 else '0.25, 0.5, 0.75'},? "
+    with pytest.raises(
+        RequestError, match=rf"^width 0\.3 makes .* of .*; legal values are {legal}"
+    ):
+        family.shrink(SubModel.of({"width": 0.3}))
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_weights_of_another_architecture_are_refused(
+    saved: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    """As `model.pretrained` of another family, and under a configuration that is not theirs."""
+    config = json.loads((saved(name) / "config.json").read_text())
+    other = "bert" if _is_decoder(config) else "qwen3"
+    task = load_stock(saved(name)).format.task
+    facts = load_stock(saved(name)).format.facts()
+    with pytest.raises(
+        RequestError, match=f"{other} accepts {other}, not '{config['model_type']}'"
+    ):
+        root_of(ModelSpec(family=other), task, facts, config)
+    theirs = "LlamaForCausalLM" if "Olmo2" in name else "Olmo2ForCausalLM"
+    _write(
+        tmp_path / "mixed", config, load_file(saved(theirs) / "model.safetensors"), sharded=False
+    )
+    with pytest.raises(RequestError, match=r"mixed does not fit .*: missing "):
+        load_stock(tmp_path / "mixed")
