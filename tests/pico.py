@@ -196,6 +196,19 @@ _DISTILBERT = {
     "attention_dropout": 0.0,
     "seq_classif_dropout": 0.0,
 }
+_MODERNBERT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 24,
+    "local_attention": 4,
+}
+_GPT2 = {
+    "n_embd": 16,
+    "n_layer": 3,
+    "n_head": 4,
+    **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
+}
 _DECODER = {
     "hidden_size": 16,
     "num_hidden_layers": 3,
@@ -251,6 +264,15 @@ TEXT_PICOS = {
         {"width": WIDTHS, "depth": _LAYERS},
         task="masked-lm",
     ),
+    "modernbert_classifier": Pico(
+        {"family": "modernbert", "config": {**_MODERNBERT, "classifier_pooling": "mean"}},
+        {"width": WIDTHS, "depth": _LAYERS},
+    ),
+    "modernbert_masked": Pico(
+        {"family": "modernbert", "config": _MODERNBERT},
+        {"width": WIDTHS, "depth": _LAYERS},
+        task="masked-lm",
+    ),
     "llama": Pico(
         {"family": "llama", "config": {**_DECODER, "tie_word_embeddings": True}},
         {"width": WIDTHS, "depth": _LAYERS},
@@ -290,6 +312,16 @@ TEXT_PICOS = {
         sliding_window=4,
         final_logit_softcapping=2.0,
     ),
+    "phi3": _causal("phi3", sliding_window=4),
+    "phi3_apart": Pico(
+        {"family": "phi3", "config": {**_DECODER, "head_dim": 4}},
+        {"heads": [0.5, 1.0], "ffn": [0.5, 1.0], "hidden": [0.5, 1.0], "depth": [1, 3]},
+        task="causal-lm",
+    ),
+    "gpt2": Pico(
+        {"family": "gpt2", "config": _GPT2}, {"width": WIDTHS, "depth": _LAYERS}, task="causal-lm"
+    ),
+    "gpt2_classifier": Pico({"family": "gpt2", "config": _GPT2}, {"ffn": WIDTHS, "depth": _LAYERS}),
     "gemma3_apart": Pico(
         {"family": "gemma3_text", "config": {**_DECODER, "hidden_size": 32, "head_dim": 4}},
         {"heads": [0.5, 1.0], "ffn": [0.5, 1.0], "hidden": [0.5, 1.0], "depth": [1, 3]},

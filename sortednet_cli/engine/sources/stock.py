@@ -185,13 +185,13 @@ def _input_format(
     pad, bos, eos = (_token_id(config, role, path) for role in ("pad", "bos", "eos"))
     try:
         vocab = entry(config, "vocab_size", int)
-        positions = entry(config, "max_position_embeddings", int)
+        positions = entry(config, architecture.position_count, int)
     except RequestError as error:
         raise RequestError(f"{path}: config.json: {error}") from error
     length = min(MAX_TOKENS, positions - architecture.first_position(pad or 0))
     if length < 1:
         raise RequestError(
-            f"{path}: config.json: max_position_embeddings {positions} leaves no position"
+            f"{path}: config.json: {architecture.position_count} {positions} leaves no position"
         )
     return TextFormat(task, vocab, length, classes, pad or 0, bos, eos, path.resolve().name)
 

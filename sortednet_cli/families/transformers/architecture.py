@@ -8,16 +8,22 @@ exit, which the shared norm and head turn into logits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import gcd
 from typing import Any
 
 from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.families.fused import Fused
 from sortednet_cli.families.transformers.pooling import Pool, last_token
 from sortednet_cli.families.transformers.roles import DECODER_ROLES, ENCODER_ROLES, Roles
 from sortednet_cli.spec.families import CAUSAL_TASKS, FamilyFacts, family_facts, family_names
 
 Tail = Callable[[Any, Any], Any]
 """Computes logits from a module and its states, [N, C] or [B, T, C]."""
+
+FusedParts = tuple[tuple[int | str, ...], int]
+"""The parts of a fused tensor, by their proportions or the entries that say them, and the dimension
+of a weight along which they lie."""
 
 Embed = Callable[[Any, Any, Any], Any]
 """Computes the states [n, C] before the first layer from a module, token ids [n] and their
@@ -42,7 +48,7 @@ SCALES = {
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
-_TIED_HEADS = dict.fromkeys(
+TIED_HEADS = dict.fromkeys(
     ("heads", "hidden"),
     "the stock class divides hidden size by the number of heads to get the size of a head, so"
     " neither can shrink alone; use width, which shrinks both",
@@ -81,6 +87,9 @@ class Architecture(FamilyFacts):
             are absent or null are skipped. Roles that no axis scales alone have an entry too.
         layer_count: the entry that counts layers.
         layer_lists: entries that hold one value per layer, which depth cuts.
+        position_count: the entry that counts positions.
+        derived: entries that the stock class computes if they are absent or null.
+        fused: fused tensors, by a pattern of their or their module's name.
         embed: computes a decoder's states before its first layer.
         buffers_follow_sizes: whether a non-persistent buffer depends on the sizes that axes scale,
             so that each sub-model has its own.
@@ -98,11 +107,22 @@ class Architecture(FamilyFacts):
     scales: Mapping[str, tuple[str, ...]]
     layer_count: str = "num_hidden_layers"
     layer_lists: tuple[str, ...] = ("layer_types",)
+    position_count: str = "max_position_embeddings"
+    derived: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
+    fused: Mapping[str, FusedParts] = field(default_factory=dict)
     embed: Embed | None = None
     buffers_follow_sizes: bool = False
     has_head_size: bool = False
     positions_follow_padding: bool = False
     accepts: tuple[str, ...] = ()
+
+    def fused_tensors(self, config: Mapping[str, Any]) -> dict[str, Fused]:
+        """Return the fused tensors of a network, with the proportions of its configuration."""
+        found = {}
+        for pattern, (parts, dim) in self.fused.items():
+            sizes = [config[part] if isinstance(part, str) else part for part in parts]
+            found[pattern] = Fused(tuple(size // gcd(*sizes) for size in sizes), dim)
+        return found
 
     def first_position(self, pad_id: int) -> int:
         """Return the position of the first token."""
@@ -143,12 +163,12 @@ def encoder(name: str, *, base: str, heads: Mapping[str, Head], **changes: Any) 
     """
     standard = {
         "axes": ("width", "depth", "ffn"),
-        "refused": _TIED_HEADS,
+        "refused": TIED_HEADS,
         "layers": f"{base}.encoder.layer",
         "parts": (f"{base}.embeddings",),
         "roles": ENCODER_ROLES,
     }
-    return _architecture(name, base, heads, {**standard, **changes})
+    return _architecture(name, heads, {"base": base, **standard, **changes})
 
 
 def decoder(
@@ -157,6 +177,7 @@ def decoder(
     classifier: str | None = None,
     *,
     tail: Tail | None = None,
+    normed: Tail | None = None,
     **changes: Any,
 ) -> Architecture:
     """Declare a decoder in the form of LLaMA.
@@ -165,26 +186,36 @@ def decoder(
         name: its `model_type`.
         class_name: the stock class that predicts the next token.
         classifier: the stock class that classifies a text by its last token, if there is one.
-        tail: computes logits of tokens, if they are not those of `next_tokens`.
+        tail: computes logits of tokens, if they are not those of `lm_head`.
+        normed: computes the states that both heads take, if they are not those of `model.norm`.
         changes: attributes of `Architecture` that differ from the standard form.
     """
-    heads = dict.fromkeys(CAUSAL_TASKS, Head(class_name, ("lm_head",), tail or next_tokens))
+    normed = normed or _normed
+
+    def tokens(module: Any, states: Any) -> Any:
+        return module.lm_head(normed(module, states))
+
+    def classes(module: Any, states: Any) -> Any:
+        return module.score(normed(module, states))
+
+    heads = dict.fromkeys(CAUSAL_TASKS, Head(class_name, ("lm_head",), tail or tokens))
     if classifier:
-        heads["classification"] = Head(classifier, ("score",), _classes, last_token)
+        heads["classification"] = Head(classifier, ("score",), classes, last_token)
     standard = {
         "axes": ("width", "depth", "heads", "ffn", "hidden"),
+        "base": "model",
         "layers": "model.layers",
         "parts": ("model.embed_tokens", "model.norm"),
         "roles": DECODER_ROLES,
         "has_head_size": True,
         "embed": embed_tokens,
     }
-    return _architecture(name, "model", heads, {**standard, **changes})
+    return _architecture(name, heads, {**standard, **changes})
 
 
 def next_tokens(module: Any, states: Any) -> Any:
     """Compute the logits of a decoder in the form of LLaMA."""
-    return module.lm_head(module.model.norm(states))
+    return module.lm_head(_normed(module, states))
 
 
 def embed_tokens(module: Any, ids: Any, positions: Any) -> Any:
@@ -192,13 +223,11 @@ def embed_tokens(module: Any, ids: Any, positions: Any) -> Any:
     return module.model.embed_tokens(ids)
 
 
-def _classes(module: Any, states: Any) -> Any:
-    return module.score(module.model.norm(states))
+def _normed(module: Any, states: Any) -> Any:
+    return module.model.norm(states)
 
 
-def _architecture(
-    name: str, base: str, heads: Mapping[str, Head], others: Mapping[str, Any]
-) -> Architecture:
+def _architecture(name: str, heads: Mapping[str, Head], others: Mapping[str, Any]) -> Architecture:
     standard: dict[str, Any] = {
         "implementation": "sortednet_cli.families.transformers.family:TransformerFamily",
         "depth_orders": ("prefix",),
@@ -210,4 +239,4 @@ def _architecture(
         "can_shard": True,
         "norms_are_per_channel": False,
     }
-    return Architecture(name=name, base=base, heads=heads, **{**standard, **others})
+    return Architecture(name=name, heads=heads, **{**standard, **others})

@@ -58,6 +58,8 @@ def complete_config(
         check_blocks([layers])
     full = _stock_config(model_type, entries)
     _CHECKS[architecture.inputs](full, facts, architecture)
+    for key, value_of in architecture.derived.items():
+        full[key] = value_of(full) if full.get(key) is None else full[key]
     if architecture.has_head_size:
         full["head_dim"] = full.get("head_dim") or _head_size(full)
     return full
@@ -84,7 +86,7 @@ def _find_architecture(family: str, model_type: object) -> Architecture:
 def _entries_of_texts(facts: Mapping[str, Any], architecture: Architecture) -> Config:
     return {
         "vocab_size": facts["vocab_size"],
-        "max_position_embeddings": (
+        architecture.position_count: (
             facts["max_length"] + architecture.first_position(facts["pad_id"])
         ),
         **{f"{name}_token_id": facts[f"{name}_id"] for name in ("pad", "bos", "eos")},
@@ -119,7 +121,7 @@ def _stock_config(model_type: str, entries: Config) -> Config:
 
 def _check_texts(config: Config, facts: Mapping[str, Any], architecture: Architecture) -> None:
     first = architecture.first_position(facts["pad_id"])
-    num_positions = config["max_position_embeddings"] - first
+    num_positions = config[architecture.position_count] - first
     if facts["vocab_size"] > config["vocab_size"]:
         raise RequestError(
             f"the tokenizer has {facts['vocab_size']} tokens, more than the"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError, WorkError, listed
 from sortednet_cli.families.base import Family
+from sortednet_cli.families.fused import Fused
 from sortednet_cli.families.root import Config, Root, check_blocks, entry
 from sortednet_cli.families.shared import Inputs, SharedPass
 from sortednet_cli.families.transformers.architecture import LOADERS, Architecture
@@ -72,6 +73,10 @@ class TransformerFamily(Family):
         stock: Mapping[str, Any] | None = None,
     ) -> Config:
         return complete_config(model.family, task, model.config, facts, stock)
+
+    @property
+    def fused(self) -> Mapping[str, Fused]:
+        return self.architecture.fused_tensors(self.root.config)
 
     @property
     def num_alike_layers(self) -> int:

@@ -7,13 +7,15 @@ them are permuted alike. With the most important units first, leading slices kee
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from sortednet_cli.families.fused import Fused, fused_as
 from sortednet_cli.families.root import Config
 from sortednet_cli.families.transformers.architecture import Architecture
 from sortednet_cli.families.transformers.roles import Roles, roles_of
@@ -42,20 +44,27 @@ def reorder_by_importance(module: nn.Module, config: Config, architecture: Archi
     }
     if num_units.get("embedding") == num_units["hidden"]:  # nothing projects one to the other
         architecture = replace(architecture, roles=_without_embedding(architecture.roles))
+    parts_of = partial(_parts_of, architecture.fused_tensors(config))
     scores: dict[_Units, Tensor] = {}
     for name, tensor in tensors.items():
         for dim, units in _units_of(name, architecture):
             if tensor.ndim > 1:
-                squares = _grouped(tensor, dim, num_units[units.role]).float().square()
-                others = [d for d in range(squares.ndim) if d != dim]
-                norms = squares.sum(others).clamp_min(1e-30).log()
-                scores[units] = scores.get(units, torch.zeros_like(norms)) + norms
+                for part in parts_of(name, tensor, dim):
+                    squares = _grouped(part, dim, num_units[units.role]).float().square()
+                    others = [d for d in range(squares.ndim) if d != dim]
+                    norms = squares.sum(others).clamp_min(1e-30).log()
+                    scores[units] = scores.get(units, torch.zeros_like(norms)) + norms
     orders = {units: score.argsort(descending=True, stable=True) for units, score in scores.items()}
     for name, tensor in tensors.items():
         result = tensor.data
         for dim, units in _units_of(name, architecture):
-            grouped = _grouped(result, dim, num_units[units.role])
-            result = grouped.index_select(dim, orders[units]).reshape(tensor.shape)
+            parts = [
+                _grouped(part, dim, num_units[units.role])
+                .index_select(dim, orders[units])
+                .reshape(part.shape)
+                for part in parts_of(name, result, dim)
+            ]
+            result = torch.cat(parts, dim)
         tensor.copy_(result)
 
 
@@ -80,6 +89,16 @@ def _units_of(name: str, architecture: Architecture) -> Iterator[tuple[int, _Uni
         if role:
             layer = "" if role in _OF_ALL_LAYERS else _layer(name, architecture.layers)
             yield dim, _Units(role, layer)
+
+
+def _parts_of(
+    declared: Mapping[str, Fused], name: str, tensor: Tensor, dim: int
+) -> Sequence[Tensor]:
+    """Split a tensor into the parts that it holds along a dimension: itself unless it is fused."""
+    fused = fused_as(name, declared)
+    if fused is None or dim != (fused.dim if tensor.ndim > 1 else 0):
+        return [tensor]
+    return tensor.split(fused.sizes(name, tensor.shape[dim]), dim)
 
 
 def _grouped(tensor: Tensor, dim: int, count: int) -> Tensor:

@@ -71,6 +71,32 @@ ELECTRA_ROLES: Roles = (
     *ENCODER_ROLES,
 )
 
+GPT2_ROLES: Roles = (  # weights are [in, out]
+    (r"attn\.c_attn\.weight$", _HIDDEN_ROWS),
+    (r"attn\.c_attn\.bias$", ("heads",)),
+    (r"attn\.c_proj\.weight$", _HEAD_ROWS),
+    (r"mlp\.c_fc\.weight$", ("hidden", "ffn")),
+    (r"mlp\.c_fc\.bias$", ("ffn",)),
+    (r"mlp\.c_proj\.weight$", ("ffn", "hidden")),
+    (r"c_proj\.bias$", ("hidden",)),
+    (r"ln_(1|2|f)\.(weight|bias)$", ("hidden",)),
+    (r"(wte|wpe|lm_head|score)\.weight$", ("", "hidden")),
+)
+
+MODERNBERT_ROLES: Roles = (
+    (r"attn\.Wqkv\.weight$", _HEAD_ROWS),
+    (r"attn\.Wqkv\.bias$", ("heads",)),
+    (r"attn\.Wo\.weight$", _HIDDEN_ROWS),
+    (r"mlp\.Wi\.weight$", ("ffn", "hidden")),
+    (r"mlp\.Wi\.bias$", ("ffn",)),
+    (r"mlp\.Wo\.weight$", ("hidden", "ffn")),
+    (r"norm\.(weight|bias)$", ("hidden",)),
+    (r"head\.dense\.weight$", ("hidden", "hidden")),
+    (r"(Wo|head\.dense)\.bias$", ("hidden",)),
+    (r"(tok_embeddings|decoder|classifier)\.weight$", ("", "hidden")),
+    (r"(decoder|classifier)\.bias$", ("",)),
+)
+
 VIT_ROLES: Roles = (
     (r"attention\.[qkv]_proj\.weight$", _HEAD_ROWS),
     (r"attention\.[qkv]_proj\.bias$", ("heads",)),
