@@ -98,7 +98,7 @@ def _parts_of(
     fused = fused_as(name, declared)
     if fused is None or dim != (fused.dim if tensor.ndim > 1 else 0):
         return [tensor]
-    return tensor.split(fused.sizes(name, tensor.shape[dim]), dim)
+    return torch.split(tensor, list(fused.sizes(name, tensor.shape[dim])), dim)
 
 
 def _grouped(tensor: Tensor, dim: int, count: int) -> Tensor:
