@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sortednet_cli.errors import RequestError, SortednetError, reason_of
 from sortednet_cli.families.fused import Fused
 from sortednet_cli.families.root import Config, Root, check_blocks
+from sortednet_cli.families.same_names import same_names
 from sortednet_cli.families.shared import Inputs, SharedPass, Step, TreePass, WholePass
 from sortednet_cli.machine.memory import lack_of_memory
 from sortednet_cli.space import SubModel, kept_blocks
@@ -37,6 +38,9 @@ class Family(ABC):
     )
     """Errors that the stock class raises for a configuration that it cannot build or run. Any other
     error is a bug."""
+
+    classifier = ""
+    """Path of the module whose outputs are as many as the classes; empty if it is not known."""
 
     shares_depths = False
     """Whether one pass can serve sub-models that differ only in depth."""
@@ -186,8 +190,8 @@ class Family(ABC):
     ) -> dict[str, str]:
         """Map the root network's tensors to the checkpoint's tensors that initialise them.
 
-        Tensors that are left out keep their fresh weights. Families that `takes_pretrained`
-        implement this.
+        Tensors that are left out keep their fresh weights: those of a head of another size, as the
+        log says.
 
         Args:
             module: the root network; only its names and shapes are used.
@@ -198,7 +202,7 @@ class Family(ABC):
         Raises:
             RequestError: the checkpoint does not fit.
         """
-        raise NotImplementedError
+        return same_names(module, self.classifier, shapes, where)
 
     def load_pretrained(self, module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
         """Copy a checkpoint into the root network, by `starting_names`; raises its errors."""

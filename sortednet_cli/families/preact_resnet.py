@@ -188,6 +188,7 @@ _COUNTS = Annotated[list[int], Field(min_length=1)]
 class PreActResNetFamily(StagedFamily):
     """Width scales the channels of the stem and of every stage; depth cuts `blocks`."""
 
+    classifier = "head"
     loader = "sortednet_cli.load_artifact"
     card = "from sortednet_cli import load_artifact\n\nmodel = load_artifact(folder).module()\n"
 

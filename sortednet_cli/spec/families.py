@@ -41,7 +41,9 @@ class FamilyFacts:
         refused: axes that its stock configuration cannot express, each with the reason.
         sizes: entries of `model.config` that set the network's size; pretrained weights come with
             their own.
-        takes_pretrained: whether training can start from pretrained weights.
+        pretrained: where pretrained weights come from: a `folder` with a configuration, or
+            `weights` alone.
+        can_reorder: whether units of pretrained weights can be ordered by importance.
         can_shard: whether its layers can be sharded, which requires that they run one by one.
         norms_are_per_channel: whether its norms treat every channel separately, so that the
             features of a narrow sub-model do not depend on channels that it lacks.
@@ -55,7 +57,8 @@ class FamilyFacts:
     tasks: tuple[str, ...] = ("classification",)
     refused: Mapping[str, str] = field(default_factory=dict)
     sizes: tuple[str, ...] = ()
-    takes_pretrained: bool = False
+    pretrained: str = "weights"
+    can_reorder: bool = False
     can_shard: bool = False
     norms_are_per_channel: bool = True
 

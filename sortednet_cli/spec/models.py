@@ -151,8 +151,8 @@ class ModelSpec(SpecModel):
                 "init 'nested-identity' is not for custom models, whose residual blocks are not"
                 " declared: use 'nested'"
             )
-        if self.pretrained is not None and not facts.takes_pretrained:
-            raise ValueError(f"pretrained: {self.family} takes no pretrained weights")
+        if self.reorder != "none" and not facts.can_reorder:
+            raise ValueError(f"reorder: {self.family} cannot be reordered")
         return self
 
     @model_validator(mode="after")

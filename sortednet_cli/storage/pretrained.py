@@ -51,6 +51,8 @@ def open_pretrained(name: str) -> Pretrained:
         WorkError: the hub cannot be reached.
     """
     folder = find_pretrained(name) or _download(name)
+    if folder.is_file():
+        raise RequestError(f"{folder} is a file: give the folder that holds {CONFIG} too")
     if (folder / ADAPTER).is_file():
         raise RequestError(
             f"{folder} holds an adapter ({ADAPTER}), which changes the weights of another model:"
@@ -61,11 +63,27 @@ def open_pretrained(name: str) -> Pretrained:
     return Pretrained(folder, config, _weight_files(folder))
 
 
-def find_pretrained(name: str) -> Path | None:
-    """Return the folder of a pretrained model on this machine; None for a name on the hub.
+def open_pretrained_files(name: str) -> tuple[Path, ...]:
+    """Find the weights of a pretrained model, whose folder needs no configuration.
 
     Raises:
-        RequestError: there is no such folder or package.
+        RequestError: there is no such file, folder or package, or the weights are missing or
+            pickled.
+        WorkError: the hub cannot be reached.
+    """
+    place = find_pretrained(name) or _download(name)
+    if not place.is_file():
+        return _weight_files(place)
+    if place.suffix != ".safetensors":
+        raise RequestError(f"model.pretrained: {place} is not a safetensors file")
+    return (place,)
+
+
+def find_pretrained(name: str) -> Path | None:
+    """Return the folder or file of a pretrained model here; None for a name on the hub.
+
+    Raises:
+        RequestError: there is no such file, folder or package.
     """
     if name.startswith(_PACKAGE):
         return _in_package(name)
@@ -73,10 +91,10 @@ def find_pretrained(name: str) -> Path | None:
         folder = Path(name).expanduser()
     except RuntimeError as error:
         raise RequestError(f"model.pretrained: {name!r}: {reason_of(error)}") from error
-    if folder.is_dir():
+    if folder.is_dir() or folder.is_file():
         return folder.absolute()
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise RequestError(f"model.pretrained: there is no folder {name}")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or folder.suffix == ".safetensors":
+        raise RequestError(f"model.pretrained: there is no file or folder {name}")
     return None
 
 
@@ -89,8 +107,10 @@ def _in_package(name: str) -> Path:
             f" pip install {package.replace('_', '-')}"
         )
     folder = Path(spec.submodule_search_locations[0]) / inner
-    if ".." in Path(inner).parts or not folder.is_dir():
-        raise RequestError(f"model.pretrained = {name!r}: the package has no folder {inner!r}")
+    if ".." in Path(inner).parts or not folder.exists():
+        raise RequestError(
+            f"model.pretrained = {name!r}: the package has no file or folder {inner!r}"
+        )
     return folder
 
 

@@ -231,6 +231,10 @@ class RunFolder:
                 # Nothing points to it: it may belong to a training resumed from another state.
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def discard(self) -> None:
+        """Remove the run. The caller must have created it, and hold its lock."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Lock the run for writing; RequestError names the process that holds it."""

@@ -13,7 +13,7 @@ from sortednet_cli.spec import RunSpec
 from sortednet_cli.spec.data_sources import find_data
 from sortednet_cli.spec.factories import missing_module
 from sortednet_cli.spec.families import family_facts
-from sortednet_cli.storage.pretrained import find_pretrained
+from sortednet_cli.storage.first_weights import find_weights
 
 
 def check_begun(spec: RunSpec) -> None:
@@ -34,7 +34,7 @@ def check_new(spec: RunSpec) -> None:
     if spec.model.factory and (fix := missing_module(spec.model.factory)):
         raise RequestError(f"model.factory: there is no module for {spec.model.factory!r}{fix}")
     if spec.model.pretrained is not None:
-        find_pretrained(spec.model.pretrained)
+        find_weights(spec.model.pretrained)
 
 
 def check_plan(spec: RunSpec) -> None:

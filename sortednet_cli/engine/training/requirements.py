@@ -92,7 +92,7 @@ def absolute(spec: RunSpec) -> RunSpec:
     data, model = spec.data, spec.model
     if data.path is not None and data_source(data.source).path_is_file:
         data = data.model_copy(update={"path": str(Path(data.path).absolute())})
-    if model.pretrained is not None and Path(model.pretrained).is_dir():
+    if model.pretrained is not None and Path(model.pretrained).exists():
         place = str(Path(model.pretrained).absolute())
         model = model.model_copy(update={"pretrained": place})
     return spec.model_copy(update={"data": data, "model": model})

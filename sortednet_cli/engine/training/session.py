@@ -23,6 +23,7 @@ from sortednet_cli.engine.training.events import Event, Finished
 from sortednet_cli.engine.training.loop import SMALLER, Position, Trainer
 from sortednet_cli.engine.training.requirements import check_pass
 from sortednet_cli.engine.training.scoring import score_all
+from sortednet_cli.errors import SortednetError
 from sortednet_cli.families import Family
 from sortednet_cli.machine.device import true_fp32
 from sortednet_cli.machine.memory import enough_memory
@@ -43,6 +44,9 @@ class Session:
 
     Of several processes the first alone creates the run, and writes into it; all others
     reopen it.
+
+    Attributes:
+        is_new: whether the run was made for this session, and not to go on with it.
     """
 
     run: RunFolder
@@ -51,6 +55,7 @@ class Session:
     data: Dataset
     device: torch.device
     processes: Processes = SINGLE_PROCESS
+    is_new: bool = False
 
     @cached_property
     def backend(self) -> Backend:
@@ -73,8 +78,13 @@ class Session:
             warn_of_emulation(self.spec.train.precision, self.device)
             # It was unfinished when it was opened; another process may have held it since.
             self.run.require_unfinished()
-        with enough_memory("the root network and its gradient", SMALLER):
-            trainer, start, seconds = self.prepare()
+        try:
+            with enough_memory("the root network and its gradient", SMALLER):
+                trainer, start, seconds = self.prepare()
+        except SortednetError:
+            if self.is_new and self.processes.leads:
+                self.run.discard()  # it holds nothing yet
+            raise
         costs = Costs(self.family, self.data.format.random_inputs, self.data.format.num_units)
         trainer.network.inspect = costs.count
         driver = Driver(self.run, trainer, self.backend, begun=time.monotonic() - seconds)

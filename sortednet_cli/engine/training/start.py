@@ -32,7 +32,7 @@ from sortednet_cli.nesting import check_fused, check_space
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
-from sortednet_cli.spec.families import CAUSAL_TASKS
+from sortednet_cli.spec.families import CAUSAL_TASKS, family_facts
 from sortednet_cli.storage.files import PathExists, free_name, write_json
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.run import RunFolder
@@ -57,7 +57,8 @@ def create_session(
         RequestError: anything wrong with the request; nothing is left behind.
     """
     model = spec.model
-    pretrained = open_pretrained(model.pretrained) if model.pretrained else None
+    from_folder = family_facts(model.family).pretrained == "folder"
+    pretrained = open_pretrained(model.pretrained) if model.pretrained and from_folder else None
     folder = pretrained.folder if pretrained else None
     data = open_data(spec.data, spec.task, tokenizer=folder)
     stock = pretrained.config if pretrained else {}
@@ -82,7 +83,7 @@ def create_session(
     }
     create = RunFolder.create if not or_next else _create_next
     run = create(path, spec, manifest, _saves_language(data, root, folder))
-    return Session(run, spec, family, data, device, processes)
+    return Session(run, spec, family, data, device, processes, is_new=True)
 
 
 def reopen_session(

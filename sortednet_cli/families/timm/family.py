@@ -128,6 +128,15 @@ class TimmFamily(StagedFamily):
     def load(self, folder: Path, config: Config, tensors: Mapping[str, Tensor]) -> nn.Module:
         return _create(f"local-dir:{folder}", {"pretrained": True})
 
+    def load_pretrained(self, module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+        """Copy timm's weights: it converts older names, and positions of another image size."""
+        functions = inspect.getmodule(type(module))
+        convert = getattr(functions, "checkpoint_filter_fn", None)
+        found = convert(dict(tensors), module) if convert else tensors
+        last = cast(Any, module).get_classifier()
+        self.classifier = next(path for path, part in module.named_modules() if part is last)
+        super().load_pretrained(module, found, where)
+
     def _blocks(self, submodel: SubModel) -> list[tuple[str, list[str]]]:
         """List the container of each stage, and the paths of the blocks that it keeps."""
         if self.architecture.depth is None:

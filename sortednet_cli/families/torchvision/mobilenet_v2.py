@@ -36,6 +36,7 @@ _ROWS = Annotated[list[_Row], Field(min_length=1)]
 class MobileNetV2Family(StagedFamily):
     """Width is `width_mult`; depth cuts the repeats n of `inverted_residual_setting`."""
 
+    classifier = "classifier"
     loader = "torchvision.models.MobileNetV2"
     card = (
         f"{IMPORTS}from torchvision.models import MobileNetV2\n\n"

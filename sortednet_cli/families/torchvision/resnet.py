@@ -23,6 +23,7 @@ class ResNetFamily(StagedFamily):
     The channels of the residual stream stay, because the stock class fixes them.
     """
 
+    classifier = "fc"
     loader = "torchvision.models.ResNet"
     card = (
         f"{IMPORTS}from torchvision.models.resnet import Bottleneck, ResNet\n\n"

@@ -235,7 +235,8 @@ def _architecture(name: str, heads: Mapping[str, Head], others: Mapping[str, Any
         "tasks": tuple(heads),
         "sizes": _SIZES,
         "scales": SCALES,
-        "takes_pretrained": True,
+        "pretrained": "folder",
+        "can_reorder": True,
         "can_shard": True,
         "norms_are_per_channel": False,
     }

@@ -29,6 +29,7 @@ from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
 from sortednet_cli.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sortednet_cli.storage.checks import FileCheck
+from sortednet_cli.storage.first_weights import read_weights
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.run import RunFolder
 from sortednet_cli.storage.tensor_writer import write_tensors
@@ -104,7 +105,9 @@ def _start_from(spec: RunSpec, family: Family, module: nn.Module) -> None:
     """Copy pretrained weights into the root network, in the spec's order of importance."""
     name = spec.model.pretrained
     assert name is not None
-    family.load_pretrained(module, open_pretrained(name).tensors(), name)
+    from_folder = family.facts.pretrained == "folder"
+    tensors = open_pretrained(name).tensors() if from_folder else read_weights(name)
+    family.load_pretrained(module, tensors, name)
     if spec.model.reorder != "none":
         family.reorder(module)
 
