@@ -31,8 +31,12 @@ class TrainSpec(SpecModel):
     """How the losses of a micro-batch combine; by default `sum` for `sandwich`, else `mean`."""
     distill: bool = False
     """Whether the largest sub-model teaches the others in the same micro-batch."""
+    teacher: str | None = None
+    """A trained model that teaches all sub-models: a run, an artifact, a folder or a hub name."""
     teacher_share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """The teacher's share of a student's loss; labels have the rest. Needs `distill`."""
+    """The teacher's share of a student's loss; labels have the rest. Needs a teacher."""
+    temperature: PositiveFloat = 1.0
+    """What divides the logits of teacher and student before they are compared. Needs a teacher."""
     largest_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The fraction of the updates, at the start, that train the largest sub-model alone."""
     smallest_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -132,6 +136,15 @@ class TrainSpec(SpecModel):
         return self
 
     @model_validator(mode="after")
+    def _one_teacher(self) -> Self:
+        if self.distill and self.teacher is not None:
+            raise ValueError("give one of train.distill and train.teacher")
+        for key in ("teacher_share", "temperature"):
+            if getattr(self, key) != 1 and not self.distill and self.teacher is None:
+                raise ValueError(f"train.{key} needs train.teacher, or train.distill = true")
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.shard and self.diverse_ranks:
             raise ValueError(
@@ -140,8 +153,6 @@ class TrainSpec(SpecModel):
             )
         if (self.updates is None) == (self.epochs is None):
             raise ValueError("give exactly one of train.updates and train.epochs")
-        if self.teacher_share < 1 and not self.distill:
-            raise ValueError("train.teacher_share needs train.distill = true")
         if self.rule == "single" and self.distill:
             raise ValueError(
                 "train.distill has no teacher under the rule 'single': set it to false"

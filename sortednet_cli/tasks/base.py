@@ -66,15 +66,25 @@ class Task(ABC):
         """
 
     def loss(
-        self, logits: Tensor, targets: Tensor, teacher: Tensor | None = None, share: float = 1.0
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        teacher: Tensor | None = None,
+        share: float = 1.0,
+        temperature: float = 1.0,
     ) -> Tensor:
         """Compute the mean cross-entropy of logits [N, K] against targets [N].
 
         Args:
             teacher: logits [N, K] whose softmax is a second target (arXiv 1503.02531).
             share: weight of the teacher's loss; the labels' loss has weight 1 - share.
+            temperature: what divides both logits first. The teacher's loss is multiplied by its
+                square, so that gradients keep their size.
         """
-        distilled = None if teacher is None else F.cross_entropy(logits, teacher.softmax(1))
+        distilled = None
+        if teacher is not None:
+            softer = (teacher / temperature).softmax(1)
+            distilled = F.cross_entropy(logits / temperature, softer) * temperature**2
         if distilled is not None and share == 1:
             return distilled
         labelled = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)

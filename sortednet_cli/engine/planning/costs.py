@@ -207,14 +207,21 @@ def _sent(size: int, processes: int) -> int:
 
 
 def compute_of(
-    train: TrainSpec, rule: Rule, space: SearchSpace, routes: Mapping[SubModel, Route]
+    train: TrainSpec,
+    rule: Rule,
+    space: SearchSpace,
+    routes: Mapping[SubModel, Route],
+    fixed_teacher: float = 0.0,
 ) -> Compute:
     """Count the multiply-adds of an update, as the mean over the draws of a rule.
 
     A backward pass costs two forward passes. If the rule has not drawn the teacher, it takes one
     more forward pass.
+
+    Args:
+        fixed_teacher: multiply-adds of a fixed teacher on one sample.
     """
-    forward = teacher = 0.0
+    forward, teacher = 0.0, fixed_teacher
     for phase in rule.phases():
         draws = phase.draws()
         runs = sum(shared_macs([routes[submodel] for submodel in draw]) for draw in draws)

@@ -16,7 +16,9 @@ from sortednet_cli.engine.planning import costs
 from sortednet_cli.engine.planning.costs import Compute, Evaluation, Groups, Memory, Storage, Wire
 from sortednet_cli.engine.planning.footprint import Footprint, footprint_of
 from sortednet_cli.engine.planning.passes import Route, routes_of, stored_bytes
+from sortednet_cli.engine.sources.opening import open_source
 from sortednet_cli.engine.training.preflight import check_plan
+from sortednet_cli.engine.training.teacher import find_teacher
 from sortednet_cli.families import Family, open_family, root_of
 from sortednet_cli.nesting import build_skeleton, has_statistics
 from sortednet_cli.rules import make_rule
@@ -97,7 +99,7 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
         footprint=footprint,
         memory=memory,
         wire=wire,
-        compute=costs.compute_of(train, rule, space, routes),
+        compute=costs.compute_of(train, rule, space, routes, _teacher_macs(train)),
         evaluation=costs.evaluation_of(space, routes, family.shares_depths, has_statistics(root)),
         storage=_storage(root, routes, optimizer),
     )
@@ -108,6 +110,16 @@ def _with_precision(train: TrainSpec) -> TrainSpec:
     if train.precision != "auto":
         return train
     return train.model_copy(update={"precision": "bf16"})
+
+
+def _teacher_macs(train: TrainSpec) -> float:
+    """Multiply-adds of a fixed teacher on one sample; 0 if there is none."""
+    if train.teacher is None:
+        return 0.0
+    source = open_source(find_teacher(train.teacher))
+    largest = source.space.largest
+    row = source.rows.get(largest) or source.row(largest, {})
+    return float(row.macs * source.format.num_units)
 
 
 def _storage(root: nn.Module, routes: Mapping[SubModel, Route], optimizer: int) -> Storage:

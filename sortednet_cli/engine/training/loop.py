@@ -15,6 +15,7 @@ from sortednet_cli.engine.training.graphs import open_graphs
 from sortednet_cli.engine.training.micro_batch import MicroBatches, SubModelLoss
 from sortednet_cli.engine.training.nonfinite import LossWatch
 from sortednet_cli.engine.training.optimizer import RootOptimizer, learning_rate
+from sortednet_cli.engine.training.teacher import FixedTeacher
 from sortednet_cli.machine.memory import enough_memory
 from sortednet_cli.machine.precision import seed_generators
 from sortednet_cli.nesting import NestedNetwork
@@ -94,6 +95,7 @@ class Trainer:
     optimizer: RootOptimizer
     spec: TrainSpec
     processes: Processes = SINGLE_PROCESS
+    teacher: FixedTeacher | None = None
 
     def __post_init__(self) -> None:
         self.watch = LossWatch(self.spec.max_nonfinite)
@@ -101,7 +103,13 @@ class Trainer:
         in_place = self.network.adds_in_place
         graphs = open_graphs(self.spec, self.network.device) if in_place else None
         self.micro_batches = MicroBatches(
-            self.network, self.task, self.spec, self.batches_each, self.rule.sums_losses, graphs
+            self.network,
+            self.task,
+            self.spec,
+            self.batches_each,
+            self.rule.sums_losses,
+            graphs,
+            self.teacher,
         )
 
     @property

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sortednet_cli.data import Batch
 from sortednet_cli.engine.training.graphs import PassGraphs
+from sortednet_cli.engine.training.teacher import FixedTeacher
 from sortednet_cli.families import Inputs, SharedPass
 from sortednet_cli.machine.memory import describe_pass, enough_memory
 from sortednet_cli.machine.precision import in_bf16
@@ -46,6 +47,7 @@ class MicroBatches:
         per_update: micro-batches of an update over all processes; each has its share of the loss.
         sums_losses: whether the losses of a micro-batch are summed, not averaged.
         graphs: what records passes and replays them, if anything does.
+        teacher: another network that teaches all sub-models, if there is one.
     """
 
     network: NestedNetwork
@@ -54,6 +56,7 @@ class MicroBatches:
     per_update: int = 1
     sums_losses: bool = False
     graphs: PassGraphs | None = None
+    teacher: FixedTeacher | None = None
 
     def add_gradients(
         self, batch: Batch, drawn: Sequence[Share], number: int = 0
@@ -89,6 +92,9 @@ class MicroBatches:
     ) -> list[Tensor]:
         """The teacher's logits by chunk; none where it is trained first, or there is none."""
         largest = self.network.space.largest
+        if self.teacher is not None:
+            with self._may_fail([largest], self.spec.batch_size):
+                return self._run("teacher", self._ask, inputs, targets)
         if not self.spec.distill or drawn[0][0] == largest:
             return []
         with self._may_fail([largest], self.spec.batch_size):
@@ -130,6 +136,12 @@ class MicroBatches:
             outputs = shared.states(inputs)
             tails.run([self.task.scored(states, targets) for states in outputs], targets.values)
         return outputs
+
+    def _ask(self, inputs: Inputs, targets: Targets) -> list[Tensor]:
+        """The fixed teacher's logits, in chunks."""
+        assert self.teacher is not None
+        with self._autocast():
+            return self.teacher.logits(self.task, inputs, targets)
 
     @torch.no_grad()
     def _teach(self, largest: SubModel, inputs: Inputs, targets: Targets) -> list[Tensor]:
@@ -206,14 +218,16 @@ class _Tails:
     ) -> Tensor:
         """Run the backward pass of one chunk of logits; return its part of the weighted loss."""
         owner, submodel = self.owner, self.group[number]
-        # The teacher itself learns from the labels alone.
-        is_teacher = submodel == owner.network.space.largest
+        # A teacher that is trained itself learns from the labels alone.
+        is_largest = submodel == owner.network.space.largest
+        is_teacher = is_largest and owner.teacher is None
         teacher = self.teacher or self.taught
         learns_from = None if is_teacher or not teacher else teacher[chunk]
-        loss = owner.task.loss(logits, wanted, learns_from, owner.spec.teacher_share)
+        spec = owner.spec
+        loss = owner.task.loss(logits, wanted, learns_from, spec.teacher_share, spec.temperature)
         part = loss * (self.weights[submodel] * len(wanted) / num_rows)
         self._backward(part)
-        if owner.spec.distill and is_teacher:
+        if spec.distill and is_teacher:
             self.taught.append(logits.detach())
         return part.detach()
 

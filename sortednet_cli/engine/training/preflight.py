@@ -5,6 +5,7 @@ Whoever relies on it asks again, through the same functions.
 
 from __future__ import annotations
 
+from sortednet_cli.engine.training.teacher import find_teacher
 from sortednet_cli.engine.training.trackers import WITHOUT, check_trackers
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.rules import make_rule
@@ -35,6 +36,8 @@ def check_new(spec: RunSpec) -> None:
         raise RequestError(f"model.factory: there is no module for {spec.model.factory!r}{fix}")
     if spec.model.pretrained is not None:
         find_weights(spec.model.pretrained)
+    if spec.train.teacher is not None:
+        find_teacher(spec.train.teacher)
 
 
 def check_plan(spec: RunSpec) -> None:

@@ -95,4 +95,7 @@ def absolute(spec: RunSpec) -> RunSpec:
     if model.pretrained is not None and Path(model.pretrained).exists():
         place = str(Path(model.pretrained).absolute())
         model = model.model_copy(update={"pretrained": place})
-    return spec.model_copy(update={"data": data, "model": model})
+    train = spec.train
+    if train.teacher is not None and Path(train.teacher).exists():
+        train = train.model_copy(update={"teacher": str(Path(train.teacher).absolute())})
+    return spec.model_copy(update={"data": data, "model": model, "train": train})

@@ -23,6 +23,7 @@ from sortednet_cli.engine.training.events import Event, Finished
 from sortednet_cli.engine.training.loop import SMALLER, Position, Trainer
 from sortednet_cli.engine.training.requirements import check_pass
 from sortednet_cli.engine.training.scoring import score_all
+from sortednet_cli.engine.training.teacher import load_teacher, open_teacher
 from sortednet_cli.errors import SortednetError
 from sortednet_cli.families import Family
 from sortednet_cli.machine.device import true_fp32
@@ -100,11 +101,17 @@ class Session:
         score_seconds = time.monotonic() - began
         yield Finished(self.run.path, rows, trainer.task.metric, train_seconds, score_seconds)
 
+    @property
+    def _allowed(self) -> tuple[str, ...]:
+        """Factories that may run: a teacher may be built by the one that builds its students."""
+        return (self.spec.model.factory,) if self.spec.model.factory else ()
+
     def prepare(self) -> tuple[Trainer, Position, float]:
         """Make the trainer, where it begins, and the seconds that it has trained already.
 
         Raises:
-            RequestError: another package's family passes inputs otherwise than its module does.
+            RequestError: another package's family passes inputs otherwise than its module does, or
+                the teacher has gone, or does not fit.
         """
         train = self.spec.train
         space = SearchSpace.of(self.spec.space)
@@ -117,7 +124,11 @@ class Session:
             self.run.cut_log(saved.update if saved else 0)
         task = task_of(self.data.format, train.label_smoothing)
         rule = make_rule(train, space)
-        trainer = Trainer(network, task, rule, self.data, optimizer, train, self.processes)
+        teacher = None
+        if train.teacher is not None:
+            source = open_teacher(train.teacher, self.data, self._allowed)
+            teacher = load_teacher(source, self.data, self.device)
+        trainer = Trainer(network, task, rule, self.data, optimizer, train, self.processes, teacher)
         if saved is None:
             return trainer, Position(), 0.0
         return trainer, Position(saved.update, saved.batches), saved.seconds

@@ -21,6 +21,7 @@ from sortednet_cli.engine.training.requirements import (
     with_precision,
 )
 from sortednet_cli.engine.training.session import Session
+from sortednet_cli.engine.training.teacher import open_teacher
 from sortednet_cli.families import Config, Root, root_of
 from sortednet_cli.families.transformers.stock_configs import (
     GENERATION,
@@ -73,6 +74,8 @@ def create_session(
     check_amount(data, spec.train, processes)
     check_batch(family, data.format, spec.train)
     check_graphs(spec.train, device)
+    if spec.train.teacher is not None:
+        open_teacher(spec.train.teacher, data, tuple(allowed))
     spec = absolute(with_precision(spec, device))
     spec = with_memory_format(spec, family, data.format, device)
     manifest = {

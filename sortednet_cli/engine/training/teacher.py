@@ -1,0 +1,144 @@
+"""A fixed teacher: a trained network whose logits every sub-model learns from.
+
+Hinton et al., arXiv 1503.02531. It sees the batch that its students see, and it never learns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from sortednet_cli.data import Dataset, ImageFormat, TextFormat
+from sortednet_cli.engine.sources.opening import open_source
+from sortednet_cli.engine.sources.source import Source
+from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.families import Inputs
+from sortednet_cli.nesting import NestedNetwork
+from sortednet_cli.storage.pretrained import find_pretrained, open_pretrained
+from sortednet_cli.tasks import Targets, Task
+from sortednet_cli.tasks.chunks import chunks
+
+if TYPE_CHECKING:
+    from sortednet_cli.data.text.texts import Texts
+
+_SAMPLE = "Two texts, one vocabulary: does 1 + 1 give the same tokens?\n"
+
+
+@dataclass(frozen=True)
+class FixedTeacher:
+    """The largest sub-model of another source, on the device of the training.
+
+    Attributes:
+        network: the source's network.
+        scale: what turns an image of this training into one of the teacher's, with `shift`: their
+            data were normalised apart. None where both agree.
+        shift: what is added then.
+    """
+
+    network: NestedNetwork
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+
+    @torch.no_grad()
+    def logits(self, task: Task, inputs: Inputs, targets: Targets) -> list[Tensor]:
+        """The logits [N, K] of what is scored of a batch, in chunks of rows."""
+        largest = self.network.space.largest
+        shared = self.network.shared_pass([largest], training=False)
+        if self.scale is not None:
+            inputs = torch.addcmul(cast(Tensor, self.shift), cast(Tensor, inputs), self.scale)
+        (states,) = shared.states(inputs)
+        scored = task.scored(states, targets)
+        pieces = chunks(len(scored), task.num_outputs)
+        return [shared.logits(0, scored[rows]).float() for rows in pieces]
+
+
+def find_teacher(name: str) -> Path:
+    """Return the folder of a teacher: a run, an artifact, a stock checkpoint, or a hub name.
+
+    Raises:
+        RequestError: there is no such folder.
+        WorkError: the hub cannot be reached.
+    """
+    try:
+        return find_pretrained(name) or open_pretrained(name).folder
+    except RequestError as error:
+        text = str(error).replace("model.pretrained", "train.teacher")
+        raise RequestError(text) from error
+
+
+def open_teacher(name: str, data: Dataset, allowed: tuple[str, ...] = ()) -> Source:
+    """Open a teacher and check that it answers what its students are asked.
+
+    Args:
+        allowed: factories that may run, as `MODULE:NAME`.
+
+    Raises:
+        RequestError: it is no finished model, or has another task, other classes, images of
+            another form, or another tokenizer.
+    """
+    source = open_source(find_teacher(name), allowed)
+    own, its = data.format, source.format
+    if (own.kind, own.task) != (its.kind, its.task):
+        raise RequestError(
+            f"train.teacher: {name} is for {its.task} of {its.kind}s, not {own.task} of {own.kind}s"
+        )
+    if own.classes != its.classes:
+        raise RequestError(
+            f"train.teacher: {name} has other classes: {_first(its.classes)} instead of"
+            f" {_first(own.classes)}"
+        )
+    if isinstance(own, ImageFormat):
+        _check_images(own, cast(ImageFormat, its), name)
+    else:
+        _check_texts(cast(TextFormat, own), cast("Texts", data), source, name)
+    return source
+
+
+def load_teacher(source: Source, data: Dataset, device: torch.device) -> FixedTeacher:
+    """Load a teacher's weights."""
+    network = source.network(device, channels_last=source.channels_last)
+    for parameter in network.module.parameters():
+        parameter.requires_grad_(False)
+    own, its = data.format, source.format
+    if not isinstance(own, ImageFormat) or not isinstance(its, ImageFormat):
+        return FixedTeacher(network)
+    mean, std, other_mean, other_std = (
+        torch.tensor(values, device=device).view(-1, 1, 1)
+        for values in (own.mean, own.std, its.mean, its.std)
+    )
+    if torch.equal(mean, other_mean) and torch.equal(std, other_std):
+        return FixedTeacher(network)
+    return FixedTeacher(network, std / other_std, (mean - other_mean) / other_std)
+
+
+def _check_images(own: ImageFormat, its: ImageFormat, name: str) -> None:
+    shapes = [(form.channels, form.image_size, form.image_size) for form in (its, own)]
+    if shapes[0] != shapes[1]:
+        raise RequestError(f"train.teacher: {name} takes images {shapes[0]}, not {shapes[1]}")
+
+
+def _check_texts(own: TextFormat, data: Texts, source: Source, name: str) -> None:
+    from sortednet_cli.data.text.tokenizer import load_tokenizer
+
+    its = load_tokenizer(source.tokenizer)
+    same = its.get_vocab() == data.tokenizer.get_vocab()
+    if not same or its(_SAMPLE)["input_ids"] != data.tokenizer(_SAMPLE)["input_ids"]:
+        raise RequestError(
+            f"train.teacher: {name} has another tokenizer, so that its tokens are not those of its"
+            " students: train them from the same pretrained model, or on the same texts"
+        )
+    longest = cast(TextFormat, source.format).max_length
+    if longest < own.max_length:
+        raise RequestError(
+            f"train.teacher: {name} takes {longest} tokens, fewer than data.max_length ="
+            f" {own.max_length}"
+        )
+
+
+def _first(classes: tuple[str, ...]) -> str:
+    shown = listed(classes[:5])
+    return shown if len(classes) <= 5 else f"{shown} and {len(classes) - 5} more"
