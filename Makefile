@@ -41,8 +41,11 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.speed.plan_memory
 	$(BIN)/python -m benchmarks.speed.big_extract --folder $(BENCH)
 
-# What a GPU gives, as a share of plain modules, and the wall time of the 160 networks on CIFAR-10.
+# What only a GPU can show, in ten minutes; then as a share of plain modules, over more updates, and
+# the wall time of the 160 networks on CIFAR-10.
 bench-gpu: $(VENV)/installed-dev
+	PATH="$(abspath $(BIN)):$$PATH" bash benchmarks/gpu.sh $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m benchmarks.speed.launches
 	$(BIN)/python -m benchmarks.speed.engine_cost --device cuda --precision bf16
 	$(BIN)/python -m benchmarks.speed.compile_cost --device cuda --precision bf16
 	time $(BIN)/sortednet train --preset cifar10-mobilenetv2 $(if $(DATA),--data $(DATA))

@@ -3,7 +3,7 @@
     python -m benchmarks.speed.gpu_check [--data cifar10-jpeg.tar.xz] [--only weights tokens ...]
 
 Each section fails alone, and is left out where no time is left. Prints what each found, and writes
-all of it to benchmarks/results/gpu_check_DEVICE.json. `benchmarks/speed/gpu.sh` runs it on a
+all of it to benchmarks/results/gpu_check_DEVICE.json. `benchmarks/gpu.sh` runs it on a
 machine that has hardly more than torch. Ends with exit code 1 if a section failed, or what must
 hold does not.
 """

@@ -12,10 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.harness import PLAIN, network_of, random_part, settle
@@ -29,6 +31,12 @@ from sortednet_cli.engine.training.loop import Position, Trainer, Update
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.errors import WorkError
 from sortednet_cli.rules import make_rule
+
+NUM_IMAGES = 5000
+"""Images of a training without --data."""
+
+WARM_UPDATES, WARM_SECONDS = 600, 25.0
+"""Most updates, and most seconds of them, before those that are timed with all 160 sub-models."""
 
 Found = Iterator[tuple[str, dict[str, Any]]]
 """Names, and what was found under each; `holds` tells whether that is right, where it must be."""
@@ -64,8 +72,33 @@ def steps(setup: Setup) -> Found:
             {
                 **{f"{kind}_over_plain": found[kind] for kind in ("largest", "smallest", "sorted")},
                 "units_per_second": found["largest_units_per_second"],
+                "plain_units_per_second": found["largest_units_per_second"] * found["largest"],
                 "kernels": kernels,
                 "busy_ms": busy,
+            },
+        )
+
+
+def whole(setup: Setup) -> Found:
+    """Hours of 200 epochs of 160 MobileNetV2s on 50,000 images, from updates a second."""
+    for precision, choice in itertools.product(("bf16", "fp32"), ("false", "true")):
+        sets = (f"train.precision={precision}", f"train.cuda_graphs={choice}")
+        trainer, running = endless(setup, "cifar10-mobilenetv2", *sets, "train.smallest_first=0")
+        end, warmed = time.perf_counter() + WARM_SECONDS, 0
+        # All but the rarest sub-models are drawn often enough to be recorded.
+        while warmed < WARM_UPDATES and time.perf_counter() < end:
+            next(running)
+            warmed += 1
+        milliseconds = _milliseconds(partial(next, running), 60)
+        trainer.release()
+        updates = 200 * 50_000 / (trainer.spec.batch_size * trainer.spec.accumulate)
+        way = "recorded" if choice == "true" else "plain"
+        yield (
+            f"{precision}, {way}",
+            {
+                "updates_per_second": 1e3 / milliseconds,
+                "hours": updates * milliseconds / 3.6e6,
+                "warmed": warmed,
             },
         )
 
@@ -97,11 +130,11 @@ def graphs(setup: Setup) -> Found:
 
 
 def decoding(setup: Setup) -> Found:
-    """Tokens a second; and a layer's time, as drafts are chosen by it and as it is."""
+    """Tokens a second beside transformers' own; a layer's time, as drafts count it and as it is."""
     _, _, network = network_of("gsm8k-llama", [], str(setup.device))
-    whole = network.standalone(network.space.largest)
+    largest = network.standalone(network.space.largest)
     for precision in (torch.float32, torch.bfloat16):
-        module, rates = copy.deepcopy(whole), []
+        module, rates, stock_rates = copy.deepcopy(largest), [], []
         for parameter in module.parameters():
             parameter.data = parameter.data.to(precision)
         decoder = Decoder(module)
@@ -109,6 +142,9 @@ def decoding(setup: Setup) -> Found:
             start = time.perf_counter()
             count = len(list(decoder.stream(range(5, 37), Plain(), 96)))
             rates.append(count / (time.perf_counter() - start))
+            start = time.perf_counter()
+            _generate(module, 96)
+            stock_rates.append(96 / (time.perf_counter() - start))
         with torch.inference_mode():
             stack = Stack(module, 128)
             said = LayerTimings.measure(stack).layer[1]
@@ -121,7 +157,14 @@ def decoding(setup: Setup) -> Found:
                 stack.advance(stack.depth)
 
             layers = {"layer_ms_said": 1e3 * said, "layer_ms": _milliseconds(one) / stack.depth}
-        yield str(precision).removeprefix("torch."), {"tokens_per_second": rates, **layers}
+        yield (
+            str(precision).removeprefix("torch."),
+            {
+                "tokens_per_second": rates,
+                "of_transformers": stock_rates,
+                **layers,
+            },
+        )
 
 
 def compiling(setup: Setup) -> Found:
@@ -133,12 +176,11 @@ def compiling(setup: Setup) -> Found:
 
 
 def training(setup: Setup) -> Found:
-    """160 networks on the images of --data by the command line: two epochs, then all scores."""
-    if setup.data is None:
-        return
+    """160 networks by the command line, on --data or random images: two epochs, all scores."""
+    data = setup.data or _random_images(setup.work / "images")
     run, epochs, start = setup.work / "nested", 2, time.perf_counter()
     settings = (f"--set=train.epochs={epochs}", "--set=train.lr=0.05", "--out", run)
-    done = command("train", "--preset=cifar10-mobilenetv2", "--data", setup.data, *settings)
+    done = command("train", "--preset=cifar10-mobilenetv2", "--data", data, *settings)
     if done.returncode:
         raise WorkError(done.stderr.strip()[-300:])
     wall = time.perf_counter() - start
@@ -147,10 +189,32 @@ def training(setup: Setup) -> Found:
     scores = [row["metrics"]["test"]["accuracy"] for row in table["submodels"]]
     spread = [min(scores), statistics.median(scores), max(scores)]
     times = {"seconds_of_an_epoch": seconds / epochs, "seconds_beside": wall - seconds}
-    yield f"{len(scores)} networks", {"seconds": wall, **times, "accuracy": spread}
+    images = str(setup.data.name) if setup.data else f"{NUM_IMAGES} random ones"
+    found = {"images": images, "seconds": wall, **times, "accuracy": spread}
+    yield f"{len(scores)} networks", found
 
 
-COSTS = {section.__name__: section for section in (steps, graphs, decoding, compiling, training)}
+COSTS = {
+    section.__name__: section for section in (graphs, steps, whole, decoding, training, compiling)
+}
+
+
+def _random_images(folder: Path) -> Path:
+    """Files of random pixels in ten classes, a folder for each."""
+    generator = torch.Generator().manual_seed(0)
+    for number in range(NUM_IMAGES):
+        pixels = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8, generator=generator)
+        place = folder / f"class{number % 10}" / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.numpy()).save(place)
+    return folder
+
+
+def _generate(module: Any, count: int) -> None:
+    """Generate tokens as transformers does, greedily."""
+    prompt = torch.arange(5, 37, device=module.device)[None]
+    kept = {"do_sample": False, "max_new_tokens": count, "min_new_tokens": count}
+    module.generate(prompt, attention_mask=torch.ones_like(prompt), **kept)
 
 
 def command(*words: str | Path) -> subprocess.CompletedProcess[str]:

@@ -34,7 +34,9 @@ _ALLOCATES = {
     aten.empty_like.default,
     aten.new_empty.default,
     aten.new_empty_strided.default,
+    *(getattr(aten.set_, name) for name in aten.set_.overloads()),
 }
+"""What makes tensors, and launches nothing."""
 _MAY_MIX = {aten.index.Tensor, aten.index_put_.default, aten._index_put_impl_.default}
 """A GPU takes indices from the CPU here."""
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, in under ten minutes.
 #
-#   benchmarks/speed/gpu.sh pack [FOLDER|TAR]   here, with a network: fills gpu/ with what a bare machine lacks
-#   benchmarks/speed/gpu.sh                     there, without one: Linux on x86-64, Python 3.12, torch
+#   benchmarks/gpu.sh pack [FOLDER|TAR]   here, with a network: fills gpu/ with what a bare machine lacks
+#   benchmarks/gpu.sh                     there, without one: Linux on x86-64, Python 3.12, torch
 #
 # The GPU's machine must have torch, torchvision, transformers, scikit-learn, pyarrow, matplotlib and
 # typer; gpu/ brings this package and the small ones. FOLDER|TAR are images to time a training on
 # (such as CIFAR-10). Results are written to benchmarks/results/, and to $OUT where that is set.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 
 if [ "${1:-}" = pack ]; then
     python3 -m pip wheel --quiet --no-deps --wheel-dir gpu/wheels .
@@ -25,14 +25,16 @@ fi
 
 site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
-python3 -m pip install --quiet --no-index --no-deps --no-compile --target "$site" gpu/wheels/*.whl
-export PYTHONPATH=$site PYTHONUNBUFFERED=1 SORTEDNET_CACHE=$site/cache
+if [ -d gpu/wheels ]; then  # else the environment has all of them
+    python3 -m pip install --quiet --no-index --no-deps --no-compile --target "$site" gpu/wheels/*.whl
+fi
+export PYTHONPATH=$site:$PWD PYTHONUNBUFFERED=1 SORTEDNET_CACHE=$site/cache HF_HUB_OFFLINE=1
 data=()
 if [ -e gpu/data ]; then
     data=(--data gpu/data/*)
 fi
-timeout 570 python3 -m benchmarks.speed.gpu_check "${data[@]}" "$@" || code=$?
+timeout 570 python3 -m benchmarks.speed.gpu_check ${data[@]+"${data[@]}"} "$@" || code=$?
 if [ -n "${OUT:-}" ]; then
-    cp benchmarks/results/gpu_check_*.json "$OUT"
+    cp benchmarks/results/gpu_check*.json "$OUT" || true
 fi
 exit "${code:-0}"
