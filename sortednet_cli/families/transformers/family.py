@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from sortednet_cli.families.root import Config, Root, check_blocks, entry
 from sortednet_cli.families.shared import Inputs, SharedPass
 from sortednet_cli.families.transformers.architecture import LOADERS, Architecture
 from sortednet_cli.families.transformers.complete import check_entries, class_of, complete_config
+from sortednet_cli.families.transformers.looks import without_looks
 from sortednet_cli.families.transformers.prefix_pass import PrefixPass, named_inputs
 from sortednet_cli.families.transformers.pretrained import Matching, match_names, starting_names
 from sortednet_cli.families.transformers.reorder import reorder_by_importance
@@ -113,7 +113,7 @@ class TransformerFamily(Family):
         return {path: path for path in (*self.architecture.parts, *self.head.parts, *layers)}
 
     def forward(self, module: nn.Module, inputs: Inputs) -> Tensor:
-        with _fixed_frequencies(module.get_submodule(self.architecture.base)):
+        with without_looks(module.get_submodule(self.architecture.base)):
             output = module(**named_inputs(inputs), return_dict=True)
         return cast(Tensor, output.logits)
 
@@ -180,25 +180,6 @@ class TransformerFamily(Family):
                     f" legal values are {_multiples(parts)}"
                 )
             config[key] = round(scaled)
-
-
-@contextmanager
-def _fixed_frequencies(base: nn.Module) -> Iterator[None]:
-    """Use default rotary frequencies on the meta device.
-
-    Other kinds compare the sequence length with a value, which the meta device does not have.
-    """
-    rotary: Any = getattr(base, "rotary_emb", None)
-    if rotary is None or not all(buffer.is_meta for buffer in rotary.buffers()):
-        yield
-        return
-    kinds = rotary.rope_type  # of each type of layer, if they differ
-    by_type = isinstance(kinds, dict)
-    rotary.rope_type = dict.fromkeys(kinds, "default") if by_type else "default"
-    try:
-        yield
-    finally:
-        rotary.rope_type = kinds
 
 
 def _multiples(parts: int) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sortednet_cli.families.shared import Inputs, SharedPass
 from sortednet_cli.families.transformers.architecture import Architecture, Head
 from sortednet_cli.families.transformers.causal_mask import without_mask
+from sortednet_cli.families.transformers.looks import without_looks
 
 
 def named_inputs(inputs: Inputs) -> Mapping[str, Tensor]:
@@ -47,7 +48,7 @@ class PrefixPass(SharedPass):
         ]
         try:
             base = module.get_submodule(self._architecture.base)
-            with without_mask(base, named):
+            with without_looks(base), without_mask(base, named):
                 base(**named, use_cache=False)
         finally:
             for hook in hooks:

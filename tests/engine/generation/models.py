@@ -52,6 +52,17 @@ KINDS: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention", "full_attention"] * 2,
         "final_logit_softcapping": 3.0,
     },
+    "phi3": {
+        "model_type": "phi3",
+        "num_key_value_heads": 2,
+        "sliding_window": 5,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 0.5,
+        },
+    },
+    "gpt2": {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True},
 }
 
 FUSED = tuple(KINDS)[:6]

@@ -28,6 +28,9 @@ def stock(model: nn.Module, tokens: list[int]) -> Tensor:
 
 def shallower(kind: str, depth: int) -> nn.Module:
     model = make(kind)
+    if kind == "gpt2":
+        model.transformer.h = model.transformer.h[:depth]
+        return model
     model.model.layers = model.model.layers[:depth]
     model.config.num_hidden_layers = depth
     if getattr(model.config, "layer_types", None):

@@ -43,6 +43,15 @@ _DISTILBERT = {
     "hidden_dim": 48,
     "max_position_embeddings": 66,
 }
+_GPT2 = {
+    "vocab_size": 40,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 66,
+    "pad_token_id": 0,
+}
+_MODERNBERT = {**_SIZES, "local_attention": 6, "pad_token_id": 0, "global_attn_every_n_layers": 2}
 CLASSES: dict[str, dict[str, Any]] = {
     "LlamaForCausalLM": _DECODER,
     "Qwen2ForCausalLM": {**_DECODER, **_WINDOW, "max_window_layers": 1},
@@ -52,6 +61,11 @@ CLASSES: dict[str, dict[str, Any]] = {
     "Olmo2ForCausalLM": _DECODER,
     "GraniteForCausalLM": {**_DECODER, "embedding_multiplier": 3.0, "logits_scaling": 4.0},
     "Gemma3ForCausalLM": {**_GEMMA, "final_logit_softcapping": 3.0},
+    "Phi3ForCausalLM": {**_DECODER, "sliding_window": 8},
+    "GPT2LMHeadModel": _GPT2,
+    "GPT2ForSequenceClassification": {**_GPT2, **_LABELS},
+    "ModernBertForSequenceClassification": {**_MODERNBERT, **_LABELS, "classifier_pooling": "mean"},
+    "ModernBertForMaskedLM": _MODERNBERT,
     "LlamaForSequenceClassification": {**_DECODER, **_LABELS},
     "Gemma3TextForSequenceClassification": {**_GEMMA, **_LABELS},
     "BertForSequenceClassification": {**_SIZES, **_LABELS},
@@ -73,6 +87,8 @@ HEADS = {
         for name in CLASSES
         if name.endswith("ForCausalLM")
     },
+    "GPT2LMHeadModel": ("transformer.wte.weight", "lm_head.weight"),
+    "ModernBertForMaskedLM": ("model.embeddings.tok_embeddings.weight", "decoder.weight"),
     "BertForMaskedLM": (
         "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.weight",
@@ -110,11 +126,13 @@ Config = dict[str, Any]
 
 
 def _is_decoder(config: Config) -> bool:
-    return "rope_parameters" in config
+    return "rope_parameters" in config and config["model_type"] != "modernbert"
 
 
 def _prefix(config: Config) -> str:
-    return "model." if _is_decoder(config) else f"{config['model_type']}."
+    if "rope_parameters" in config:
+        return "model."
+    return {"gpt2": "transformer."}.get(config["model_type"], f"{config['model_type']}.")
 
 
 def _as_saved(config: Config, tensors: Tensors) -> tuple[Config, Tensors]:
@@ -125,7 +143,7 @@ def _of_old(config: Config, tensors: Tensors) -> tuple[Config, Tensors]:
     """Written by transformers 4 or before: old entries and names, and tensors nobody reads now."""
     kind = config["model_type"]
     spare = {"cls.seq_relationship.weight": torch.ones(2, 32)}
-    if kind != "vit":
+    if kind in ("bert", "roberta", "electra", "distilbert"):
         spare[f"{_prefix(config)}embeddings.position_ids"] = torch.arange(66)[None]
     if kind in ("bert", "roberta", "vit"):
         spare[f"{_prefix(config)}pooler.dense.weight"] = torch.ones(32, 32)
@@ -136,6 +154,16 @@ def _of_old(config: Config, tensors: Tensors) -> tuple[Config, Tensors]:
         config["rope_theta"] = rope.get("full_attention", rope)["rope_theta"]
         config["rope_scaling"] = {"type": "linear", "factor": 3.0}
         config.pop("layer_types", None)
+    if kind == "modernbert":
+        config.pop("rope_parameters"), config.pop("layer_types")
+        config |= {"global_attn_every_n_layers": 2, "global_rope_theta": 900.0}
+    if kind == "gpt2":
+        spare = {f"h.{i}.attn.bias": torch.ones(1, 1, 66, 66) for i in range(2)}
+        tensors = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    if kind == "phi3":
+        factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+        config["rope_scaling"] = {"type": "longrope", **factors}
+        config["original_max_position_embeddings"] = 16
     if kind == "gemma3_text":  # transformers 4.50 was its first
         spare, config["rope_scaling"] = {}, {"rope_type": "linear", "factor": 3.0}
         config |= {"sliding_window_pattern": 2, "rope_local_base_freq": 500.0}
@@ -217,8 +245,12 @@ def _write(folder: Path, config: Config, tensors: Tensors, *, sharded: bool) -> 
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def _purpose(name: str) -> str:
+    return name.partition("For")[2] or "CausalLM"
+
+
 def _loaded(name: str, folder: Path, **options: Any) -> Any:
-    kind = getattr(transformers, f"AutoModelFor{name.partition('For')[2]}")
+    kind = getattr(transformers, f"AutoModelFor{_purpose(name)}")
     return kind.from_pretrained(folder, **options)
 
 
@@ -261,7 +293,7 @@ import json, pathlib, torch, transformers
 from safetensors.torch import load_file
 torch.set_num_threads(1)
 for folder in sorted(pathlib.Path(".").iterdir()):
-    kind = getattr(transformers, "AutoModelFor" + folder.name.partition("For")[2])
+    kind = getattr(transformers, "AutoModelFor" + (folder.name.partition("For")[2] or "CausalLM"))
     model, told = kind.from_pretrained(folder, output_loading_info=True)
     check = load_file(folder / "check.safetensors")
     logits = check.pop("logits")
