@@ -11,6 +11,7 @@ from typing import Any, Self, cast
 from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError, SortednetError, reason_of
+from sortednet_cli.families.channels import reorder_channels
 from sortednet_cli.families.fused import Fused
 from sortednet_cli.families.root import Config, Root, check_blocks
 from sortednet_cli.families.same_names import same_names
@@ -212,13 +213,16 @@ class Family(ABC):
         fitting = {name: tensors[stored].to(own[name].dtype) for name, stored in names.items()}
         module.load_state_dict(fitting, strict=False)
 
-    def reorder(self, module: nn.Module) -> None:
+    def reorder(self, module: nn.Module, inputs: Inputs) -> None:
         """Permute the root network's units so that the most important come first.
 
+        Args:
+            inputs: a sample, to run the network on.
+
         Raises:
-            RequestError: the family cannot be reordered.
+            RequestError: the network cannot be reordered.
         """
-        raise RequestError(f"model.reorder: {self.root.family} cannot be reordered")
+        reorder_channels(module, cast(Tensor, inputs))
 
     def stored_config(self, config: Config, dtype: str) -> Config:
         """Return the contents of an artifact's `config.json`.

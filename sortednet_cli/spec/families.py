@@ -43,7 +43,6 @@ class FamilyFacts:
             their own.
         pretrained: where pretrained weights come from: a `folder` with a configuration, or
             `weights` alone.
-        can_reorder: whether units of pretrained weights can be ordered by importance.
         can_shard: whether its layers can be sharded, which requires that they run one by one.
         norms_are_per_channel: whether its norms treat every channel separately, so that the
             features of a narrow sub-model do not depend on channels that it lacks.
@@ -58,7 +57,6 @@ class FamilyFacts:
     refused: Mapping[str, str] = field(default_factory=dict)
     sizes: tuple[str, ...] = ()
     pretrained: str = "weights"
-    can_reorder: bool = False
     can_shard: bool = False
     norms_are_per_channel: bool = True
 

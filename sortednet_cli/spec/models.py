@@ -125,7 +125,7 @@ class ModelSpec(SpecModel):
     pretrained: str | None = None
     """A folder, `package:NAME/FOLDER` or hub name to start from; transformers models only."""
     reorder: Literal["importance", "none"] = "none"
-    """Sort heads and units of pretrained weights, so that the largest come first."""
+    """Sort heads, units or channels of pretrained weights, so that the largest come first."""
     factory: str | None = None
     """For `custom`: the function or class that builds the model, as `package.module:name`."""
     axes: dict[AxisName, CustomAxis] = Field(default_factory=dict)
@@ -151,8 +151,6 @@ class ModelSpec(SpecModel):
                 "init 'nested-identity' is not for custom models, whose residual blocks are not"
                 " declared: use 'nested'"
             )
-        if self.reorder != "none" and not facts.can_reorder:
-            raise ValueError(f"reorder: {self.family} cannot be reordered")
         return self
 
     @model_validator(mode="after")

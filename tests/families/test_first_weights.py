@@ -193,3 +193,16 @@ def test_torchvisions_weights_run_no_code(tmp_path: Path, monkeypatch: pytest.Mo
     refused(command("train", "--config=spec.toml", f"--set={WEIGHTS}"), 1, "could not be read from")
     assert not Path("touched").exists()
     assert not list(Path().glob("runs/*"))
+
+
+def test_channels_are_reordered_on_request(
+    started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pretrained = f"model.pretrained={started / 'run'}"
+    found = _trained(PREACT, pretrained, "model.reorder=importance")
+    expected = load_file(started / "run" / "weights.safetensors")
+    assert not torch.equal(found["stem.weight"], expected["stem.weight"])
+    for name in ("stem.weight", "head.weight"):
+        ordered = [tensor.flatten().sort().values for tensor in (found[name], expected[name])]
+        torch.testing.assert_close(*ordered)

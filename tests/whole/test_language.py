@@ -137,7 +137,7 @@ def test_reordering_keeps_the_function(stock_pico: Pico) -> None:
             parameter.add_(torch.randn_like(parameter) * 0.1)
         before = stock_pico.run(module)
         untouched = {name: p.clone() for name, p in module.named_parameters()}
-        family.reorder(module)
+        family.reorder(module, {})
         after = stock_pico.run(module)
     moved = [n for n, p in module.named_parameters() if not torch.equal(p, untouched[n])]
     assert len(moved) > len(untouched) / 2
@@ -152,7 +152,7 @@ def test_reordering_puts_the_largest_neurons_first() -> None:
     with torch.no_grad():
         mlp.down_proj.weight[:, 20] *= 100  # type: ignore[union-attr, index]
         wanted = mlp.up_proj.weight[20].norm()  # type: ignore[union-attr, index]
-        family.reorder(module)
+        family.reorder(module, {})
         found = mlp.up_proj.weight[0].norm()  # type: ignore[union-attr, index]
     assert math.isclose(float(found), float(wanted), rel_tol=1e-6)
 

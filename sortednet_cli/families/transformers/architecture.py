@@ -236,7 +236,6 @@ def _architecture(name: str, heads: Mapping[str, Head], others: Mapping[str, Any
         "sizes": _SIZES,
         "scales": SCALES,
         "pretrained": "folder",
-        "can_reorder": True,
         "can_shard": True,
         "norms_are_per_channel": False,
     }

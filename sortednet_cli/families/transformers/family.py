@@ -141,7 +141,7 @@ class TransformerFamily(Family):
     ) -> dict[str, str]:
         return starting_names(self.match_names(module, shapes, where), read, where)
 
-    def reorder(self, module: nn.Module) -> None:
+    def reorder(self, module: nn.Module, inputs: Inputs) -> None:
         reorder_by_importance(module, self.root.config, self.architecture)
 
     def stored_config(self, config: Config, dtype: str) -> Config:

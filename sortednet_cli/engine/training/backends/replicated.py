@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from sortednet_cli.distributed.processes import TIMEOUT, PeerLost
+from sortednet_cli.engine.sources.root import read_format
 from sortednet_cli.engine.training.backends.base import Backend, Beginning, check_space
 from sortednet_cli.engine.training.kernels import keeps_channels_last
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.errors import RequestError
-from sortednet_cli.families import Family
+from sortednet_cli.families import Family, Inputs
 from sortednet_cli.machine.device import finishes_in_time, move_to
 from sortednet_cli.machine.precision import in_bf16
 from sortednet_cli.nesting import (
@@ -61,7 +62,8 @@ class Replicated(Backend):
             _restore(run, network, saved)
             optimizer.load_state(saved.optimizer)
         else:
-            _set_first_weights(spec, family, network)
+            inputs = read_format(run.manifest().data).random_inputs(1)
+            _set_first_weights(spec, family, network, inputs)
         self.processes.broadcast([p.detach() for p in network.parameters.values()])
         return network, optimizer, saved
 
@@ -91,17 +93,19 @@ class Replicated(Backend):
         return self.processes.count
 
 
-def _set_first_weights(spec: RunSpec, family: Family, network: NestedNetwork) -> None:
+def _set_first_weights(
+    spec: RunSpec, family: Family, network: NestedNetwork, inputs: Inputs
+) -> None:
     """Replace what the stock class has drawn, where the spec asks for it."""
     if spec.model.pretrained is not None:
-        _start_from(spec, family, network.module)
+        _start_from(spec, family, network.module, inputs)
     elif spec.model.init != "stock":
         zero_crossing_weights(network)
         if spec.model.init == "nested-identity":
             init_as_identity(network)
 
 
-def _start_from(spec: RunSpec, family: Family, module: nn.Module) -> None:
+def _start_from(spec: RunSpec, family: Family, module: nn.Module, inputs: Inputs) -> None:
     """Copy pretrained weights into the root network, in the spec's order of importance."""
     name = spec.model.pretrained
     assert name is not None
@@ -109,7 +113,7 @@ def _start_from(spec: RunSpec, family: Family, module: nn.Module) -> None:
     tensors = open_pretrained(name).tensors() if from_folder else read_weights(name)
     family.load_pretrained(module, tensors, name)
     if spec.model.reorder != "none":
-        family.reorder(module)
+        family.reorder(module, inputs)
 
 
 def _restore(run: RunFolder, network: NestedNetwork, saved: Checkpoint) -> None:
