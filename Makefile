@@ -34,6 +34,9 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.speed.engine_cost
 	$(BIN)/python -m benchmarks.speed.compile_cost
 	$(BIN)/python -m benchmarks.speed.narrow_models
+	$(BIN)/python -m benchmarks.speed.memory_formats
+	$(BIN)/python -m benchmarks.speed.start_up
+	$(BIN)/python -m benchmarks.speed.host_waits
 	$(BIN)/python -m benchmarks.speed.strided_step
 	$(BIN)/python -m benchmarks.speed.checksum_cost
 	$(BIN)/python -m benchmarks.speed.data_rate
