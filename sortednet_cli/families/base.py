@@ -213,16 +213,19 @@ class Family(ABC):
         fitting = {name: tensors[stored].to(own[name].dtype) for name, stored in names.items()}
         module.load_state_dict(fitting, strict=False)
 
-    def reorder(self, module: nn.Module, inputs: Inputs) -> None:
+    def reorder(
+        self, module: nn.Module, batches: Sequence[Inputs], *, by_activation: bool = False
+    ) -> None:
         """Permute the root network's units so that the most important come first.
 
         Args:
-            inputs: a sample, to run the network on.
+            batches: of training inputs; at least one.
+            by_activation: whether to order by activations on all of them, and not by weights.
 
         Raises:
             RequestError: the network cannot be reordered.
         """
-        reorder_channels(module, cast(Tensor, inputs))
+        reorder_channels(module, cast(Sequence[Tensor], batches), by_activation=by_activation)
 
     def stored_config(self, config: Config, dtype: str) -> Config:
         """Return the contents of an artifact's `config.json`.

@@ -7,7 +7,7 @@ it. If every tensor that has such channels is permuted alike, the function of th
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from sortednet_cli.errors import RequestError
+from sortednet_cli.families.activations import mean_inputs
 
 _LEAVES = (_ConvNd, nn.Linear, _NormBase, nn.LayerNorm, nn.GroupNorm)
 
@@ -73,24 +74,36 @@ def coupled_channels(module: nn.Module, inputs: Tensor) -> list[Channels]:
 
 
 @torch.no_grad()
-def reorder_channels(module: nn.Module, inputs: Tensor) -> None:
+def reorder_channels(
+    module: nn.Module, batches: Sequence[Tensor], *, by_activation: bool = False
+) -> None:
     """Put the most important channels first, in every tensor that has them.
 
     A channel's importance is the L1 norm of the weights that read it, as in Once-for-all
-    (arXiv 1908.09791).
+    (arXiv 1908.09791), or the mean of its absolute values where it is read.
 
     Args:
         module: the root network, changed in place.
-        inputs: as for `coupled_channels`; raises its errors.
+        batches: images [B, C, H, W]; weights need one batch. Raises the errors of
+            `coupled_channels`.
     """
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
-    for channels in coupled_channels(module.eval(), inputs):
-        if channels.fixed or not channels.inputs:
-            continue
-        score = sum(_norms(tensors[name], dim) for name, dim in channels.inputs)
-        order = cast(Tensor, score).argsort(descending=True, stable=True)
+    groups = [c for c in coupled_channels(module.eval(), batches[0][:1]) if c.inputs]
+    groups = [channels for channels in groups if not channels.fixed]
+    scores = [[_norms(tensors[name], dim) for name, dim in c.inputs] for c in groups]
+    if by_activation:
+        paths = {_layer(name) for channels in groups for name, _ in channels.inputs}
+        dims = {p: 1 if isinstance(module.get_submodule(p), _ConvNd) else -1 for p in paths}
+        means = mean_inputs(module, lambda network, images: network(images), batches, dims)
+        scores = [[means[_layer(name)] for name, _ in c.inputs] for c in groups]
+    for channels, found in zip(groups, scores, strict=True):
+        order = torch.stack(found).sum(0).argsort(descending=True, stable=True)
         for name, dim in channels.holders:
             tensors[name].copy_(tensors[name].index_select(dim, order))
+
+
+def _layer(weight: str) -> str:
+    return weight.rpartition(".")[0]
 
 
 def _norms(weight: Tensor, dim: int) -> Tensor:

@@ -124,8 +124,8 @@ class ModelSpec(SpecModel):
     """First weights: the stock class's, or with zeros that give all widths the same features."""
     pretrained: str | None = None
     """A folder, `package:NAME/FOLDER` or hub name to start from; transformers models only."""
-    reorder: Literal["importance", "none"] = "none"
-    """Sort heads, units or channels of pretrained weights, so that the largest come first."""
+    reorder: Literal["importance", "activation", "none"] = "none"
+    """Sort heads, units or channels of pretrained weights by their weights or their activations."""
     factory: str | None = None
     """For `custom`: the function or class that builds the model, as `package.module:name`."""
     axes: dict[AxisName, CustomAxis] = Field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -30,11 +31,12 @@ def _network(name: str) -> nn.Module:
     return module.eval()
 
 
+@pytest.mark.parametrize("by_activation", [False, True])
 @pytest.mark.parametrize("name", FOLLOWED)
-def test_the_function_stays(name: str) -> None:
+def test_the_function_stays(name: str, by_activation: bool) -> None:
     module, images = _network(name), IMAGE_PICOS[name].images()
     before = copy.deepcopy(module)
-    reorder_channels(module, images)
+    reorder_channels(module, [images, images + 1], by_activation=by_activation)
     with torch.no_grad():
         expected, found = before(images), module(images)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
@@ -49,7 +51,7 @@ def test_the_function_stays(name: str) -> None:
 @pytest.mark.parametrize("name", ["preact_basic", "mobilenet_v2", "resnet50", "timm_resnet"])
 def test_the_largest_come_first(name: str) -> None:
     module, images = _network(name), IMAGE_PICOS[name].images()
-    reorder_channels(module, images)
+    reorder_channels(module, [images])
     tensors = dict(module.named_parameters())
     groups = [c for c in coupled_channels(module, images) if c.inputs and not c.fixed]
     assert len(groups) >= 2
@@ -59,6 +61,22 @@ def test_the_largest_come_first(name: str) -> None:
             for own, dim in channels.inputs
         )
         assert (total.diff() <= 1e-4).all()
+
+
+def test_the_most_active_come_first() -> None:
+    """Whatever the weights that read them are."""
+    module, images = _network("preact_basic"), IMAGE_PICOS["preact_basic"].images()
+    block: Any = module.get_submodule("stages.0.0")
+    with torch.no_grad():
+        block.norm2.weight[2] *= 100
+        block.conv2.weight[:, 2] *= 1e-3
+    wanted = block.conv1.weight[2].clone()
+    by_weights = copy.deepcopy(module)
+    reorder_channels(module, [images], by_activation=True)
+    assert torch.equal(block.conv1.weight[0], wanted)
+    reorder_channels(by_weights, [images])
+    other: Any = by_weights.get_submodule("stages.0.0")
+    assert torch.equal(other.conv1.weight[-1], wanted)
 
 
 def test_a_residual_stream_is_one() -> None:
@@ -85,4 +103,4 @@ class Shuffles(nn.Module):
 
 def test_an_unknown_operation_is_refused() -> None:
     with pytest.raises(RequestError, match=r"cannot be followed through .*roll"):
-        reorder_channels(Shuffles(), torch.zeros(1, 3, 4, 4))
+        reorder_channels(Shuffles(), [torch.zeros(1, 3, 4, 4)])

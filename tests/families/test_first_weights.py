@@ -195,12 +195,13 @@ def test_torchvisions_weights_run_no_code(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(Path().glob("runs/*"))
 
 
+@pytest.mark.parametrize("order", ["importance", "activation"])
 def test_channels_are_reordered_on_request(
-    started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    order: str, started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     pretrained = f"model.pretrained={started / 'run'}"
-    found = _trained(PREACT, pretrained, "model.reorder=importance")
+    found = _trained(PREACT, pretrained, f"model.reorder={order}")
     expected = load_file(started / "run" / "weights.safetensors")
     assert not torch.equal(found["stem.weight"], expected["stem.weight"])
     for name in ("stem.weight", "head.weight"):

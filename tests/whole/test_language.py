@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -129,7 +130,8 @@ def test_padding_never_changes_a_score(name: str, tmp_path: Path) -> None:
             assert found[1][submodel]["train"][metric] == pytest.approx(value, rel=1e-5), metric
 
 
-def test_reordering_keeps_the_function(stock_pico: Pico) -> None:
+@pytest.mark.parametrize("by_activation", [False, True])
+def test_reordering_keeps_the_function(stock_pico: Pico, by_activation: bool) -> None:
     family = stock_pico.family()
     module = init_network(family, 0).eval()
     with torch.no_grad():
@@ -137,7 +139,8 @@ def test_reordering_keeps_the_function(stock_pico: Pico) -> None:
             parameter.add_(torch.randn_like(parameter) * 0.1)
         before = stock_pico.run(module)
         untouched = {name: p.clone() for name, p in module.named_parameters()}
-        family.reorder(module, {})
+        batches = [stock_pico.inputs(2), stock_pico.inputs(4)]
+        family.reorder(module, batches, by_activation=by_activation)
         after = stock_pico.run(module)
     moved = [n for n, p in module.named_parameters() if not torch.equal(p, untouched[n])]
     assert len(moved) > len(untouched) / 2
@@ -152,8 +155,22 @@ def test_reordering_puts_the_largest_neurons_first() -> None:
     with torch.no_grad():
         mlp.down_proj.weight[:, 20] *= 100  # type: ignore[union-attr, index]
         wanted = mlp.up_proj.weight[20].norm()  # type: ignore[union-attr, index]
-        family.reorder(module, {})
+        family.reorder(module, [])
         found = mlp.up_proj.weight[0].norm()  # type: ignore[union-attr, index]
+    assert math.isclose(float(found), float(wanted), rel_tol=1e-6)
+
+
+def test_reordering_puts_the_most_active_neurons_first() -> None:
+    pico = TEXT_PICOS["llama"]
+    family = pico.family()
+    module = init_network(family, 0)
+    mlp: Any = module.get_submodule("model.layers.1.mlp")
+    with torch.no_grad():
+        mlp.up_proj.weight[20] *= 100
+        mlp.down_proj.weight[:, 20] *= 1e-4
+        wanted = mlp.up_proj.weight[20].norm()
+        family.reorder(module, [pico.inputs(4)], by_activation=True)
+        found = mlp.up_proj.weight[0].norm()
     assert math.isclose(float(found), float(wanted), rel_tol=1e-6)
 
 

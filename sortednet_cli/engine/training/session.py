@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ from sortednet_cli.engine.training.requirements import check_pass
 from sortednet_cli.engine.training.scoring import score_all
 from sortednet_cli.engine.training.teacher import load_teacher, open_teacher
 from sortednet_cli.errors import SortednetError
-from sortednet_cli.families import Family
+from sortednet_cli.families import Family, Inputs
 from sortednet_cli.machine.device import true_fp32
 from sortednet_cli.machine.memory import enough_memory
 from sortednet_cli.machine.precision import warn_of_emulation
@@ -101,6 +102,14 @@ class Session:
         score_seconds = time.monotonic() - began
         yield Finished(self.run.path, rows, trainer.task.metric, train_seconds, score_seconds)
 
+    def _samples(self, count: int) -> list[Inputs]:
+        """The inputs of the first training batches."""
+        train = self.spec.train
+        batches = self.data.training_batches(
+            0, batch_size=train.batch_size, seed=train.seed, device=self.device
+        )
+        return [inputs for inputs, _ in islice(batches, count)]
+
     @property
     def _allowed(self) -> tuple[str, ...]:
         """Factories that may run: a teacher may be built by the one that builds its students."""
@@ -116,7 +125,7 @@ class Session:
         train = self.spec.train
         space = SearchSpace.of(self.spec.space)
         network, optimizer, saved = self.backend.begin(
-            self.run, self.spec, self.family, self.device
+            self.run, self.spec, self.family, self.device, self._samples
         )
         check_pass(network, self.data.format)
         if self.processes.leads:

@@ -10,6 +10,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError, WorkError, listed
+from sortednet_cli.families.activations import mean_inputs
 from sortednet_cli.families.base import Family
 from sortednet_cli.families.fused import Fused
 from sortednet_cli.families.root import Config, Root, check_blocks, entry
@@ -19,7 +20,7 @@ from sortednet_cli.families.transformers.complete import check_entries, class_of
 from sortednet_cli.families.transformers.looks import without_looks
 from sortednet_cli.families.transformers.prefix_pass import PrefixPass, named_inputs
 from sortednet_cli.families.transformers.pretrained import Matching, match_names, starting_names
-from sortednet_cli.families.transformers.reorder import reorder_by_importance
+from sortednet_cli.families.transformers.reorder import reading_layers, reorder_by_importance
 from sortednet_cli.families.transformers.stock_configs import refusals_of
 from sortednet_cli.space import SubModel, kept_blocks
 from sortednet_cli.spec import ModelSpec
@@ -141,8 +142,14 @@ class TransformerFamily(Family):
     ) -> dict[str, str]:
         return starting_names(self.match_names(module, shapes, where), read, where)
 
-    def reorder(self, module: nn.Module, inputs: Inputs) -> None:
-        reorder_by_importance(module, self.root.config, self.architecture)
+    def reorder(
+        self, module: nn.Module, batches: Sequence[Inputs], *, by_activation: bool = False
+    ) -> None:
+        inputs = {}
+        if by_activation:
+            dims = reading_layers(module, self.architecture)
+            inputs = mean_inputs(module, self.forward, batches, dims)
+        reorder_by_importance(module, self.root.config, self.architecture, inputs)
 
     def stored_config(self, config: Config, dtype: str) -> Config:
         return {**config, "dtype": dtype}

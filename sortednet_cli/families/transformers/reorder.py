@@ -24,16 +24,24 @@ _OF_ALL_LAYERS = ("hidden", "embedding")
 
 
 @torch.no_grad()
-def reorder_by_importance(module: nn.Module, config: Config, architecture: Architecture) -> None:
+def reorder_by_importance(
+    module: nn.Module,
+    config: Config,
+    architecture: Architecture,
+    activations: Mapping[str, Tensor],
+) -> None:
     """Put the most important units first: of states, embedding, and the layers' heads and FFN.
 
-    A unit's importance is the product of the norms of its weights in all tensors that have it.
-    Query heads move together with the key and value head that they share.
+    A unit's importance is the product of the norms of its weights in all tensors that have it, or,
+    if activations are given, of their sizes in all layers that read it. Query heads move together
+    with the key and value head that they share.
 
     Args:
         module: the root network, changed in place.
         config: its stock configuration.
         architecture: its architecture, with the roles of the dimensions of its tensors.
+        activations: by the path of a layer, the mean sizes of its inputs [units]; empty to go by
+            weights.
     """
     tensors = dict(module.named_parameters())
     num_units = {
@@ -48,7 +56,13 @@ def reorder_by_importance(module: nn.Module, config: Config, architecture: Archi
     scores: dict[_Units, Tensor] = {}
     for name, tensor in tensors.items():
         for dim, units in _units_of(name, architecture):
-            if tensor.ndim > 1:
+            if activations:
+                found = activations.get(name.rpartition(".")[0])
+                if found is not None and dim == _input_dim(module, name):
+                    sizes = _grouped(found, 0, num_units[units.role])
+                    norms = sizes.mean(1).clamp_min(1e-30).log()
+                    scores[units] = scores.get(units, torch.zeros_like(norms)) + norms
+            elif tensor.ndim > 1:
                 for part in parts_of(name, tensor, dim):
                     squares = _grouped(part, dim, num_units[units.role]).float().square()
                     others = [d for d in range(squares.ndim) if d != dim]
@@ -58,6 +72,8 @@ def reorder_by_importance(module: nn.Module, config: Config, architecture: Archi
     for name, tensor in tensors.items():
         result = tensor.data
         for dim, units in _units_of(name, architecture):
+            if units not in orders:  # nothing that was measured reads them
+                continue
             parts = [
                 _grouped(part, dim, num_units[units.role])
                 .index_select(dim, orders[units])
@@ -66,6 +82,23 @@ def reorder_by_importance(module: nn.Module, config: Config, architecture: Archi
             ]
             result = torch.cat(parts, dim)
         tensor.copy_(result)
+
+
+def reading_layers(module: nn.Module, architecture: Architecture) -> dict[str, int]:
+    """The layers whose inputs are units, each with the dimension of its input that counts them."""
+    return {
+        name.rpartition(".")[0]: -1
+        for name, tensor in module.named_parameters()
+        for dim, _ in _units_of(name, architecture)
+        if tensor.ndim == 2 and dim == _input_dim(module, name)
+    }
+
+
+def _input_dim(module: nn.Module, name: str) -> int | None:
+    """The dimension of a weight that counts the inputs of its layer; None for other tensors."""
+    path, _, leaf = name.rpartition(".")
+    kind = type(module.get_submodule(path)).__name__
+    return {"Linear": 1, "Conv1D": 0}.get(kind) if leaf == "weight" else None
 
 
 def _without_embedding(table: Roles) -> Roles:

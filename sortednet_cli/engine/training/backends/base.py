@@ -12,7 +12,7 @@ import torch
 from sortednet_cli.distributed.processes import Processes
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.errors import RequestError
-from sortednet_cli.families import Family
+from sortednet_cli.families import Family, Inputs
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
@@ -22,6 +22,9 @@ from sortednet_cli.storage.manifest import Counters
 from sortednet_cli.storage.run import RunFolder
 
 Item = TypeVar("Item")
+
+Samples = Callable[[int], Sequence[Inputs]]
+"""Reads the inputs of the first training batches, so many of them."""
 
 Beginning = tuple[NestedNetwork, RootOptimizer, Checkpoint | Counters | None]
 """The third tells how far the newest checkpoint had come, if there is one."""
@@ -41,9 +44,17 @@ class Backend(ABC):
 
     @abstractmethod
     def begin(
-        self, run: RunFolder, spec: RunSpec, family: Family, device: torch.device
+        self,
+        run: RunFolder,
+        spec: RunSpec,
+        family: Family,
+        device: torch.device,
+        samples: Samples,
     ) -> Beginning:
         """Make network and optimizer: fresh, pretrained, or of the newest checkpoint.
+
+        Args:
+            samples: reads the inputs of so many training batches.
 
         Raises:
             RequestError: a file does not belong to the model, or to the search space.

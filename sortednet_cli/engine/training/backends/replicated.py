@@ -11,12 +11,11 @@ import torch
 from torch import nn
 
 from sortednet_cli.distributed.processes import TIMEOUT, PeerLost
-from sortednet_cli.engine.sources.root import read_format
-from sortednet_cli.engine.training.backends.base import Backend, Beginning, check_space
+from sortednet_cli.engine.training.backends.base import Backend, Beginning, Samples, check_space
 from sortednet_cli.engine.training.kernels import keeps_channels_last
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.errors import RequestError
-from sortednet_cli.families import Family, Inputs
+from sortednet_cli.families import Family
 from sortednet_cli.machine.device import finishes_in_time, move_to
 from sortednet_cli.machine.precision import in_bf16
 from sortednet_cli.nesting import (
@@ -37,6 +36,9 @@ from sortednet_cli.storage.tensor_writer import write_tensors
 
 Item = TypeVar("Item")
 
+CALIBRATION_BATCHES = 8
+"""Training batches on which activations are measured, to order units by them."""
+
 
 class Replicated(Backend):
     """A network on each process: the first one writes, and each scores its share."""
@@ -44,7 +46,12 @@ class Replicated(Backend):
     whole_after_loss = True
 
     def begin(
-        self, run: RunFolder, spec: RunSpec, family: Family, device: torch.device
+        self,
+        run: RunFolder,
+        spec: RunSpec,
+        family: Family,
+        device: torch.device,
+        samples: Samples,
     ) -> Beginning:
         train, space = spec.train, SearchSpace.of(spec.space)
         module = init_network(family, stream_seed(train.seed, "init"))
@@ -62,8 +69,7 @@ class Replicated(Backend):
             _restore(run, network, saved)
             optimizer.load_state(saved.optimizer)
         else:
-            inputs = read_format(run.manifest().data).random_inputs(1)
-            _set_first_weights(spec, family, network, inputs)
+            _set_first_weights(spec, family, network, samples)
         self.processes.broadcast([p.detach() for p in network.parameters.values()])
         return network, optimizer, saved
 
@@ -94,18 +100,18 @@ class Replicated(Backend):
 
 
 def _set_first_weights(
-    spec: RunSpec, family: Family, network: NestedNetwork, inputs: Inputs
+    spec: RunSpec, family: Family, network: NestedNetwork, samples: Samples
 ) -> None:
     """Replace what the stock class has drawn, where the spec asks for it."""
     if spec.model.pretrained is not None:
-        _start_from(spec, family, network.module, inputs)
+        _start_from(spec, family, network.module, samples)
     elif spec.model.init != "stock":
         zero_crossing_weights(network)
         if spec.model.init == "nested-identity":
             init_as_identity(network)
 
 
-def _start_from(spec: RunSpec, family: Family, module: nn.Module, inputs: Inputs) -> None:
+def _start_from(spec: RunSpec, family: Family, module: nn.Module, samples: Samples) -> None:
     """Copy pretrained weights into the root network, in the spec's order of importance."""
     name = spec.model.pretrained
     assert name is not None
@@ -113,7 +119,9 @@ def _start_from(spec: RunSpec, family: Family, module: nn.Module, inputs: Inputs
     tensors = open_pretrained(name).tensors() if from_folder else read_weights(name)
     family.load_pretrained(module, tensors, name)
     if spec.model.reorder != "none":
-        family.reorder(module, inputs)
+        by_activation = spec.model.reorder == "activation"
+        batches = samples(CALIBRATION_BATCHES if by_activation else 1)
+        family.reorder(module, batches, by_activation=by_activation)
 
 
 def _restore(run: RunFolder, network: NestedNetwork, saved: Checkpoint) -> None:

@@ -22,7 +22,7 @@ from sortednet_cli.distributed.sharded_network import (
     local_rows,
     local_shard,
 )
-from sortednet_cli.engine.training.backends.base import Backend, Beginning, check_space
+from sortednet_cli.engine.training.backends.base import Backend, Beginning, Samples, check_space
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Family
@@ -52,7 +52,12 @@ class Sharded(Backend):
     whole_after_loss = False
 
     def begin(
-        self, run: RunFolder, spec: RunSpec, family: Family, device: torch.device
+        self,
+        run: RunFolder,
+        spec: RunSpec,
+        family: Family,
+        device: torch.device,
+        samples: Samples,
     ) -> Beginning:
         space, saved = SearchSpace.of(spec.space), newest_checkpoint(run)
         if saved is not None:
