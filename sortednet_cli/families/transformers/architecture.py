@@ -88,6 +88,7 @@ class Architecture(FamilyFacts):
         layer_count: the entry that counts layers.
         layer_lists: entries that hold one value per layer, which depth cuts.
         position_count: the entry that counts positions.
+        defaults: entries that differ from the stock class's own defaults.
         derived: entries that the stock class computes if they are absent or null.
         fused: fused tensors, by a pattern of their or their module's name.
         embed: computes a decoder's states before its first layer.
@@ -108,6 +109,7 @@ class Architecture(FamilyFacts):
     layer_count: str = "num_hidden_layers"
     layer_lists: tuple[str, ...] = ("layer_types",)
     position_count: str = "max_position_embeddings"
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     derived: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
     fused: Mapping[str, FusedParts] = field(default_factory=dict)
     embed: Embed | None = None

@@ -47,6 +47,7 @@ def complete_config(
     architecture = _find_architecture(family, model_type)
     standard = standard_config(model_type, stock, "model.pretrained: config.json") if stock else {}
     entries = {
+        **architecture.defaults,
         **_DATA_ENTRIES[architecture.inputs](facts, architecture),
         **standard,
         **config,

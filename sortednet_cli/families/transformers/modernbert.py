@@ -38,6 +38,7 @@ MODERNBERT = encoder(
         ),
         "masked-lm": Head("ModernBertForMaskedLM", ("head", "decoder"), _words),
     },
+    defaults={"cls_token_id": None, "sep_token_id": None},  # its own tokenizer's
     fused={"*.attn.Wqkv": ((1, 1, 1), 0), "*.mlp.Wi": ((1, 1), 0)},
     roles=MODERNBERT_ROLES,
 )
