@@ -152,7 +152,8 @@ class TimmFamily(StagedFamily):
         if isinstance(value, list | tuple):
             return [scaled(item, width) for item in value]
         step = self.architecture.steps.get(name)
-        if step and not math.isclose(value * width / step, round(value * width / step)):
+        steps = value * width / step if step else 0
+        if step and not math.isclose(steps, round(steps), rel_tol=1e-6):
             multiple = f"a multiple of {step}" if step > 1 else "a whole number"
             raise RequestError(
                 f"width {width:g} makes {name} {value * width:g} of {value}, which must be"
