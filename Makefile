@@ -33,6 +33,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.speed.shared_prefixes
 	$(BIN)/python -m benchmarks.speed.engine_cost
 	$(BIN)/python -m benchmarks.speed.compile_cost
+	$(BIN)/python -m benchmarks.speed.fused_cost
 	$(BIN)/python -m benchmarks.speed.narrow_models
 	$(BIN)/python -m benchmarks.speed.memory_formats
 	$(BIN)/python -m benchmarks.speed.start_up
