@@ -5,7 +5,7 @@
 
 Commands come from the command line's own help, spec keys from the models and the docstrings of
 their attributes, the Python API from the docstrings of `sortednet_cli.__all__`, presets from their
-files. To change a page, change those texts.
+files, architectures of transformers from their declarations. To change a page, change those texts.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import sortednet_cli
+from docs import architectures
 from sortednet_cli import spec
 from sortednet_cli.spec import presets
 
@@ -49,6 +50,7 @@ def main() -> None:
 def pages() -> dict[Path, str]:
     """The text of every generated page by its path."""
     makers: dict[str, Callable[[], Lines]] = {
+        "architectures.md": architectures.page,
         "commands.md": _commands,
         "spec.md": _spec_keys,
         "python.md": _python_api,
