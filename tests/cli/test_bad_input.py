@@ -80,7 +80,7 @@ WRONG_SPECS = {
         ],
         [
             "train.learning_rate: unknown key",
-            "model.nope: unknown key; the keys are family, config",
+            "model.nope: unknown key; the keys are family, name, config",
             "train.updates: ",
             "not 'many'",
             "train.momentum: ",
@@ -101,8 +101,8 @@ WRONG_SPECS = {
     "space-half": ([*TINY, "--set=space.depth=[1.5]"], ["space.depth", "whole number"]),
     "axis": ([*TINY, "--set=space.heads=[1,2]"], ["space.heads", "the axes are width, depth"]),
     "family": (
-        [*TINY, "--set=model.family=vit"],
-        ["unknown family 'vit'", "preact_resnet", "custom"],
+        [*TINY, "--set=model.family=vgg"],
+        ["unknown family 'vgg'", "preact_resnet", "custom"],
     ),
     "coincide": (
         [*TINY, "--set=space.width=[0.99,1.0]"],

@@ -55,7 +55,8 @@ class PrefixPass(SharedPass):
                 hook.remove()
         if (pool := self._head.pool) is None:
             return [states[depth] for depth in self._depths]
-        pooled = {depth: pool(module, named, states[depth]) for depth in states}
+        # Copies, as they are small: FSDP warns of views, whose hooks an operation in place loses.
+        pooled = {depth: pool(module, named, states[depth]).clone() for depth in states}
         return [pooled[depth] for depth in self._depths]
 
     def logits(self, number: int, states: Tensor) -> Tensor:
