@@ -98,6 +98,20 @@ def find_pretrained(name: str) -> Path | None:
     return None
 
 
+def find_teacher(name: str) -> Path:
+    """Return the folder of a teacher: a run, an artifact, a stock checkpoint, or a hub name.
+
+    Raises:
+        RequestError: there is no such folder.
+        WorkError: the hub cannot be reached.
+    """
+    try:
+        return find_pretrained(name) or open_pretrained(name).folder
+    except RequestError as error:
+        text = str(error).replace("model.pretrained", "train.teacher")
+        raise RequestError(text) from error
+
+
 def _in_package(name: str) -> Path:
     package, _, inner = name.removeprefix(_PACKAGE).partition("/")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None

@@ -61,7 +61,10 @@ REQUESTS: list[tuple[list[str], str]] = [
     (["train", *TINY, "--set=data.source=image-folder"], 'image-folder" needs --data PATH'),
     (["train", *TINY, "--set=data.source=image-folder", "--data=no"], "no does not exist"),
     (["train", LLAMA, "--data=no.csv"], "no.csv does not exist"),
-    (["train", LLAMA, "--data=.", "--set=model.pretrained=./no"], "there is no folder ./no"),
+    (
+        ["train", LLAMA, "--data=.", "--set=model.pretrained=./no"],
+        "there is no file or folder ./no",
+    ),
     (["train", *TINY, "--out=taken"], "taken exists"),
     (["train", "--config=no.toml"], "no.toml"),
     (["train", "--resume", "nowhere"], "no run at nowhere"),

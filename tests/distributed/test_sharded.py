@@ -227,7 +227,10 @@ LLAMA = ("--preset=pydoc-llama", "--set=train.shard=true")
         ((*LLAMA, "--set=space.width=[0.5,1.0]"), "needs the axis depth alone, not width"),
         ((*LLAMA, "--set=space={ffn=[0.5,1.0]}"), "needs the axis depth alone, not ffn"),
         ((*LLAMA, "--set=train.diverse_ranks=true"), "train.diverse_ranks: under train.shard"),
-        ((*TINY, "--set=train.shard=true"), "preact_resnet cannot be sharded, only bert, roberta, "),
+        (
+            (*TINY, "--set=train.shard=true"),
+            "cannot be sharded, only bert, roberta, ",
+        ),
         (
             (*LLAMA, "--set=model.pretrained=here", "--set=model.reorder=importance"),
             "model.reorder is for narrower",

@@ -61,7 +61,7 @@ DAMAGE: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("run.json", ("state",), 3),
     ("run.json", ("root",), None),
     ("run.json", ("root",), []),
-    ("run.json", ("root", "family"), "vit"),
+    ("run.json", ("root", "family"), "vgg"),
     ("run.json", ("root", "config"), 3),
     ("run.json", ("root", "config", "channels"), "wide"),
     ("run.json", ("root", "depth_order"), 3),
@@ -143,7 +143,7 @@ def test_damaged_manifest_of_an_artifact(home: Path) -> None:
         (("space", "width"), "wide"),
         (("space", "width"), ["wide"]),
         (("space", "depth"), []),
-        (("root", "family"), "vit"),
+        (("root", "family"), "vgg"),
     ]
     for keys, value in damage:
         file.write_text(whole)

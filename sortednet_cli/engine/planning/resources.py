@@ -18,12 +18,12 @@ from sortednet_cli.engine.planning.footprint import Footprint, footprint_of
 from sortednet_cli.engine.planning.passes import Route, routes_of, stored_bytes
 from sortednet_cli.engine.sources.opening import open_source
 from sortednet_cli.engine.training.preflight import check_plan
-from sortednet_cli.engine.training.teacher import find_teacher
 from sortednet_cli.families import Family, open_family, root_of
 from sortednet_cli.nesting import build_skeleton, has_statistics
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec, TrainSpec
+from sortednet_cli.storage.pretrained import find_teacher
 
 
 @dataclass(frozen=True)

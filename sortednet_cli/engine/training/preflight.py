@@ -5,7 +5,6 @@ Whoever relies on it asks again, through the same functions.
 
 from __future__ import annotations
 
-from sortednet_cli.engine.training.teacher import find_teacher
 from sortednet_cli.engine.training.trackers import WITHOUT, check_trackers
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.rules import make_rule
@@ -15,6 +14,7 @@ from sortednet_cli.spec.data_sources import find_data
 from sortednet_cli.spec.factories import missing_module
 from sortednet_cli.spec.families import family_facts
 from sortednet_cli.storage.first_weights import find_weights
+from sortednet_cli.storage.pretrained import find_teacher
 
 
 def check_begun(spec: RunSpec) -> None:

@@ -80,13 +80,8 @@ class Session:
             warn_of_emulation(self.spec.train.precision, self.device)
             # It was unfinished when it was opened; another process may have held it since.
             self.run.require_unfinished()
-        try:
-            with enough_memory("the root network and its gradient", SMALLER):
-                trainer, start, seconds = self.prepare()
-        except SortednetError:
-            if self.is_new and self.processes.leads:
-                self.run.discard()  # it holds nothing yet
-            raise
+        with enough_memory("the root network and its gradient", SMALLER):
+            trainer, start, seconds = self._prepared()
         costs = Costs(self.family, self.data.format.random_inputs, self.data.format.num_units)
         trainer.network.inspect = costs.count
         driver = Driver(self.run, trainer, self.backend, begun=time.monotonic() - seconds)
@@ -109,6 +104,15 @@ class Session:
             0, batch_size=train.batch_size, seed=train.seed, device=self.device
         )
         return [inputs for inputs, _ in islice(batches, count)]
+
+    def _prepared(self) -> tuple[Trainer, Position, float]:
+        """Prepare; a run that cannot begin is removed, for it holds nothing yet."""
+        try:
+            return self.prepare()
+        except SortednetError:
+            if self.is_new and self.processes.leads:
+                self.run.discard()
+            raise
 
     @property
     def _allowed(self) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ Hinton et al., arXiv 1503.02531. It sees the batch that its students see, and it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -18,7 +17,7 @@ from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.families import Inputs
 from sortednet_cli.nesting import NestedNetwork
-from sortednet_cli.storage.pretrained import find_pretrained, open_pretrained
+from sortednet_cli.storage.pretrained import find_teacher
 from sortednet_cli.tasks import Targets, Task
 from sortednet_cli.tasks.chunks import chunks
 
@@ -54,20 +53,6 @@ class FixedTeacher:
         scored = task.scored(states, targets)
         pieces = chunks(len(scored), task.num_outputs)
         return [shared.logits(0, scored[rows]).float() for rows in pieces]
-
-
-def find_teacher(name: str) -> Path:
-    """Return the folder of a teacher: a run, an artifact, a stock checkpoint, or a hub name.
-
-    Raises:
-        RequestError: there is no such folder.
-        WorkError: the hub cannot be reached.
-    """
-    try:
-        return find_pretrained(name) or open_pretrained(name).folder
-    except RequestError as error:
-        text = str(error).replace("model.pretrained", "train.teacher")
-        raise RequestError(text) from error
 
 
 def open_teacher(name: str, data: Dataset, allowed: tuple[str, ...] = ()) -> Source:

@@ -82,7 +82,7 @@ def test_plan_of_a_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}, "is not supported"),
+        ({"architectures": ["OPTForCausalLM"], "model_type": "opt"}, "is not supported"),
         ({"architectures": []}, "is not supported"),
         ({"vocab_size": "many"}, "config.json"),
         ({"num_attention_heads": 0}, "config"),

@@ -70,7 +70,7 @@ def _trainer(spec: RunSpec, digits: Images) -> Trainer:
 @pytest.mark.parametrize(
     ("model", "optimizer"),
     [
-        *((model, "adamw") for model in sorted(PICOS)),
+        *((model, "adamw") for model in sorted(PICOS) if "depth" in PICOS[model].space),
         *(("preact_basic", optimizer) for optimizer in ("sgd", "rmsprop")),
     ],
 )
@@ -236,9 +236,9 @@ def test_distillation_teaches_all_but_the_largest(rule: str, digits: Images) -> 
     seen = []
     original = Classification.loss
 
-    def spy(self, logits, labels, teacher=None, share=1.0):  # type: ignore[no-untyped-def]
+    def spy(self, logits, labels, teacher=None, *others):  # type: ignore[no-untyped-def]
         seen.append(teacher)
-        return original(self, logits, labels, teacher, share)
+        return original(self, logits, labels, teacher, *others)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Classification, "loss", spy)
