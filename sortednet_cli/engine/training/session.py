@@ -48,7 +48,7 @@ class Session:
     reopen it.
 
     Attributes:
-        is_new: whether the run was made for this session, and not to go on with it.
+        is_new: whether the run was just created, and is not resumed.
     """
 
     run: RunFolder
