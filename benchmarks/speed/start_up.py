@@ -177,7 +177,7 @@ def wrap(place: str, around: Callable[..., Any]) -> None:
     owner: Any = import_module(f"sortednet_cli.{module}")
     *classes, name = attribute.split(".")
     for step in classes:
-        owner = getattr(owner, step)
+        owner = getattr(owner, step, None)
     call = getattr(owner, name, None)
     if call is None:
         return
