@@ -14,7 +14,7 @@ from torch import nn
 
 from sortednet_cli.errors import RequestError, reason_of
 from sortednet_cli.families.base import Family
-from sortednet_cli.families.fused import Fused
+from sortednet_cli.families.fused import Fused, declared_fused
 from sortednet_cli.families.root import Config, Root, scaled
 from sortednet_cli.space import SubModel, kept_blocks
 from sortednet_cli.spec import ModelSpec
@@ -44,10 +44,7 @@ class CustomFamily(Family):
         self.factory = str(root.declaration["factory"])
         self.axes: dict[str, dict[str, Any]] = dict(root.declaration["axes"])
         self.blocks: dict[str, Any] | None = root.declaration.get("blocks")
-        self._fused = {
-            pattern: Fused(tuple(given["parts"]), given["dim"])
-            for pattern, given in (root.declaration.get("fused") or {}).items()
-        }
+        self._fused = declared_fused(root.declaration)
         check_allowed(self.factory, allowed)
         self.loader = self.factory
         module, _, name = self.factory.partition(":")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 from sortednet_cli.errors import RequestError
 
@@ -30,6 +31,12 @@ class Fused:
             equal = f"{count} equal parts" if len(set(self.parts)) == 1 else f"parts {self.parts}"
             raise RequestError(f"{name}: {size} entries cannot be divided into {equal}")
         return tuple(unit * part for part in self.parts)
+
+
+def declared_fused(declaration: Mapping[str, Any]) -> dict[str, Fused]:
+    """Read the fused tensors that a spec declares, as a root's declaration holds them."""
+    declared = declaration.get("fused") or {}
+    return {p: Fused(tuple(given["parts"]), given["dim"]) for p, given in declared.items()}
 
 
 def fused_as(name: str, declared: Mapping[str, Fused]) -> Fused | None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sortednet_cli.errors import RequestError, listed, suggestion
 from sortednet_cli.families.base import StagedFamily, width_of
-from sortednet_cli.families.fused import Fused
+from sortednet_cli.families.fused import Fused, declared_fused
 from sortednet_cli.families.root import Config, Root, entry, scaled
 from sortednet_cli.families.shared import Step
 from sortednet_cli.families.timm.architectures import ARCHITECTURES, TimmArchitecture
@@ -76,9 +76,7 @@ class TimmFamily(StagedFamily):
 
     @property
     def fused(self) -> Mapping[str, Fused]:
-        declared = self.root.declaration.get("fused") or {}
-        own = {p: Fused(tuple(given["parts"]), given["dim"]) for p, given in declared.items()}
-        return {**self.architecture.fused, **own}
+        return {**self.architecture.fused, **declared_fused(self.root.declaration)}
 
     @property
     def stages(self) -> Sequence[int]:
