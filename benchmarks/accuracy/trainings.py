@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sortednet_cli.space import SubModel
-from sortednet_cli.spec import load_preset
+from sortednet_cli.spec import RunSpec, load_preset, load_spec_file
 
 ALONE = (
     "train.rule=single",
@@ -40,7 +40,7 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Training:
-    """One training: its folder's name, its preset, and what it sets beside the preset's own."""
+    """One training: its folder's name, its preset or spec file, and what it sets beside."""
 
     name: str
     preset: str
@@ -62,7 +62,7 @@ class Trainer:
 
     def folder(self, training: Training) -> Path:
         """Its folder: trainings of one name with other specs or data are other trainings."""
-        spec = load_preset(training.preset, list(training.settings))
+        spec = load_any(training.preset, training.settings)
         data = "" if self.data is None else self.data.name
         asked = f"{spec.model_dump_json()}{data}".encode()
         return self.work / f"{training.name}-{hashlib.sha256(asked).hexdigest()[:8]}"
@@ -96,7 +96,19 @@ class Trainer:
             return [*start, "--resume", str(run)]
         sets = [word for setting in training.settings for word in ("--set", setting)]
         given = ["--data", str(self.data)] if self.data is not None else []
-        return [*start, "--preset", training.preset, "--out", str(run), *given, *sets]
+        option = "--config" if _is_file(training.preset) else "--preset"
+        return [*start, option, training.preset, "--out", str(run), *given, *sets]
+
+
+def load_any(preset: str, settings: Iterable[str]) -> RunSpec:
+    """Load a preset, or the spec file of that name."""
+    if _is_file(preset):
+        return load_spec_file(Path(preset), list(settings))
+    return load_preset(preset, list(settings))
+
+
+def _is_file(preset: str) -> bool:
+    return preset.endswith(".toml")
 
 
 def read_run(run: Path) -> Result:
