@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from benchmarks.harness import PLAIN, RESULTS, tell, write
 from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.planning.costs import compute_of
 from sortednet_cli.engine.planning.passes import routes_of
+from sortednet_cli.engine.planning.resources import teacher_macs
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
@@ -73,49 +75,68 @@ SCORES = ("largest", "mean", "smallest")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset", choices=presets.names())
+    parser.add_argument("--rules", nargs="+", choices=RULES, help="default: all that fit")
+    add_comparison(parser)
+    options = parser.parse_args()
+    names = options.rules or fitting(options.preset)
+    result = compare(options.preset, {name: RULES[name] for name in names}, options)
+    out = options.out or RESULTS / f"rules_{options.preset.replace('-', '_')}.json"
+    write(out.stem, result, out)
+    print(table(result))
+
+
+def add_comparison(parser: argparse.ArgumentParser) -> None:
+    """Options of every comparison at equal multiply-adds."""
     parser.add_argument("--samples", type=int, required=True, help="of the largest alone")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--lr", type=float, nargs="+", help="tried at the first seed")
-    parser.add_argument("--rules", nargs="+", choices=RULES, help="default: all that fit")
     parser.add_argument("--set", action="append", default=[], help="a setting of every training")
     parser.add_argument("--out", type=Path)
     add_options(parser)
-    options = parser.parse_args()
+
+
+def compare(
+    preset: str,
+    rules: Mapping[str, tuple[str, ...]],
+    options: argparse.Namespace,
+    samples: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Train by every rule for the same multiply-adds, each at its best learning rate.
+
+    Args:
+        rules: by name, what sets it apart from the preset.
+        samples: by name, another budget than `options.samples`.
+    """
     trainer = trainer_of(options)
-    names = options.rules or fitting(options.preset)
-    rates = options.lr or [load_preset(options.preset).train.lr]
+    rates = options.lr or [load_preset(preset).train.lr]
 
     def training(name: str, lr: float, seed: int) -> Training:
-        settings = (*options.set, *RULES[name])
-        updates = updates_for(options.preset, settings, options.samples)
+        settings = (*options.set, *rules[name])
+        budget = (samples or {}).get(name, options.samples)
+        updates = updates_for(preset, settings, budget)
         more = (f"train.updates={updates}", f"train.lr={lr}", f"train.seed={seed}")
-        words = [options.preset, str(options.samples), *name.replace(",", "").split()]
-        folder = "-".join([*words, f"{lr:g}", str(seed)])
-        return Training(folder, options.preset, (*settings, *more))
+        words = [preset, str(budget), *name.replace(",", "").split()]
+        return Training("-".join([*words, f"{lr:g}", str(seed)]), preset, (*settings, *more))
 
     first = options.seeds[0]
-    tried = trainer.results(training(name, lr, first) for name in names for lr in rates)
-    by_rule = {n: tried[i * len(rates) : (i + 1) * len(rates)] for i, n in enumerate(names)}
-    chosen = {n: rates[by_rule[n].index(max(by_rule[n], key=choice(n)))] for n in names}
+    tried = trainer.results(training(name, lr, first) for name in rules for lr in rates)
+    by_rule = {n: tried[i * len(rates) : (i + 1) * len(rates)] for i, n in enumerate(rules)}
+    chosen = {n: rates[by_rule[n].index(max(by_rule[n], key=choice(n)))] for n in rules}
     runs = trainer.results(
-        training(name, chosen[name], seed) for name in names for seed in options.seeds
+        training(name, chosen[name], seed) for name in rules for seed in options.seeds
     )
     count = len(options.seeds)
-    rules = [
-        summary(name, chosen[name], runs[i * count : (i + 1) * count])
-        for i, name in enumerate(names)
-    ]
-    result = {
-        "preset": options.preset,
+    return {
+        "preset": preset,
         "data": runs[0]["data"],
         "samples": options.samples,
         "seeds": options.seeds,
         "settings": options.set,
-        "rules": rules,
+        "rules": [
+            summary(name, rules[name], chosen[name], runs[i * count : (i + 1) * count])
+            for i, name in enumerate(rules)
+        ],
     }
-    out = options.out or RESULTS / f"rules_{options.preset.replace('-', '_')}.json"
-    write(out.stem, result, out)
-    print(table(result))
 
 
 def fitting(preset: str) -> list[str]:
@@ -145,11 +166,12 @@ def cost_per_sample(preset: str, settings: tuple[str, ...]) -> float:
     inputs, space = nominal_format(spec), SearchSpace.of(spec.space)
     family = open_family(root_of(spec.model, spec.task, inputs.facts()))
     routes = routes_of(family, space, inputs)
-    update = compute_of(spec.train, make_rule(spec.train, space), space, routes).total
+    rule, teacher = make_rule(spec.train, space), teacher_macs(spec.train)
+    update = compute_of(spec.train, rule, space, routes, teacher).total
     return update / (spec.train.batch_size * spec.train.accumulate)
 
 
-def summary(name: str, lr: float, runs: list[Result]) -> dict[str, Any]:
+def summary(name: str, settings: tuple[str, ...], lr: float, runs: list[Result]) -> dict[str, Any]:
     """A rule's accuracies over the seeds, mean and standard deviation."""
     points = {
         "largest": [score(largest(run), "test") for run in runs],
@@ -158,7 +180,7 @@ def summary(name: str, lr: float, runs: list[Result]) -> dict[str, Any]:
     }
     return {
         "rule": name,
-        "settings": list(RULES[name]),
+        "settings": list(settings),
         "lr": lr,
         "updates": runs[0]["updates"],
         "train_seconds": statistics.median(run["train_seconds"] for run in runs),

@@ -99,7 +99,7 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
         footprint=footprint,
         memory=memory,
         wire=wire,
-        compute=costs.compute_of(train, rule, space, routes, _teacher_macs(train)),
+        compute=costs.compute_of(train, rule, space, routes, teacher_macs(train)),
         evaluation=costs.evaluation_of(space, routes, family.shares_depths, has_statistics(root)),
         storage=_storage(root, routes, optimizer),
     )
@@ -112,7 +112,7 @@ def _with_precision(train: TrainSpec) -> TrainSpec:
     return train.model_copy(update={"precision": "bf16"})
 
 
-def _teacher_macs(train: TrainSpec) -> float:
+def teacher_macs(train: TrainSpec) -> float:
     """Multiply-adds of a fixed teacher on one sample; 0 if there is none."""
     if train.teacher is None:
         return 0.0

@@ -1,0 +1,58 @@
+"""Where a nested training starts: from a trained network's weights, in several orders, or nothing.
+
+    python -m benchmarks.accuracy.starts cifar10-resnet --samples 95000 --lone-samples 237500 \\
+        --data cifar10-jpeg.tar.xz
+
+The weights are those of the preset's largest sub-model, trained alone on `--lone-samples` samples.
+Nested trainings start from them, with channels in each order, for the work of `--samples` samples
+of the largest; and from nothing, for the same work and for that of the lone training too.
+Otherwise as benchmarks.accuracy.rules.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks.accuracy.rules import add_comparison, compare, table
+from benchmarks.accuracy.teachers import LONE_LR, lone
+from benchmarks.accuracy.trainings import largest, score, trainer_of
+from benchmarks.harness import RESULTS, tell, write
+from sortednet_cli.spec import presets
+
+NOTHING, BOTH = "from nothing", "from nothing, with the work of both"
+ORDERS = {"as trained": "none", "by L1 norm": "importance", "by activation": "activation"}
+FROM_WEIGHTS = ("train.smallest_first=0", "model.init=stock")
+"""All sizes learn from the start: the smallest alone would spoil the weights of the others."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("preset", choices=presets.names())
+    parser.add_argument("--lone-samples", type=int, required=True)
+    add_comparison(parser)
+    options = parser.parse_args()
+    training, trainer = lone(options.preset, options.lone_samples), trainer_of(options)
+    (alone,) = trainer.results([training])
+    start = (*FROM_WEIGHTS, f"model.pretrained={trainer.folder(training)}")
+    rules: dict[str, tuple[str, ...]] = {
+        f"from weights, {name}": (*start, f"model.reorder={order}")
+        for name, order in ORDERS.items()
+    }
+    rules |= {NOTHING: (), BOTH: ()}
+    samples = {BOTH: options.samples + options.lone_samples}
+    result = {
+        **compare(options.preset, rules, options, samples),
+        "lone": {
+            "samples": options.lone_samples,
+            "lr": LONE_LR,
+            "score": score(largest(alone), "test"),
+            "train_seconds": alone["train_seconds"],
+        },
+    }
+    out = options.out or RESULTS / f"starts_{options.preset.replace('-', '_')}.json"
+    write(out.stem, result, out)
+    print(table(result))
+
+
+if __name__ == "__main__":
+    tell(main)
