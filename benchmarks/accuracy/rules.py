@@ -133,7 +133,13 @@ def compare(
         "seeds": options.seeds,
         "settings": options.set,
         "rules": [
-            summary(name, rules[name], chosen[name], runs[i * count : (i + 1) * count])
+            {
+                **summary(name, rules[name], chosen[name], runs[i * count : (i + 1) * count]),
+                "tried": {
+                    f"{lr:g}": mean_score(run, "test")
+                    for lr, run in zip(rates, by_rule[name], strict=True)
+                },
+            }
             for i, name in enumerate(rules)
         ],
     }
@@ -220,6 +226,16 @@ def joined(*results: dict[str, Any]) -> dict[str, dict[str, Any]]:
             for key in SCORES:
                 own[key] += rule[key]
     return found
+
+
+def rates_table(result: dict[str, Any]) -> str:
+    """Mean test accuracy of all sub-models, in percent, by rule and learning rate; first seed."""
+    rates = list(result["rules"][0]["tried"])
+    lines = [f"| | {' | '.join(f'lr {lr}' for lr in rates)} |", "|" + " --- |" * (len(rates) + 1)]
+    for rule in result["rules"]:
+        cells = " | ".join(f"{100 * rule['tried'][lr]:.1f}" for lr in rates)
+        lines.append(f"| {rule['rule']} | {cells} |")
+    return "\n".join(lines)
 
 
 def trained(result: dict[str, Any], rule: dict[str, Any]) -> dict[str, str]:
