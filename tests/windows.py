@@ -15,6 +15,7 @@ import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ SIGNALS = ("SIGABRT", "SIGFPE", "SIGILL", "SIGINT", "SIGSEGV", "SIGTERM", "SIGKI
 
 def take_away() -> None:
     """Remove modules and signals that Windows does not have."""
+    with suppress(ImportError):
+        importlib.import_module("psutil")  # its module for Windows needs none of them
     for name in POSIX_MODULES:
         sys.modules[name] = None  # type: ignore[assignment]
     for name in dir(signal):

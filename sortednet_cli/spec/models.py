@@ -123,7 +123,7 @@ class ModelSpec(SpecModel):
     init: Literal["stock", "nested", "nested-identity"] = "stock"
     """First weights: the stock class's, or with zeros that give all widths the same features."""
     pretrained: str | None = None
-    """A folder, `package:NAME/FOLDER` or hub name to start from; transformers models only."""
+    """What to start from: a folder, `package:NAME/FOLDER`, a hub name, or a file of weights."""
     reorder: Literal["importance", "activation", "none"] = "none"
     """Sort heads, units or channels of pretrained weights by their weights or their activations."""
     factory: str | None = None

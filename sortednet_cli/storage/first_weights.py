@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sortednet_cli.errors import RequestError, WorkError, listed, reason_of, suggestion
 from sortednet_cli.storage.artifact import ArtifactFolder
+from sortednet_cli.storage.gguf import check_gguf, find_gguf
 from sortednet_cli.storage.pretrained import find_pretrained, open_pretrained_files
 from sortednet_cli.storage.run import RunFolder
 
@@ -22,8 +23,11 @@ TORCHVISION = "torchvision:"
 
 def find_weights(name: str) -> None:
     """RequestError if `name` is a place on this machine that holds no weights."""
-    if not name.startswith(TORCHVISION):
-        find_pretrained(name)
+    if name.startswith(TORCHVISION):
+        return
+    place = find_pretrained(name)
+    if place is not None and (file := find_gguf(place)) is not None:
+        check_gguf(file)
 
 
 def read_weights(name: str) -> dict[str, Tensor]:

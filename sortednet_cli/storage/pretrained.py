@@ -15,6 +15,7 @@ from sortednet_cli.errors import RequestError, WorkError, listed, reason_of
 from sortednet_cli.logs import logger
 from sortednet_cli.storage.artifact import TOKENIZER_FILES
 from sortednet_cli.storage.files import read_json
+from sortednet_cli.storage.gguf import SUFFIX, dequantised, find_gguf
 from sortednet_cli.storage.shards import ADAPTER, CONFIG, INDEX_SUFFIX, sharded_files
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
 _PACKAGE = "package:"
 _WEIGHTS = "model.safetensors"
+_FILES = (".safetensors", SUFFIX)
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-_OTHER_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack"}
+_OTHER_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", SUFFIX, ".h5", ".msgpack"}
 _WANTED = ["*.json", "*.safetensors", *TOKENIZER_FILES]
 
 
@@ -43,14 +45,16 @@ class Pretrained:
 
 
 def open_pretrained(name: str) -> Pretrained:
-    """Find a pretrained model: a folder, `package:NAME/FOLDER`, or a hub name.
+    """Find a pretrained model: a folder, `package:NAME/FOLDER`, a hub name, or a GGUF file.
 
     Raises:
-        RequestError: there is no such folder or package, the weights are missing or pickled, or
-            the folder holds an adapter.
-        WorkError: the hub cannot be reached.
+        RequestError: there is no such folder or package, the weights are missing or pickled, the
+            folder holds an adapter, or a GGUF file cannot be read.
+        WorkError: the hub cannot be reached, or there is no room for dequantised weights.
     """
     folder = find_pretrained(name) or _download(name)
+    if (file := find_gguf(folder)) is not None:
+        folder = dequantised(file)
     if folder.is_file():
         raise RequestError(f"{folder} is a file: give the folder that holds {CONFIG} too")
     if (folder / ADAPTER).is_file():
@@ -93,7 +97,7 @@ def find_pretrained(name: str) -> Path | None:
         raise RequestError(f"model.pretrained: {name!r}: {reason_of(error)}") from error
     if folder.is_dir() or folder.is_file():
         return folder.absolute()
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or folder.suffix == ".safetensors":
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or folder.suffix in _FILES:
         raise RequestError(f"model.pretrained: there is no file or folder {name}")
     return None
 

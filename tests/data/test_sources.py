@@ -223,7 +223,7 @@ def test_a_missing_path(tmp_path: Path) -> None:
 
 
 def test_the_cache_folder_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sortednet_cli.data.images.cache import cache_folder
+    from sortednet_cli.storage.cache import cache_folder
 
     monkeypatch.delenv("SORTEDNET_CACHE")
     assert cache_folder().name == "sortednet"

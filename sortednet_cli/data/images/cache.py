@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sortednet_cli.data.split import PARTS, PartName
-from sortednet_cli.errors import WorkError, reason_of
+from sortednet_cli.errors import WorkError
 from sortednet_cli.logs import logger
+from sortednet_cli.storage.cache import cache_folder
 from sortednet_cli.storage.tensor_writer import write_tensors
 
-VARIABLE = "SORTEDNET_CACHE"
 _VERSION = 2
 """Incremented when the same files decode to other pixels."""
 
@@ -34,22 +33,6 @@ class Decoded:
     classes: tuple[str, ...]
     parts: Mapping[PartName, tuple[Tensor, Tensor]]
     notes: tuple[str, ...] = ()
-
-
-def cache_folder() -> Path:
-    """Return the folder for decoded and downloaded data, which `SORTEDNET_CACHE` overrides.
-
-    Raises:
-        WorkError: there is none, as in a container whose user has no home folder.
-    """
-    try:
-        if chosen := os.environ.get(VARIABLE):
-            return Path(chosen).expanduser()
-        import platformdirs
-
-        return Path(platformdirs.user_cache_dir("sortednet"))
-    except RuntimeError as error:
-        raise WorkError(f"there is no cache folder: {reason_of(error)}; set {VARIABLE}") from error
 
 
 def cached(key: str, decode: Callable[[], Decoded]) -> Decoded:

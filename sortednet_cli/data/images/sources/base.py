@@ -71,9 +71,9 @@ class PublishedImages(ImageSource):
         return self.find_copy(folder) is not None
 
     def read(self, spec: ImageDataSpec, found: Path | None) -> Located:
-        from sortednet_cli.data.images.cache import cache_folder
         from sortednet_cli.data.images.download import download
         from sortednet_cli.data.images.locate import read_files
+        from sortednet_cli.storage.cache import cache_folder
 
         if found is None:
             folder = cache_folder() / "torchvision"
