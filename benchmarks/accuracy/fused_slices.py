@@ -23,7 +23,7 @@ SPECS = {PARTS: HERE / "cifar10-vit.toml", LEADING: HERE / "cifar10-vit-leading.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--updates", type=int, default=4000)
+    parser.add_argument("--updates", type=int, default=2400)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--out", type=Path, default=RESULTS / "fused_slices.json")
     add_options(parser)
