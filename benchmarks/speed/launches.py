@@ -41,10 +41,10 @@ from sortednet_cli.data import InputFormat
 from sortednet_cli.engine.evaluation.score import score_parts
 from sortednet_cli.engine.generation import Decoder, Plain
 from sortednet_cli.engine.sources.root import task_of
-from sortednet_cli.engine.training.graphs import WARMUPS
 from sortednet_cli.engine.training.loop import Position, Trainer
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.machine.device import choose_device
+from sortednet_cli.machine.graphs import WARMUPS
 from sortednet_cli.nesting import NestedNetwork, ignore_layout_warning
 from sortednet_cli.rules import make_rule
 from sortednet_cli.spec import TrainSpec

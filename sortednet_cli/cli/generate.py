@@ -108,6 +108,7 @@ def generate(
     axis: options.AxisOption = None,
     data: options.DataOption = None,
     precision: _PrecisionOption = "fp32",
+    cuda_graphs: options.GraphsOption = "auto",
     allow_factory: options.AllowOption = None,
     device: options.DeviceOption = "auto",
     as_json: options.JsonOption = False,
@@ -144,6 +145,7 @@ def generate(
         stops=stops,
         sampling=_read_sampling(temperature, top_p, seed),
         precision=precision,
+        cuda_graphs=options.read_graphs(cuda_graphs),
         device=device,
     )
     _print(engine.generate(request), mode, as_json)

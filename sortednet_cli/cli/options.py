@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -62,6 +62,10 @@ DeviceOption = Annotated[
         help="Device to compute on: auto, cpu, cuda, cuda:N, mps or xpu.",
     ),
 ]
+GraphsOption = Annotated[
+    Literal["auto", "true", "false"],
+    typer.Option("--cuda-graphs", help="Replay passes as CUDA graphs. auto: where it can be done."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Log only warnings and errors.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log debug messages too.")]
@@ -82,6 +86,11 @@ def set_verbosity(quiet: bool, verbose: bool) -> None:
         raise RequestError("give --quiet or --verbose, not both")
     logs.configure(-1 if quiet else 1 if verbose else 0)
     logs.logger.debug("%s", allocator.status())
+
+
+def read_graphs(text: Literal["auto", "true", "false"]) -> bool | Literal["auto"]:
+    """Parse the value of `--cuda-graphs`."""
+    return text if text == "auto" else text == "true"
 
 
 def read_axes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from sortednet_cli.spec import RunSpec
 
@@ -100,6 +101,7 @@ class GenerateRequest:
         stops: texts before which a completion ends.
         sampling: None takes the most likely token each time.
         precision: precision of weights and cache: `fp32` or `bf16`.
+        cuda_graphs: whether passes are replayed as CUDA graphs; "auto" where that can be done.
         device: as `--device` takes it.
     """
 
@@ -113,6 +115,7 @@ class GenerateRequest:
     stops: tuple[str, ...] = ()
     sampling: SamplingOptions | None = None
     precision: str = "fp32"
+    cuda_graphs: bool | Literal["auto"] = "auto"
     device: str = "auto"
 
 

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sortednet_cli.engine.training import graphs
-from sortednet_cli.engine.training.graphs import WARMUPS, CudaRecorder, PassGraphs
 from sortednet_cli.engine.training.loop import Position, Trainer
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.errors import RequestError
+from sortednet_cli.machine import graphs
+from sortednet_cli.machine.cuda_graphs import CudaRecorder
 from sortednet_cli.machine.device import move_to
+from sortednet_cli.machine.graphs import WARMUPS, PassGraphs
 from sortednet_cli.machine.transfer import send
 from sortednet_cli.nesting import NestedNetwork, init_network
 from sortednet_cli.rules import make_rule
@@ -190,7 +191,7 @@ def test_work_that_cannot_be_recorded_goes_on_as_it_is(
     for _ in range(WARMUPS + 1):
         runner.run("other", _doubled, numbers)
     assert gpu.replays == 0
-    required = PassGraphs(CudaRecorder(GPU), required=True)
+    required = PassGraphs(CudaRecorder(GPU), "graphs = true")
     with pytest.raises(RequestError, match=reason):
         for _ in range(WARMUPS + 1):
             required.run("work", work, numbers)

@@ -8,12 +8,17 @@ from sortednet_cli.data import TextFormat
 from sortednet_cli.engine.generation.decoder import Decoder
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.families.transformers.stock_configs import end_tokens
+from sortednet_cli.machine.cuda_graphs import GraphChoice
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.sources import check_causal
 
 
 def make_decoder(
-    source: Source, submodel: SubModel, device: torch.device | str = "cpu", precision: str = "fp32"
+    source: Source,
+    submodel: SubModel,
+    device: torch.device | str = "cpu",
+    precision: str = "fp32",
+    cuda_graphs: GraphChoice = "auto",
 ) -> Decoder:
     """Make a decoder of a sub-model, with weights in `fp32` or `bf16`."""
     require_causal(source)
@@ -22,7 +27,8 @@ def make_decoder(
         for parameter in module.parameters():  # not the buffers: rotations need float32
             parameter.data = parameter.data.to(torch.bfloat16)
     depths = dict(source.space.axes).get("depth", ())
-    return Decoder(module, [int(depth) for depth in depths], end_tokens(source.generation))
+    exits, end = [int(depth) for depth in depths], end_tokens(source.generation)
+    return Decoder(module, exits, end, cuda_graphs)
 
 
 def require_causal(source: Source) -> TextFormat:

@@ -19,6 +19,7 @@ from sortednet_cli.engine.generation.strategy import Strategy
 from sortednet_cli.engine.generation.timings import LayerTimings
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.extensions import ARCHITECTURES
+from sortednet_cli.machine.cuda_graphs import GraphChoice
 from sortednet_cli.spec.families import own_families
 
 _CAPACITY_STEP = 64
@@ -51,6 +52,7 @@ class Decoder:
         module: a stock decoder of a declared architecture, or a sub-model of one.
         exits: trained depths; those below the module's own depth can draft.
         end: tokens that end a text.
+        cuda_graphs: whether passes are recorded as CUDA graphs; "auto" where that can be done.
 
     Attributes:
         depth: number of layers.
@@ -60,14 +62,19 @@ class Decoder:
 
     Raises:
         RequestError: the module is no such model, or another package declares its architecture
-            with logits that differ from the module's.
+            with logits that differ from the module's; or `cuda_graphs` is true, and there are none.
     """
 
     def __init__(
-        self, module: nn.Module, exits: Collection[int] = (), end: Collection[int] = ()
+        self,
+        module: nn.Module,
+        exits: Collection[int] = (),
+        end: Collection[int] = (),
+        cuda_graphs: GraphChoice = "auto",
     ) -> None:
         self._module = module
-        self._stack = Stack(module, 1)
+        self._cuda_graphs = cuda_graphs
+        self._stack = Stack(module, 1, cuda_graphs)
         self.depth, self.context = self._stack.depth, self._stack.context
         self.exits = sorted(depth for depth in exits if 0 < depth < self.depth)
         self.dtype = next(module.parameters()).dtype
@@ -202,7 +209,7 @@ class Decoder:
         """Return the emptied stack, with room for `length` positions."""
         if self._stack.capacity < length:
             rounded = -(-length // _CAPACITY_STEP) * _CAPACITY_STEP
-            self._stack = Stack(self._module, min(self.context, rounded))
+            self._stack = Stack(self._module, min(self.context, rounded), self._cuda_graphs)
         self._stack.truncate(0)
         return self._stack
 

@@ -11,6 +11,7 @@ from sortednet_cli.engine.generation.generator import Answer, Generator
 from sortednet_cli.engine.generation.thresholds import measure_thresholds
 from sortednet_cli.engine.requests import CalibrateRequest, GenerateRequest
 from sortednet_cli.engine.sources.source import Source
+from sortednet_cli.machine.cuda_graphs import check_graphs
 from sortednet_cli.machine.device import choose_device
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.exit_thresholds import ExitThresholds, write_thresholds
@@ -54,12 +55,13 @@ def generate(source: Source, request: GenerateRequest) -> Generation:
     """Make a decoder for the request's sub-model and start it on the prompts.
 
     Raises:
-        RequestError: there is no such sub-model, a prompt is empty or too long, or the model does
-            not support the mode.
+        RequestError: there is no such sub-model, a prompt is empty or too long, the model does not
+            support the mode, or the device has no CUDA graphs but must have.
     """
     submodel = source.space.resolve(request.axes)
     device = choose_device(request.device)
-    generator = Generator(source, submodel, device, request.precision)
+    check_graphs(request.cuda_graphs, device, "--cuda-graphs true")
+    generator = Generator(source, submodel, device, request.precision, request.cuda_graphs)
     encoded = generator.encode(request.prompts)
     strategy = generator.strategy(request.mode, request.draft_depth, request.draft_length)
     answers = generator.answers(

@@ -26,6 +26,7 @@ from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.families.transformers.stock_configs import GENERATION, ignored_entries
 from sortednet_cli.logs import logger
+from sortednet_cli.machine.cuda_graphs import GraphChoice
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.exit_thresholds import require_thresholds
@@ -69,6 +70,7 @@ class Generator:
     submodel: SubModel
     device: torch.device
     precision: str = "fp32"
+    cuda_graphs: GraphChoice = "auto"
     stats: DecodingStats = field(default_factory=DecodingStats)
 
     def __post_init__(self) -> None:
@@ -86,7 +88,7 @@ class Generator:
         if others := ignored_entries(self.source.generation):
             logger.info("%s: ignored settings: %s", GENERATION, listed(others))
         self.decoder: Decoder = make_decoder(
-            self.source, self.submodel, self.device, self.precision
+            self.source, self.submodel, self.device, self.precision, self.cuda_graphs
         )
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:

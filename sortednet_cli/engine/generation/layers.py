@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sortednet_cli.engine.generation.positions import Positions
+
 
 class FusedLayer:
     """A layer of a stock LLaMA, Qwen2 or Mistral; the caller owns its key-value cache.
@@ -56,20 +58,19 @@ class FusedLayer:
         rotations: Tensor,
         keys: Tensor,
         values: Tensor,
-        first: int,
+        positions: Positions,
         mask: Tensor | None,
     ) -> Tensor:
         """Run some positions, as `Layer` says; rotations are complex [n, 1, D / 2]."""
-        count, last = len(states), first + len(states)
+        count = len(states)
         normed = F.rms_norm(states, self._shape, self._attention_norm, self._epsilon)
         qkv = _linear(normed, self._qkv, self._qkv_bias).reshape(count, -1, self.head_dim)
         rotated = _rotate(qkv[:, : self.heads + self.key_heads], rotations)
-        keys[:, first:last] = rotated[:, self.heads :].transpose(0, 1)
-        values[:, first:last] = qkv[:, self.heads + self.key_heads :].transpose(0, 1)
-        start = max(0, last - self.window) if self.window and count == 1 else 0
-        attended = self._attend(
-            rotated[:, : self.heads], keys[:, start:last], values[:, start:last], mask
-        )
+        new_keys = rotated[:, self.heads :].transpose(0, 1)
+        new_values = qkv[:, self.heads + self.key_heads :].transpose(0, 1)
+        keys = positions.extend(keys, new_keys, self.window)
+        values = positions.extend(values, new_values, self.window)
+        attended = self._attend(rotated[:, : self.heads], keys, values, mask)
         states = _add_linear(states, attended, self._out, self._out_bias)
         normed = F.rms_norm(states, self._shape, self._mlp_norm, self._epsilon)
         gate, up = _linear(normed, self._gate_up, self._gate_up_bias).chunk(2, -1)
@@ -174,11 +175,14 @@ def attention_window(config: Any, index: int) -> int:
 
 
 def causal_mask(
-    rows: int, columns: int, past: int, groups: int, window: int, like: Tensor
+    rows: int, columns: int, past: int | Tensor, groups: int, window: int, like: Tensor
 ) -> Tensor:
     """Make a causal mask [rows * groups, columns], in which every row is repeated `groups` times.
 
     It is 0 if position `past + i` sees column j, else minus infinity.
+
+    Args:
+        past: a number, or a tensor [1] on the device.
     """
     position = past + torch.arange(rows, device=like.device).repeat_interleave(groups)[:, None]
     column = torch.arange(columns, device=like.device)

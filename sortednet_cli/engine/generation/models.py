@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sortednet_cli.engine.generation.layers import FusedLayer
+from sortednet_cli.engine.generation.positions import Positions
 from sortednet_cli.engine.generation.stock_layer import StockLayer
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.families.transformers.architecture import Architecture, Head
@@ -49,18 +50,19 @@ class Layer(Protocol):
         rotations: Tensor,
         keys: Tensor,
         values: Tensor,
-        first: int,
+        positions: Positions,
         mask: Tensor | None,
     ) -> Tensor:
-        """Run positions `first` to `first + n`, and write their keys and values to the cache.
+        """Run n positions, and write their keys and values to the cache.
 
         Args:
             states: [n, C].
             rotations: the model's, of these positions.
-            keys, values: the layer's cache [K, T, D], filled up to position `first`.
-            mask: added to the attention scores of n > 1 positions, [n * groups, first + n]; rows
-                are ordered by position, then by head within a group. None is a causal mask from
-                position 0.
+            keys, values: the layer's cache [K, T, D], filled up to the first of the positions.
+            positions: the positions.
+            mask: added to the attention scores, [n * groups, t] if the positions attend to t; rows
+                are ordered by position, then by head within a group. None hides nothing from one
+                position, and is a causal mask from position 0 for more.
 
         Returns:
             The states after the layer, [n, C].

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 
 from sortednet_cli.engine.generation.layers import causal_mask
-from sortednet_cli.engine.generation.models import CausalModel, Layer, open_model
+from sortednet_cli.engine.generation.models import CausalModel, open_model
+from sortednet_cli.engine.generation.positions import DevicePositions, KnownPositions, Positions
 from sortednet_cli.errors import RequestError
+from sortednet_cli.machine.cuda_graphs import GraphChoice, open_graphs
 
 _MASK_ROWS = 32
+"""Most positions of a pass whose mask is cut out of a stored one, or that is recorded."""
 
 _ALIGNMENT = 8
 """Rows of a mask start at multiples of this many elements, as GPU kernels require."""
+
+_COLUMNS = 256
+"""A recorded pass attends to a multiple of this many positions; those after its own are hidden."""
 
 
 class Stack:
@@ -25,29 +33,39 @@ class Stack:
     through. When a deeper layer is needed, it catches up on all missing positions in one pass.
     Early exit and drafting both rely on this.
 
+    On a CUDA device, passes after the prompt are recorded as CUDA graphs. They compute the same
+    before they are recorded, and if they cannot be: a position's logits do not depend on that.
+
     Args:
         module: a stock causal model of a declared architecture, in eval mode.
-        capacity: number of positions that the cache has room for.
+        capacity: least number of positions that the cache has room for.
+        cuda_graphs: whether passes are recorded; "auto" where that can be done.
 
     Attributes:
         depth: number of layers.
+        capacity: number of positions that the cache has room for.
         asynchronous: whether a look at a value waits for the device, which runs behind the host.
         length: number of positions.
         seen: number of positions that each layer has processed.
 
     Raises:
-        RequestError: the module is no such model, or `capacity` exceeds its context.
+        RequestError: the module is no such model, `capacity` exceeds its context, or passes cannot
+            be recorded but must be.
     """
 
-    def __init__(self, module: nn.Module, capacity: int) -> None:
+    def __init__(self, module: nn.Module, capacity: int, cuda_graphs: GraphChoice = "auto") -> None:
         self._model = open_model(module)
         self.context = self._model.context
         if not 0 < capacity <= self.context:
             raise RequestError(f"the model has {self.context} positions, not {capacity}")
         self.layers = self._model.layers
         self.depth = len(self.layers)
-        self.capacity = capacity
         like, first = self._model.embedding, self.layers[0]
+        self._graphs = open_graphs(cuda_graphs, like.device, "--cuda-graphs true")
+        if self._graphs is not None:
+            capacity = self._num_columns(capacity)
+        self.capacity = capacity
+        self._numbers = torch.arange(capacity, device=like.device)
         self._groups = first.groups
         shape = (self.depth, first.key_heads, capacity, first.head_dim)
         # Zeros instead of empty: attention multiplies masked positions by zero, and NaN stays NaN.
@@ -59,6 +77,7 @@ class Stack:
             kind: _Rotations(self._model, kind, capacity)
             for kind in {layer.rotation for layer in self.layers}
         }
+        self._windows = {layer.window for layer in self.layers}
         self._masks = self._shared_masks()
         self.length = 0
         self.seen = [0] * self.depth
@@ -74,31 +93,20 @@ class Stack:
 
     def advance(self, depth: int) -> None:
         """Run every position through the first `depth` layers."""
-        first, last = self.length, self.length
-        states = self._states[first:last]
-        for index in range(depth):
-            if self.seen[index] == last:
-                continue
-            if self.seen[index] != first:
-                # This layer has more positions to catch up on than the one before it.
-                self._states[first:last] = states
-                first = self.seen[index]
-                states = self._states[first:last]
-            layer = self.layers[index]
-            states = layer(
-                states,
-                self._tables[layer.rotation].chosen[first:last],
-                self._keys[index],
-                self._values[index],
-                first,
-                self._mask(layer, first, last),
-            )
-            self.seen[index] = last
-        self._states[first:last] = states
+        # Layers that have seen as many positions run as one, from the fullest to the emptiest.
+        for first, group in groupby(range(depth), self.seen.__getitem__):
+            layers = list(group)
+            if first < self.length:
+                self._catch_up(range(layers[0], layers[-1] + 1), first)
+                self.seen[layers[0] : layers[-1] + 1] = [self.length] * len(layers)
 
     def logits(self, count: int) -> Tensor:
         """Compute logits [count, V] of the last positions, at the depth that they have reached."""
-        return self._model.logits(self._states[self.length - count : self.length])
+        first = self.length - count
+        if self._graphs is None or count > _MASK_ROWS:
+            return self._model.logits(self._states[first : self.length])
+        work = partial(self._logits_of, count)
+        return self._graphs.run(("logits", count), work, self._numbers[first : first + 1])[0]
 
     def wait(self) -> None:
         """Wait until the device has finished, since a GPU runs asynchronously."""
@@ -110,18 +118,68 @@ class Stack:
         self.length = min(self.length, length)
         self.seen = [min(seen, length) for seen in self.seen]
 
+    def _catch_up(self, layers: range, first: int) -> None:
+        """Run some layers on all positions from `first` on."""
+        last, count = self.length, self.length - first
+        # A prompt of any length would be a recording of its own.
+        if self._graphs is None or not first or count > _MASK_ROWS:
+            masks = {window: self._mask(window, first, last) for window in self._windows}
+            self._run(layers, KnownPositions(first, last), masks)
+            return
+        columns = self._num_columns(last)
+        tables = tuple(table.is_long for table in self._tables.values())
+        key = (layers, count, columns, tables)
+        work = partial(self._run_at, layers, count, columns)
+        self._graphs.run(key, work, self._numbers[first : first + 1])
+
+    def _run(self, layers: range, positions: Positions, masks: Mapping[int, Tensor | None]) -> None:
+        """Run some layers on some positions, with the mask of each window."""
+        rotations = {kind: positions.rows(table.chosen) for kind, table in self._tables.items()}
+        states = positions.rows(self._states)
+        for index in layers:
+            layer = self.layers[index]
+            states = layer(
+                states,
+                rotations[layer.rotation],
+                self._keys[index],
+                self._values[index],
+                positions,
+                masks[layer.window],
+            )
+        positions.write(self._states, states)
+
+    def _run_at(self, layers: range, count: int, columns: int, first: Tensor) -> list[Tensor]:
+        """Run some layers on `count` positions from one on, [1], that the device knows."""
+        aligned = -(-columns // _ALIGNMENT) * _ALIGNMENT
+        masks = {
+            window: causal_mask(count, aligned, first, self._groups, window, self._states)
+            for window in self._windows
+        }
+        seen = {window: mask[:, :columns] for window, mask in masks.items()}
+        self._run(layers, DevicePositions(first, count, columns), seen)
+        return []
+
+    def _logits_of(self, count: int, first: Tensor) -> list[Tensor]:
+        """Compute logits of `count` positions from one on, [1], that the device knows."""
+        states = DevicePositions(first, count, self.capacity).rows(self._states)
+        return [self._model.logits(states)]
+
+    def _num_columns(self, length: int) -> int:
+        """Return to how many positions a recorded pass attends that ends at `length`."""
+        return min(self.context, -(-length // _COLUMNS) * _COLUMNS)
+
     def _shared_masks(self) -> dict[int, Tensor]:
         """Make one mask for each attention window; `_mask` returns slices of them."""
         rows = _MASK_ROWS + _ALIGNMENT - 1
         columns = -(-(self.capacity + rows) // _ALIGNMENT) * _ALIGNMENT
         return {
             window: causal_mask(rows, columns, self.capacity, self._groups, window, self._states)
-            for window in {layer.window for layer in self.layers}
+            for window in self._windows
         }
 
-    def _mask(self, layer: Layer, first: int, last: int) -> Tensor | None:
-        """Return a layer's mask: a slice of a stored one if that has enough rows."""
-        rows, window = last - first, layer.window
+    def _mask(self, window: int, first: int, last: int) -> Tensor | None:
+        """Return a mask of some positions: a slice of a stored one if that has enough rows."""
+        rows = last - first
         if rows == 1 or (first == 0 and not 0 < window < last):
             return None
         if rows > _MASK_ROWS:
@@ -143,7 +201,7 @@ class _Rotations:
     rotated by them too, as the stock module does when it gets there.
 
     Attributes:
-        chosen: the table of the prompt at hand, [T, ..].
+        is_long: whether the prompt at hand is long.
     """
 
     def __init__(self, model: CausalModel, kind: str, capacity: int) -> None:
@@ -154,8 +212,13 @@ class _Rotations:
         if self._num_short < capacity:
             parts = (0, self._num_short), (self._num_short, capacity)
             self._short = torch.cat([model.rotations(kind, *part) for part in parts])
-        self.chosen = self._short
+        self.is_long = False
+
+    @property
+    def chosen(self) -> Tensor:
+        """The table of the prompt at hand, [T, ..]."""
+        return self._long if self.is_long else self._short
 
     def choose(self, length: int) -> None:
         """Choose the table for a prompt of `length` tokens."""
-        self.chosen = self._long if length > self._num_short else self._short
+        self.is_long = length > self._num_short

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from sortednet_cli.engine.generation.layers import attention_window, causal_mask
+from sortednet_cli.engine.generation.positions import Positions
 
 _CACHE_NAMES = ("cache", "past_key_values")
 """Names that versions of transformers give the argument that takes a cache."""
@@ -47,14 +48,14 @@ class StockLayer:
         rotations: Tensor,
         keys: Tensor,
         values: Tensor,
-        first: int,
+        positions: Positions,
         mask: Tensor | None,
     ) -> Tensor:
-        count, last = len(states), first + len(states)
+        count = len(states)
         if mask is None and count > 1 and not self._masks_itself:
-            mask = causal_mask(count, last, first, 1, self.window, states)
-        start = max(0, last - self.window) if self.window and count == 1 else 0
-        options: dict[str, Any] = {self._cache_name: _Rows(keys, values, first, last, start)}
+            mask = causal_mask(count, count, 0, 1, self.window, states)
+        cache = _Cache(keys, values, positions, self.window)
+        options: dict[str, Any] = {self._cache_name: cache}
         if self._rotated:
             cosines, sines = rotations.unbind(1)
             options["position_embeddings"] = (cosines[None], sines[None])
@@ -64,17 +65,17 @@ class StockLayer:
         return result.reshape(states.shape)
 
 
-class _Rows:
-    """Stands for a cache of transformers: positions `first` to `last` of one layer's cache."""
+class _Cache:
+    """Stands for a cache of transformers: one layer's keys and values."""
 
-    def __init__(self, keys: Tensor, values: Tensor, first: int, last: int, start: int) -> None:
+    def __init__(self, keys: Tensor, values: Tensor, positions: Positions, window: int) -> None:
         self._keys, self._values = keys, values
-        self._new, self._seen = slice(first, last), slice(start, last)
+        self._positions, self._window = positions, window
 
     def update(
         self, keys: Tensor, values: Tensor, *_: object, **__: object
     ) -> tuple[Tensor, Tensor]:
         """Store the new keys and values [1, K, n, D]; return all that are seen, [1, K, T, D]."""
-        self._keys[:, self._new] = keys[0]
-        self._values[:, self._new] = values[0]
-        return self._keys[None, :, self._seen], self._values[None, :, self._seen]
+        extend = self._positions.extend
+        seen_keys = extend(self._keys, keys[0], self._window)
+        return seen_keys[None], extend(self._values, values[0], self._window)[None]

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from sortednet_cli.data import Batch, Dataset
 from sortednet_cli.distributed.processes import SINGLE_PROCESS, Processes
-from sortednet_cli.engine.training.graphs import open_graphs
 from sortednet_cli.engine.training.micro_batch import MicroBatches, SubModelLoss
 from sortednet_cli.engine.training.nonfinite import LossWatch
 from sortednet_cli.engine.training.optimizer import RootOptimizer, learning_rate
 from sortednet_cli.engine.training.teacher import FixedTeacher
+from sortednet_cli.machine.cuda_graphs import open_graphs
 from sortednet_cli.machine.memory import enough_memory
 from sortednet_cli.machine.precision import seed_generators
 from sortednet_cli.nesting import NestedNetwork
@@ -99,9 +99,10 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.watch = LossWatch(self.spec.max_nonfinite)
+        spec, graphs = self.spec, None
         # A recorded pass adds its gradients where they lay when it was recorded.
-        in_place = self.network.adds_in_place
-        graphs = open_graphs(self.spec, self.network.device) if in_place else None
+        if self.network.adds_in_place and not (spec.shard or spec.compile):
+            graphs = open_graphs(spec.cuda_graphs, self.network.device, "train.cuda_graphs = true")
         self.micro_batches = MicroBatches(
             self.network,
             self.task,

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from sortednet_cli.data import Batch
-from sortednet_cli.engine.training.graphs import PassGraphs
 from sortednet_cli.engine.training.teacher import FixedTeacher
 from sortednet_cli.families import Inputs, SharedPass
+from sortednet_cli.machine.graphs import PassGraphs
 from sortednet_cli.machine.memory import describe_pass, enough_memory
 from sortednet_cli.machine.precision import in_bf16
 from sortednet_cli.nesting import NestedNetwork, compiling

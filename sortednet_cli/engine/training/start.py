@@ -12,7 +12,6 @@ import torch
 from sortednet_cli.data import Dataset, TextFormat, Texts, open_data
 from sortednet_cli.distributed.processes import SINGLE_PROCESS, Processes
 from sortednet_cli.engine.sources.root import open_root, read_family, read_format, root_fields
-from sortednet_cli.engine.training.graphs import check_graphs
 from sortednet_cli.engine.training.memory_format import with_memory_format
 from sortednet_cli.engine.training.requirements import (
     absolute,
@@ -28,6 +27,7 @@ from sortednet_cli.families.transformers.stock_configs import (
     generation_config,
     with_end,
 )
+from sortednet_cli.machine.cuda_graphs import check_graphs
 from sortednet_cli.machine.versions import versions
 from sortednet_cli.nesting import check_fused, check_space
 from sortednet_cli.rules import make_rule
@@ -73,7 +73,7 @@ def create_session(
     make_rule(spec.train, space)
     check_amount(data, spec.train, processes)
     check_batch(family, data.format, spec.train)
-    check_graphs(spec.train, device)
+    check_graphs(spec.train.cuda_graphs, device, "train.cuda_graphs = true")
     if spec.train.teacher is not None:
         open_teacher(spec.train.teacher, data, tuple(allowed))
     spec = absolute(with_precision(spec, device))
@@ -105,7 +105,7 @@ def reopen_session(
     known = read_format(manifest.data)
     data = open_data(spec.data, spec.task, known=known, tokenizer=run.tokenizer)
     check_amount(data, spec.train, processes)
-    check_graphs(spec.train, device)
+    check_graphs(spec.train.cuda_graphs, device, "train.cuda_graphs = true")
     return Session(run, spec, family, data, device, processes)
 
 

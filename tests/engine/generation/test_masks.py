@@ -16,7 +16,7 @@ def test_a_mask_is_right_and_aligned_wherever_it_begins() -> None:
         layer, groups = stack.layers[0], stack.layers[0].heads // stack.layers[0].key_heads
         for first in range(1, 60):
             for rows in (2, 4):
-                mask = stack._mask(layer, first, first + rows)
+                mask = stack._mask(layer.window, first, first + rows)
                 assert mask is not None
                 wanted = causal_mask(
                     rows, first + rows, first, groups, layer.window, torch.empty(0, dtype=dtype)

@@ -1,27 +1,22 @@
-"""CUDA graphs: what a pass asks of the device, recorded once and then asked by a single launch.
+"""What a pass asks of a device, recorded once and then asked by a single launch.
 
-Knows how work on tensors is recorded and replayed, and where that can be; not what the work is.
+Knows when work on tensors is recorded, and what recordings take; not what the work is.
 """
 
 from __future__ import annotations
 
-import random
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
 from typing import Any, Protocol, cast
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from sortednet_cli.errors import RequestError, reason_of
+from sortednet_cli.errors import RequestError
 from sortednet_cli.logs import logger
-from sortednet_cli.spec import TrainSpec
 
 MAX_GRAPHS = 256
 """Most graphs at a time; the one that was replayed longest ago leaves."""
@@ -31,17 +26,6 @@ MEMORY_SHARE = 0.25
 
 WARMUPS = 2
 """How often a pass runs as it is before it is recorded: first runs load kernels and libraries."""
-
-_READS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
-"""What torch calls operations whose results the host must know to go on."""
-
-_INDEXING = {
-    torch.ops.aten.index.Tensor,
-    torch.ops.aten.index_put.default,
-    torch.ops.aten.index_put_.default,
-}
-_MASKS = (torch.bool, torch.uint8)
-"""Types of indices whose positions the host must count."""
 
 Work = Callable[..., list[Tensor]]
 """Work on the device: from nested inputs to tensors without an autograd graph."""
@@ -91,7 +75,7 @@ class _Buffers:
         self._tensors = _tensors(self.inputs)
 
     def fill(self, inputs: Any) -> None:
-        torch._foreach_copy_(self._tensors, _tensors(inputs))
+        _copy(self._tensors, _tensors(inputs))
 
 
 @dataclass
@@ -111,11 +95,11 @@ class PassGraphs:
     recording.
 
     Args:
-        required: whether work that cannot be recorded is an error. Otherwise nothing more is
-            recorded from then on.
+        required: the setting by which work that cannot be recorded is an error. Without one,
+            nothing more is recorded from then on.
     """
 
-    def __init__(self, recorder: Recorder, *, required: bool = False) -> None:
+    def __init__(self, recorder: Recorder, required: str = "") -> None:
         self._recorder = recorder
         self._required = required
         self._stopped = False
@@ -144,7 +128,7 @@ class PassGraphs:
         place.recording.replay()
         # The next replay of any recording may write where this one's outputs lie.
         outputs = [torch.empty_like(tensor) for tensor in place.recording.outputs]
-        torch._foreach_copy_(outputs, list(place.recording.outputs))
+        _copy(outputs, place.recording.outputs)
         return outputs
 
     @property
@@ -198,128 +182,19 @@ class PassGraphs:
         """Record nothing more."""
         if self._required:
             raise RequestError(
-                f"train.cuda_graphs = true: a pass cannot be recorded: {reason};"
-                ' set "auto" or false'
+                f'{self._required}: a pass cannot be recorded: {reason}; set "auto" or false'
             )
-        logger.debug("train.cuda_graphs: passes run without: %s", reason)
+        logger.debug("passes run without CUDA graphs: %s", reason)
         self._stopped = True
         for place in self._places.values():
             place.recording = place.buffers = None
         self.clear()
 
 
-@dataclass(eq=False)
-class _CudaRecording:
-    graph: torch.cuda.CUDAGraph
-    outputs: Sequence[Tensor]
-    pool_bytes: int
-    own_bytes: int
-
-    def replay(self) -> None:
-        self.graph.replay()
-
-
-class CudaRecorder:
-    """Records CUDA graphs on a stream beside the current one, all in one memory pool.
-
-    Replays run one after another, so that a graph may use the memory of every other.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.limit = int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[1])
-        self._device = device
-        self._stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._pool: Any = None
-        self._recordings: WeakSet[_CudaRecording] = WeakSet()
-
-    def warm_up(self, work: Callable[[], list[Tensor]]) -> list[Tensor]:
-        current = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            outputs = work()
-        current.wait_stream(self._stream)
-        return outputs
-
-    def record(self, work: Callable[[], list[Tensor]]) -> _CudaRecording:
-        if not self._recordings:  # a pool that its last graph has left is not to be used again
-            self._pool = torch.cuda.graph_pool_handle()
-        torch.cuda.synchronize(self._device)
-        torch.cuda.empty_cache()
-        free, reserved = self._memory()
-        graph, drawn = torch.cuda.CUDAGraph(), _host_randomness()
-        try:
-            # Of threads that fill queues or watch other processes, none may break the recording.
-            capture = torch.cuda.graph(
-                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-            )
-            with warnings.catch_warnings():  # of what was refused at once, nothing was captured
-                warnings.filterwarnings("ignore", message="The CUDA Graph is empty")
-                with capture, _OnDevice():  # type: ignore[no-untyped-call]
-                    outputs = work()
-        except Exception as error:
-            raise NotRecordable(reason_of(error)) from error
-        if _host_randomness() != drawn:
-            torch.default_generator.set_state(torch.tensor(drawn[0], dtype=torch.uint8))
-            random.setstate(drawn[1])
-            raise NotRecordable("it draws random numbers on the host")
-        now_free, now_reserved = self._memory()
-        pool_bytes = max(0, now_reserved - reserved)
-        own_bytes = max(0, free - now_free - pool_bytes)
-        recording = _CudaRecording(graph, outputs, pool_bytes, own_bytes)
-        self._recordings.add(recording)
-        return recording
-
-    def _memory(self) -> tuple[int, int]:
-        """Bytes of the device that are free, and those that torch has reserved."""
-        free, _ = torch.cuda.mem_get_info(self._device)
-        return free, torch.cuda.memory_reserved(self._device)
-
-
-class _OnDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Refuses what a capture does not survive: a part of the work that the host must do.
-
-    It is asked before CUDA is, which would leave the stream unusable.
-    """
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        places = [tensor.device.type for tensor in tensors if tensor.dim()]
-        if kwargs.get("device") is not None:
-            places.append(torch.device(kwargs["device"]).type)
-        if "cuda" in places and "cpu" in places:
-            raise NotRecordable(f"{func} copies between host and device")
-        reads = not _READS.isdisjoint(func.tags)
-        if func in _INDEXING:
-            reads = any(index.dtype in _MASKS for index in args[1] if index is not None)
-        if reads and any(tensor.is_cuda for tensor in tensors):
-            raise NotRecordable(f"{func} waits for the device")
-        return func(*args, **kwargs)
-
-
-def check_graphs(spec: TrainSpec, device: torch.device) -> None:
-    """RequestError if graphs are required, and the device has none."""
-    if spec.cuda_graphs is True and device.type != "cuda":
-        raise RequestError(
-            f"train.cuda_graphs = true: --device {device} has no CUDA graphs: take a CUDA device,"
-            ' or set "auto"'
-        )
-
-
-def open_graphs(spec: TrainSpec, device: torch.device) -> PassGraphs | None:
-    """Make what records the passes of a training; None if they are not to be recorded.
-
-    Raises:
-        RequestError: graphs are required, and the device has none.
-    """
-    check_graphs(spec, device)
-    if not spec.cuda_graphs or device.type != "cuda" or spec.shard or spec.compile:
-        return None
-    return PassGraphs(CudaRecorder(device), required=spec.cuda_graphs is True)
-
-
-def _host_randomness() -> tuple[list[int], tuple[Any, ...]]:
-    return torch.default_generator.get_state().tolist(), random.getstate()
+def _copy(into: Sequence[Tensor], of: Sequence[Tensor]) -> None:
+    """Copy tensors, if there are any, by one launch."""
+    if into:
+        torch._foreach_copy_(list(into), list(of))
 
 
 def _tensors(nest: Any) -> list[Tensor]:
