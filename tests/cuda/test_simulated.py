@@ -12,7 +12,7 @@ from tests.commands import environment
 from tests.cuda.build import Missing, build_runtime
 
 FOLDER = Path(__file__).parent
-ON_GPU = (FOLDER / "on_gpu.py", FOLDER / "graphs.py")
+ON_GPU = (FOLDER / "on_gpu.py", FOLDER / "graphs.py", FOLDER / "decoding.py")
 
 
 def test_the_cuda_side_on_a_simulated_gpu(tmp_path: Path) -> None:
