@@ -130,14 +130,14 @@ def graphs(setup: Setup) -> Found:
 
 
 def decoding(setup: Setup) -> Found:
-    """Tokens a second beside transformers' own; a layer's time, as drafts count it and as it is."""
+    """Tokens a second, recorded or not, and of transformers; a layer's time, as drafts count it."""
     _, _, network = network_of("gsm8k-llama", [], str(setup.device))
     largest = network.standalone(network.space.largest)
-    for precision in (torch.float32, torch.bfloat16):
+    for precision, choice in itertools.product((torch.float32, torch.bfloat16), (False, True)):
         module, rates, stock_rates = copy.deepcopy(largest), [], []
         for parameter in module.parameters():
             parameter.data = parameter.data.to(precision)
-        decoder = Decoder(module)
+        decoder = Decoder(module, cuda_graphs=choice)
         for _ in range(3):
             start = time.perf_counter()
             count = len(list(decoder.stream(range(5, 37), Plain(), 96)))
@@ -146,7 +146,7 @@ def decoding(setup: Setup) -> Found:
             _generate(module, 96)
             stock_rates.append(96 / (time.perf_counter() - start))
         with torch.inference_mode():
-            stack = Stack(module, 128)
+            stack = Stack(module, 128, choice)
             said = LayerTimings.measure(stack).layer[1]
             stack.push([1] * 64)
             stack.advance(stack.depth)
@@ -158,7 +158,7 @@ def decoding(setup: Setup) -> Found:
 
             layers = {"layer_ms_said": 1e3 * said, "layer_ms": _milliseconds(one) / stack.depth}
         yield (
-            str(precision).removeprefix("torch."),
+            f"{str(precision).removeprefix('torch.')}, {'recorded' if choice else 'as it is'}",
             {
                 "tokens_per_second": rates,
                 "of_transformers": stock_rates,

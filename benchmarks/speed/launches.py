@@ -1,4 +1,4 @@
-"""How many kernels the host launches for an update, a scored pass and a decoded token.
+"""How many kernels the host launches for an update, a scored pass, a token and a round of drafts.
 
     python -m benchmarks.speed.launches
 
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -39,7 +40,15 @@ from benchmarks.harness import (
 from benchmarks.speed.engine_cost import BERT_OF_4, Batches
 from sortednet_cli.data import InputFormat
 from sortednet_cli.engine.evaluation.score import score_parts
-from sortednet_cli.engine.generation import Decoder, Plain
+from sortednet_cli.engine.generation import (
+    Decoder,
+    DecodingStats,
+    Fixed,
+    Greedy,
+    Plain,
+    Speculative,
+    Stack,
+)
 from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.loop import Position, Trainer
 from sortednet_cli.engine.training.optimizer import RootOptimizer
@@ -67,7 +76,8 @@ NETWORKS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "BERT": ("sst2-bert", (*NARROW, *BERT_OF_4, "model.config.vocab_size=300")),
 }
-BATCH, TOKENS = 4, (8, 24)
+BATCH, PROMPT, TOKENS = 4, range(5, 17), (4, 16)
+DRAFT_DEPTH, DRAFTS = 1, 4
 
 Count = Callable[[Callable[[], object]], Counter[str]]
 """Runs work, and returns how often it launched each kernel."""
@@ -98,32 +108,49 @@ def main() -> None:
             "networks": {name: measure(*NETWORKS[name], count) for name in options.only},
         }
     write("launches" + ("" if INSIDE in os.environ else device_suffix("cuda")), result)
-    print(table(result))
+    print(table(result), decoding_table(result), sep="\n\n")
 
 
 def table(result: dict[str, Any]) -> str:
     """Launches, a row for each network and precision."""
     rows = [
-        "| network | precision | update | casts of weights | recorded | scored pass | token |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| network | precision | update | casts of weights | recorded | scored pass |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
-    keys = ("update", "casts", "recorded", "scored", "token")
     for name, by_precision in result["networks"].items():
         for precision, found in by_precision.items():
-            cells = [f"{found[key]:.0f}" if key in found else "" for key in keys]
+            cells = [str(found[key]) for key in ("update", "casts", "recorded", "scored")]
             rows.append(f"| {name} | {precision} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
-def measure(preset: str, overrides: tuple[str, ...], count: Count) -> dict[str, dict[str, float]]:
+def decoding_table(result: dict[str, Any]) -> str:
+    """Launches of decoding, a row for each network and precision that decodes."""
+    rows = [
+        f"| network | precision | token | recorded | {DRAFTS} drafts and their check | recorded |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, by_precision in result["networks"].items():
+        for precision, found in by_precision.items():
+            if decoded := found.get("decoding"):
+                cells = [f"{part[key]:.0f}" for key in ("token", "round") for part in decoded]
+                rows.append(f"| {name} | {precision} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def measure(preset: str, overrides: tuple[str, ...], count: Count) -> dict[str, dict[str, Any]]:
     found = {}
     for precision in ("bf16", "fp32"):
         sets = (*overrides, *PLAIN, "train.rule=single", f"train.precision={precision}")
         spec, inputs, network = network_of(preset, [*sets, f"train.batch_size={BATCH}"], "cuda")
         made = Made(spec.train, inputs, network, random_part(inputs, 2, BATCH, network.device))
-        counts: dict[str, float] = {**updates(made, count), "scored": scored(made, count)}
+        counts: dict[str, Any] = {**updates(made, count), "scored": scored(made, count)}
         if "llama" in preset:
-            counts["token"] = token(made, count, precision)
+            module = made.network.standalone(made.network.space.largest)
+            if precision == "bf16":
+                for parameter in module.parameters():
+                    parameter.data = parameter.data.to(torch.bfloat16)
+            counts["decoding"] = [decoding(module, count, choice) for choice in (False, True)]
         found[precision] = counts
     return found
 
@@ -173,20 +200,35 @@ def scored(made: Made, count: Count) -> int:
     return two - one
 
 
-def token(made: Made, count: Count, precision: str) -> float:
-    """Launches of a token of plain greedy decoding, at the full depth."""
-    module = made.network.standalone(made.network.space.largest)
-    if precision == "bf16":
-        for parameter in module.parameters():
-            parameter.data = parameter.data.to(torch.bfloat16)
-    decoder = Decoder(module)
+def decoding(module: nn.Module, count: Count, cuda_graphs: bool) -> dict[str, float]:
+    """Launches of a token of plain greedy decoding, and of a round of drafts, after warming up."""
+    decoder = Decoder(module, cuda_graphs=cuda_graphs)
+    assert len(PROMPT) + TOKENS[1] <= decoder.context
 
     def decode(tokens: int) -> Callable[[], object]:
-        return lambda: list(decoder.stream(range(5, 17), Plain(), tokens))
+        return lambda: list(decoder.stream(PROMPT, Plain(), tokens))
 
-    decode(TOKENS[1])()  # makes the cache
+    decode(TOKENS[1])()  # makes the cache and the recordings
     few, many = (count(decode(tokens)).total() for tokens in TOKENS)
-    return (many - few) / (TOKENS[1] - TOKENS[0])
+    found = {"token": (many - few) / (TOKENS[1] - TOKENS[0])}
+    with torch.inference_mode():
+        stack, drafting = (
+            Stack(module, len(PROMPT) + DRAFTS + 1, cuda_graphs),
+            Speculative(DRAFT_DEPTH, Fixed(DRAFTS)),
+        )
+        stack.push(PROMPT)
+        stack.advance(stack.depth)
+        start, stats = stack.length, DecodingStats()
+
+        def run() -> None:
+            stack.truncate(start)
+            drafting.round(stack, start, [1], Greedy(), stats, DRAFTS + 1)
+
+        for _ in range(WARMUPS + 1):
+            run()
+        found["round"] = count(run).total()
+    assert not stats.recomputed
+    return found
 
 
 class _Casts(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -184,3 +184,13 @@ def test_a_model_of_images_is_refused(home: Path) -> None:
 def test_damaged_thresholds_are_refused(run: Path) -> None:
     (run / "decoding.json").write_text('{"submodels": {"d3": {"exits": 3}}}')
     refused(command("generate", "--prompt=a", "--mode=early-exit"), 2, "decoding.json")
+
+
+def test_a_cpu_has_no_graphs_to_replay(run: Path) -> None:
+    """Which is said at once, if they are asked for."""
+    words = ("generate", RUN, "--prompt=The with", "--max-new-tokens=4", "--device=cpu")
+    refused(
+        command(*words, "--cuda-graphs=true"), 2, "--cuda-graphs true: --device cpu has no CUDA"
+    )
+    texts = [command(*words, "--cuda-graphs", choice).out for choice in ("auto", "false")]
+    assert texts[0] == texts[1] != ""

@@ -185,6 +185,11 @@ def test_every_mode_of_generate(
         words = ("generate", run, "--prompt=The with", "--max-new-tokens=8", "--mode", mode)
         found = [ended(command(*words, "--device", device)) for device in ("cpu", "cuda")]
         assert found[0] == found[1]
+        for choice in ("true", "false"):
+            before = gpu.replays
+            done = command(*words, "--device=cuda", "--cuda-graphs", choice)
+            assert ended(done) == found[0]
+            assert (gpu.replays > before) == (choice == "true")
 
 
 WAYS: dict[str, Callable[[Decoder], Strategy]] = {

@@ -62,7 +62,8 @@ class Decoder:
 
     Raises:
         RequestError: the module is no such model, or another package declares its architecture
-            with logits that differ from the module's; or `cuda_graphs` is true, and there are none.
+            with logits that differ from the module's; or `cuda_graphs` is true on a device without
+            them.
     """
 
     def __init__(
@@ -150,7 +151,8 @@ class Decoder:
             completion: receives the tokens and why they ended.
 
         Raises:
-            RequestError: the prompt is empty or too long, or `max_new_tokens` is below 1.
+            RequestError: the prompt is empty or too long, `max_new_tokens` is below 1, or passes
+                cannot be recorded and `cuda_graphs` is true.
         """
         self.check_prompt(prompt)
         if max_new_tokens < 1:
