@@ -11,6 +11,7 @@ import transformers
 from torch import Tensor, nn
 
 from sortednet_cli.engine.generation import Stack
+from sortednet_cli.engine.generation.models import open_model
 from sortednet_cli.errors import RequestError
 from tests.engine.generation.models import DEPTH, KINDS, make, prompt
 
@@ -74,6 +75,18 @@ def test_layers_catch_up_on_what_they_left_out(kind: str) -> None:
         stack.advance(depth)
         assert stack.seen == sorted(stack.seen, reverse=True)
         torch.testing.assert_close(stack.logits(1)[0], wanted[depth][place], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_holds_what_the_stock_module_gives_each_position(kind: str) -> None:
+    """Bit for bit, so that a position may be known to the device alone."""
+    model = open_model(make(kind))
+    for rotation in {layer.rotation for layer in model.layers}:
+        table = model.rotations(rotation, 0, 128)
+        assert len({row.view(-1).cpu().numpy().tobytes() for row in table}) == 128
+        for place in range(128):
+            alone = model.rotations(rotation, place, place + 1)
+            assert torch.equal(table[place], alone[0])
 
 
 def test_forgotten_positions_leave_no_trace() -> None:

@@ -253,3 +253,16 @@ def test_greedy_is_unsure_of_what_rounding_could_swap() -> None:
     assert (verdict.accepted, verdict.token, verdict.sure) == (1, 5, False)
     assert Greedy().settle(logits[1], 0) == (5, True)
     assert Greedy().settle(logits[0], 0) == (5, False)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("kind", KINDS)
+def test_recorded_drafts_change_no_token_on_a_gpu(kind: str) -> None:
+    """Nor a prompt that another one came before."""
+    decoder = Decoder(make(kind).to("cuda"), EXITS, cuda_graphs=True)
+    for seed in range(3):
+        tokens = prompt(5 + seed, seed)
+        wanted = plain_tokens(decoder, tokens, 60)
+        for depth, length in ((1, 1), (2, 3), (3, 12)):
+            strategy = decoder.speculative(depth, length)
+            assert list(decoder.stream(tokens, strategy, 60)) == wanted
