@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sortednet_cli import LoadedRun, load_run
 from sortednet_cli.data import InputFormat, nominal_format
-from sortednet_cli.engine.training.memory_format import with_memory_format
+from sortednet_cli.engine.training.measured import with_measured
 from sortednet_cli.errors import SortednetError
 from sortednet_cli.families import Inputs, open_family, root_of
 from sortednet_cli.machine.device import move_to
@@ -189,7 +189,7 @@ def network_of(
     spec = load_preset(preset, overrides)
     inputs = nominal_format(spec)
     family = open_family(root_of(spec.model, spec.task, inputs.facts()))
-    spec = with_memory_format(spec, family, inputs, torch.device(device))
+    spec = with_measured(spec, family, inputs, torch.device(device))
     module = move_to(init_network(family, 0), torch.device(device), spec.train.in_channels_last)
     network = NestedNetwork(family, SearchSpace.of(spec.space), module)
     network.enable_training(in_place=device != "cpu")

@@ -80,7 +80,7 @@ class TrainSpec(SpecModel):
     label_smoothing: Fraction = 0.0
     """Label smoothing of the losses from labels."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Autocast: `auto` takes bfloat16 where the device has units for it, else float32."""
+    """Autocast: `auto` measures at the start whether bfloat16 is faster on this device."""
     channels_last: bool | Literal["auto"] = False
     """Memory format of images and weights: `auto` measures at the start which one is faster."""
     compile: bool = False

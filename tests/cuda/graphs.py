@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.training.loop import Position, Trainer
+from sortednet_cli.engine.training.measured import Way, time_passes
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.errors import RequestError
+from sortednet_cli.families import open_family, root_of
 from sortednet_cli.machine import graphs
 from sortednet_cli.machine.cuda_graphs import CudaRecorder
 from sortednet_cli.machine.device import move_to
@@ -23,7 +26,7 @@ from sortednet_cli.machine.transfer import send
 from sortednet_cli.nesting import NestedNetwork, init_network
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
-from sortednet_cli.spec import TrainSpec
+from sortednet_cli.spec import TrainSpec, load_preset
 from sortednet_cli.tasks import Classification, LanguageModelling, Task, TextClassification
 from tests.cuda.gpu import SimulatedGpu, simulated_gpu
 from tests.pico import NUM_CLASSES, PICOS, VOCAB
@@ -159,6 +162,25 @@ def test_a_recorded_update_is_a_launch_and_never_waits(gpu: SimulatedGpu) -> Non
     assert 0 < recorded.bytes_held < 64 << 20
     recorded.clear()
     assert recorded.bytes_held == 0
+
+
+@pytest.mark.parametrize("preset", ["digits-resnet", "pydoc-llama"])
+def test_what_auto_measures_is_recorded_as_the_training_s_passes_are(
+    preset: str, gpu: SimulatedGpu
+) -> None:
+    depth = (
+        "model.config.blocks=[2]"
+        if preset == "digits-resnet"
+        else "model.config.num_hidden_layers=2"
+    )
+    spec = load_preset(preset, [depth, "space.depth=[1,2]", "train.batch_size=2"])
+    inputs = nominal_format(spec)
+    family = open_family(root_of(spec.model, spec.task, inputs.facts()))
+    space = SearchSpace.of(spec.space)
+    ways = [Way("fp32"), Way("bf16")]
+    seconds = time_passes(family, space, inputs, spec.train, torch.device("cuda:0"), ways)
+    assert all(0 < seconds[way] < float("inf") for way in ways)
+    assert gpu.replays >= len(ways) * 3
 
 
 def _doubled(numbers: Tensor) -> list[Tensor]:

@@ -11,7 +11,6 @@ from sortednet_cli.distributed.processes import Processes
 from sortednet_cli.errors import RequestError, reason_of
 from sortednet_cli.extensions import ARCHITECTURES
 from sortednet_cli.families import Family
-from sortednet_cli.machine.precision import in_bf16
 from sortednet_cli.nesting import NestedNetwork, build_skeleton
 from sortednet_cli.spec import RunSpec, TrainSpec
 from sortednet_cli.spec.data_sources import data_source
@@ -78,13 +77,6 @@ def check_pass(network: NestedNetwork, inputs: InputFormat) -> None:
             f"{ARCHITECTURES}: {name!r} declares a tail, or layers, whose logits differ from its"
             f" class's by {float((found - wanted).abs().max()):.3g}"
         )
-
-
-def with_precision(spec: RunSpec, device: torch.device) -> RunSpec:
-    """Store what `auto` means here, so that a run goes on in the precision that it began in."""
-    precision = "bf16" if in_bf16(spec.train.precision, device) else "fp32"
-    train = spec.train.model_copy(update={"precision": precision})
-    return spec.model_copy(update={"train": train})
 
 
 def absolute(spec: RunSpec) -> RunSpec:

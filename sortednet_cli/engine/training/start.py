@@ -12,12 +12,11 @@ import torch
 from sortednet_cli.data import Dataset, TextFormat, Texts, open_data
 from sortednet_cli.distributed.processes import SINGLE_PROCESS, Processes
 from sortednet_cli.engine.sources.root import open_root, read_family, read_format, root_fields
-from sortednet_cli.engine.training.memory_format import with_memory_format
+from sortednet_cli.engine.training.measured import with_measured
 from sortednet_cli.engine.training.requirements import (
     absolute,
     check_amount,
     check_batch,
-    with_precision,
 )
 from sortednet_cli.engine.training.session import Session
 from sortednet_cli.engine.training.teacher import open_teacher
@@ -76,8 +75,7 @@ def create_session(
     check_graphs(spec.train.cuda_graphs, device, "train.cuda_graphs = true")
     if spec.train.teacher is not None:
         open_teacher(spec.train.teacher, data, tuple(allowed))
-    spec = absolute(with_precision(spec, device))
-    spec = with_memory_format(spec, family, data.format, device)
+    spec = with_measured(absolute(spec), family, data.format, device)
     manifest = {
         "created": time.time(),
         "name": spec.name,

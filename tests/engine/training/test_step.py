@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
 from sortednet_cli.engine.evaluation.score import calibration_batches
+from sortednet_cli.engine.training import measured
 from sortednet_cli.engine.training.events import Interrupted
 from sortednet_cli.engine.training.loop import Trainer
 from sortednet_cli.engine.training.optimizer import RootOptimizer
@@ -246,7 +247,7 @@ def test_a_run_keeps_the_precision_that_it_began_in(
 ) -> None:
     spec = load_preset("digits-resnet", ["train.updates=1", "train.precision=auto"])
     for has, stored in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr("sortednet_cli.machine.precision.has_bf16", lambda _, has=has: has)
+        monkeypatch.setattr(measured, "has_bf16", lambda _, has=has: has)
         fit = create_session(tmp_path / stored, spec, CPU)
         assert fit.run.spec().train.precision == fit.spec.train.precision == stored
 
