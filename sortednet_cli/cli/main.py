@@ -22,6 +22,7 @@ from sortednet_cli.cli.extract import ExtractCommand, extract
 from sortednet_cli.cli.frontier import FrontierCommand, frontier
 from sortednet_cli.cli.generate import generate
 from sortednet_cli.cli.info import info
+from sortednet_cli.cli.init import init
 from sortednet_cli.cli.presets import presets
 from sortednet_cli.cli.stops import Stopped, stop_at_signals
 from sortednet_cli.cli.train import train
@@ -38,7 +39,7 @@ _CLOSED = (errno.EPIPE, errno.EINVAL) if sys.platform == "win32" else (errno.EPI
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Error numbers of a write that a disk or a quota refuses."""
 
-_SINGLE_PROCESS = ("extract", "frontier", "generate")
+_SINGLE_PROCESS = ("extract", "frontier", "generate", "init")
 """Commands that do not run as a job of several processes."""
 
 _is_first = launch.rank() == 0
@@ -61,6 +62,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
+app.command()(init)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command(cls=FrontierCommand)(frontier)

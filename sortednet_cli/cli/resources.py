@@ -69,15 +69,15 @@ def text(plan: ResourcePlan) -> str:
         f" rule {train.rule}, {train.optimizer}, {plan.precision}",
         f"an update is {train.accumulate} x {batch} on each of {plan.processes}"
         f" {'processes' if plan.processes > 1 else 'process'}",
-        *_table("memory of a device", values["memory_bytes"], _MEMORY, _bytes),
+        *_table("memory of a device", values["memory_bytes"], _MEMORY, show_bytes),
     ]
     if plan.footprint.casts:
         lines.append(
-            f"  (of a micro-batch, {_bytes(plan.footprint.casts)} are weights in bfloat16)"
+            f"  (of a micro-batch, {show_bytes(plan.footprint.casts)} are weights in bfloat16)"
         )
     if plan.processes > 1:
         title = "a process sends for an update"
-        lines += _table(title, values["wire_bytes"], _WIRE, _bytes)
+        lines += _table(title, values["wire_bytes"], _WIRE, show_bytes)
     per_update = {"multiply-adds": values["update_macs"]}
     lines += _table("a process computes for an update", per_update, _COMPUTE, _scaled)
     unit = "an image" if plan.units == 1 else f"{plan.units} {plan.unit}s"
@@ -89,7 +89,7 @@ def text(plan: ResourcePlan) -> str:
     }
     scores = {"multiply-adds": values["evaluation_macs"]}
     lines += _table(f"scoring {unit}", scores, rows, _scaled)
-    lines += _table("on disk", {"": values["disk_bytes"]}, _DISK, _bytes)
+    lines += _table("on disk", {"": values["disk_bytes"]}, _DISK, show_bytes)
     return "\n".join(lines)
 
 
@@ -122,6 +122,6 @@ def _scaled(value: float) -> str:
     return f"{value / scale:.4g}{suffix}"
 
 
-def _bytes(value: int) -> str:
+def show_bytes(value: int) -> str:
     number = _scaled(value)
     return f"{number[:-1]} {number[-1]}B" if number[-1].isalpha() else f"{number} B"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sortednet_cli.engine.checks import (
+    check_draft,
     check_place,
     check_plot,
     check_split,
@@ -22,6 +23,7 @@ from sortednet_cli.engine.checks import (
 )
 from sortednet_cli.engine.requests import (
     CalibrateRequest,
+    DraftRequest,
     EvaluateRequest,
     ExtractRequest,
     FrontierRequest,
@@ -45,6 +47,7 @@ from sortednet_cli.logs import logger
 from sortednet_cli.spec import RunSpec
 
 if TYPE_CHECKING:
+    from sortednet_cli.engine.drafting.draft import Draft as Draft
     from sortednet_cli.engine.evaluation.costs import Conditions as Conditions
     from sortednet_cli.engine.evaluation.costs import Cost as Cost
     from sortednet_cli.engine.evaluation.evaluate import Evaluation as Evaluation
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CalibrateRequest",
+    "DraftRequest",
     "EvaluateRequest",
     "Event",
     "ExtractRequest",
@@ -82,6 +86,7 @@ __all__ = [
     "calibrate",
     "costs",
     "describe",
+    "draft",
     "evaluate",
     "extract",
     "formats",
@@ -122,6 +127,21 @@ def train(request: TrainRequest, stopped: Callable[[], bool] = lambda: False) ->
     from sortednet_cli.engine.training.train import train as train_run
 
     yield from train_run(request, stopped)
+
+
+def draft(request: DraftRequest) -> Draft:
+    """Look at a model and data, and write a spec that trains them.
+
+    Raises:
+        RequestError: the model is not known, nothing of it can be cut, the data do not suit it, or
+            the spec's file exists.
+        WorkError: the hub cannot be reached.
+    """
+    check_draft(request)
+
+    from sortednet_cli.engine.drafting.draft import draft as draft_spec
+
+    return draft_spec(request)
 
 
 def evaluate(request: EvaluateRequest, report: Report = no_report) -> Evaluation | None:

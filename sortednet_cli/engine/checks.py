@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sortednet_cli import launch
-from sortednet_cli.engine.requests import SourceRequest
+from sortednet_cli.engine.requests import DraftRequest, SourceRequest
 from sortednet_cli.errors import RequestError, listed, suggestion
 from sortednet_cli.logs import logger
 from sortednet_cli.spec import RunSpec
@@ -92,6 +92,17 @@ def unfinished_spec(path: Path | None) -> RunSpec:
     from sortednet_cli.storage.runs import unfinished_run
 
     return unfinished_run(path).spec()
+
+
+def check_draft(request: DraftRequest) -> None:
+    """RequestError if a spec cannot be written, or there are no data."""
+    out, data = request.out, request.data
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise RequestError(f"--out {out}: name a file in a folder that exists")
+    if out.exists() and not request.force:
+        raise RequestError(f"{out} exists; choose another --out, or pass --force to replace it")
+    if data is not None and not data.exists():
+        raise RequestError(f"--data {data}: there is no such file or folder")
 
 
 def check_place(spec: RunSpec, out: Path | None) -> None:

@@ -39,6 +39,30 @@ class TrainRequest:
 
 
 @dataclass(frozen=True)
+class DraftRequest:
+    """Look at a model and data, and write a spec that trains them.
+
+    Attributes:
+        model: a folder, a file, a hub name, `package:NAME/FOLDER`, a name of timm or torchvision,
+            or a factory as `MODULE:NAME`.
+        data: data folder or file; None for data that every installation has.
+        out: the spec's file.
+        force: whether to replace it.
+        measure: whether to measure ten updates.
+        allow_factories: factories that may run, as `MODULE:NAME`.
+        device: as `--device` takes it.
+    """
+
+    model: str
+    data: Path | None = None
+    out: Path = Path("spec.toml")
+    force: bool = False
+    measure: bool = False
+    allow_factories: tuple[str, ...] = ()
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
 class SourceRequest:
     """The source of sub-models.
 

@@ -96,6 +96,11 @@ class Family(ABC):
         """
         return 0
 
+    @property
+    def max_depth(self) -> int:
+        """The number of the root's blocks that depth counts; 0 if it has no depth axis."""
+        return self.num_alike_layers
+
     def state_channels(self, config: Config) -> int:
         """Return the number of channels between layers, for families with alike layers."""
         raise NotImplementedError
@@ -261,6 +266,10 @@ class StagedFamily(Family):
     @abstractmethod
     def stages(self) -> Sequence[int]:
         """The number of blocks in each stage of the root."""
+
+    @property
+    def max_depth(self) -> int:
+        return sum(self.stages)
 
     def kept(self, submodel: SubModel) -> tuple[int, ...]:
         """Return the number of blocks that each stage keeps."""

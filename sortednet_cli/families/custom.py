@@ -73,6 +73,10 @@ class CustomFamily(Family):
     def fused(self) -> Mapping[str, Fused]:
         return self._fused
 
+    @property
+    def max_depth(self) -> int:
+        return sum(self._stages()) if "depth" in self.axes else 0
+
     def build(self, config: Config) -> nn.Module:
         module = super().build(config)
         if not isinstance(module, nn.Module):
@@ -82,7 +86,7 @@ class CustomFamily(Family):
         return module
 
     def construct(self, config: Config) -> nn.Module:
-        factory = self._import()
+        factory = import_factory(self.factory)
         with _foreign_code():
             return cast(nn.Module, factory(**config))
 
@@ -131,20 +135,6 @@ class CustomFamily(Family):
     def stored_config(self, config: Config, dtype: str) -> Config:
         return {"factory": self.factory, "arguments": config}
 
-    def _import(self) -> Callable[..., object]:
-        module_name, _, function = self.factory.partition(":")
-        try:
-            with _foreign_code():
-                factory: Callable[..., object] = getattr(
-                    importlib.import_module(module_name), function
-                )
-        except Exception as error:
-            raise RequestError(
-                f"model.factory: cannot import {self.factory!r}: {reason_of(error)}"
-                f"{missing_module(self.factory)}"
-            ) from error
-        return factory
-
     def _argument(self, name: str) -> Any:
         if name not in self.root.config:
             raise RequestError(f"model.config.{name} is missing: an axis needs it")
@@ -171,6 +161,19 @@ class CustomFamily(Family):
         stages = self._stages()
         depth = int(submodel.axes.get("depth", sum(stages)))
         return kept_blocks(stages, depth, self.root.depth_order)
+
+
+def import_factory(name: str) -> Callable[..., object]:
+    """Import an allowed factory; RequestError if that fails."""
+    module_name, _, function = name.partition(":")
+    try:
+        with _foreign_code():
+            factory: Callable[..., object] = getattr(importlib.import_module(module_name), function)
+    except Exception as error:
+        raise RequestError(
+            f"model.factory: cannot import {name!r}: {reason_of(error)}{missing_module(name)}"
+        ) from error
+    return factory
 
 
 @contextmanager

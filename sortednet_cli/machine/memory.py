@@ -1,10 +1,11 @@
-"""Recognise and report a lack of memory, on any device."""
+"""Memory that is free, and reports of a lack of it, on any device."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -46,6 +47,39 @@ def lack_of_memory(error: BaseException) -> str | None:
             reason = _ADVICE.split(line.strip())[0]
             return re.sub(r"^\w+ out of memory\. ", "", reason).rstrip(".;")
     return None
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes that a device has free; None where nothing tells.
+
+    On a CPU they are what Linux says to be available, within the limit of the control group.
+    """
+    if device.type == "cpu":
+        free = [_read_kib("MemAvailable"), _group_room()]
+        return min((count for count in free if count is not None), default=None)
+    tell = getattr(torch.get_device_module(device), "mem_get_info", None)
+    return None if tell is None else int(tell(device)[0])
+
+
+def _read_kib(name: str) -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
+    except (OSError, ValueError, StopIteration):
+        return None
+
+
+def _group_room() -> int | None:
+    """Return what the control group of a container leaves; None without a limit."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        most, used = (
+            int((group / f"memory.{name}").read_text(encoding="ascii"))
+            for name in ("max", "current")
+        )
+    except (OSError, ValueError):  # not there, or `max` for no limit
+        return None
+    return max(0, most - used)
 
 
 @contextmanager

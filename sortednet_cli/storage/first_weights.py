@@ -7,7 +7,7 @@ ours), a folder or file inside an installed package, the hub, or torchvision.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sortednet_cli.errors import RequestError, WorkError, listed, reason_of, suggestion
 from sortednet_cli.storage.artifact import ArtifactFolder
@@ -67,11 +67,26 @@ def _of_run(path: Path) -> dict[str, Tensor]:
 
 def _of_torchvision(name: str) -> dict[str, Tensor]:
     """Download weights as torchvision does, which checks their hash; only tensors are unpickled."""
+    weights = find_torchvision_weights(name)
+    try:
+        tensors: dict[str, Tensor] = weights.get_state_dict(
+            progress=False, check_hash=True, weights_only=True
+        )
+    except Exception as error:  # whatever the transport raises, or a damaged file
+        raise WorkError(
+            f"model.pretrained = '{TORCHVISION}{name}' could not be read from {weights.url}:"
+            f" {reason_of(error)}"
+        ) from error
+    return tensors
+
+
+def find_torchvision_weights(name: str) -> Any:
+    """Return torchvision's entry for weights; RequestError if it has none of that name."""
     import torchvision
 
     kind = name.partition(".")[0]
     try:
-        weights = torchvision.models.get_weight(name)
+        return torchvision.models.get_weight(name)
     except (ValueError, AttributeError, KeyError) as error:
         kinds = sorted(
             type(each).__name__
@@ -85,13 +100,3 @@ def _of_torchvision(name: str) -> dict[str, Tensor]:
         else:
             reason = f"there is no {kind}{suggestion(kind, known)}"
         raise RequestError(f"model.pretrained = '{TORCHVISION}{name}': {reason}") from error
-    try:
-        tensors: dict[str, Tensor] = weights.get_state_dict(
-            progress=False, check_hash=True, weights_only=True
-        )
-    except Exception as error:  # whatever the transport raises, or a damaged file
-        raise WorkError(
-            f"model.pretrained = '{TORCHVISION}{name}' could not be read from {weights.url}:"
-            f" {reason_of(error)}"
-        ) from error
-    return tensors

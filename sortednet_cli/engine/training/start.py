@@ -20,7 +20,7 @@ from sortednet_cli.engine.training.requirements import (
 )
 from sortednet_cli.engine.training.session import Session
 from sortednet_cli.engine.training.teacher import open_teacher
-from sortednet_cli.families import Config, Root, root_of
+from sortednet_cli.families import Config, Family, Root, root_of
 from sortednet_cli.families.transformers.stock_configs import (
     GENERATION,
     generation_config,
@@ -65,14 +65,7 @@ def create_session(
     root = root_of(model, spec.task, data.format.facts(), stock)
     allowed = [spec.model.factory] if spec.model.factory else []
     family = open_root(root, allowed, data.format, where="model.config")
-    space = SearchSpace.of(spec.space)
-    check_space(family, space)
-    if not family.declares_fused:
-        check_fused(family, space)
-    make_rule(spec.train, space)
-    check_amount(data, spec.train, processes)
-    check_batch(family, data.format, spec.train)
-    check_graphs(spec.train.cuda_graphs, device, "train.cuda_graphs = true")
+    check_request(spec, family, data, device, processes)
     if spec.train.teacher is not None:
         open_teacher(spec.train.teacher, data, tuple(allowed))
     spec = with_measured(absolute(spec), family, data.format, device)
@@ -85,6 +78,24 @@ def create_session(
     create = RunFolder.create if not or_next else _create_next
     run = create(path, spec, manifest, _saves_language(data, root, folder))
     return Session(run, spec, family, data, device, processes, is_new=True)
+
+
+def check_request(
+    spec: RunSpec,
+    family: Family,
+    data: Dataset,
+    device: torch.device,
+    processes: Processes = SINGLE_PROCESS,
+) -> None:
+    """RequestError if a spec's search space, rule or batches do not fit its model or its data."""
+    space = SearchSpace.of(spec.space)
+    check_space(family, space)
+    if not family.declares_fused:
+        check_fused(family, space)
+    make_rule(spec.train, space)
+    check_amount(data, spec.train, processes)
+    check_batch(family, data.format, spec.train)
+    check_graphs(spec.train.cuda_graphs, device, "train.cuda_graphs = true")
 
 
 def reopen_session(

@@ -85,6 +85,10 @@ class TimmFamily(StagedFamily):
         value = self._arguments[self.architecture.depth]
         return [value] if isinstance(value, int) else list(value)
 
+    @property
+    def max_depth(self) -> int:
+        return 0 if self.architecture.depth is None else sum(self.stages)
+
     def construct(self, config: Config) -> nn.Module:
         arguments = {"num_classes": config["num_classes"], **config["model_args"]}
         return _create(config["architecture"], arguments)
@@ -176,6 +180,14 @@ def _part(module: nn.Module, path: str) -> nn.Module:
     if path in dict(module.named_children()):
         return module.get_submodule(path)
     return _Call(module, path)
+
+
+def timm_models() -> list[str]:
+    """List the models that timm can make; empty if it is not installed."""
+    try:
+        return list(_timm().list_models())
+    except RequestError:
+        return []
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,233 @@
+"""What a name stands for: a family, its configuration, and where its weights are."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sortednet_cli.errors import RequestError, WorkError, listed, shortened
+from sortednet_cli.families.timm.family import timm_models
+from sortednet_cli.families.transformers.architecture import Architecture, architectures
+from sortednet_cli.families.transformers.complete import class_of
+from sortednet_cli.spec.factories import check_allowed
+from sortednet_cli.spec.families import family_facts, family_names, own_families
+from sortednet_cli.storage.artifact import ArtifactFolder
+from sortednet_cli.storage.files import read_json
+from sortednet_cli.storage.first_weights import TORCHVISION, find_torchvision_weights
+from sortednet_cli.storage.gguf import find_gguf
+from sortednet_cli.storage.pretrained import find_pretrained, open_pretrained
+from sortednet_cli.storage.run import RunFolder
+from sortednet_cli.storage.shards import CONFIG
+
+_PACKAGE = "package:"
+_OF_TORCHVISION = "sortednet_cli.families.torchvision."
+_FROM_DATA = ("num_classes", "in_chans", "img_size")
+"""Arguments that a stored configuration holds, and that follow from the data."""
+
+DECLARE = (
+    "another package can declare it (entry point sortednet.families), or give a factory that builds"
+    " it, as package.module:function"
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model that a spec can train.
+
+    Attributes:
+        what: what it is, for people.
+        table: the entries of the spec's table `[model]`.
+        task: the task of its own head; None if that is not known.
+        stock: the configuration that comes with pretrained weights.
+        folder: the folder of its tokenizer.
+        image_size: the size of the images that it is made for, if it has one.
+        weights: pretrained weights that it could start from instead of fresh ones.
+    """
+
+    what: str
+    table: Mapping[str, Any]
+    task: str | None = None
+    stock: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    image_size: int | None = None
+    weights: str | None = None
+
+    @property
+    def family(self) -> str:
+        return str(self.table["family"])
+
+    @property
+    def is_pretrained(self) -> bool:
+        return "pretrained" in self.table
+
+
+def find_model(name: str, allowed: Collection[str]) -> Found:
+    """Find out what a name stands for.
+
+    Args:
+        allowed: factories that may run, as `MODULE:NAME`.
+
+    Raises:
+        RequestError: nothing is known by that name, or what is there cannot be cut.
+        WorkError: the hub cannot be reached.
+    """
+    if name.startswith(TORCHVISION):
+        return _of_torchvision_weights(name)
+    if name.count(":") == 1 and not name.startswith(_PACKAGE) and not Path(name).exists():
+        check_allowed(name, allowed)
+        return Found(f"the factory {name}", {"family": "custom", "factory": name})
+    try:
+        place = find_pretrained(name)
+        if place is None and (named := _of_library(name)) is not None:
+            return named
+        kept = name if place is None or name.startswith(_PACKAGE) else str(place)
+        return _of_place(kept, place or open_pretrained(name).folder, allowed)
+    except (RequestError, WorkError) as error:
+        text = str(error).replace(f"model.pretrained = {name!r}", name)
+        if isinstance(error, WorkError):
+            text += (
+                f"; without a network, name a folder that holds its {CONFIG}, model.safetensors and"
+                " tokenizer"
+            )
+        raise type(error)(text.replace("model.pretrained: ", "")) from error
+
+
+def _of_torchvision_weights(name: str) -> Found:
+    weights = find_torchvision_weights(name.removeprefix(TORCHVISION))
+    family = type(weights).__name__.removesuffix("_Weights").lower()
+    if family not in own_families():
+        raise RequestError(f"{name}: torchvision's {family} is none of {listed(_torchvision())}")
+    return Found(f"torchvision's {family}, pretrained", {"family": family, "pretrained": name})
+
+
+def _torchvision() -> list[str]:
+    facts = own_families().values()
+    return [each.name for each in facts if each.implementation.startswith(_OF_TORCHVISION)]
+
+
+def _of_library(name: str) -> Found | None:
+    """Find a model by the name that torchvision or timm gives it; None for a name on the hub."""
+    if name in _torchvision():
+        import torchvision
+
+        known = torchvision.models.get_model_weights(name).DEFAULT
+        weights = f"{TORCHVISION}{type(known).__name__}.{known.name}"
+        return Found(f"torchvision's {name}", {"family": name}, weights=weights)
+    if name in family_names():
+        raise RequestError(
+            f"{name} is a family, not a model: name a folder or hub name of one, or start from a"
+            " preset (see: sortednet presets)"
+        )
+    names = timm_models()
+    if name.partition(".")[0] in names:
+        import timm
+
+        settings: Any = timm.get_pretrained_cfg(name)
+        table = {"family": "timm", "name": name}
+        return Found(
+            f"timm's {name}", table, image_size=settings.input_size[1], weights=settings.hf_hub_id
+        )
+    near = difflib.get_close_matches(name, [*_torchvision(), *names], n=3, cutoff=0.75)
+    if near and "/" not in name:
+        raise RequestError(
+            f"no model is called {name}: the nearest names are {listed(near)}; a folder or hub name"
+            " is taken too"
+        )
+    return None
+
+
+def _of_place(name: str, place: Path, allowed: Collection[str]) -> Found:
+    if (place / "run.json").is_file():
+        return _of_run(place)
+    if ArtifactFolder.is_one(place):
+        manifest = ArtifactFolder.open(place).manifest()
+        family, config = manifest.root.family, read_json(place / CONFIG)
+        if family_facts(family).pretrained == "weights":
+            return _of_artifact(place, family, config, manifest.root.declaration, allowed)
+    elif find_gguf(place) is None and not (place / CONFIG).is_file():
+        held = place.name if place.is_file() else shortened(sorted(f.name for f in place.glob("*")))
+        raise RequestError(
+            f"{place} does not say what it is: there is {held}, but no {CONFIG}, run, artifact or"
+            " single GGUF file; to use weights alone, name their network and set model.pretrained"
+            " in the spec"
+        )
+    opened = open_pretrained(name)
+    if "model_type" in opened.config:
+        return _of_transformers(name, opened.config, opened.folder)
+    if "architecture" in opened.config:
+        return _of_timm(name, opened.config)
+    raise RequestError(
+        f"{place / CONFIG} names neither a model_type, as transformers does, nor an architecture,"
+        f" as timm does; {DECLARE}"
+    )
+
+
+def _of_transformers(name: str, config: Mapping[str, Any], folder: Path) -> Found:
+    known = {each.name: each for each in architectures()}
+    kind, own = config["model_type"], class_of(config)
+    if kind not in known:
+        raise RequestError(
+            f"{name} is a {own or 'model'} of transformers, whose model_type {kind!r} cannot be"
+            f" cut: the families are {listed(known)}; {DECLARE}"
+        )
+    heads = known[kind].heads.items()
+    task = next((task for task, head in heads if head.class_name == own), None)
+    table = {"family": kind, "pretrained": name}
+    size = config.get("image_size") if known[kind].inputs == "image" else None
+    return Found(f"{own or kind} of transformers", table, task, config, folder, size)
+
+
+def _of_timm(name: str, config: Mapping[str, Any]) -> Found:
+    own = str(config["architecture"])
+    given = {k: v for k, v in (config.get("model_args") or {}).items() if k not in _FROM_DATA}
+    table = {"family": "timm", "name": own, "config": given, "pretrained": name}
+    size = (config.get("pretrained_cfg") or {}).get("input_size")
+    return Found(f"timm's {own}, pretrained", table, image_size=size[-1] if size else None)
+
+
+def _of_run(place: Path) -> Found:
+    run = RunFolder.open(place)
+    run.require_finished()
+    model = run.spec().model
+    if family_facts(model.family).pretrained == "folder":
+        raise RequestError(
+            f"{place} is a run: cut the model to start from out of it with: sortednet extract"
+            f" {place}"
+        )
+    keys = {"family", "name", "config", "factory", "axes", "blocks", "fused"}
+    table = model.model_dump(mode="json", include=keys, exclude_defaults=True)
+    what = f"{model.family}, from a run"
+    return Found(what, {**table, "pretrained": str(place)}, image_size=_size(run.manifest().data))
+
+
+def _of_artifact(
+    place: Path,
+    family: str,
+    config: Mapping[str, Any],
+    declaration: Mapping[str, Any],
+    allowed: Collection[str],
+) -> Found:
+    if family == "timm":
+        return _of_timm(str(place), config)
+    arguments = config.get("arguments", config)
+    if "factory" in declaration:
+        check_allowed(str(declaration["factory"]), allowed)
+    else:
+        arguments = {key: value for key, value in arguments.items() if key not in _FROM_DATA}
+    stated = {key: value for key, value in declaration.items() if value}
+    table = {"family": family, **stated, "config": arguments, "pretrained": str(place)}
+    data = ArtifactFolder.open(place).manifest().data
+    return Found(f"{family}, from an artifact", table, image_size=_size(data))
+
+
+def _size(data: object) -> int | None:
+    return getattr(data, "image_size", None)
+
+
+def architecture_of(found: Found) -> Architecture | None:
+    """Return the declaration of a model of transformers."""
+    facts = family_facts(found.family)
+    return facts if isinstance(facts, Architecture) else None
