@@ -68,7 +68,7 @@ def _told(draft: Draft) -> list[str]:
     axes = "; ".join(f"{axis} {listed(values)}" for axis, values in spec.space.items())
     lines = [f"{draft.model}, on {draft.data}: {spec.task}", f"space: {axes}"]
     lines += [
-        f"{submodel}: {format_count(cost.params)} parameters, {format_count(cost.macs)} MACs"
+        f"{submodel}: {format_count(cost.params)} parameters, {format_count(cost.macs)} MACs per {draft.unit}"
         for submodel, cost in draft.costs.items()
     ]
     free = "" if room.free is None else f", {show_bytes(room.free)} are free"
@@ -90,6 +90,7 @@ def _record(draft: Draft) -> dict[str, Any]:
         "path": str(draft.path),
         "model": draft.model,
         "data": draft.data,
+        "unit": draft.unit,
         "task": draft.spec.task,
         "space": {axis: list(values) for axis, values in draft.spec.space.items()},
         "submodels": [

@@ -16,7 +16,7 @@ _COLUMN = 36
 
 def written(title: str, top: Lines, tables: Mapping[str, Lines]) -> str:
     """Write a spec: comment lines, top-level keys, then the tables in order."""
-    parts = ["".join(f"# {line}\n" for line in title.splitlines()), _body(top)]
+    parts = ["".join(f"# {line}".rstrip() + "\n" for line in title.splitlines()), _body(top)]
     parts += [f"[{name}]\n{_body(lines)}" for name, lines in tables.items() if lines]
     return "\n".join(parts)
 

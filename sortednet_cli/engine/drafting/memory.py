@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sortednet_cli.data import InputFormat
+from sortednet_cli.data import Dataset
 from sortednet_cli.engine.planning import costs
 from sortednet_cli.engine.planning.footprint import footprint_of
 from sortednet_cli.families import Family
@@ -43,11 +43,13 @@ class Room:
         return self.free is None or self.needed <= self.free
 
 
-def fit_batch(spec: RunSpec, family: Family, inputs: InputFormat, device: torch.device) -> Room:
-    """Halve the spec's micro-batch until it fits, and accumulate as many more.
+def fit_batch(spec: RunSpec, family: Family, data: Dataset, device: torch.device) -> Room:
+    """Halve the spec's micro-batch until it fits the memory, and accumulate as many more.
 
-    What a micro-batch holds grows in proportion to its samples, so two are counted.
+    An update never takes more samples than there are. What a micro-batch holds grows in proportion
+    to its samples, so two are counted.
     """
+    inputs = data.format
     train, rule = spec.train, make_rule(spec.train, SearchSpace.of(spec.space))
     small, large = (
         footprint_of(family, rule, train.model_copy(update={"batch_size": count}), inputs)
@@ -58,7 +60,9 @@ def fit_batch(spec: RunSpec, family: Family, inputs: InputFormat, device: torch.
     state = costs.optimizer_bytes(train, whole) + costs.step_mask_bytes(train, rule, whole)
     fixed = whole + small.gradient + state + small.peak - _LEAST * each
     free = free_memory(device)
-    size, accumulate = train.batch_size, train.accumulate
+    size, accumulate = train.batch_size, 1
+    while size > max(1, data.batches_per_epoch(1)):
+        size //= 2
     while free is not None and size > _LEAST and fixed + each * size > _SHARE * free:
         size, accumulate = size // 2, accumulate * 2
     return Room(size, accumulate, round(fixed + each * size), free)

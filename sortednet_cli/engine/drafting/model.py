@@ -18,6 +18,7 @@ from sortednet_cli.storage.artifact import ArtifactFolder
 from sortednet_cli.storage.files import read_json
 from sortednet_cli.storage.first_weights import TORCHVISION, find_torchvision_weights
 from sortednet_cli.storage.gguf import find_gguf
+from sortednet_cli.storage.manifest import ArtifactManifest
 from sortednet_cli.storage.pretrained import find_pretrained, open_pretrained
 from sortednet_cli.storage.run import RunFolder
 from sortednet_cli.storage.shards import CONFIG
@@ -84,9 +85,9 @@ def find_model(name: str, allowed: Collection[str]) -> Found:
         if place is None and (named := _of_library(name)) is not None:
             return named
         kept = name if place is None or name.startswith(_PACKAGE) else str(place)
-        return _of_place(kept, place or open_pretrained(name).folder, allowed)
+        return _of_place(kept, place or open_pretrained(name).folder)
     except (RequestError, WorkError) as error:
-        text = str(error).replace(f"model.pretrained = {name!r}", name)
+        text = str(error).replace(f"model.pretrained = {name!r}", name).rstrip(".")
         if isinstance(error, WorkError):
             text += (
                 f"; without a network, name a folder that holds its {CONFIG}, model.safetensors and"
@@ -139,14 +140,14 @@ def _of_library(name: str) -> Found | None:
     return None
 
 
-def _of_place(name: str, place: Path, allowed: Collection[str]) -> Found:
+def _of_place(name: str, place: Path) -> Found:
     if (place / "run.json").is_file():
         return _of_run(place)
     if ArtifactFolder.is_one(place):
         manifest = ArtifactFolder.open(place).manifest()
         family, config = manifest.root.family, read_json(place / CONFIG)
         if family_facts(family).pretrained == "weights":
-            return _of_artifact(place, family, config, manifest.root.declaration, allowed)
+            return _of_artifact(place, family, config, manifest)
     elif find_gguf(place) is None and not (place / CONFIG).is_file():
         held = place.name if place.is_file() else shortened(sorted(f.name for f in place.glob("*")))
         raise RequestError(
@@ -204,23 +205,16 @@ def _of_run(place: Path) -> Found:
 
 
 def _of_artifact(
-    place: Path,
-    family: str,
-    config: Mapping[str, Any],
-    declaration: Mapping[str, Any],
-    allowed: Collection[str],
+    place: Path, family: str, config: Mapping[str, Any], manifest: ArtifactManifest
 ) -> Found:
     if family == "timm":
         return _of_timm(str(place), config)
-    arguments = config.get("arguments", config)
-    if "factory" in declaration:
-        check_allowed(str(declaration["factory"]), allowed)
-    else:
+    stated = {key: value for key, value in manifest.root.declaration.items() if value}
+    arguments = config["arguments"] if "factory" in stated else config
+    if "factory" not in stated:
         arguments = {key: value for key, value in arguments.items() if key not in _FROM_DATA}
-    stated = {key: value for key, value in declaration.items() if value}
     table = {"family": family, **stated, "config": arguments, "pretrained": str(place)}
-    data = ArtifactFolder.open(place).manifest().data
-    return Found(f"{family}, from an artifact", table, image_size=_size(data))
+    return Found(f"{family}, from an artifact", table, image_size=_size(manifest.data))
 
 
 def _size(data: object) -> int | None:

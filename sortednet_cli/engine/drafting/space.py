@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable
 
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Family
-from sortednet_cli.nesting import check_space
+from sortednet_cli.logs import logger
+from sortednet_cli.nesting import check_fused, check_space
 from sortednet_cli.space import SearchSpace, SubModel
 
 _WIDTHS = (0.75, 0.5, 0.25)
@@ -21,57 +22,75 @@ Axes = dict[str, list[int | float]]
 def choose_space(family: Family, axes: tuple[str, ...]) -> Axes:
     """Choose up to four widths and four depths, all of which give networks of their own.
 
+    An axis that has no values besides the largest is left out, and the log says why.
+
     Args:
         axes: the axes that the family has.
 
     Raises:
         RequestError: there is nothing to cut.
     """
-    space: Axes = {}
-    if "width" in axes:
-        space["width"] = _widths(family)
-    if "depth" in axes and family.max_depth > 1:
-        space["depth"] = _depths(family, family.max_depth)
-    space = {axis: values for axis, values in space.items() if len(values) > 1}
+    finders = {"width": _widths, "depth": _depths}
+    found = {axis: find(family) for axis, find in finders.items() if axis in axes}
+    space = {axis: values for axis, (values, _) in found.items() if len(values) > 1}
+    why = [f"{axis}: {found[axis][1]}" for axis in found.keys() - space.keys()]
     if not space:
-        raise RequestError(
-            f"{family.root.family}: no width and no depth of this network can be cut"
-        )
+        raise RequestError(f"nothing of this network can be cut: {'; '.join(sorted(why))}")
+    for reason in why:
+        logger.warning("left out of the search space: %s", reason)
     return space
 
 
-def _widths(family: Family) -> list[int | float]:
-    fractions = {k / n for n in range(2, _MOST_PARTS + 1) for k in range(1, n)}
-    legal = [w for w in sorted(round(f, 7) for f in fractions) if _shrinks(family, w)]
+def _widths(family: Family) -> tuple[list[int | float], str]:
+    """Return the widths, and why the last one that was tried is none."""
+    fractions = sorted({round(k / n, 7) for n in range(2, _MOST_PARTS + 1) for k in range(1, n)})
+    refusals = {width: _not_shrunk(family, "width", width) for width in fractions}
     chosen: list[int | float] = [1]
+    reason = refusals[0.5]
     for wanted in _WIDTHS:
-        near = [width for width in legal if abs(width - wanted) <= _NEAR and width not in chosen]
-        for width in sorted(near, key=lambda width: abs(width - wanted))[:3]:
-            if _is_space(family, {"width": [width, *chosen]}):
-                chosen = [width, *chosen]
+        near = [w for w in fractions if abs(w - wanted) <= _NEAR and w < chosen[0]]
+        legal = [width for width in near if not refusals[width]]
+        for width in sorted(legal, key=lambda width: (abs(width - wanted), -width))[:3]:
+            if not (found := _refused(family, {"width": [width, *chosen]})):
+                chosen.insert(0, width)
                 break
-    return sorted(chosen)
+            reason = found
+    return chosen, reason
 
 
-def _depths(family: Family, most: int) -> list[int | float]:
-    least = next(
-        (d for d in range(1, most + 1) if _is_space(family, {"depth": [d]})),
-        most,
-    )
-    least = max(least, round(most / _NUM_DEPTHS))
-    steps = range(_NUM_DEPTHS)
-    return sorted({round(least + (most - least) * step / (_NUM_DEPTHS - 1)) for step in steps})
+def _depths(family: Family) -> tuple[list[int | float], str]:
+    """Return the depths, and why there are no others than the largest."""
+    most = max(1, family.max_depth)
+    refusals = {depth: _not_shrunk(family, "depth", depth) for depth in range(1, most + 1)}
+    legal = [depth for depth in refusals if not refusals[depth]]
+    if len(legal) < 2:
+        return [most], next(filter(None, refusals.values()), "there is only one block")
+    least = max(legal[0], round(most / _NUM_DEPTHS))
+    steps = [step / (_NUM_DEPTHS - 1) for step in range(_NUM_DEPTHS)]
+    depths: list[int | float] = sorted({round(least + (most - least) * step) for step in steps})
+    reason = _refused(family, {"depth": depths})
+    return ([most] if reason else depths), reason
 
 
-def _shrinks(family: Family, width: float) -> bool:
-    with suppress(RequestError):
-        family.shrink(SubModel.of({"width": width}))
-        return True
-    return False
+def _not_shrunk(family: Family, axis: str, value: int | float) -> str:
+    return _refusal(lambda: family.shrink(SubModel.of({axis: value})))
 
 
-def _is_space(family: Family, axes: Axes) -> bool:
-    with suppress(RequestError):
-        check_space(family, SearchSpace.of(axes))
-        return True
-    return False
+def _refused(family: Family, axes: Axes) -> str:
+    """Say why sub-models cannot be trained; empty if they can."""
+    space = SearchSpace.of(axes)
+
+    def check() -> None:
+        check_space(family, space)
+        if not family.declares_fused:
+            check_fused(family, space)
+
+    return _refusal(check)
+
+
+def _refusal(check: Callable[[], object]) -> str:
+    try:
+        check()
+    except RequestError as error:
+        return str(error)
+    return ""

@@ -74,7 +74,8 @@ def footprint_of(family: Family, rule: Rule, spec: TrainSpec, inputs: InputForma
         micro_batches = MicroBatches(network, task, spec)
         targets = torch.zeros(inputs.output_shape(spec.batch_size)[:-1], dtype=torch.int64)
         batch = inputs.random_inputs(spec.batch_size), targets
-        network.shared_pass([submodel for submodel, _ in shares], training=True)
+        for group in network.groups([submodel for submodel, _ in shares]):
+            network.shared_pass(group, training=True)
         with LiveBytes([*network.parameters.values(), *network.gradient_buffers]) as live:
             micro_batches.add_gradients(batch, shares)
         gradient = sum(buffer.nbytes for buffer in network.gradient_buffers)

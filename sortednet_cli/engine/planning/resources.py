@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from sortednet_cli.data import InputFormat, nominal_format
+from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.planning import costs
 from sortednet_cli.engine.planning.costs import Compute, Evaluation, Groups, Memory, Storage, Wire
 from sortednet_cli.engine.planning.footprint import Footprint, footprint_of
@@ -73,13 +73,6 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
     inputs = nominal_format(spec)
     allowed = [spec.model.factory] if spec.model.factory else []
     family = open_family(root_of(spec.model, spec.task, inputs.facts()), allowed)
-    return plan_opened(spec, family, inputs, processes)
-
-
-def plan_opened(
-    spec: RunSpec, family: Family, inputs: InputFormat, processes: int = 1
-) -> ResourcePlan:
-    """Plan the training of a spec whose family and inputs are known."""
     space, train = SearchSpace.of(spec.space), _with_precision(spec.train)
     rule = make_rule(train, space)
     root = build_skeleton(family, family.root.config)
