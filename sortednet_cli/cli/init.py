@@ -67,10 +67,9 @@ def _told(draft: Draft) -> list[str]:
     spec, room = draft.spec, draft.room
     axes = "; ".join(f"{axis} {listed(values)}" for axis, values in spec.space.items())
     lines = [f"{draft.model}, on {draft.data}: {spec.task}", f"space: {axes}"]
-    lines += [
-        f"{submodel}: {format_count(cost.params)} parameters, {format_count(cost.macs)} MACs per {draft.unit}"
-        for submodel, cost in draft.costs.items()
-    ]
+    for submodel, cost in draft.costs.items():
+        params, macs = format_count(cost.params), format_count(cost.macs)
+        lines.append(f"{submodel}: {params} parameters, {macs} MACs per {draft.unit}")
     free = "" if room.free is None else f", {show_bytes(room.free)} are free"
     lines.append(
         f"memory: about {show_bytes(room.needed)} with micro-batches of {room.batch_size}{free}"
@@ -94,7 +93,7 @@ def _record(draft: Draft) -> dict[str, Any]:
         "task": draft.spec.task,
         "space": {axis: list(values) for axis, values in draft.spec.space.items()},
         "submodels": [
-            {"name": submodel.name, "axes": submodel.axes, **asdict(cost)}
+            {"name": submodel.name, "axes": submodel.axes, **asdict(cost), "flops": 2 * cost.macs}
             for submodel, cost in draft.costs.items()
         ],
         "batch_size": train.batch_size,

@@ -174,6 +174,8 @@ def _plan(
         source, shape = _renamed(name, paths), tuple(tensor.shape)
         if source not in sources:
             raise RequestError(f"a sub-model has {name}, which the full network has not: {source}")
+        if not all(shape):
+            raise RequestError(f"a sub-model would have no elements in {name} {shape}")
         if not _fits(shape, sources[source]):
             raise RequestError(f"{name} {shape} does not fit into {source} {sources[source]}")
         slices[name] = _cut(source, shape, sources[source], fused)

@@ -12,6 +12,7 @@ from sortednet_cli.errors import RequestError, WorkError, listed, shortened
 from sortednet_cli.families.timm.family import timm_models
 from sortednet_cli.families.transformers.architecture import Architecture, architectures
 from sortednet_cli.families.transformers.complete import class_of
+from sortednet_cli.spec import ModelSpec
 from sortednet_cli.spec.factories import check_allowed
 from sortednet_cli.spec.families import family_facts, family_names, own_families
 from sortednet_cli.storage.artifact import ArtifactFolder
@@ -198,10 +199,9 @@ def _of_run(place: Path) -> Found:
             f"{place} is a run: cut the model to start from out of it with: sortednet extract"
             f" {place}"
         )
-    keys = {"family", "name", "config", "factory", "axes", "blocks", "fused"}
-    table = model.model_dump(mode="json", include=keys, exclude_defaults=True)
-    what = f"{model.family}, from a run"
-    return Found(what, {**table, "pretrained": str(place)}, image_size=_size(run.manifest().data))
+    size = getattr(run.manifest().data, "image_size", None)
+    table = {**_stated(model), "pretrained": str(place)}
+    return Found(f"{model.family}, from a run", table, image_size=size)
 
 
 def _of_artifact(
@@ -209,16 +209,18 @@ def _of_artifact(
 ) -> Found:
     if family == "timm":
         return _of_timm(str(place), config)
-    stated = {key: value for key, value in manifest.root.declaration.items() if value}
-    arguments = config["arguments"] if "factory" in stated else config
-    if "factory" not in stated:
-        arguments = {key: value for key, value in arguments.items() if key not in _FROM_DATA}
-    table = {"family": family, **stated, "config": arguments, "pretrained": str(place)}
-    return Found(f"{family}, from an artifact", table, image_size=_size(manifest.data))
+    arguments = {key: value for key, value in config.items() if key not in _FROM_DATA}
+    table = {"family": family, **manifest.root.declaration}
+    table["config"] = config["arguments"] if family == "custom" else arguments
+    stated = {**_stated(ModelSpec.model_validate(table)), "pretrained": str(place)}
+    size = getattr(manifest.data, "image_size", None)
+    return Found(f"{family}, from an artifact", stated, image_size=size)
 
 
-def _size(data: object) -> int | None:
-    return getattr(data, "image_size", None)
+def _stated(model: ModelSpec) -> dict[str, Any]:
+    """The entries that say what a network is, without those of its first weights."""
+    keys = {"family", "name", "config", "factory", "axes", "blocks", "fused"}
+    return model.model_dump(mode="json", include=keys, exclude_defaults=True)
 
 
 def architecture_of(found: Found) -> Architecture | None:

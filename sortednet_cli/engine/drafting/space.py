@@ -42,7 +42,7 @@ def choose_space(family: Family, axes: tuple[str, ...]) -> Axes:
 
 
 def _widths(family: Family) -> tuple[list[int | float], str]:
-    """Return the widths, and why the last one that was tried is none."""
+    """Return the widths, and why the first that was tried in vain is none."""
     fractions = sorted({round(k / n, 7) for n in range(2, _MOST_PARTS + 1) for k in range(1, n)})
     refusals = {width: _not_shrunk(family, "width", width) for width in fractions}
     chosen: list[int | float] = [1]
@@ -50,11 +50,11 @@ def _widths(family: Family) -> tuple[list[int | float], str]:
     for wanted in _WIDTHS:
         near = [w for w in fractions if abs(w - wanted) <= _NEAR and w < chosen[0]]
         legal = [width for width in near if not refusals[width]]
-        for width in sorted(legal, key=lambda width: (abs(width - wanted), -width))[:3]:
+        for width in sorted(legal, key=lambda w: (round(abs(w - wanted), 6), abs(w - 0.5)))[:3]:
             if not (found := _refused(family, {"width": [width, *chosen]})):
                 chosen.insert(0, width)
                 break
-            reason = found
+            reason = reason or found
     return chosen, reason
 
 
