@@ -45,7 +45,7 @@ class DraftRequest:
     Attributes:
         model: a folder, a file, a hub name, `package:NAME/FOLDER`, a name of timm or torchvision,
             or a factory as `MODULE:NAME`.
-        data: data folder or file; None for data that every installation has.
+        data: data folder or file; None for texts that every installation has.
         out: the spec's file.
         force: whether to replace it.
         measure: whether to measure ten updates.

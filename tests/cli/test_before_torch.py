@@ -67,6 +67,8 @@ REQUESTS: list[tuple[list[str], str]] = [
     ),
     (["train", *TINY, "--out=taken"], "taken exists"),
     (["train", "--config=no.toml"], "no.toml"),
+    (["init", "mobilenet_v2", "--out=taken"], "--out taken: name a file"),
+    (["init", "mobilenet_v2", "--data=nowhere"], "--data nowhere: there is no such file"),
     (["train", "--resume", "nowhere"], "no run at nowhere"),
     (["train", "--resume", "begun"], "moved-away does not exist"),
     (["train", "--resume", RUN], "train it anew with: sortednet train --config runs/"),

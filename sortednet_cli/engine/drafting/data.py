@@ -49,7 +49,7 @@ class FoundData:
 
 
 def find_data(found: Found, path: Path | None) -> FoundData:
-    """Find out what data are, or take those that every installation has.
+    """Find out what data are; a language model has some that every installation has.
 
     Raises:
         RequestError: they do not suit the model, or their columns cannot be told apart.
@@ -78,9 +78,7 @@ def find_data(found: Found, path: Path | None) -> FoundData:
 
 def _images(found: Found, path: Path | None) -> FoundData:
     if path is None:
-        if found.is_pretrained or found.family == "timm":
-            raise RequestError(f"{found.what} takes colour images: give --data, a folder per class")
-        return FoundData("the handwritten digits", "classification", {"source": "digits"})
+        raise RequestError(f"{found.what} takes images: give --data, with a folder for each class")
     if path.is_file() and split_name(path.name) is not None:
         raise RequestError(f"{found.what} takes images, but {path} holds texts")
     size = found.image_size or min(_LARGEST_SIZE, _side(path))
@@ -118,7 +116,7 @@ def _columns(
             if {first, second} <= set(texts):
                 return "classification", {"text": first, "pair": second, "label": label}
         return "classification", {"text": _named(texts, _TEXTS) or texts[0], "label": label}
-    if texts and whole is not None and not table.plain:
+    if texts and whole is not None and (whole in CAUSAL_TASKS or len(table.columns) == 1):
         return whole, {"text": _named(texts, _TEXTS) or texts[0]}
     columns = "plain text" if table.plain else f"the columns {listed(table.columns)}"
     raise RequestError(
@@ -132,7 +130,8 @@ def _text_columns(table: Table) -> list[str]:
     means = {}
     for name, values in table.columns.items():
         some = values[:_MOST_ROWS]
-        if some and all(isinstance(value, str) for value in some):
+        is_text = all(isinstance(value, str) for value in some)
+        if is_text and any(char.isalpha() for value in some for char in value):
             means[name] = sum(map(len, some)) / len(some)
     return sorted(means, key=lambda name: -means[name])
 

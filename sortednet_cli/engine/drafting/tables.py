@@ -74,8 +74,6 @@ def _model(
 
 
 def _data(about: FoundData) -> dict[str, Any]:
-    if about.table["source"] == "digits":
-        return {**about.table, "augment": "none"}
     if about.table.get("image_size", 0) >= _LARGE_IMAGE:
         return {**about.table, "augment": "resized-crop"}
     return dict(about.table)

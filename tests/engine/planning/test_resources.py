@@ -26,7 +26,7 @@ from sortednet_cli.machine.live_bytes import LiveBytes
 from sortednet_cli.nesting import NestedNetwork, init_network, stored_tensors
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace, SubModel
-from sortednet_cli.spec import RunSpec, load_preset, presets
+from sortednet_cli.spec import RunSpec, load_preset, parse_spec, presets
 from tests.commands import command, refused
 
 SMALL = {
@@ -300,3 +300,26 @@ def test_a_pretrained_model_without_sizes_is_refused(
     assert len(kept) < len(lines)
     Path("a.toml").write_text("\n".join(kept))
     refused(command("info", "--plan", "--config=a.toml"), 2, "hidden_size", "pretrained")
+
+
+def test_a_custom_network_in_a_sandwich() -> None:
+    """Its sub-models share no pass."""
+    spec = """
+        [model]
+        family = "custom"
+        factory = "tests.pico:FlatNet"
+        config = { hidden = 8, layers = 2, num_classes = 10 }
+        blocks = { paths = ["net"], before = 1, after = 2 }
+        axes = { width = { scales = ["hidden"] }, depth = { sets = "layers" } }
+        [space]
+        width = [0.5, 1.0]
+        depth = [1, 2]
+        [train]
+        rule = "sandwich"
+        updates = 1
+        [data]
+        source = "cifar10"
+        image_size = 8
+    """
+    plan = plan_resources(parse_spec(spec, where="here", name="flat"))
+    assert plan.footprint.peak > 0 and plan.submodels == 4
