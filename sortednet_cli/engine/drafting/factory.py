@@ -26,7 +26,7 @@ from sortednet_cli.spec import ModelSpec
 _FROM_DATA = {
     "num_classes": ("num_classes", "n_classes", "classes", "num_labels"),
     "channels": ("in_channels", "in_chans", "in_ch", "channels_in", "num_channels"),
-    "image_size": ("image_size", "img_size", "input_size", "resolution"),
+    "image_size": ("image_size", "img_size", "resolution"),
 }
 """Names that factories use for what follows from the data."""
 
@@ -152,7 +152,10 @@ _NONE = inspect.Parameter.empty
 def _parameters(factory: Callable[..., object]) -> dict[str, Any]:
     """Return the named arguments of a factory with their defaults."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    found = inspect.signature(factory).parameters.values()
+    try:
+        found = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"this factory's arguments cannot be read: {error}") from error
     return {p.name: p.default for p in found if p.kind in kinds}
 
 

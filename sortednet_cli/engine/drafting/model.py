@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +26,12 @@ from sortednet_cli.storage.run import RunFolder
 from sortednet_cli.storage.shards import CONFIG
 
 _PACKAGE = "package:"
+_FACTORY = re.compile(r"[\w.]+:\w+")
 _OF_TORCHVISION = "sortednet_cli.families.torchvision."
 _FROM_DATA = ("num_classes", "in_chans", "img_size")
 """Arguments that a stored configuration holds, and that follow from the data."""
 
-DECLARE = (
+_DECLARE = (
     "another package can declare it (entry point sortednet.families), or give a factory that builds"
     " it, as package.module:function"
 )
@@ -42,7 +44,6 @@ class Found:
     Attributes:
         what: what it is, for people.
         table: the entries of the spec's table `[model]`.
-        task: the task of its own head; None if that is not known.
         stock: the configuration that comes with pretrained weights.
         folder: the folder of its tokenizer.
         image_size: the size of the images that it is made for, if it has one.
@@ -51,7 +52,6 @@ class Found:
 
     what: str
     table: Mapping[str, Any]
-    task: str | None = None
     stock: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     image_size: int | None = None
@@ -78,7 +78,7 @@ def find_model(name: str, allowed: Collection[str]) -> Found:
     """
     if name.startswith(TORCHVISION):
         return _of_torchvision_weights(name)
-    if name.count(":") == 1 and not name.startswith(_PACKAGE) and not Path(name).exists():
+    if _FACTORY.fullmatch(name) and not name.startswith(_PACKAGE):
         check_allowed(name, allowed)
         return Found(f"the factory {name}", {"family": "custom", "factory": name})
     try:
@@ -127,11 +127,9 @@ def _of_library(name: str) -> Found | None:
     if name.partition(".")[0] in names:
         import timm
 
-        settings: Any = timm.get_pretrained_cfg(name)
-        table = {"family": "timm", "name": name}
-        return Found(
-            f"timm's {name}", table, image_size=settings.input_size[1], weights=settings.hf_hub_id
-        )
+        settings: Any = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        table, size = {"family": "timm", "name": name}, settings.input_size[1]
+        return Found(f"timm's {name}", table, image_size=size, weights=settings.hf_hub_id)
     near = difflib.get_close_matches(name, [*_torchvision(), *names], n=3, cutoff=0.75)
     if near and "/" not in name:
         raise RequestError(
@@ -156,14 +154,14 @@ def _of_place(name: str, place: Path) -> Found:
             " single GGUF file; to use weights alone, name their network and set model.pretrained"
             " in the spec"
         )
-    opened = open_pretrained(name)
+    opened = open_pretrained(str(place))
     if "model_type" in opened.config:
         return _of_transformers(name, opened.config, opened.folder)
     if "architecture" in opened.config:
         return _of_timm(name, opened.config)
     raise RequestError(
         f"{place / CONFIG} names neither a model_type, as transformers does, nor an architecture,"
-        f" as timm does; {DECLARE}"
+        f" as timm does; {_DECLARE}"
     )
 
 
@@ -173,13 +171,11 @@ def _of_transformers(name: str, config: Mapping[str, Any], folder: Path) -> Foun
     if kind not in known:
         raise RequestError(
             f"{name} is a {own or 'model'} of transformers, whose model_type {kind!r} cannot be"
-            f" cut: the families are {listed(known)}; {DECLARE}"
+            f" cut: the families are {listed(known)}; {_DECLARE}"
         )
-    heads = known[kind].heads.items()
-    task = next((task for task, head in heads if head.class_name == own), None)
     table = {"family": kind, "pretrained": name}
     size = config.get("image_size") if known[kind].inputs == "image" else None
-    return Found(f"{own or kind} of transformers", table, task, config, folder, size)
+    return Found(f"{own or kind} of transformers", table, config, folder, size)
 
 
 def _of_timm(name: str, config: Mapping[str, Any]) -> Found:
