@@ -21,7 +21,6 @@ from sortednet_cli.engine.drafting.tables import tables
 from sortednet_cli.engine.requests import DraftRequest
 from sortednet_cli.engine.sources.root import open_root
 from sortednet_cli.engine.training.preflight import check_new
-from sortednet_cli.engine.training.requirements import with_precision
 from sortednet_cli.engine.training.start import check_request
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import root_of
@@ -95,7 +94,7 @@ def draft(request: DraftRequest) -> Draft:
         text = written(title, top, parts)
         return text, parse_spec(text, where=str(request.out), name=_name(request.model))
 
-    room = fit_batch(with_precision(parsed()[1], device), family, data, device)
+    room = fit_batch(parsed()[1], family, data, device)
     parts["train"] = _with_batch(parts["train"], room, samples)
     text, spec = parsed()
     check_new(spec)

@@ -49,8 +49,9 @@ def fit_batch(spec: RunSpec, family: Family, data: Dataset, device: torch.device
     An update never takes more samples than there are. What a micro-batch holds grows in proportion
     to its samples, so two are counted.
     """
-    inputs = data.format
-    train, rule = spec.train, make_rule(spec.train, SearchSpace.of(spec.space))
+    inputs, rule = data.format, make_rule(spec.train, SearchSpace.of(spec.space))
+    # Whatever the training measures as faster, float32 takes the most.
+    train = spec.train.model_copy(update={"precision": "fp32"})
     small, large = (
         footprint_of(family, rule, train.model_copy(update={"batch_size": count}), inputs)
         for count in (_LEAST, 2 * _LEAST)
