@@ -7,6 +7,7 @@ a wrong request fails at once. Nothing here prints.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from sortednet_cli.engine.requests import (
     FrontierRequest,
     GenerateRequest,
     Report,
+    ReportRequest,
     SamplingOptions,
     SourceRequest,
     TrainRequest,
@@ -77,6 +79,7 @@ __all__ = [
     "GenerateRequest",
     "Interrupted",
     "Report",
+    "ReportRequest",
     "SamplingOptions",
     "Scored",
     "SourceRequest",
@@ -96,6 +99,7 @@ __all__ = [
     "lack_of_memory",
     "no_report",
     "plan",
+    "report",
     "slices",
     "train",
 ]
@@ -186,6 +190,33 @@ def frontier(request: FrontierRequest, report: Report = no_report) -> Frontier:
         draw_frontier(stored.name, stored.space, result, request.plot)
         logger.info("wrote %s", request.plot)
     return result
+
+
+def report(request: ReportRequest, progress: Report = no_report) -> Path:
+    """Write an HTML page in which a user explores the sub-models of runs; return its path.
+
+    Raises:
+        RequestError: a source is no finished run or artifact, two are the same or have different
+            metrics, there is no such cost, the plotting library is missing, or there can be no page
+            at the path.
+        WorkError: the page cannot be written.
+    """
+    from sortednet_cli.engine.evaluation.costs import computed_costs, find_cost
+    from sortednet_cli.engine.reporting.comparison import check_comparable
+    from sortednet_cli.engine.reporting.document import make_document
+    from sortednet_cli.engine.reporting.page import check_page, write_page
+    from sortednet_cli.storage.files import free_name
+
+    check_page(request.out)
+    named = {cost.name: cost for cost in (*computed_costs(), *map(find_cost, request.costs))}
+    requests = [SourceRequest(path, request.allow_factories) for path in request.paths or (None,)]
+    sources = [read_stored(each) for each in requests]
+    check_comparable(sources)
+    pairs = [(s, partial(open_allowed, s, r)) for s, r in zip(sources, requests, strict=True)]
+    document = make_document(pairs, list(named.values()), request.device, progress)
+    out = request.out or free_name(Path("report"), ".html")
+    write_page(document, out)
+    return out
 
 
 def extract(request: ExtractRequest, report: Report = no_report) -> Extraction:

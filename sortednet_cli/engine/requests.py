@@ -185,6 +185,25 @@ class FrontierRequest:
 
 
 @dataclass(frozen=True)
+class ReportRequest:
+    """Write a page that shows the sub-models of runs.
+
+    Attributes:
+        paths: runs or artifacts of one metric; empty for the newest finished run.
+        costs: names of costs to get besides those that need no forward pass.
+        out: the `.html` file; None for `report.html`, or the next free name.
+        allow_factories: factories that the runs may run, as `MODULE:NAME`.
+        device: device on which costs are measured, as `--device` takes it.
+    """
+
+    paths: tuple[Path, ...] = ()
+    costs: tuple[str, ...] = ()
+    out: Path | None = None
+    allow_factories: tuple[str, ...] = ()
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
 class ExtractRequest:
     """Cut a sub-model out as an artifact.
 

@@ -141,11 +141,15 @@ def new_folder(path: Path) -> Iterator[Path]:
                     folder.rmdir()
 
 
-def free_name(path: Path) -> Path:
-    """Return `path`, or the first of `path-2`, `path-3`, ... that does not exist."""
-    candidate, number = path, 2
+def free_name(path: Path, suffix: str = "") -> Path:
+    """Return `path`, or the first of `path-2`, `path-3`, ... that does not exist.
+
+    Args:
+        suffix: follows each of these names.
+    """
+    candidate, number = path.with_name(path.name + suffix), 2
     while candidate.exists():
-        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+        candidate, number = path.with_name(f"{path.name}-{number}{suffix}"), number + 1
     return candidate
 
 

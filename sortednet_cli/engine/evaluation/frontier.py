@@ -199,7 +199,7 @@ def make_frontier(
         path=stored.path,
         split=SELECTION_SPLIT,
         rows=rows,
-        pareto=pareto([(_score(measure, row), _known(cost, row)) for row in rows]),
+        pareto=pareto([(score_of(measure, row), _known(cost, row)) for row in rows]),
         cost=cost,
         metric=measure.metric,
         higher_is_better=measure.higher_is_better,
@@ -231,7 +231,7 @@ def choose(rows: Sequence[Row], budget: Budget, measure: Measure | Task) -> Row:
     """
 
     def spending(row: Row) -> tuple[float, ...]:
-        return (-_score(measure, row), *budget.spending(row))
+        return (-score_of(measure, row), *budget.spending(row))
 
     return min(budget.within(rows), key=spending)
 
@@ -253,7 +253,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
     return marks
 
 
-def _score(measure: Measure | Task, row: Row) -> float:
+def score_of(measure: Measure | Task, row: Row) -> float:
     """Return a row's validation score, negated if lower values of the metric are better."""
     value = row.metrics[SELECTION_SPLIT][measure.metric]
     return value if measure.higher_is_better else -value

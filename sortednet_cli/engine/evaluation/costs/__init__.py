@@ -13,7 +13,16 @@ from sortednet_cli.engine.evaluation.costs.base import ComputedCost, Conditions,
 from sortednet_cli.errors import RequestError, listed, suggestion
 from sortednet_cli.extensions import Registry, warn_once
 
-__all__ = ["DEFAULT", "ComputedCost", "Conditions", "Cost", "Effort", "every_cost", "find_cost"]
+__all__ = [
+    "DEFAULT",
+    "ComputedCost",
+    "Conditions",
+    "Cost",
+    "Effort",
+    "computed_costs",
+    "every_cost",
+    "find_cost",
+]
 
 COSTS = Registry(
     extensions.COSTS,
@@ -44,6 +53,11 @@ def every_cost() -> list[Cost]:
         except RequestError as error:
             warn_once(f"{error}; this cost is left out")
     return found
+
+
+def computed_costs() -> list[Cost]:
+    """Make the costs that need no forward pass."""
+    return [cost for cost in every_cost() if cost.effort <= Effort.COMPUTED]
 
 
 def find_cost(name: str) -> Cost:
