@@ -5,7 +5,6 @@ const report = JSON.parse(document.getElementById("data").textContent);
 const by = (id) => document.getElementById(id);
 const percent = report.metric === "accuracy";
 const scoreName = `${report.split} ${report.metric}`;
-const FULL = [...report.runs.keys()];
 
 // What the user has set: the run and the sub-model looked at, the cost of the plot, the two axes of
 // the heat map, and for each cost the step of its slider, which is its last where there is no limit.
@@ -25,8 +24,10 @@ function showScore(score) {
   return percent ? `${(100 * score).toFixed(2)}%` : String(Number(score.toPrecision(4)));
 }
 
-const showCost = (cost, index, of = run()) =>
-  `${of.costs[cost.name].shown[index]} ${cost.unit}`.trim();
+// A colour or number that the style sheet gives, which depends on the reader's scheme.
+const styled = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+const showCost = (cost, index, of = run()) => of.costs[cost.name].shown[index];
 
 // Higher is better, whatever the metric; a score that is not finite is the worst.
 function goodness(of, index) {
@@ -101,7 +102,7 @@ function showSliders() {
     const step = steps[state.steps[cost.name]];
     slider.max = steps.length;
     slider.value = state.steps[cost.name];
-    by(`limit-${cost.name}-value`).textContent = step ? `≤ ${step.text} ${cost.unit}`.trim() : "no limit";
+    by(`limit-${cost.name}-value`).textContent = step ? `≤ ${step.text}` : "no limit";
     slider.setAttribute("aria-valuetext", step ? `at most ${step.text} ${cost.units}` : "no limit");
   }
 }
@@ -204,6 +205,7 @@ function showHeat() {
   });
   const known = of.scores.filter((score) => score !== null);
   const low = Math.min(...known), high = Math.max(...known), bounds = limits();
+  const strong = Number(styled("strong-from"));
   const focused = document.activeElement?.closest("#heat") ? state.chosen : null;
   const make = (index) => {
     if (index === undefined) return "";
@@ -216,18 +218,19 @@ function showHeat() {
     made.style.setProperty("--share", `${100 * share}%`);
     made.setAttribute("aria-label", `${of.names[index]}: ${showScore(score)}`);
     made.setAttribute("aria-pressed", index === state.chosen);
-    made.classList.toggle("strong", share > 0.45);
+    made.classList.toggle("strong", share > strong);
     made.classList.toggle("outside", !isWithin(of, index, bounds));
     made.classList.toggle("chosen", index === state.chosen);
     return made;
   };
   const columns = distinct(across), rows = distinct(down).reverse();
-  fill(by("heat"), ["", ...columns.map((value) => value === null ? "" : `${state.across} ${value}`)],
-    rows.map((row) => [`${state.down} ${row}`,
+  fill(by("heat"), [state.across ? `${state.down} ↓ ${state.across} →` : state.down, ...columns.map((value) => value ?? "")],
+    rows.map((row) => [String(row),
       ...columns.map((column) => make(cells.get(`${row ?? undefined} ${column ?? undefined}`)))]));
   const buttons = [...by("heat").querySelectorAll("button")];
   if (!buttons.some((button) => button.tabIndex === 0) && buttons.length) buttons[0].tabIndex = 0;
   if (focused !== null) by("heat").querySelector(".chosen")?.focus();
+  by("heat-heading").textContent = `Score over ${[state.down, state.across].filter(Boolean).join(" and ")}`;
   const others = of.axes.filter((axis) => axis !== state.down && axis !== state.across);
   const unit = percent ? ", in percent" : "";
   by("heat-hint").textContent = `${scoreName}${unit}. Pale cells are outside the limits.`
@@ -252,19 +255,18 @@ function walkHeat(event) {
 const views = {};
 
 async function draw(id, spec) {
-  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-  const text = { labelColor: color("soft"), titleColor: color("ink"), labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" };
+  const text = { labelColor: styled("soft"), titleColor: styled("ink"), labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" };
   const result = await vegaEmbed(by(id), {
     $schema: "https://vega.github.io/schema/vega-lite/v6.json",
     width: "container",
     background: null,
-    ...spec(color),
+    ...spec,
     config: {
       font: "system-ui, sans-serif",
       view: { stroke: null },
       mark: { aria: false },
-      axis: { ...text, gridColor: color("line"), domainColor: color("line"), tickColor: color("line") },
-      legend: { ...text, orient: "top", title: null, symbolSize: 80, labelLimit: 400 },
+      axis: { ...text, gridColor: styled("line"), domainColor: styled("line"), tickColor: styled("line") },
+      legend: { ...text, orient: "top", direction: "vertical", title: null, symbolSize: 80, labelLimit: 320 },
     },
   }, { actions: false, renderer: "svg", tooltip: { theme: matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light" } });
   views[id]?.finalize();
@@ -273,12 +275,12 @@ async function draw(id, spec) {
 }
 
 // Each run has a colour and a shape of its own.
-function runChannels(color) {
+function runChannels() {
   const domain = report.runs.map((each) => each.path), several = domain.length > 1;
   const shapes = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross"];
   const range = (values) => domain.map((_, index) => values[index % values.length]);
   const channel = (values) => ({ field: "run", scale: { domain, range: range(values) }, legend: several ? {} : null });
-  const colors = shapes.map((_, index) => color(`run-${index}`));
+  const colors = shapes.map((_, index) => styled(`run-${index}`));
   return { color: channel(colors), shape: channel(shapes) };
 }
 
@@ -297,39 +299,48 @@ function points() {
   });
 }
 
-const limitLine = () => limits().filter(({ cost }) => cost === state.cost);
+// The limit on the cost of the plot; where there is none, an invisible line.
+function limitLine() {
+  const set = limits().find(({ cost }) => cost === state.cost);
+  return [{ limit: set?.limit ?? Math.max(...run().costs[state.cost].values), opacity: set ? 1 : 0 }];
+}
 
 async function drawScatter() {
   const cost = costNamed(state.cost), values = report.runs.flatMap((of) => of.costs[cost.name].values);
   const isLog = Math.min(...values) > 0 && Math.max(...values) > 4 * Math.min(...values);
-  const view = await draw("scatter", (color) => {
-    const { color: runColor, shape } = runChannels(color);
-    const x = {
-      field: "cost", type: "quantitative", title: cost.label,
-      scale: { type: isLog ? "log" : "linear", zero: false, nice: false, padding: 12 },
-      axis: { format: cost.unit ? "~g" : "~s", labelOverlap: true, tickCount: 8 },
-    };
-    const y = { field: "score", type: "quantitative", title: scoreName + (percent ? ", %" : ""), scale: { zero: false } };
-    const tooltip = [["name", "sub-model"], ["run", "run"], ["shownScore", scoreName], ["shownCost", cost.label]]
-      .map(([field, title]) => ({ field, title, type: "nominal" }));
-    const only = (filter) => [{ filter: `datum.${filter}` }];
-    return {
-      description: `${scoreName} of ${report.runs.map((of) => of.names.length).join(" and ")} sub-models against ${cost.label}. A table with the same values follows.`,
-      height: Math.max(260, Math.min(380, innerHeight / 2)),
-      datasets: { points: points(), limit: limitLine() },
-      layer: [
-        { data: { name: "limit" }, mark: { type: "rule", strokeDash: [5, 4], color: color("soft") }, encoding: { x: { ...x, field: "limit" } } },
-        { data: { name: "points" }, transform: only("frontier"), mark: { type: "line", strokeWidth: 2, opacity: 0.8 }, encoding: { x, y, color: runColor, order: { field: "cost" } } },
-        {
-          // The invisible stroke makes points easier to hit.
-          data: { name: "points" },
-          mark: { type: "point", filled: true, size: 42, stroke: "transparent", strokeWidth: 9, cursor: "pointer" },
-          encoding: { x, y, fill: runColor, shape, tooltip, opacity: { condition: { test: "datum.within", value: 0.85 }, value: 0.22 } },
-        },
-        { data: { name: "points" }, transform: only("chosen"), mark: { type: "point", size: 240, strokeWidth: 3, color: color("chosen"), opacity: 1 }, encoding: { x, y, tooltip } },
-        { data: { name: "points" }, transform: only("chosen"), mark: { type: "text", dy: 20, fontSize: 13, fontWeight: "bold", color: color("chosen") }, encoding: { x, y, text: { field: "name" } } },
-      ],
-    };
+  const { color, shape } = runChannels();
+  const x = {
+    field: "cost", type: "quantitative", title: cost.label,
+    scale: isLog ? { type: "log", nice: false, padding: 12 } : { zero: false, nice: false, padding: 12 },
+    axis: { format: cost.is_count ? "~s" : "~g", labelOverlap: true, tickCount: 8 },
+  };
+  const y = { field: "score", type: "quantitative", title: scoreName + (percent ? ", %" : ""), scale: { zero: false } };
+  const tooltip = [["name", "sub-model"], ["run", "run"], ["shownScore", scoreName], ["shownCost", cost.label]]
+    .map(([field, title]) => ({ field, title, type: "nominal" }));
+  const marked = (filter, mark, encoding) =>
+    ({ data: { name: "points" }, transform: [{ filter: `datum.${filter}` }], mark, encoding: { x, y, ...encoding } });
+  const name = (look) =>
+    marked("chosen", { type: "text", dy: 20, fontSize: 13, fontWeight: "bold", ...look }, { text: { field: "name" } });
+  const counts = report.runs.map((of) => of.names.length).join(" and ");
+  const view = await draw("scatter", {
+    description: `${scoreName} of ${counts} sub-models against ${cost.label}. A table with the same values follows.`,
+    height: Math.max(260, Math.min(380, innerHeight / 2)),
+    datasets: { points: points(), limit: limitLine() },
+    layer: [
+      {
+        data: { name: "limit" },
+        mark: { type: "rule", strokeDash: [5, 4], color: styled("soft") },
+        encoding: { x: { ...x, field: "limit" }, opacity: { field: "opacity", type: "quantitative", scale: null } },
+      },
+      marked("frontier", { type: "line", strokeWidth: 2, opacity: 0.8 }, { color, order: { field: "cost" } }),
+      // The invisible stroke makes points easier to hit.
+      marked("index >= 0", { type: "point", filled: true, size: 42, stroke: "transparent", strokeWidth: 9, cursor: "pointer" },
+        { fill: color, shape, tooltip, opacity: { condition: { test: "datum.within", value: 0.85 }, value: 0.22 } }),
+      marked("chosen", { type: "point", size: 240, strokeWidth: 3, color: styled("chosen"), opacity: 1 }, { tooltip }),
+      // Twice: the broad outline below sets the name off from the points behind it.
+      name({ stroke: styled("card"), strokeWidth: 5 }),
+      name({ color: styled("chosen") }),
+    ],
   });
   view.addEventListener("click", (_, item) => {
     if (item?.datum?.index !== undefined) select(item.datum.runIndex, item.datum.index);
@@ -346,18 +357,18 @@ function drawCurves() {
   by("curves-hint").textContent = "Each loss is of the sub-models that this update trained, so it varies with their size." + each.join("");
   fill(by("updates"), ["run", "update", "loss", "learning rate"],
     rows.map((row) => [row.run, ...[row.update, row.loss, row.lr].map((value) => value === null ? "not finite" : String(Number(value.toPrecision(5))))]));
-  for (const [field, title] of [["loss", "training loss"], ["lr", "learning rate"]]) {
-    draw(field, (color) => ({
+  for (const [field, title] of [["loss", "loss"], ["lr", "learning rate"]]) {
+    draw(field, {
       description: `${title} against updates. A table with the same values follows.`,
       height: 180, data: { values: rows },
       mark: { type: "line", point: rows.length < 80, strokeWidth: 1.5 },
       encoding: {
         x: { field: "update", type: "quantitative", title: "update", axis: { format: "~s", tickCount: 6 } },
         y: { field, type: "quantitative", title, scale: { zero: field === "lr" } },
-        color: runChannels(color).color,
+        color: runChannels().color,
         tooltip: [{ field: "run" }, { field: "update" }, { field, title }],
       },
-    }));
+    });
   }
 }
 
@@ -399,18 +410,19 @@ function changeAxis(changed, other) {
 function describe() {
   const paths = report.runs.map((of) => of.path).join(", ");
   document.title = `${paths}: sortednet report`;
-  by("title").textContent = paths;
-  by("facts").textContent = report.runs.map((of) => {
+  by("title").textContent = report.runs.length > 1 ? `${report.runs.length} runs` : paths;
+  const told = report.runs.map((of) => {
     const { kind, family, rule, data, train_seconds: seconds } = of.facts;
-    const told = [kind, family, data && `data ${data}`, rule && `rule ${rule}`, seconds && `trained in ${Math.round(seconds)} s`];
+    const facts = [kind, family, data && `data ${data}`, rule && `rule ${rule}`, seconds && `trained in ${Math.round(seconds)} s`];
     const several = report.runs.length > 1 ? `${of.path}: ` : "";
-    return `${several}${of.names.length} sub-models, ${told.filter(Boolean).join(", ")}`;
-  }).join(" · ");
-  const notes = report.costs.filter((cost) => Object.keys(cost.conditions).length).map((cost) =>
-    `${cost.label}: ${Object.entries(cost.conditions).map(([key, value]) => `${key.replaceAll("_", " ")} ${value}`).join(", ")}.`);
-  if (!report.same_data) notes.unshift("These runs were scored on different data: their scores do not compare.");
-  by("notice").textContent = notes.join(" ");
-  by("notice").hidden = !notes.length;
+    return `${several}${of.names.length} sub-models, ${facts.filter(Boolean).join(", ")}`;
+  });
+  for (const { label, conditions } of report.costs) {
+    const words = Object.entries(conditions).map(([key, value]) => `${key.replaceAll("_", " ")} ${value}`);
+    if (words.length) told.push(`${label}: measured for this report, ${words.join(", ")}`);
+  }
+  by("facts").textContent = told.join("\n");
+  by("notice").hidden = report.same_data;
 }
 
 function begin() {
@@ -429,11 +441,15 @@ function begin() {
   by("table-details").addEventListener("toggle", showTable);
   by("layers-details").addEventListener("toggle", showLayers);
   by("heat").addEventListener("keydown", walkHeat);
-  const drawAll = () => Promise.all([drawScatter(), drawCurves()]);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   changeRun(0);
   chooseWithin();
-  drawAll();
+  drawScatter();
+  drawCurves();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    showHeat();
+    drawScatter();
+    drawCurves();
+  });
 }
 
 begin();
