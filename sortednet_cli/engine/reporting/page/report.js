@@ -299,22 +299,20 @@ function points() {
   });
 }
 
-// The limit on the cost of the plot; where there is none, an invisible line.
-function limitLine() {
-  const set = limits().find(({ cost }) => cost === state.cost);
-  return [{ limit: set?.limit ?? Math.max(...run().costs[state.cost].values), opacity: set ? 1 : 0 }];
-}
+const limitLine = () => limits().filter(({ cost }) => cost === state.cost);
 
 async function drawScatter() {
-  const cost = costNamed(state.cost), values = report.runs.flatMap((of) => of.costs[cost.name].values);
-  const isLog = Math.min(...values) > 0 && Math.max(...values) > 4 * Math.min(...values);
+  // The extents are given, so that a layer may be empty.
+  const cost = costNamed(state.cost), rows = points();
+  const extent = (field) => [Math.min, Math.max].map((most) => most(...rows.map((row) => row[field])));
+  const [least, most] = extent("cost");
   const { color, shape } = runChannels();
   const x = {
     field: "cost", type: "quantitative", title: cost.label,
-    scale: isLog ? { type: "log", nice: false, padding: 12 } : { zero: false, nice: false, padding: 12 },
-    axis: { format: cost.is_count ? "~s" : "~g", labelOverlap: true, tickCount: 8 },
+    scale: { type: least > 0 && most > 4 * least ? "log" : "linear", domain: [least, most], nice: false, padding: 12 },
+    axis: { format: cost.is_count ? ".3~s" : ".3~g", labelOverlap: true, tickCount: 8 },
   };
-  const y = { field: "score", type: "quantitative", title: scoreName + (percent ? ", %" : ""), scale: { zero: false } };
+  const y = { field: "score", type: "quantitative", title: scoreName + (percent ? ", %" : ""), scale: { domain: extent("score"), nice: true, padding: 8 } };
   const tooltip = [["name", "sub-model"], ["run", "run"], ["shownScore", scoreName], ["shownCost", cost.label]]
     .map(([field, title]) => ({ field, title, type: "nominal" }));
   const marked = (filter, mark, encoding) =>
@@ -325,12 +323,12 @@ async function drawScatter() {
   const view = await draw("scatter", {
     description: `${scoreName} of ${counts} sub-models against ${cost.label}. A table with the same values follows.`,
     height: Math.max(260, Math.min(380, innerHeight / 2)),
-    datasets: { points: points(), limit: limitLine() },
+    datasets: { points: rows, limit: limitLine() },
     layer: [
       {
         data: { name: "limit" },
         mark: { type: "rule", strokeDash: [5, 4], color: styled("soft") },
-        encoding: { x: { ...x, field: "limit" }, opacity: { field: "opacity", type: "quantitative", scale: null } },
+        encoding: { x: { ...x, field: "limit" } },
       },
       marked("frontier", { type: "line", strokeWidth: 2, opacity: 0.8 }, { color, order: { field: "cost" } }),
       // The invisible stroke makes points easier to hit.
