@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.commands import TINY, command, environment, listing, shell, start
 
-COMMANDS = ("train", "eval", "frontier", "extract", "presets", "info")
+COMMANDS = ("train", "eval", "frontier", "extract", "report", "presets", "info")
 HEAVY = (
     "torch",
     "torchvision",
@@ -208,6 +208,7 @@ def test_quiet_says_nothing(home: Path) -> None:
         ["eval", "--all"],
         ["frontier", "--cost=latency", "--plot=a.svg"],
         ["extract", "--max-params=50k"],
+        ["report"],
         ["presets"],
         ["info", "runs/digits-resnet"],
     ):
@@ -295,6 +296,7 @@ def test_light_commands_import_nothing_heavy(home: Path) -> None:
         ["train", "--preset=digits-resnet", "--set=train.nope=1"],
         ["eval", "--width=x"],
         ["frontier", "--plot=a.jpg"],
+        ["report", "--out=a.pdf"],
         ["info"],
         ["info", "runs/digits-resnet"],
         ["info", "cut"],

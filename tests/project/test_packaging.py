@@ -13,6 +13,7 @@ import pytest
 from sortednet_cli.spec import presets
 
 ROOT = Path(__file__).parents[2]
+PAGE = Path("sortednet_cli", "engine", "reporting", "page")
 SHOWN = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -54,7 +55,10 @@ def test_a_wheel_made_of_the_source_distribution_lists_every_preset(
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")
     assert _listed(tmp_path / "installed") == presets.names()
-    assert not list((tmp_path / "installed" / "sortednet_cli").rglob("test_*"))
+    package = tmp_path / "installed" / "sortednet_cli"
+    assert not list(package.rglob("test_*"))
+    for part in (ROOT / PAGE).iterdir():
+        assert (package.parent / PAGE / part.name).read_bytes() == part.read_bytes()
 
 
 def test_a_checkout_lists_every_preset(unpacked: Path) -> None:

@@ -32,7 +32,7 @@ def test_every_command_and_key_is_on_its_page() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["train", "eval", "frontier", "extract", "generate", "presets", "info"]
+    "name", ["train", "eval", "frontier", "extract", "report", "generate", "presets", "info"]
 )
 def test_every_option_of_a_command_is_on_its_page(name: str) -> None:
     """Those too that a command makes from what is registered: `--max-params`, `--format`."""
@@ -51,7 +51,7 @@ def test_the_help_of_an_option_that_repeats_says_so() -> None:
         for option in one.params
         if getattr(option, "multiple", False)
     }
-    assert told == dict.fromkeys(("--set", "--axis", "--allow-factory", "--stop"), True)
+    assert told == dict.fromkeys(("--set", "--axis", "--allow-factory", "--stop", "--cost"), True)
 
 
 def test_every_key_has_a_meaning() -> None:

@@ -41,11 +41,12 @@ def check_page(out: Path | None) -> None:
 
 def write_page(document: Mapping[str, Any], out: Path) -> None:
     """Write the page of a document; WorkError if it cannot be written."""
+    data = json.dumps(document, separators=(",", ":"), allow_nan=False)
     parts = {
         "style": _part("report.css"),
         "library": _library(),
         "script": _part("report.js"),
-        "data": json.dumps(document, separators=(",", ":"), allow_nan=False).replace("<", r"\u003c"),
+        "data": data.replace("<", r"\u003c"),
     }
     # In one pass, so that nothing in the data is taken for a placeholder.
     write_text(out, re.sub(r"\{\{ (\w+) \}\}", lambda at: parts[at[1]], _part("report.html")))
@@ -57,8 +58,8 @@ def _part(name: str) -> str:
 
 @cache
 def _library() -> str:
-    """Vega-Embed with Vega and Vega-Lite, as one script; takes seconds."""
+    """Make one script of Vega-Embed, Vega and Vega-Lite; this takes seconds."""
     import vl_convert
 
-    bundle: str = vl_convert.javascript_bundle()
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     return bundle.replace("</script", r"<\/script")
