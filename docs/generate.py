@@ -105,7 +105,7 @@ def _command(name: str, command: Any) -> Lines:
     for paragraph in about:
         yield from [paragraph, ""]
     arguments = [p for p in parameters if p.param_type_name == "argument"]
-    usage = "".join(f" [{_argument(p)}]" for p in arguments)
+    usage = "".join(f" [{_argument(p)}]{'...' if p.nargs < 0 else ''}" for p in arguments)
     example = example.removeprefix("Example: ")
     yield from ["```console", f"$ sortednet {name}{usage} [OPTIONS]", f"$ {example}", "```", ""]
     named = [(f"`{_argument(p)}`", p) for p in arguments]

@@ -15,7 +15,7 @@ from sortednet_cli.engine import ReportRequest
 _SourcesArgument = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[RUN|ARTIFACT]...", help="Default: the newest finished run.", show_default=False
+        metavar="RUN|ARTIFACT", help="Default: the newest finished run.", show_default=False
     ),
 ]
 _CostOption = Annotated[

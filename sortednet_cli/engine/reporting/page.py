@@ -19,6 +19,7 @@ from sortednet_cli.errors import RequestError
 from sortednet_cli.storage.files import require_creatable, write_text
 
 _SUFFIX = ".html"
+_SCRIPTS = ("choice.js", "tables.js", "plots.js", "report.js")
 _PARTS = files("sortednet_cli.engine.reporting") / "page"
 
 
@@ -45,7 +46,7 @@ def write_page(document: Mapping[str, Any], out: Path) -> None:
     parts = {
         "style": _part("report.css"),
         "library": _library(),
-        "script": _part("report.js"),
+        "script": "\n".join(map(_part, _SCRIPTS)),
         "data": data.replace("<", r"\u003c"),
     }
     # In one pass, so that nothing in the data is taken for a placeholder.
