@@ -197,8 +197,8 @@ def report(request: ReportRequest, progress: Report = no_report) -> Path:
 
     Raises:
         RequestError: a source is no finished run or artifact, two are the same or have different
-            metrics, there is no such cost, the plotting library is missing, or there can be no page
-            at the path.
+            metrics, there is no such cost, a factory is not allowed, the plotting library is
+            missing, or there can be no page at the path.
         WorkError: the page cannot be written.
     """
     from sortednet_cli.engine.evaluation.costs import computed_costs, find_cost
@@ -212,6 +212,8 @@ def report(request: ReportRequest, progress: Report = no_report) -> Path:
     requests = [SourceRequest(path, request.allow_factories) for path in request.paths or (None,)]
     sources = [read_stored(each) for each in requests]
     check_comparable(sources)
+    for stored in sources:
+        stored.check_allowed(request.allow_factories)
     pairs = [(s, partial(open_allowed, s, r)) for s, r in zip(sources, requests, strict=True)]
     document = make_document(pairs, list(named.values()), request.device, progress)
     out = request.out or free_name(Path("report"), ".html")

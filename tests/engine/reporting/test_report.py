@@ -162,6 +162,16 @@ def test_runs_of_two_metrics(home: Path) -> None:
     )
 
 
+def test_a_factory_that_is_not_allowed(home: Path) -> None:
+    shutil.copytree(RUN, OTHER)
+    file = OTHER / "run.json"
+    table = json.loads(file.read_text())
+    table["root"]["declaration"]["factory"] = "math:floor"
+    file.write_text(json.dumps(table))
+    reseal(OTHER)
+    refused_all(home, [["report", RUN, OTHER]], "--allow-factory math:floor")
+
+
 def test_runs_on_different_data(home: Path) -> None:
     shutil.copytree(RUN, OTHER)
     spec = OTHER / "spec.toml"
