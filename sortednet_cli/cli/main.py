@@ -17,6 +17,7 @@ import typer
 
 from sortednet_cli import allocator, engine, launch, logs
 from sortednet_cli.cli import usage
+from sortednet_cli.cli.completion import completion
 from sortednet_cli.cli.evaluate import evaluate
 from sortednet_cli.cli.extract import ExtractCommand, extract
 from sortednet_cli.cli.frontier import FrontierCommand, frontier
@@ -72,6 +73,7 @@ app.command()(report)
 app.command()(generate)
 app.command()(presets)
 app.command()(info)
+app.command()(completion)
 
 
 @app.callback(invoke_without_command=True)

@@ -60,6 +60,7 @@ REQUESTS: list[tuple[list[str], str]] = [
         "train.draws = 9: the search space has only",
     ),
     (["presets", "show", "digit-resnet"], "did you mean digits-resnet?"),
+    (["completion", "tcsh"], "'tcsh' is not one of"),
     (["train", "--preset=digit-resnet"], "did you mean digits-resnet?"),
     (["train", *TINY, "--set=train.lr=fast"], "train.lr: input should be a valid number"),
     (["train", *TINY, "--set=train.rule=single", "--set=train.submodel=w9"], "no sub-model 'w9'"),
@@ -114,6 +115,7 @@ def test_wrong_requests_import_nothing_heavy(home: Path) -> None:
 
 
 RECORDED = [
+    ["completion", "bash"],
     ["info", RUN],
     ["frontier", RUN],
     ["frontier", RUN, "--all", "--json"],

@@ -1,0 +1,38 @@
+# Completion of sortednet for bash 3.2 and newer, written by `sortednet completion bash`.
+
+_sortednet_table={table}
+
+_sortednet_program={program}
+
+_sortednet() {
+    local word line
+    local -a words=()
+    # bash splits words at `=` and `:`; join them again.
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD}"; do
+        if [[ ${#words[@]} -gt 0 && ($word == [=:]* || ${words[${#words[@]} - 1]} == *[=:]) ]]; then
+            words[${#words[@]} - 1]+=$word
+        else
+            words+=("$word")
+        fi
+    done
+    local current=${words[${#words[@]} - 1]}
+    local kept=${current%"${current##*[=:]}"}  # readline replaces what follows the last of these
+    COMPREPLY=()
+    while IFS= read -r line; do
+        line=${line%%$'\t'*}
+        case $line in
+            :files) compopt -o default 2>/dev/null ;;
+            :folders) compopt -o dirnames 2>/dev/null ;;
+            *=) compopt -o nospace 2>/dev/null; COMPREPLY+=("${line#"$kept"}") ;;
+            *) COMPREPLY+=("${line#"$kept"}") ;;
+        esac
+    done < <(
+        printf '%s\n' "$_sortednet_table" |
+            awk "$_sortednet_program" "${#words[@]}" "${words[@]}" \
+                runs/*/run.json artifacts/*/sortednet.json
+    )
+    compopt -o nosort 2>/dev/null
+    return 0
+}
+
+complete -F _sortednet sortednet
