@@ -26,6 +26,8 @@ def evaluate(
         Literal["test", "validation", "train"],
         typer.Option("--split", help="Part of the data to score on."),
     ] = "test",
+    min_score: options.MinScoreOption = None,
+    junit: options.JunitOption = None,
     data: options.DataOption = None,
     allow_factory: options.AllowOption = None,
     device: options.DeviceOption = "auto",
@@ -35,6 +37,8 @@ def evaluate(
 ) -> None:
     """Score one sub-model (by default the largest), or all of them.
 
+    With --min-score, each of them must reach it.
+
     Example: sortednet eval --width 0.75 --depth 4
     """
     options.set_verbosity(quiet, verbose)
@@ -42,12 +46,20 @@ def evaluate(
     if every and axes:
         raise RequestError("--all scores every sub-model: remove --width, --depth and --axis")
     request = EvaluateRequest(
-        SourceRequest(path, tuple(allow_factory or ())), axes, every, split, data, device
+        SourceRequest(path, tuple(allow_factory or ())),
+        axes,
+        every,
+        split,
+        data,
+        device,
+        min_score,
+        junit,
     )
     with Progress(quiet) as progress:
         evaluation = engine.evaluate(request, progress.update if every else engine.no_report)
     if evaluation is not None:  # only the first process of a job has the rows
         _print(evaluation, every, as_json)
+        options.require_score(evaluation.missed)
 
 
 def _print(evaluation: Evaluation, every: bool, as_json: bool) -> None:

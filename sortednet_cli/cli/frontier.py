@@ -37,6 +37,8 @@ def frontier(
         typer.Option("--plot", metavar="FILE.svg|png", help="Plot score against cost to a file."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="List every sub-model.")] = False,
+    min_score: options.MinScoreOption = None,
+    junit: options.JunitOption = None,
     allow_factory: options.AllowOption = None,
     device: options.DeviceOption = "auto",
     as_json: options.JsonOption = False,
@@ -45,7 +47,8 @@ def frontier(
 ) -> None:
     """Show the sub-models that no other beats on both validation score and cost.
 
-    If several costs are bounded, the chosen sub-model satisfies all bounds.
+    If several costs are bounded, the chosen sub-model satisfies all bounds. With --min-score, the
+    chosen sub-model must reach it, or without a bound the best one.
 
     Example: sortednet frontier --max-params 50k --plot frontier.svg
     """
@@ -56,6 +59,8 @@ def frontier(
         limits=options.read_limits(context),
         plot=plot,
         device=device,
+        min_score=min_score,
+        junit=junit,
     )
     with Progress(quiet) as progress:
         result = engine.frontier(request, progress.update)
@@ -65,6 +70,7 @@ def frontier(
         print_json(_document(result, marks))
     else:
         _print_table(result, marks, every)
+    options.require_score(result.missed)
 
 
 def _document(result: Frontier, marks: Mapping[SubModel, bool]) -> dict[str, object]:

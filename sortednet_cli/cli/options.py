@@ -11,7 +11,7 @@ import typer
 from sortednet_cli import allocator, engine, logs
 from sortednet_cli.cli.extended import option, value_of
 from sortednet_cli.engine import ExtractRequest, FrontierRequest
-from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.errors import RequestError, WorkError, listed
 from sortednet_cli.space import parse_count
 
 if TYPE_CHECKING:
@@ -69,6 +69,19 @@ GraphsOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Log only warnings and errors.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log debug messages too.")]
+MinScoreOption = Annotated[
+    float | None,
+    typer.Option(
+        "--min-score",
+        metavar="SCORE",
+        help="Exit with 1 if the score is worse: accuracy (0 to 1) below it, or perplexity above.",
+        show_default=False,
+    ),
+]
+JunitOption = Annotated[
+    Path | None,
+    typer.Option("--junit", metavar="FILE", help="Write a JUnit file.", show_default=False),
+]
 AllowOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -143,6 +156,12 @@ def formats() -> list[Parameter]:
     """Describe the option `--format`."""
     text = f"Further file to write beside the safetensors files: {listed(engine.formats())}."
     return [option("format", "--format", ExtractRequest.file_format, metavar="NAME", help=text)]
+
+
+def require_score(missed: str | None) -> None:
+    """End with exit code 1 where a score misses `--min-score`, once the data are printed."""
+    if missed is not None:
+        raise WorkError(missed)
 
 
 def read_count(option: str, text: str) -> int:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from sortednet_cli.engine.checks import (
     check_draft,
+    check_file,
+    check_min_score,
     check_place,
     check_plot,
     check_split,
@@ -152,11 +154,17 @@ def evaluate(request: EvaluateRequest, report: Report = no_report) -> Evaluation
     """Score one sub-model, or all; return None in every process of a job but the first.
 
     Raises:
-        RequestError: there is no such source, sub-model, part or data.
-        WorkError: memory ran out.
+        RequestError: there is no such source, sub-model, part or data, or no such score.
+        WorkError: memory ran out, or the JUnit file cannot be written.
     """
     check_split(request.split)
-    source = open_source(request.source, request.axes, lambda s: s.check_data(request.data))
+    check_file("--junit", request.junit)
+
+    def check(stored: StoredSource) -> None:
+        check_min_score(stored, request.min_score)
+        stored.check_data(request.data)
+
+    source = open_source(request.source, request.axes, check)
 
     from sortednet_cli.engine.evaluation.evaluate import evaluate as evaluate_source
 
@@ -167,23 +175,30 @@ def frontier(request: FrontierRequest, report: Report = no_report) -> Frontier:
     """Mark the frontier of a run, choose a sub-model within limits, and plot both on request.
 
     Raises:
-        RequestError: there is no such run or cost, the plot cannot be written, or no sub-model is
-            within the limits.
+        RequestError: there is no such run, cost or score, a file cannot be written, or no
+            sub-model is within the limits.
     """
     from sortednet_cli.engine.evaluation.budget import check_selection, read_budget
     from sortednet_cli.engine.evaluation.costs import find_cost
 
     cost, budget = find_cost(request.cost), read_budget(request.limits)
-    if request.plot is not None:
-        check_plot(request.plot)
-    stored = read_stored(request.source, check=lambda stored: check_selection(stored, budget))
+    check_plot(request.plot)
+    check_file("--junit", request.junit)
+
+    def check(stored: StoredSource) -> None:
+        check_selection(stored, budget)
+        check_min_score(stored, request.min_score)
+
+    stored = read_stored(request.source, check=check)
 
     from sortednet_cli.engine.evaluation.frontier import make_frontier
+    from sortednet_cli.engine.evaluation.judgement import judge_frontier
 
     def opened() -> Source:
         return open_allowed(stored, request.source)
 
     result = make_frontier(stored, opened, cost, budget, request.device, _report_costs(report))
+    result = judge_frontier(result, stored.measure, request)
     if request.plot is not None and stored.space is not None:
         from sortednet_cli.engine.evaluation.plot import draw_frontier
 

@@ -61,14 +61,27 @@ def open_allowed(stored: StoredSource, request: SourceRequest) -> Source:
     return open_stored(stored, request.allow_factories)
 
 
-def check_plot(plot: Path) -> None:
-    """RequestError if a plot cannot be written to this path."""
-    if plot.suffix not in _PLOT_SUFFIXES:
+def check_plot(plot: Path | None) -> None:
+    """RequestError if a plot that was asked for cannot be written to this path."""
+    if plot is not None and plot.suffix not in _PLOT_SUFFIXES:
         raise RequestError(f"--plot {plot}: the name must end in .svg or .png")
-    if not plot.absolute().parent.is_dir():
-        raise RequestError(f"--plot {plot}: there is no folder {plot.absolute().parent}")
-    if plot.is_dir():
-        raise RequestError(f"--plot {plot}: this is a folder; name a file")
+    check_file("--plot", plot)
+
+
+def check_file(option: str, path: Path | None) -> None:
+    """RequestError if an option's file, if one was given, cannot be written to this path."""
+    if path is None:
+        return
+    if not path.absolute().parent.is_dir():
+        raise RequestError(f"{option} {path}: there is no folder {path.absolute().parent}")
+    if path.is_dir():
+        raise RequestError(f"{option} {path}: this is a folder; name a file")
+
+
+def check_min_score(stored: StoredSource, bound: float | None) -> None:
+    """RequestError if scores of a source's task cannot have this value."""
+    if bound is not None and stored.task is not None:
+        stored.measure.check_bound(bound)
 
 
 def check_split(split: str) -> None:

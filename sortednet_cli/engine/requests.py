@@ -85,6 +85,8 @@ class EvaluateRequest:
         split: part of the data: `train`, `validation` or `test`.
         data: data folder, or a tar of one; None for the run's own data.
         device: as `--device` takes it.
+        min_score: the worst score that is good enough for each sub-model; None for any.
+        junit: JUnit file to write.
     """
 
     source: SourceRequest = field(default_factory=SourceRequest)
@@ -93,6 +95,8 @@ class EvaluateRequest:
     split: str = "test"
     data: Path | None = None
     device: str = "auto"
+    min_score: float | None = None
+    junit: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,9 @@ class FrontierRequest:
         limits: bounds within which to choose the best sub-model.
         plot: `.svg` or `.png` file to plot to.
         device: device on which costs are measured, as `--device` takes it.
+        min_score: the worst score that is good enough for the best sub-model within the limits;
+            None for any.
+        junit: JUnit file to write.
     """
 
     source: SourceRequest = field(default_factory=SourceRequest)
@@ -182,6 +189,8 @@ class FrontierRequest:
     limits: Limits = field(default_factory=dict)
     plot: Path | None = None
     device: str = "auto"
+    min_score: float | None = None
+    junit: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from sortednet_cli.distributed.processes import join_job
 from sortednet_cli.engine.evaluation.gather import gather_rows
+from sortednet_cli.engine.evaluation.judgement import Judgement
 from sortednet_cli.engine.evaluation.score import score_source
 from sortednet_cli.engine.requests import EvaluateRequest, Report
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.machine.device import choose_device
+from sortednet_cli.spec.measures import measure_named
 
 
 @dataclass(frozen=True)
@@ -23,22 +25,26 @@ class Evaluation:
         split: the part of the data.
         metric: name of the metric that scores sub-models.
         rows: one row per sub-model, from the smallest.
+        missed: which rows miss the least score that was asked for; None if none does.
     """
 
     path: Path
     split: str
     metric: str
     rows: list[Row]
+    missed: str | None = None
 
 
 def evaluate(source: Source, request: EvaluateRequest, report: Report) -> Evaluation | None:
     """Score the sub-models of a request; return None in every process but the first.
 
     Raises:
-        RequestError: there is no such sub-model or data.
-        WorkError: memory ran out.
+        RequestError: there is no such sub-model, data or score.
+        WorkError: memory ran out, or the JUnit file cannot be written.
     """
-    space = source.space
+    space, measure = source.space, measure_named(source.task.metric)
+    if request.min_score is not None:
+        measure.check_bound(request.min_score)
     submodels = space.submodels if request.every else [space.resolve(request.axes)]
     device = choose_device(request.device)
     data = source.open_data(None if request.data is None else str(request.data))
@@ -52,4 +58,6 @@ def evaluate(source: Source, request: EvaluateRequest, report: Report) -> Evalua
         rows = gather_rows(processes, rows, space)
         if not processes.leads:
             return None
-    return Evaluation(source.path, request.split, source.task.metric, rows)
+    judged = Judgement(source.path, rows, request.split, measure, request.min_score)
+    missed = judged.write(request.junit)
+    return Evaluation(source.path, request.split, measure.metric, rows, missed)

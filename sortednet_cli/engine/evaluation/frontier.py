@@ -50,6 +50,8 @@ class Frontier:
         chosen: the best row within the budget; None without a budget.
         measured_costs: the costs measured for the rows, besides those that the table stores.
         conditions: by quantity, the conditions under which costs were measured.
+        missed: how `chosen`, or without a budget the best row, misses the least score that was
+            asked for; None if it does not.
     """
 
     path: Path
@@ -62,6 +64,7 @@ class Frontier:
     chosen: Row | None
     measured_costs: Sequence[Cost]
     conditions: Mapping[str, Conditions]
+    missed: str | None = None
 
     def __repr__(self) -> str:
         return (
