@@ -100,7 +100,7 @@ class TrainSpec(SpecModel):
     tensorboard: bool = False
     """Whether to write TensorBoard events; needs the extra `tensorboard`."""
     trackers: tuple[Annotated[str, one_of(TRACKERS)], ...] = ()
-    """Where losses and learning rates go beside `metrics.jsonl`."""
+    """Where losses and the frontier go too: `tensorboard`, `wandb`, `mlflow`, `trackio`."""
 
     @property
     def in_channels_last(self) -> bool:

@@ -27,7 +27,12 @@ TRACKERS = Registry(
     extensions.TRACKERS,
     "tracker",
     "train.trackers",
-    {"tensorboard": "sortednet_cli.engine.training.trackers.tensorboard:TensorBoard"},
+    {
+        "tensorboard": "sortednet_cli.engine.training.trackers.tensorboard:TensorBoard",
+        "wandb": "sortednet_cli.engine.training.trackers.wandb:WandB",
+        "mlflow": "sortednet_cli.engine.training.trackers.mlflow:MLflow",
+        "trackio": "sortednet_cli.engine.training.trackers.trackio:Trackio",
+    },
 )
 
 SOURCES = Registry(

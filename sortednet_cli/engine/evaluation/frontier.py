@@ -197,18 +197,27 @@ def make_frontier(
     table, measure = CostTable(stored, opened, device, report), stored.measure
     chosen = None if budget is None else table.choose(budget).submodel
     table.add(cost, None if budget is None else budget.within(table.rows))
-    rows = table.rows
+    return replace(
+        mark_frontier(stored.path, table.rows, cost, measure),
+        chosen=next((row for row in table.rows if row.submodel == chosen), None),
+        measured_costs=table.costs,
+        conditions=table.conditions,
+    )
+
+
+def mark_frontier(path: Path, rows: Sequence[Row], cost: Cost, measure: Measure | Task) -> Frontier:
+    """Mark the frontier of scored rows by a cost that they hold."""
     return Frontier(
-        path=stored.path,
+        path=path,
         split=SELECTION_SPLIT,
         rows=rows,
         pareto=pareto([(score_of(measure, row), _known(cost, row)) for row in rows]),
         cost=cost,
         metric=measure.metric,
         higher_is_better=measure.higher_is_better,
-        chosen=next((row for row in rows if row.submodel == chosen), None),
-        measured_costs=table.costs,
-        conditions=table.conditions,
+        chosen=None,
+        measured_costs=(),
+        conditions={},
     )
 
 

@@ -12,7 +12,7 @@ from sortednet_cli.engine.training.backends import Backend
 from sortednet_cli.engine.training.events import Interrupted, Updated
 from sortednet_cli.engine.training.loop import Position, Trainer, Update
 from sortednet_cli.engine.training.nonfinite import check_weights
-from sortednet_cli.engine.training.trackers import Record, tracking
+from sortednet_cli.engine.training.trackers import Recorder
 from sortednet_cli.errors import RequestError
 from sortednet_cli.machine.device import finishes_in_time
 from sortednet_cli.storage.checkpoint import Checkpoint, newest_checkpoint
@@ -24,12 +24,14 @@ class Driver:
     """Drives the updates of a run, and remembers how far it has come.
 
     Attributes:
+        recorder: the trackers; none in all processes but the first.
         begun: when the training would have begun, had it never been interrupted.
     """
 
     run: RunFolder
     trainer: Trainer
     backend: Backend
+    recorder: Recorder
     begun: float
 
     def __post_init__(self) -> None:
@@ -50,7 +52,7 @@ class Driver:
             RequestError: the spec ends before `start`.
             WorkError: training diverged, or the run's folder cannot be written.
         """
-        total, spec = self.trainer.schedule(start).total, self.trainer.spec
+        total = self.trainer.schedule(start).total
         if start.update > total:
             raise RequestError(
                 f"{self.run.path}: the checkpoint is of update {start.update}, and train.updates ="
@@ -58,17 +60,15 @@ class Driver:
             )
         self._done = self._saved = start
         self._last_save = time.monotonic()
-        trackers = spec.tracker_names if self.trainer.processes.leads else ()
-        with tracking(trackers, self.run.path, start.update + 1) as record:
-            try:
-                with lost_peers():
-                    yield from self._updates(start, total, stopped, record)
-                    if self._done != self._saved:
-                        self._save()
-            except PeerLost as error:
-                if self.backend.whole_after_loss and finishes_in_time(self.trainer.network.device):
-                    self._save()  # no update is half done
-                raise PeerLost(f"{error}; {self._go_on()}") from error
+        try:
+            with lost_peers():
+                yield from self._updates(start, total, stopped)
+                if self._done != self._saved:
+                    self._save()
+        except PeerLost as error:
+            if self.backend.whole_after_loss and finishes_in_time(self.trainer.network.device):
+                self._save()  # no update is half done
+            raise PeerLost(f"{error}; {self._go_on()}") from error
         if self._done.update < total:
             raise self.interrupted(f"after update {self._done.update}")
 
@@ -81,7 +81,7 @@ class Driver:
         )
 
     def _updates(
-        self, start: Position, total: int, stopped: Callable[[], bool], record: Record
+        self, start: Position, total: int, stopped: Callable[[], bool]
     ) -> Iterator[Updated]:
         trainer, began = self.trainer, time.monotonic()
         samples_each = trainer.spec.batch_size * trainer.batches_each
@@ -94,7 +94,7 @@ class Driver:
                 trainer.watch.check()
                 count = update.number - start.update
                 rate = count * samples_each / (time.monotonic() - began)
-                yield self._log(update, total, rate, record)
+                yield self._log(update, total, rate)
             if update.save:
                 self._save()
 
@@ -103,14 +103,14 @@ class Driver:
         waited = time.monotonic() - self._last_save
         return self.trainer.processes.leads and waited > 60 * self.trainer.spec.checkpoint_minutes
 
-    def _log(self, update: Update, total: int, rate: float, record: Record) -> Updated:
+    def _log(self, update: Update, total: int, rate: float) -> Updated:
         loss = float(update.loss)
         # JSON has no word for what is no number.
         entry = {"update": update.number, "loss": loss if isfinite(loss) else None}
         if self.trainer.processes.leads:
             names = [submodel.name for submodel in update.submodels]
             self.run.log({**entry, "lr": update.lr, "submodels": names})
-        record(update.number, {"train/loss": loss, "train/lr": update.lr})
+        self.recorder.record(update.number, {"train/loss": loss, "train/lr": update.lr})
         return Updated(update.number, total, loss, update.lr, update.submodels, rate)
 
     def _save(self) -> None:

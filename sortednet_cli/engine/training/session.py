@@ -25,6 +25,8 @@ from sortednet_cli.engine.training.loop import SMALLER, Position, Trainer
 from sortednet_cli.engine.training.requirements import check_pass
 from sortednet_cli.engine.training.scoring import score_all
 from sortednet_cli.engine.training.teacher import load_teacher, open_teacher
+from sortednet_cli.engine.training.trackers import tracking
+from sortednet_cli.engine.training.trackers.frontier import record_frontier
 from sortednet_cli.errors import SortednetError
 from sortednet_cli.families import Family, Inputs
 from sortednet_cli.machine.device import true_fp32
@@ -84,14 +86,17 @@ class Session:
             trainer, start, seconds = self._prepared()
         costs = Costs(self.family, self.data.format.random_inputs, self.data.format.num_units)
         trainer.network.inspect = costs.count
-        driver = Driver(self.run, trainer, self.backend, begun=time.monotonic() - seconds)
-        yield from driver.updates(start, stopped)
-        train_seconds, began = driver.seconds, time.monotonic()
-        trainer.release()
-        release()  # what updates used: scoring needs memory of other sizes
-        rows = yield from score_all(driver, costs, stopped)
-        release()
-        written = self._store(trainer, rows)
+        trackers = self.spec.train.tracker_names if self.processes.leads else ()
+        with tracking(trackers, self.run.path, start.update + 1) as recorder:
+            driver = Driver(self.run, trainer, self.backend, recorder, time.monotonic() - seconds)
+            yield from driver.updates(start, stopped)
+            train_seconds, began = driver.seconds, time.monotonic()
+            trainer.release()
+            release()  # what updates used: scoring needs memory of other sizes
+            rows = yield from score_all(driver, costs, stopped)
+            release()
+            written = self._store(trainer, rows)
+            record_frontier(recorder, self.run.path, self.spec, rows, trainer.task)
         if self.processes.leads:
             self.run.finish(train_seconds, written)
         score_seconds = time.monotonic() - began

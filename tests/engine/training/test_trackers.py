@@ -32,6 +32,10 @@ class Lines(Tracker):
         for name, value in values.items():
             print(update, name, value, file=self.file)
 
+    def record_frontier(self, rows, picture):
+        names = [row["name"] for row in rows if row["pareto"]]
+        print("frontier", *names, picture.read_bytes()[1:4].decode(), file=self.file)
+
     def close(self):
         print("closed", file=self.file)
         self.file.close()
@@ -39,6 +43,11 @@ class Lines(Tracker):
 
 class Failing(Lines):
     def record(self, update, values):
+        raise ConnectionError("no server there")
+
+
+class Unpictured(Lines):
+    def record_frontier(self, rows, picture):
         raise ConnectionError("no server there")
 
 
@@ -61,7 +70,7 @@ class Lacking(Unopened):
         from sortednet_cli.errors import RequestError
         raise RequestError("the tracker 'lacking' needs: pip install lacking")
 '''
-KINDS = ("Lines", "Failing", "Unclosable", "Unopened", "Lacking")
+KINDS = ("Lines", "Failing", "Unpictured", "Unclosable", "Unopened", "Lacking")
 POINTS = {"sortednet.trackers": {kind.lower(): f"toy_tracker:{kind}" for kind in KINDS}}
 ARGUMENTS = (*TINY, "--set=train.log_every=1", "--quiet")
 
@@ -87,15 +96,18 @@ def test_a_tracker_of_another_package(work: Path) -> None:
     run = work / done.out.strip()
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     lines = (run / "lines" / "1.txt").read_text().splitlines()
+    rows = json.loads(command("frontier", run, "--json", "--quiet").out)["submodels"]
+    best = " ".join(row["name"] for row in rows if row["pareto"])
     assert lines == [
         *(
             f"{entry['update']} train/{key} {entry[key]}"
             for entry in logged
             for key in ("loss", "lr")
         ),
+        f"frontier {best} PNG",
         "closed",
     ]
-    assert len(lines) == 2 * 3 + 1
+    assert len(lines) == 2 * 3 + 2
     checked = json.loads(command("info", run, "--check", "--json").out)
     assert checked["unexpected"] == []
     assert command("info", "--plan", *TINY, chosen).code == 0
@@ -103,7 +115,12 @@ def test_a_tracker_of_another_package(work: Path) -> None:
 
 @pytest.mark.usefixtures("toy")
 @pytest.mark.parametrize(
-    ("name", "reason"), [("failing", "no server there"), ("unclosable", "cannot close")]
+    ("name", "reason"),
+    [
+        ("failing", "no server there"),
+        ("unpictured", "no server there"),
+        ("unclosable", "cannot close"),
+    ],
 )
 def test_a_training_goes_on_without_a_tracker_that_fails(
     work: Path, name: str, reason: str
@@ -136,7 +153,7 @@ def test_a_tracker_that_cannot_open_ends_a_training_that_has_not_begun(work: Pat
     spec.write_text(spec.read_text().replace('    "unopened",\n', ""))
     done = command("train", "--resume", "run", "--quiet")
     assert (done.code, done.err) == (0, "")
-    assert len((work / "run" / "lines" / "1.txt").read_text().splitlines()) == 2 * 3 + 1
+    assert len((work / "run" / "lines" / "1.txt").read_text().splitlines()) == 2 * 3 + 2
 
 
 def test_a_training_resumes_without_a_tracker_that_cannot_open(work: Path, tmp_path: Path) -> None:
@@ -163,8 +180,8 @@ def test_what_a_tracker_lacks_at_a_resume_is_told_with_a_way_out(
     refused(
         command("train", "--resume", "run", "--quiet"),
         2,
-        "train.trackers: unknown tracker 'lines'; the trackers are tensorboard; install the package"
-        " that adds it; or, to go on without it, take it out of [train] in the run's spec.toml",
+        "train.trackers: unknown tracker 'lines'; the trackers are tensorboard, wandb, mlflow,"
+        " trackio; install the package that adds it; or, to go on without it, take it out of [train] in the run's spec.toml",
     )
 
 
@@ -207,3 +224,5 @@ def test_tensorboard_reads_what_was_recorded(work: Path) -> None:
     for key in ("loss", "lr"):
         found = {event.step: event.value for event in events.Scalars(f"train/{key}")}
         assert found == pytest.approx({entry["update"]: entry[key] for entry in logged})
+    (image,) = events.Images("frontier")
+    assert image.encoded_image_string.startswith(b"\x89PNG")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,7 @@ from sortednet_cli.errors import SortednetError, WorkError, reason_of
 from sortednet_cli.logs import logger
 from sortednet_cli.spec.vocabulary import TRACKERS
 
-__all__ = ["Record", "Tracker", "check_trackers", "tracking"]
-
-Record = Callable[[int, Mapping[str, float]], None]
-"""Takes the number of an update and its values by name."""
+__all__ = ["Recorder", "Tracker", "check_trackers", "tracking"]
 
 WITHOUT = "take it out of [train] in the run's spec.toml"
 """How a training goes on without a tracker: `--resume` takes every setting from there."""
@@ -34,9 +32,35 @@ def check_trackers(names: Sequence[str]) -> None:
             kind.check()
 
 
+@dataclass(frozen=True)
+class Recorder:
+    """Records with all trackers that are open.
+
+    Attributes:
+        opened: trackers by name, without those that have failed.
+    """
+
+    opened: dict[str, Tracker]
+
+    def record(self, update: int, values: Mapping[str, float]) -> None:
+        """Record the values of an update by name."""
+        self._with_each(lambda tracker: tracker.record(update, values))
+
+    def record_frontier(self, rows: Sequence[Mapping[str, Any]], picture: Path) -> None:
+        """Record the sub-models and the picture of their frontier."""
+        self._with_each(lambda tracker: tracker.record_frontier(rows, picture))
+
+    def _with_each(self, call: Callable[[Tracker], None]) -> None:
+        for name, tracker in list(self.opened.items()):
+            del self.opened[name]
+            with _left_out(name):
+                call(tracker)
+                self.opened[name] = tracker
+
+
 @contextmanager
-def tracking(names: Sequence[str], run: Path, first: int) -> Iterator[Record]:
-    """Open trackers, give a function that records with all of them, and close them in any case.
+def tracking(names: Sequence[str], run: Path, first: int) -> Iterator[Recorder]:
+    """Open trackers, give what records with all of them, and close them in any case.
 
     One that fails after the first update is left out, with a warning: a training is worth more
     than its curves, and `metrics.jsonl` has all that they show. A full disk ends the training.
@@ -56,14 +80,7 @@ def tracking(names: Sequence[str], run: Path, first: int) -> Iterator[Record]:
                 opened[name] = TRACKERS.load(name, Tracker)(run, first)
                 stack.push(partial(_close, name, opened[name]))
 
-        def record(update: int, values: Mapping[str, float]) -> None:
-            for name, tracker in list(opened.items()):
-                del opened[name]
-                with _left_out(name):
-                    tracker.record(update, values)
-                    opened[name] = tracker
-
-        yield record
+        yield Recorder(opened)
 
 
 def _close(name: str, tracker: Tracker, _: object, ending: BaseException | None, *__: Any) -> None:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+from sortednet_cli.bounded import MAX_SPEC, read_bounded
+from sortednet_cli.errors import RequestError
+from sortednet_cli.storage.files import write_text, writing
+
+PROJECT = "sortednet"
+"""What services that group runs call the group, unless the user names another."""
+
+_MAX_ID = 1000
+"""Most bytes of the file that keeps a record's id."""
 
 
 class Tracker(ABC):
@@ -33,6 +46,44 @@ class Tracker(ABC):
     def record(self, update: int, values: Mapping[str, float]) -> None:
         """Take the values of an update, such as `train/loss`. A loss may be NaN."""
 
+    def record_frontier(  # noqa: B027 - not every tracker shows it
+        self, rows: Sequence[Mapping[str, Any]], picture: Path
+    ) -> None:
+        """Take the sub-models, as JSON shows them, and the picture of their frontier, a PNG file.
+
+        Called once all are scored, and again if the run is then killed and resumed.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Write what is left. Called once, however the training ends."""
+
+
+def require(tracker: str, *modules: str) -> None:
+    """RequestError, with the line that installs them, unless all modules are there."""
+    if not all(find_spec(module) for module in modules):
+        raise RequestError(f"the tracker {tracker!r} needs: pip install 'sortednet-cli[{tracker}]'")
+
+
+def kept_id(folder: Path, make: Callable[[], str]) -> str:
+    """Return the id of a run's record, made at the first time and kept in a tracker's folder."""
+    file = folder / "id"
+    if file.is_file():
+        return read_bounded(file, _MAX_ID).decode().strip()
+    made = make()
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
+    write_text(file, f"{made}\n")
+    return made
+
+
+def spec_of(run: Path) -> dict[str, Any]:
+    """Read the spec of a run, as tables of values."""
+    return tomllib.loads(read_bounded(run / "spec.toml", MAX_SPEC).decode())
+
+
+def flat_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    """The columns and cells of a table of sub-models: one column for each axis and metric."""
+    flat = [{**row, **row["axes"], **row["metrics"]} for row in rows]
+    columns = [key for key, value in flat[0].items() if not isinstance(value, dict)]
+    return columns, [[row[key] for key in columns] for row in flat]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Mapping
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from sortednet_cli.engine.training.trackers.base import Tracker
-from sortednet_cli.errors import RequestError
+from sortednet_cli.engine.training.trackers.base import Tracker, require
 from sortednet_cli.storage.files import writing
 
 
@@ -26,10 +25,7 @@ class TensorBoard(Tracker):
 
     @classmethod
     def check(cls) -> None:
-        if find_spec("tensorboard") is None:
-            raise RequestError(
-                "the tracker 'tensorboard' needs: pip install 'sortednet-cli[tensorboard]'"
-            )
+        require("tensorboard", "tensorboard")
 
     def __init__(self, run: Path, first: int) -> None:
         from tensorboard.compat.proto.event_pb2 import SessionLog
@@ -55,6 +51,12 @@ class TensorBoard(Tracker):
         for name, value in values.items():
             summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
             self._write(step=update, summary=summary)
+
+    def record_frontier(self, rows: Sequence[Mapping[str, Any]], picture: Path) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        image = Summary.Image(encoded_image_string=picture.read_bytes())
+        self._write(summary=Summary(value=[Summary.Value(tag="frontier", image=image)]))
 
     def close(self) -> None:
         with self._file, writing(self._path):
