@@ -23,10 +23,14 @@ TRIED = json.loads((ROOT / "benchmarks" / "results" / "trackers.json").read_text
 
 CALLS = """
 import json
+from pathlib import Path
 
-def noted(name, **arguments):
+def read_start(path):
+    return Path(path).read_bytes()[1:4].decode()
+
+def noted(call, /, **arguments):
     with open("calls.jsonl", "a") as file:
-        print(json.dumps([name, arguments]), file=file)
+        print(json.dumps([call, arguments]), file=file)
 """
 
 WANDB = (
@@ -46,7 +50,7 @@ def login(prompt, verify):
     return "WANDB_API_KEY" in os.environ
 
 def Image(path):
-    return open(path, "rb").read()[1:4].decode()
+    return read_start(path)
 
 def Table(columns, data):
     return [columns, *data]
@@ -94,7 +98,7 @@ class MlflowClient:
             noted("log", run=run, step=step, **{key: value})
 
     def get_metric_history(self, run, key):
-        lines = [json.loads(line) for line in open("calls.jsonl")]
+        lines = [json.loads(line) for line in Path("calls.jsonl").read_text().splitlines()]
         steps = [values["step"] for name, values in lines if name == "log" and key in values]
         return [SimpleNamespace(step=step) for step in steps]
 
@@ -102,7 +106,7 @@ class MlflowClient:
         noted("table", run=run, name=name, rows=table["submodels"])
 
     def log_artifact(self, run, path):
-        noted("picture", run=run, start=open(path, "rb").read()[1:4].decode())
+        noted("picture", run=run, start=read_start(path))
 
     def set_terminated(self, run):
         noted("finish", run=run)
@@ -120,7 +124,7 @@ TRACKIO = (
     CALLS
     + """
 def Image(path):
-    return open(path, "rb").read()[1:4].decode()
+    return read_start(path)
 
 def Table(columns, data):
     return [columns, *data]

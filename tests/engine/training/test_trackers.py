@@ -181,7 +181,8 @@ def test_what_a_tracker_lacks_at_a_resume_is_told_with_a_way_out(
         command("train", "--resume", "run", "--quiet"),
         2,
         "train.trackers: unknown tracker 'lines'; the trackers are tensorboard, wandb, mlflow,"
-        " trackio; install the package that adds it; or, to go on without it, take it out of [train] in the run's spec.toml",
+        " trackio; install the package that adds it; or, to go on without it, take it out of"
+        " [train] in the run's spec.toml",
     )
 
 
