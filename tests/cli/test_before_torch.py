@@ -33,6 +33,10 @@ REQUESTS: list[tuple[list[str], str]] = [
         "fits params <= 10; the smallest has",
     ),
     (["frontier", RUN, "--cost=price"], "the costs are params, macs, size_mb"),
+    (["frontier", RUN, "--min-score=90"], "--min-score 90: accuracy is a number from 0 to 1"),
+    (["eval", RUN, "--min-score=90"], "--min-score 90: accuracy is a number from 0 to 1"),
+    (["eval", RUN, "--junit=no/a.xml"], "--junit no/a.xml: there is no folder"),
+    (["train", *TINY, "--set=train.trackers=['wandbb']"], "did you mean wandb?"),
     (["frontier", "stock"], "name a sub-model by --width and --depth"),
     (["frontier", RUN, "--plot=no/a.svg"], "there is no folder"),
     (["extract", RUN, "--max-macs=1k"], "no sub-model fits macs <= 1k; the smallest has"),
@@ -119,6 +123,7 @@ RECORDED = [
     ["info", RUN],
     ["frontier", RUN],
     ["frontier", RUN, "--all", "--json"],
+    ["frontier", RUN, "--min-score=0", "--junit=a.xml"],
     ["frontier", RUN, "--cost=params", "--max-macs=1G", "--max-params=1G", "--plot=a.svg"],
 ]
 

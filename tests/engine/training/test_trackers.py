@@ -140,6 +140,17 @@ def test_a_training_goes_on_without_a_tracker_that_fails(
 
 
 @pytest.mark.usefixtures("toy")
+def test_a_training_ends_well_without_room_for_the_picture(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(work / "nowhere"))
+    done = command("train", *ARGUMENTS, '--set=train.trackers=["lines"]', "--out=run")
+    said = "no tracker gets the frontier: No such file or directory\n"
+    assert (done.code, done.err) == (0, said)
+    assert (work / "run" / "lines" / "1.txt").read_text().endswith("\nclosed\n")
+
+
+@pytest.mark.usefixtures("toy")
 def test_a_tracker_that_cannot_open_ends_a_training_that_has_not_begun(work: Path) -> None:
     chosen = '--set=train.trackers=["unopened", "lines"]'
     said = (

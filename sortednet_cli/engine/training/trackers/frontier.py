@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +12,8 @@ from sortednet_cli.engine.evaluation.frontier import mark_frontier
 from sortednet_cli.engine.evaluation.plot import draw_frontier
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.engine.training.trackers import Recorder
+from sortednet_cli.errors import WorkError, reason_of
+from sortednet_cli.logs import logger
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
 from sortednet_cli.tasks import Task
@@ -19,14 +22,21 @@ from sortednet_cli.tasks import Task
 def record_frontier(
     recorder: Recorder, run: Path, spec: RunSpec, rows: Sequence[Row], task: Task
 ) -> None:
-    """Record all rows, and the picture that `frontier --plot` draws, with the open trackers."""
+    """Record all rows, and the picture that `frontier --plot` draws, with the open trackers.
+
+    No room for the picture's temporary file is a warning: a training is worth more.
+    """
     if not recorder.opened:
         return
     ordered = sorted(rows, key=lambda row: (row.macs, row.params))
     result = mark_frontier(run, ordered, find_cost(DEFAULT), task)
     marked = zip(result.rows, result.pareto, strict=True)
     records = [row.record(result.split, mark) for row, mark in marked]
-    with TemporaryDirectory() as folder:
-        picture = Path(folder) / "frontier.png"
-        draw_frontier(spec.name, SearchSpace.of(spec.space), result, picture)
+    with ExitStack() as stack:
+        try:
+            picture = Path(stack.enter_context(TemporaryDirectory())) / "frontier.png"
+            draw_frontier(spec.name, SearchSpace.of(spec.space), result, picture)
+        except (OSError, WorkError) as error:
+            logger.warning("no tracker gets the frontier: %s", reason_of(error))
+            return
         recorder.record_frontier(records, picture)
