@@ -10,6 +10,7 @@ largest sub-model alone. Test accuracy of every sub-model.
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "fused_slices.json")
     add_options(parser)
     options = parser.parse_args()
+    os.environ["SORTEDNET_ALLOW_FACTORY"] = "timm:create_model"  # so that a resumed run may, too
     same = (f"train.updates={options.updates}", f"train.lr={options.lr:g}")
     trainings = [
         *(
