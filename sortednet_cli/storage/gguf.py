@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sortednet_cli.bounded import check_regular
-from sortednet_cli.errors import RequestError, listed, reason_of
+from sortednet_cli.errors import RequestError, listed, reason_of, shortened
 from sortednet_cli.logs import logger
 from sortednet_cli.storage.cache import cache_folder
 from sortednet_cli.storage.files import PathExists, new_folder, write_json
@@ -57,8 +57,8 @@ def dequantised(file: Path) -> Path:
     """Return a folder with the configuration, float32 tensors and tokenizer of a GGUF file.
 
     Raises:
-        RequestError: the file is damaged, transformers does not know its architecture, or the
-            packages that read it are not installed.
+        RequestError: the file is damaged or lacks tensors, transformers does not know its
+            architecture, or the packages that read it are not installed.
         WorkError: the cache folder cannot be written.
     """
     check_gguf(file)
@@ -100,13 +100,21 @@ def _read(file: Path) -> tuple[Any, Any]:
             tokenizer = tokenizer_class.from_pretrained(
                 file.parent, trust_remote_code=False, **options
             )
-            model = model_class.from_pretrained(
-                file.parent, dtype=torch.float32, trust_remote_code=False, **dense, **options
+            model, loading = model_class.from_pretrained(
+                file.parent,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **dense,
+                **options,
             )
     except Exception as error:  # whatever the reader, the tokenizer or the stock class raises
         if lack_of_memory(error):
             raise
         raise RequestError(f"{file} cannot be read: {reason_of(error)}") from error
+    # transformers fills these with random values. A part of a split file lacks many.
+    if missing := sorted(loading["missing_keys"]):
+        raise RequestError(f"{file} lacks tensors of its network: {shortened(missing)}")
     return model, tokenizer
 
 

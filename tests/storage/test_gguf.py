@@ -85,11 +85,14 @@ def _rotary(weight: Tensor, heads: int) -> Tensor:
     return weight.view(heads, 2, -1, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
 
 
-def write(path: Path, architecture: str = "llama", quantise: str = "") -> dict[str, Tensor]:
+def write(
+    path: Path, architecture: str = "llama", quantise: str = "", lacking: str = "no tensor"
+) -> dict[str, Tensor]:
     """Write a tiny LLaMA with the package's own writer; return its tensors by transformers' names.
 
     Args:
         quantise: the end of the names of weights to store in blocks of eight bits.
+        lacking: a part of the names of tensors to leave out.
     """
     import gguf
 
@@ -112,7 +115,8 @@ def write(path: Path, architecture: str = "llama", quantise: str = "") -> dict[s
     writer.add_bos_token_id(len(words))
     writer.add_eos_token_id(len(words) + 1)
     writer.add_unk_token_id(len(words) + 1)
-    state = {n: t for n, t in model.state_dict().items() if n != "lm_head.weight"}
+    every = model.state_dict().items()
+    state = {n: t for n, t in every if n != "lm_head.weight" and lacking not in n}
     for name, tensor in state.items():
         stored = name
         for ours, theirs in _NAMES.items():
@@ -214,6 +218,14 @@ def test_a_truncated_file(work: Path) -> None:
     write(work / "whole.gguf")
     half = (work / "whole.gguf").read_bytes()[:-4000]
     _refused_in_training(work, "half.gguf", half, "half.gguf cannot be read")
+
+
+def test_a_file_that_lacks_a_tensor(work: Path) -> None:
+    """Random values must not stand for it."""
+    write(work / "whole.gguf", lacking="layers.1.mlp.up_proj")
+    content = (work / "whole.gguf").read_bytes()
+    line = "part.gguf lacks tensors of its network: model.layers.1.mlp.up_proj.weight"
+    _refused_in_training(work, "part.gguf", content, line)
 
 
 def test_an_architecture_that_transformers_does_not_know(work: Path) -> None:
