@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sortednet_cli.errors import RequestError, WorkError, listed, shortened
+from sortednet_cli.errors import RequestError, WorkError, listed, reason_of, shortened
 from sortednet_cli.families.timm.family import timm_models
 from sortednet_cli.families.transformers.architecture import Architecture, architectures
 from sortednet_cli.families.transformers.complete import class_of
@@ -127,7 +127,10 @@ def _of_library(name: str) -> Found | None:
     if name.partition(".")[0] in names:
         import timm
 
-        settings: Any = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        try:
+            settings: Any = timm.get_pretrained_cfg(name)
+        except RuntimeError as error:
+            raise RequestError(f"{name}: {reason_of(error)}") from error
         table, size = {"family": "timm", "name": name}, settings.input_size[1]
         return Found(f"timm's {name}", table, image_size=size, weights=settings.hf_hub_id)
     near = difflib.get_close_matches(name, [*_torchvision(), *names], n=3, cutoff=0.75)
