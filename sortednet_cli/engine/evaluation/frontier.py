@@ -266,8 +266,13 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
 
 
 def score_of(measure: Measure | Task, row: Row) -> float:
-    """Return a row's validation score, negated if lower values of the metric are better."""
+    """Return a row's validation score, negated if lower values of the metric are better.
+
+    NaN, which compares with nothing, is the worst.
+    """
     value = row.metrics[SELECTION_SPLIT][measure.metric]
+    if math.isnan(value):
+        return -math.inf
     return value if measure.higher_is_better else -value
 
 

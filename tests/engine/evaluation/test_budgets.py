@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pytest
 from sortednet_cli.engine.evaluation import latency
 from sortednet_cli.engine.evaluation.budget import Bound, Budget
 from sortednet_cli.engine.evaluation.costs import every_cost, find_cost
-from sortednet_cli.engine.evaluation.frontier import choose, pareto
+from sortednet_cli.engine.evaluation.frontier import choose, pareto, score_of
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.errors import RequestError
 from sortednet_cli.space import SubModel
@@ -66,6 +67,17 @@ def test_budget_takes_the_best_that_fits_and_the_cheaper_of_equals() -> None:
     assert chosen(rows, budget(params=400)) == 4
     with pytest.raises(RequestError, match="no sub-model fits params <= 99; the smallest has 100"):
         chosen(rows, budget(params=99))
+
+
+@pytest.mark.parametrize("task", [CLASSIFICATION, PERPLEXITY], ids=["higher", "lower"])
+def test_a_score_that_is_no_number_is_the_worst(task: Any) -> None:
+    nameless, known = row(1, math.nan, 100), row(2, 0.5, 200)
+    for rows in ([nameless, known], [known, nameless]):
+        assert choose(rows, Budget(()), task) is known
+    assert pareto([(score_of(task, each), each.params) for each in (nameless, known)]) == [
+        False,
+        True,
+    ]
 
 
 def test_ties_are_settled_by_the_costs_of_the_budget_in_its_order() -> None:
