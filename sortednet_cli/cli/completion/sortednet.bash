@@ -6,7 +6,7 @@ _sortednet_program={program}
 
 _sortednet() {
     local word line
-    local -a words=()
+    local -a words=() manifests=()
     # bash splits words at `=` and `:`; join them again.
     for word in "${COMP_WORDS[@]:1:COMP_CWORD}"; do
         if [[ ${#words[@]} -gt 0 && ($word == [=:]* || ${words[${#words[@]} - 1]} == *[=:]) ]]; then
@@ -17,6 +17,9 @@ _sortednet() {
     done
     local current=${words[${#words[@]} - 1]}
     local kept=${current%"${current##*[=:]}"}  # readline replaces what follows the last of these
+    for word in runs/*/run.json artifacts/*/sortednet.json; do
+        [[ ! -e $word ]] || manifests+=("$word")  # a pattern that matches nothing stays as it is
+    done
     COMPREPLY=()
     while IFS= read -r line; do
         line=${line%%$'\t'*}
@@ -24,12 +27,14 @@ _sortednet() {
             :files) compopt -o default 2>/dev/null ;;
             :folders) compopt -o dirnames 2>/dev/null ;;
             *=) compopt -o nospace 2>/dev/null; COMPREPLY+=("${line#"$kept"}") ;;
-            *) COMPREPLY+=("${line#"$kept"}") ;;
+            *)
+                printf -v word %q "${line#"$kept"}"  # a name of a folder may be a command
+                COMPREPLY+=("$word")
+                ;;
         esac
     done < <(
         printf '%s\n' "$_sortednet_table" |
-            awk "$_sortednet_program" "${#words[@]}" "${words[@]}" \
-                runs/*/run.json artifacts/*/sortednet.json
+            awk "$_sortednet_program" "${#words[@]}" "${words[@]}" "${manifests[@]}"
     )
     compopt -o nosort 2>/dev/null
     return 0
