@@ -76,7 +76,7 @@ def action(home: Path, **inputs: str) -> tuple[Done, Any]:
 
 def test_the_action_scores_a_run(home: Path) -> None:
     run = "runs/digits-resnet"
-    inputs = {"run": run, "options": "--max-params 1M --cost params", "junit": "a b.xml"}
+    inputs = {"run": run, "options": "--max-params 1M\n--cost params\n", "junit": "a b.xml"}
     done, document = action(home, **inputs, min_score="0.01")
     assert (done.code, done.out) == (0, ""), done
     assert document["chosen"]["params"] <= 1e6
