@@ -222,7 +222,7 @@ def test_one_document_with_the_time_of_an_update(place: Path) -> None:
     assert told["path"] == "spec.toml" and told["task"] == "classification"
     small, large = told["submodels"]
     assert small["params"] < large["params"] and large["flops"] == 2 * large["macs"]
-    assert 0 < told["update_seconds"] < 60
+    assert told["update_seconds"] > 0
     assert told["memory_bytes"] > 4 * 3 * large["params"]  # weights, gradient and momentum
     assert {path.name for path in place.iterdir()} >= {"spec.toml"}
     assert not list(place.glob("runs/mobilenet*"))

@@ -23,12 +23,13 @@ def measured_update(spec: RunSpec, device: str) -> float:
     short = spec.model_copy(update={"train": spec.train.model_copy(update=settings)})
     with TemporaryDirectory() as folder:
         request = TrainRequest(short, Path(folder) / "run", device=device)
-        began = 0.0
+        began = ended = 0.0
         events = cast(Generator[Event, None, None], train(request, lambda: False))
         with closing(events):
             for event in events:
                 if isinstance(event, Updated) and event.update == 1:
                     began = time.monotonic()
                 if isinstance(event, Updated) and event.update == event.total:
+                    ended = time.monotonic()  # what closes the training is no update
                     break
-        return (time.monotonic() - began) / _UPDATES
+        return (ended - began) / _UPDATES
