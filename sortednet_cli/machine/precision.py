@@ -38,7 +38,7 @@ def warn_of_emulation(precision: str, device: torch.device) -> None:
     if precision == "bf16" and not has_bf16(device):
         logger.warning(
             "train.precision = bf16: this %s has no bfloat16 hardware; emulating it is slower than"
-            " fp32; train.precision=auto takes what the hardware supports",
+            " fp32; train.precision=auto takes what is faster here",
             "processor" if device.type == "cpu" else "device",
         )
 

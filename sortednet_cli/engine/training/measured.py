@@ -22,6 +22,7 @@ from sortednet_cli.logs import logger
 from sortednet_cli.machine.cuda_graphs import open_graphs
 from sortednet_cli.machine.device import move_to
 from sortednet_cli.machine.graphs import WARMUPS
+from sortednet_cli.machine.memory import lack_of_memory
 from sortednet_cli.machine.precision import has_bf16
 from sortednet_cli.nesting import NestedNetwork, init_network
 from sortednet_cli.nesting.skeleton import build_skeleton
@@ -61,9 +62,11 @@ def with_measured(
     ways = list(_ways(family, space, inputs, train, device))
     chosen = ways[0]
     if len(ways) > 1:
-        seconds = time_passes(family, space, inputs, train, device, ways)
-        chosen = _fastest(seconds)
-        told = ", ".join(f"{way} {seconds[way] / seconds[ways[0]]:.2f}" for way in ways)
+        with torch.random.fork_rng(devices=[]):  # dropout draws from it
+            seconds = time_passes(family, space, inputs, train, device, ways)
+        chosen = _fastest(seconds) if seconds else ways[0]
+        one = next(iter(seconds.values()), 1.0)
+        told = ", ".join(f"{way} {taken / one:.2f}" for way, taken in seconds.items())
         logger.info("auto: passes in %s are taken (time of a pass: %s)", chosen, told)
     found = {"precision": chosen.precision, "channels_last": chosen.channels_last}
     return spec.model_copy(update={"train": train.model_copy(update=found)})
@@ -116,11 +119,10 @@ def time_passes(
     device: torch.device,
     ways: Sequence[Way],
 ) -> dict[Way, float]:
-    """Return how long passes take each way, in seconds.
+    """Return how long passes take, in seconds, each way that memory holds.
 
     A middle and the largest sub-model each run forward and backward, each way in turn; on a CUDA
-    device recorded, if the training's are. Networks hold fresh weights; torch's random state is
-    left unchanged.
+    device recorded, if the training's are. Networks hold fresh weights.
     """
     timers = {}
     for channels_last in {way.channels_last for way in ways}:
@@ -132,14 +134,21 @@ def time_passes(
         count, seconds = 2, dict.fromkeys(ways, 0.0)
         for repeat in range(2 + WARMUPS + _REPEATS):
             batch = inputs.random_inputs(count, generator)
-            for way in ways:
-                taken = timers[way.channels_last](submodel, batch, way.precision)
+            for way in list(total):
+                try:
+                    taken = timers[way.channels_last](submodel, batch, way.precision)
+                except (MemoryError, RuntimeError) as error:
+                    if lack_of_memory(error) is None:
+                        raise
+                    logger.info("auto: there is no memory for passes in %s", way)
+                    del total[way]
+                    continue
                 # The first passes size the batch, those after them prepare kernels for its shape.
                 seconds[way] = min(seconds[way], taken) if repeat > 2 + WARMUPS else taken
-            if repeat == 0:
-                share = PASS_SECONDS / seconds[ways[0]]
+            if repeat == 0 and total:
+                share = PASS_SECONDS / seconds[next(iter(total))]
                 count = max(2, min(train.batch_size, math.ceil(count * share)))
-        for way in ways:
+        for way in total:
             total[way] += seconds[way]
     return total
 

@@ -15,7 +15,7 @@ from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.training import measured
 from sortednet_cli.engine.training.measured import Way, time_passes, with_measured
 from sortednet_cli.families import open_family, root_of
-from sortednet_cli.space import SearchSpace
+from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec, load_preset
 from tests.commands import TINY, command
 
@@ -133,18 +133,43 @@ def test_texts_have_one_format(monkeypatch: pytest.MonkeyPatch) -> None:
         ("pydoc-llama", ["model.config.num_hidden_layers=2", "space.depth=[1,2]"], [FP32, BF16]),
     ],
 )
-def test_measuring_draws_no_random_number(
-    preset: str, overrides: list[str], ways: list[Way]
-) -> None:
+def test_every_way_is_timed(preset: str, overrides: list[str], ways: list[Way]) -> None:
     spec = load_preset(preset, overrides)
     inputs = nominal_format(spec)
     family = open_family(root_of(spec.model, spec.task, inputs.facts()))
     space = SearchSpace.of(spec.space)
-    before = torch.random.get_rng_state()
     seconds = time_passes(family, space, inputs, spec.train, CPU, ways)
     assert list(seconds) == ways
     assert all(0 < taken < float("inf") for taken in seconds.values())
+
+
+def test_measuring_leaves_the_random_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout draws."""
+    monkeypatch.setattr(measured, "time_passes", lambda *_: {FP32: float(torch.rand(()))})
+    before = torch.random.get_rng_state()
+    assert _taken(load_preset("digits-resnet", [PRECISION])) == FP32
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("lacking", "taken"), [({"fp32"}, BF16), ({"fp32", "bf16"}, FP32)])
+def test_a_way_that_memory_does_not_hold_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    lacking: set[str],
+    taken: Way,
+) -> None:
+    """A training in bfloat16 may fit where one in float32 does not."""
+
+    def runs(self: Any, submodel: SubModel, batch: Any, precision: str) -> float:
+        if precision in lacking and len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return 1e-3
+
+    monkeypatch.setattr(measured._Timer, "__call__", runs)
+    monkeypatch.setattr(measured, "time_passes", time_passes)
+    with caplog.at_level(logging.INFO, "sortednet"):
+        assert _taken(load_preset("digits-resnet", ["space.depth=[1,2]", PRECISION])) == taken
+    assert caplog.text.count("there is no memory for passes in") == len(lacking)
 
 
 def test_a_run_keeps_what_was_measured(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
