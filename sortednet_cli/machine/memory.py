@@ -29,6 +29,9 @@ _ADVICE = re.compile(
 """Start of the allocator's advice on its own settings."""
 
 
+_SYSTEM, _GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+
+
 def lack_of_memory(error: BaseException) -> str | None:
     """Return the allocator's reason in one sentence; None if the error has another cause."""
     if isinstance(error, MemoryError):
@@ -63,23 +66,29 @@ def free_memory(device: torch.device) -> int | None:
 
 def _read_kib(name: str) -> int | None:
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
-    except (OSError, ValueError, StopIteration):
+        return _entries(_SYSTEM)[f"{name}:"] << 10
+    except (OSError, ValueError, KeyError):
         return None
 
 
 def _group_room() -> int | None:
     """Return what the control group of a container leaves; None without a limit."""
-    group = Path("/sys/fs/cgroup")
     try:
         most, used = (
-            int((group / f"memory.{name}").read_text(encoding="ascii"))
+            int((_GROUP / f"memory.{name}").read_text(encoding="ascii"))
             for name in ("max", "current")
         )
-    except (OSError, ValueError):  # not there, or `max` for no limit
+        # Files that were read lately count as used, and make room when it is needed.
+        used -= _entries(_GROUP / "memory.stat")["inactive_file"]
+    except (OSError, ValueError, KeyError):  # not there, or `max` for no limit
         return None
     return max(0, most - used)
+
+
+def _entries(file: Path) -> dict[str, int]:
+    """Read lines of a name and a number."""
+    lines = (line.split() for line in file.read_text(encoding="ascii").splitlines())
+    return {words[0]: int(words[1]) for words in lines}
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from sortednet_cli.engine.training import driver
 from sortednet_cli.engine.training.backends import replicated
 from sortednet_cli.engine.training.start import create_session
 from sortednet_cli.errors import RequestError
+from sortednet_cli.machine import memory
 from sortednet_cli.machine.device import choose_device, finishes_in_time, true_fp32
 from sortednet_cli.machine.memory import lack_of_memory
 from sortednet_cli.spec import load_preset
@@ -231,3 +232,35 @@ def test_float32_means_float32_while_something_runs_and_only_then(tmp_path: Path
     fit = create_session(tmp_path / "run", load_preset("digits-resnet", SETS), CPU)
     assert {cudnn.allow_tf32 for _ in fit.events()} == {False}
     assert cudnn.allow_tf32
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("system", "limit", "free"),
+    [
+        ("MemTotal: 8388608 kB\nMemAvailable: 4194304 kB\n", None, 4 * GIB),
+        ("MemAvailable: 4194304 kB\n", "max", 4 * GIB),
+        ("MemAvailable: 4194304 kB\n", 3 * GIB, 2 * GIB),  # 2 are used, of which 1 holds files
+        ("MemAvailable: 1048576 kB\n", 3 * GIB, GIB),
+        ("MemAvailable: 1048576 kB\n", GIB // 2, 0),
+        (None, None, None),
+    ],
+)
+def test_free_memory_of_a_processor(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    system: str | None,
+    limit: object,
+    free: int | None,
+) -> None:
+    monkeypatch.setattr(memory, "_SYSTEM", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    if system is not None:
+        (tmp_path / "meminfo").write_text(system)
+    if limit is not None:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / "memory.current").write_text(f"{2 * GIB}\n")
+        (tmp_path / "memory.stat").write_text(f"anon {GIB}\ninactive_file {GIB}\n")
+    assert memory.free_memory(torch.device("cpu")) == free

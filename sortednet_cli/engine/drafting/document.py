@@ -26,7 +26,7 @@ def _body(lines: Lines) -> str:
 
 
 def _line(line: Line) -> str:
-    text = f"{'' if line.applies else '# '}{line.key} = {_value(line.value)}"
+    text = f"{'' if line.applies else '# '}{_key(line.key)} = {_value(line.value)}"
     return f"{text.ljust(_COLUMN)}  # {line.why}\n" if line.why else f"{text}\n"
 
 

@@ -51,7 +51,7 @@ def tables(
         "model.config": [Line(key, value) for key, value in table.get("config", {}).items()],
         "model.axes": [Line(axis, each) for axis, each in declared.items()]
         + [Line(axis, each, missing, applies=False) for axis, each in unknown.items()],
-        "model.fused": [Line(f'"{key}"', each) for key, each in table.get("fused", {}).items()],
+        "model.fused": [Line(key, each) for key, each in table.get("fused", {}).items()],
         "space": [Line(axis, values, _WHY[axis]) for axis, values in axes.items()],
         "train": training(found, about.task, params, has_norms),
         "data": [Line(key, value, _WHY.get(key, "")) for key, value in _data(about).items()],
