@@ -56,7 +56,8 @@ def with_measured(
     """Replace `auto` as precision and as `channels_last` by what measures faster on this device.
 
     A run keeps what it began with: `spec.toml` stores it. Nothing is measured where there is no
-    choice, nor under `train.deterministic`, whose results must not depend on a clock.
+    choice, nor under `train.deterministic`, whose results must not depend on a clock, nor for
+    networks that are sharded or too large to be built a second time.
     """
     space, train = SearchSpace.of(spec.space), spec.train
     ways = list(_ways(family, space, inputs, train, device))
@@ -82,7 +83,7 @@ def _ways(
             formats = (train.channels_last,)
         elif (
             inputs.kind != "image"
-            or train.deterministic
+            or not _may_time(family, train)
             or overrunning_layer(family, space, device, precision == "bf16") is not None
         ):
             formats = (False,)
@@ -95,9 +96,11 @@ def _precisions(family: Family, train: TrainSpec, device: torch.device) -> Seque
         return (train.precision,)
     if not has_bf16(device):
         return ("fp32",)
-    if train.deterministic or train.shard or _num_params(family) > _MOST_PARAMS:
-        return ("bf16",)
-    return ("fp32", "bf16")
+    return ("fp32", "bf16") if _may_time(family, train) else ("bf16",)
+
+
+def _may_time(family: Family, train: TrainSpec) -> bool:
+    return not (train.deterministic or train.shard or _num_params(family) > _MOST_PARAMS)
 
 
 def _num_params(family: Family) -> int:

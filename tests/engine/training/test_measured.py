@@ -110,6 +110,13 @@ def test_a_network_too_large_to_build_twice_is_not_measured(
     assert not asked
 
 
+def test_a_large_network_keeps_the_default_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _timed(monkeypatch)
+    monkeypatch.setattr(measured, "_MOST_PARAMS", 1e3)
+    assert _taken(load_preset("digits-resnet", [FORMAT, PRECISION])) == BF16
+    assert not asked
+
+
 def test_auto_never_takes_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     def overruns(*arguments: Any) -> str | None:
         return None if arguments[-1] else "layer2.0.downsample.0"
