@@ -276,6 +276,8 @@ REFUSED = {
     "weights": (["timm-vit/model.safetensors"], ["does not say what it is", "name their network"]),
     "unnamed": (["photos"], ["does not say what it is", "no config.json"]),
     "not-ours": (["falcon"], ["model_type 'falcon' cannot be cut", "llama", "give a factory"]),
+    "kind": (["kind", PHOTOS], ["config.json: model_type must be a text"]),
+    "arguments": (["arguments", PHOTOS], ["config.json: model_args must be a table"]),
     "no-type": (["typeless"], ["neither a model_type", "give a factory"]),
     "torchvision": (["torchvision:ResNet51_Weights.X"], ["did you mean ResNet50_Weights?"]),
     "too-small": (["torchvision:ResNet18_Weights.DEFAULT"], ["resnet18 is none of", "resnet50"]),
@@ -306,7 +308,13 @@ REFUSED = {
 def test_what_is_refused(place: Path, name: str) -> None:
     (place / "taken.toml").write_text("mine")
     (place / "asked.csv").write_text("one,two\n" + "".join(f"{n},{n + 1}\n" for n in range(40)))
-    for folder, config in (("falcon", {"model_type": "falcon"}), ("typeless", {})):
+    configs: dict[str, dict[str, Any]] = {
+        "falcon": {"model_type": "falcon"},
+        "typeless": {},
+        "kind": {"model_type": ["bert"]},
+        "arguments": {"architecture": "test_vit", "model_args": [3]},
+    }
+    for folder, config in configs.items():
         (place / folder).mkdir()
         (place / folder / "config.json").write_text(json.dumps(config))
         (place / folder / "model.safetensors").touch()

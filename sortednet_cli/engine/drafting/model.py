@@ -31,6 +31,8 @@ _OF_TORCHVISION = "sortednet_cli.families.torchvision."
 _FROM_DATA = ("num_classes", "in_chans", "img_size")
 """Arguments that a stored configuration holds, and that follow from the data."""
 
+_JSON: Mapping[type, str] = {str: "text", dict: "table", list: "list"}
+
 _DECLARE = (
     "another package can declare it (entry point sortednet.families), or give a factory that builds"
     " it, as package.module:function"
@@ -170,7 +172,7 @@ def _of_place(name: str, place: Path) -> Found:
 
 def _of_transformers(name: str, config: Mapping[str, Any], folder: Path) -> Found:
     known = {each.name: each for each in architectures()}
-    kind, own = config["model_type"], class_of(config)
+    kind, own = _entry(config, "model_type", ""), class_of(config)
     if kind not in known:
         raise RequestError(
             f"{name} is a {own or 'model'} of transformers, whose model_type {kind!r} cannot be"
@@ -182,11 +184,19 @@ def _of_transformers(name: str, config: Mapping[str, Any], folder: Path) -> Foun
 
 
 def _of_timm(name: str, config: Mapping[str, Any]) -> Found:
-    own = str(config["architecture"])
-    given = {k: v for k, v in (config.get("model_args") or {}).items() if k not in _FROM_DATA}
+    own, arguments = _entry(config, "architecture", ""), _entry(config, "model_args", {})
+    given = {key: value for key, value in arguments.items() if key not in _FROM_DATA}
     table = {"family": "timm", "name": own, "config": given, "pretrained": name}
-    size = (config.get("pretrained_cfg") or {}).get("input_size")
-    return Found(f"timm's {own}, pretrained", table, image_size=size[-1] if size else None)
+    size = _entry(_entry(config, "pretrained_cfg", {}), "input_size", [None])[-1]
+    return Found(f"timm's {own}, pretrained", table, image_size=size)
+
+
+def _entry(config: Mapping[str, Any], key: str, default: Any) -> Any:
+    """Return an entry of a stored configuration; RequestError if it is of another type."""
+    value = config.get(key) or default
+    if not isinstance(value, type(default)):
+        raise RequestError(f"{CONFIG}: {key} must be a {_JSON[type(default)]}")
+    return value
 
 
 def _of_run(place: Path) -> Found:
