@@ -1,7 +1,7 @@
 """The resource plan of a spec, by the cost model and without data.
 
 Weights, gradient and optimizer state are float32, as in training. The precision `auto` counts as
-bfloat16 autocast, which it is on a GPU.
+bfloat16 autocast, although a training may measure that float32 is faster.
 """
 
 from __future__ import annotations
