@@ -57,7 +57,8 @@ def _draw_scatter(panel: Any, result: Frontier) -> None:
     scores = [_value(row, result.metric) for row, _ in known]
     panel.scatter(costs, scores, s=16, color=_POINT_COLOR, label="sub-models")
     best = sorted((c, s) for c, s, (_, mark) in zip(costs, scores, known, strict=True) if mark)
-    panel.plot(*zip(*best, strict=True), "o-", ms=4.5, color=_FRONTIER_COLOR, label="frontier")
+    if best:  # no score is a finite number otherwise
+        panel.plot(*zip(*best, strict=True), "o-", ms=4.5, color=_FRONTIER_COLOR, label="frontier")
     if result.chosen is not None:
         point = result.cost.value(result.chosen), _value(result.chosen, result.metric)
         label = f"chosen: {result.chosen.submodel}"
@@ -83,7 +84,7 @@ def _draw_grid(panel: Any, result: Frontier, largest: dict[str, int | float]) ->
         [[values[w, d] for d in depths] for w in widths],
         widths,
         depths,
-        lambda value: f"{value:.1f} ({100 * value / best:.0f}%)",
+        lambda value: f"{value:.1f}" + (f" ({100 * value / best:.0f}%)" if best else ""),
         "viridis" if result.higher_is_better else "viridis_r",
     )
     panel.set_title(f"{SELECTION_SPLIT} {result.metric} (share of the largest's)", fontsize=10)

@@ -16,10 +16,11 @@ import pytest
 from sortednet_cli.engine.evaluation import latency
 from sortednet_cli.engine.evaluation.budget import Bound, Budget
 from sortednet_cli.engine.evaluation.costs import every_cost, find_cost
-from sortednet_cli.engine.evaluation.frontier import choose, pareto, score_of
+from sortednet_cli.engine.evaluation.frontier import choose, mark_frontier, pareto, score_of
+from sortednet_cli.engine.evaluation.plot import draw_frontier
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.errors import RequestError
-from sortednet_cli.space import SubModel
+from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.tasks import make_task
 from tests.cli.test_bad_input import RUN
 from tests.commands import command, refused
@@ -78,6 +79,21 @@ def test_a_score_that_is_no_number_is_the_worst(task: Any) -> None:
         False,
         True,
     ]
+
+
+@pytest.mark.parametrize("score", [0.0, math.nan])
+@pytest.mark.parametrize("metric", ["accuracy", "perplexity"])
+def test_scores_of_nothing_are_drawn_too(work: Path, score: float, metric: str) -> None:
+    """The score of the largest divides none, and there may be no frontier."""
+    axes = {"width": (0.5, 1.0), "depth": (1, 2)}
+    rows = [
+        Row(submodel, 10, 100, {"validation": {metric: score}})
+        for submodel in SearchSpace.of(axes).submodels
+    ]
+    task = CLASSIFICATION if metric == "accuracy" else PERPLEXITY
+    result = mark_frontier(work, rows, find_cost("macs"), task)
+    draw_frontier("run", SearchSpace.of(axes), result, work / "frontier.svg")
+    assert "sub-models of one network" in (work / "frontier.svg").read_text()
 
 
 def test_ties_are_settled_by_the_costs_of_the_budget_in_its_order() -> None:

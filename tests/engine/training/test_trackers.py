@@ -151,6 +151,19 @@ def test_a_training_ends_well_without_room_for_the_picture(
 
 
 @pytest.mark.usefixtures("toy")
+def test_a_training_ends_well_without_a_picture(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(*_: object) -> None:
+        raise TypeError("an offset is missing")
+
+    monkeypatch.setattr("sortednet_cli.engine.training.trackers.frontier.draw_frontier", draw)
+    done = command("train", *ARGUMENTS, '--set=train.trackers=["lines"]', "--out=run")
+    said = "no tracker gets the frontier: an offset is missing\n"
+    assert (done.code, done.err) == (0, said)
+
+
+@pytest.mark.usefixtures("toy")
 def test_a_tracker_that_cannot_open_ends_a_training_that_has_not_begun(work: Path) -> None:
     chosen = '--set=train.trackers=["unopened", "lines"]'
     said = (

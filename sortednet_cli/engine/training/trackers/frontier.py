@@ -12,7 +12,7 @@ from sortednet_cli.engine.evaluation.frontier import mark_frontier
 from sortednet_cli.engine.evaluation.plot import draw_frontier
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.engine.training.trackers import Recorder
-from sortednet_cli.errors import WorkError, reason_of
+from sortednet_cli.errors import reason_of
 from sortednet_cli.logs import logger
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
@@ -24,7 +24,7 @@ def record_frontier(
 ) -> None:
     """Record all rows, and the picture that `frontier --plot` draws, with the open trackers.
 
-    No room for the picture's temporary file is a warning: a training is worth more.
+    A picture that cannot be drawn is a warning: a training is worth more.
     """
     if not recorder.opened:
         return
@@ -36,7 +36,7 @@ def record_frontier(
         try:
             picture = Path(stack.enter_context(TemporaryDirectory())) / "frontier.png"
             draw_frontier(spec.name, SearchSpace.of(spec.space), result, picture)
-        except (OSError, WorkError) as error:
+        except Exception as error:  # no room for its file, or whatever the plotting library raises
             logger.warning("no tracker gets the frontier: %s", reason_of(error))
             return
         recorder.record_frontier(records, picture)
