@@ -36,6 +36,8 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=300, help="the first of dev.tsv")
     add_options(parser)
     options = parser.parse_args()
+    if options.data is None:
+        parser.error("--data is missing: the folder with dev.tsv")
     sentences = read_sentences(options.data / "dev.tsv", options.sentences)
     trainer = trainer_of(options)
     rows = []

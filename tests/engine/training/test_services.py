@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from sortednet_cli.engine.training.trackers import base
+from sortednet_cli.engine.training.trackers import base, tracking
+from sortednet_cli.errors import WorkError
 from sortednet_cli.spec.vocabulary import TRACKERS
 from tests.cli.test_bad_input import edit
 from tests.commands import TINY, command, refused_all
@@ -62,8 +63,8 @@ class init:
     def log(self, values, step=None):
         noted("log", step=step, **values)
 
-    def finish(self):
-        noted("finish")
+    def finish(self, exit_code):
+        noted("finish", how={0: "FINISHED", 1: "FAILED"}[exit_code])
 """
 )
 
@@ -108,8 +109,8 @@ class MlflowClient:
     def log_artifact(self, run, path):
         noted("picture", run=run, start=read_start(path))
 
-    def set_terminated(self, run):
-        noted("finish", run=run)
+    def set_terminated(self, run, status):
+        noted("finish", run=run, how=status)
 """
 )
 ENTITIES = """
@@ -238,6 +239,15 @@ def test_a_resumed_run_continues_its_record(work: Path, service: str) -> None:
     ids = {values[key] for name, values in first + second if values.get(key) and name != "create"}
     assert len(ids) == 1
     assert "create" not in [name for name, _ in second]
+
+
+@pytest.mark.parametrize("service", ["wandb", "mlflow"], indirect=True)
+def test_how_a_training_ended_is_told(work: Path, service: str) -> None:
+    train(service)
+    assert calls()[-1][1]["how"] == "FINISHED"
+    with pytest.raises(WorkError), tracking([service], Path("run"), 4):
+        raise WorkError("the loss is not finite")
+    assert calls()[-1][1]["how"] == "FAILED"
 
 
 def test_a_killed_run_records_its_updates_again(work: Path, service: str) -> None:

@@ -86,6 +86,7 @@ def tracking(names: Sequence[str], run: Path, first: int) -> Iterator[Recorder]:
 def _close(name: str, tracker: Tracker, _: object, ending: BaseException | None, *__: Any) -> None:
     """Close a tracker; where an error ends the training, that is the one to tell."""
     with _left_out(name, even_ours=ending is not None):
+        tracker.failed = ending is not None
         tracker.close()
 
 

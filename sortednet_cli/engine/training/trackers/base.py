@@ -26,7 +26,12 @@ class Tracker(ABC):
     Its module imports neither torch nor the tracker's own package: it is asked to `check` before.
     An error of the class before the first update ends the training with one message. After a later
     one the training goes on without the tracker, and says so.
+
+    Attributes:
+        failed: whether an error or a signal ended the training; set before `close` is called.
     """
+
+    failed = False
 
     @classmethod  # noqa: B027 - not every tracker needs a package
     def check(cls) -> None:

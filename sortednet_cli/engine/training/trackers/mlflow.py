@@ -76,7 +76,7 @@ class MLflow(Tracker):
         self._client.log_artifact(self._id, str(picture))
 
     def close(self) -> None:
-        self._client.set_terminated(self._id)
+        self._client.set_terminated(self._id, "FAILED" if self.failed else "FINISHED")
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

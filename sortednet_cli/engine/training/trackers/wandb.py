@@ -64,4 +64,4 @@ class WandB(Tracker):
         self._run.log({"frontier": wandb.Image(str(picture)), "submodels": table})
 
     def close(self) -> None:
-        self._run.finish()
+        self._run.finish(exit_code=int(self.failed))
