@@ -1,4 +1,4 @@
-"""What it matters that a sub-model's queries, keys and values are slices of the root's own.
+"""Whether it matters that a sub-model's queries, keys and values are slices of the root's own.
 
     python -m benchmarks.accuracy.fused_slices --data cifar10-jpeg.tar.xz
 

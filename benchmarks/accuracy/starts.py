@@ -4,9 +4,9 @@
         --data cifar10-jpeg.tar.xz
 
 The weights are those of the preset's largest sub-model, trained alone on `--lone-samples` samples.
-Nested trainings start from them, with channels in each order, for the work of `--samples` samples
-of the largest; and from nothing, for the same work and for that of the lone training too.
-Otherwise as benchmarks.accuracy.rules.
+Nested trainings start from them, with channels in each order; two others start from nothing. All
+get the work of training the largest on `--samples` samples, and one of the two from nothing gets
+that of the lone training too. Otherwise as benchmarks.accuracy.rules.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What a teacher gives: a fixed one, the largest sub-model in place, and none, for equal work.
+"""Teachers compared at equal work: a fixed one, the largest sub-model as it trains, and none.
 
     python -m benchmarks.accuracy.teachers cifar10-resnet --samples 95000 \\
         --teacher-samples 237500 --data cifar10-jpeg.tar.xz
 
 The fixed teacher is the preset's largest sub-model, trained alone on `--teacher-samples` samples.
-Its passes over the students' batches count as work; its own training, which one teacher for many
-students pays once, does not. Otherwise as benchmarks.accuracy.rules.
+Its passes over the students' batches count as work. Its own training does not, because many
+students can share one teacher. Otherwise as benchmarks.accuracy.rules.
 """
 
 from __future__ import annotations
