@@ -122,6 +122,8 @@ EVERYWHERE: dict[str, tuple[list[str], list[str]]] = {
     "run": (["eval", ""], FINISHED),
     "run, begun with": (["extract", "runs/n"], ["runs/new"]),
     "run after options": (["eval", "--all", "--split", "test", "artifacts/"], ["artifacts/cut"]),
+    "run of a report": (["report", "runs/n"], ["runs/new"]),
+    "second run of a report": (["report", "runs/old", "--cost", "memory", "a"], ["artifacts/cut"]),
     "unfinished run": (["train", "--resume", ""], ["runs/begun"]),
     "no run without --resume": (["train", "r"], []),
     "width of the newest": (["eval", "--width", ""], AXES),
@@ -213,9 +215,20 @@ def test_files_and_folders(runs: Path) -> None:
     assert complete("zsh", "train", "--config", "mi") == [":files "]
     assert complete("zsh", "train", "--out=ru") == [":files -/"]
     assert complete("zsh", "eval", "nowhe") == [":files -/"]
+    assert complete("zsh", "init", "mi") == [":files "]
     assert complete("fish", "train", "--config", "mi") == ["mine.toml"]
     assert complete("fish", "train", "--config=mi") == ["--config=mine.toml"]
     assert complete("fish", "train", "--out=run") == ["--out=runs/"]
+
+
+def test_names_with_blanks_in_bash(runs: Path) -> None:
+    """What it inserts is one word: escaped, or as it is within quotes that are open."""
+    Path("runs/new").rename("runs/it's new")
+    assert complete("bash", "eval", "runs/i") == [r"runs/it\'s\ new"]
+    assert complete("bash", "eval", r"runs/it\'s\ n") == [r"runs/it\'s\ new"]
+    assert complete("bash", "eval", '"runs/i') == ["runs/it's new"]
+    assert complete("bash", "eval", r"runs/it\'s\ new", "--width", "") == AXES
+    assert complete("bash", "eval", "\"runs/it's new\"", "--width", "") == AXES
 
 
 @pytest.mark.parametrize("awk", ["awk", "mawk", "gawk --posix", "original-awk", "busybox awk"])

@@ -49,8 +49,8 @@ def script(shell: str, root: Any) -> str:
 def _table(root: Any) -> Iterator[tuple[str, str, str, str]]:
     """Rows: a command, an option or the number of an argument, what it takes, its meaning.
 
-    What it takes is empty for a flag, else words, or a kind that `candidates.awk` knows. The group
-    itself is the command of no name.
+    What it takes is empty for a flag, else words, or a kind that `candidates.awk` knows. The number
+    of an argument that may be repeated is `+`. The group itself is the command of no name.
     """
     yield "", "1", "@commands", ""
     for name, command in {"": root.command, **root.command.commands}.items():
@@ -63,7 +63,7 @@ def _table(root: Any) -> Iterator[tuple[str, str, str, str]]:
             takes = _takes(name, parameter, kinds.get(parameter.name, str))
             if parameter.param_type_name == "argument":
                 number += 1
-                yield name, str(number), takes, ""
+                yield name, "+" if parameter.nargs == -1 else str(number), takes, ""
                 continue
             for flag in parameter.opts:
                 yield name, flag, takes, _sentence(parameter.help)
@@ -98,7 +98,9 @@ def _spec_keys() -> Iterator[str]:
 
 
 _KNOWN: dict[str, Any] = {
+    "init model": _FILES,
     "train run": "@runs training",
+    "report paths": "@runs",
     **{f"{name} path": "@runs" for name in ("eval", "frontier", "extract", "generate", "info")},
     "presets name": presets.names,
     "--preset": presets.names,

@@ -21,13 +21,15 @@ BEGIN {
 END {
     command = count > 1 ? word[1] : ""
     read_line()
+    argument = takes[command, arguments + 1]
+    if (argument == "") argument = takes[command, "+"]
     if (waiting != "")
         values(takes[command, waiting], "")
     else if (current ~ /^--?[a-z-]+=/) {
         equals = index(current, "=")
         values(takes[command, substr(current, 1, equals - 1)], substr(current, 1, equals))
-    } else if (current !~ /^-/ && takes[command, arguments + 1] != "" && !trains_anew())
-        values(takes[command, arguments + 1], "")
+    } else if (current !~ /^-/ && argument != "" && !trains_anew())
+        values(argument, "")
     else
         for (i = 1; i <= NR; i++)
             if (row[i, "command"] == command && row[i, "name"] ~ /^-/)

@@ -5,7 +5,7 @@ _sortednet_table={table}
 _sortednet_program={program}
 
 _sortednet() {
-    local word line
+    local word line quote i
     local -a words=() manifests=()
     # bash splits words at `=` and `:`; join them again.
     for word in "${COMP_WORDS[@]:1:COMP_CWORD}"; do
@@ -14,6 +14,17 @@ _sortednet() {
         else
             words+=("$word")
         fi
+    done
+    for i in "${!words[@]}"; do  # what quotes and escapes mean
+        quote=
+        case ${words[i]} in
+            [\'\"]*)
+                quote=${words[i]:0:1}
+                words[i]=${words[i]#?}
+                words[i]=${words[i]%"$quote"}
+                ;;
+            *\\*) IFS= read "words[$i]" <<<"${words[i]}" ;;
+        esac
     done
     local current=${words[${#words[@]} - 1]}
     local kept=${current%"${current##*[=:]}"}  # readline replaces what follows the last of these
@@ -28,8 +39,13 @@ _sortednet() {
             :folders) compopt -o dirnames 2>/dev/null ;;
             *=) compopt -o nospace 2>/dev/null; COMPREPLY+=("${line#"$kept"}") ;;
             *)
-                printf -v word %q "${line#"$kept"}"  # a name of a folder may be a command
-                COMPREPLY+=("$word")
+                line=${line#"$kept"}
+                case $quote in  # a name of a folder may be a command
+                    "'") [[ $line != *"'"* ]] || continue ;;
+                    '"') [[ $line != *[\"\$\`\\]* ]] || continue ;;
+                    *) printf -v line %q "$line" ;;
+                esac
+                COMPREPLY+=("$line")
                 ;;
         esac
     done < <(
