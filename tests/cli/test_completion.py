@@ -200,6 +200,8 @@ def test_a_folder_s_name_is_never_a_command(work: Path) -> None:
     (offer,) = complete("bash", "eval", "")
     assert shlex.split(offer) == ["runs/$(touch evil) a"]
     assert shell(f"echo {offer}").out == "runs/$(touch evil) a\n"
+    assert complete("bash", "eval", '"runs/') == []  # within these quotes it would be one
+    assert complete("bash", "eval", "'runs/") == ["runs/$(touch evil) a"]
     assert not (work / "evil").exists()
 
 
