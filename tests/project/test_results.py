@@ -82,7 +82,7 @@ def test_the_claims_on_plans() -> None:
 
 
 def test_the_claims_on_speed() -> None:
-    """Sharing costs at most a fifth over native modules; the engine 3% on the largest."""
+    """Sharing costs at most a fifth over native modules; the engine 2% on the largest."""
     results = {
         name: json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
         for name in ("shared_prefixes", "engine_cost", "data_rate", "big_extract")
@@ -91,9 +91,12 @@ def test_the_claims_on_speed() -> None:
     assert all(case["of_native"] <= 1.2 for case in shared)
     assert max(case["gain"] for case in shared) >= 5
     cases = {case["name"]: case for case in results["engine_cost"]["cases"]}
-    assert all(case["largest"] <= 1.03 for case in cases.values())
-    # With so few sequences the optimizer's pass over the embedding weighs: the page says so.
-    del cases["BERT, 4 sequences"]
+    assert all(case["largest"] <= 1.02 for case in cases.values())
+    # Where weights are many and batches small, the optimizer's pass weighs: the page says how much.
+    page = (ROOT / "docs" / "explanation" / "speed.md").read_text(encoding="utf-8")
+    for name, said in (("ResNet-50", "8%"), ("BERT", "7%"), ("BERT, 4 sequences", "16%")):
+        assert f"{100 * (cases.pop(name)['sorted'] - 1):.0f}%" == said
+        assert said in page
     assert all(case["sorted"] <= 1.05 for case in cases.values())
     rates = results["data_rate"]["rates"]
     assert all(rates["pipeline"] >= 5 * rate for n, rate in rates.items() if n != "pipeline")
