@@ -230,7 +230,7 @@ def test_names_with_blanks_in_bash(runs: Path) -> None:
     assert complete("bash", "eval", r"runs/it\'s\ n") == [r"runs/it\'s\ new"]
     assert complete("bash", "eval", '"runs/i') == ["runs/it's new"]
     assert complete("bash", "eval", r"runs/it\'s\ new", "--width", "") == AXES
-    assert complete("bash", "eval", "\"runs/it's new\"", "--width", "") == AXES
+    assert complete("bash", "eval", '"runs/it\'s new"', "--width", "") == AXES
 
 
 @pytest.mark.parametrize("awk", ["awk", "mawk", "gawk --posix", "original-awk", "busybox awk"])
