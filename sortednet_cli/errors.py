@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -99,6 +100,11 @@ def naming_arguments() -> Iterator[None]:
     except SortednetError as error:
         error.args = (as_arguments(str(error)),)
         raise
+
+
+def as_word(value: object) -> str:
+    """Quote a value, such as a path with blanks, for the command line that a message advises."""
+    return shlex.quote(str(value))
 
 
 def listed(values: Iterable[object]) -> str:

@@ -19,7 +19,7 @@ from sortednet_cli.cli.render import (
 )
 from sortednet_cli.cli.stops import Stopped, StopRequest
 from sortednet_cli.engine import Finished, Interrupted, Scored, Started, TrainRequest, Updated
-from sortednet_cli.errors import RequestError, SortednetError
+from sortednet_cli.errors import RequestError, SortednetError, as_word
 
 _RunArgument = Annotated[
     Path | None,
@@ -106,7 +106,7 @@ def _run_training(request: TrainRequest, quiet: bool) -> Finished:
             raise
         interrupted = Interrupted(
             "stopped at once; resume from the last checkpoint with:"
-            f" sortednet train --resume {path}"
+            f" sortednet train --resume {as_word(path)}"
         )
         interrupted.exit_code = 128 + stopped.number
         raise interrupted from stopped

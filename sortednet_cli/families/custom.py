@@ -81,7 +81,7 @@ class CustomFamily(Family):
         module = super().build(config)
         if not isinstance(module, nn.Module):
             raise RequestError(
-                f"{self.factory} returned a {type(module).__name__} instead of an nn.Module"
+                f"{self.factory} returned {type(module).__name__!r} instead of an nn.Module"
             )
         return module
 

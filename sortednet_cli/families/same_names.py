@@ -33,9 +33,6 @@ def same_names(
     in_head = {name for name in own.keys() | shapes.keys() if head and name.startswith(f"{head}.")}
     if not in_head & own.keys() <= fitting:
         fitting -= in_head
-        old, new = (_outputs(each, in_head) for each in (shapes, own))
-        text = "%s: fresh weights for %s, which has %s outputs instead of %s"
-        logger.info(text, where, head, new, old)
     else:
         in_head = set()
     problems = {
@@ -49,10 +46,14 @@ def same_names(
     parts = [f"{kind} {shortened(sorted(names))}" for kind, names in problems.items() if names]
     if parts:
         raise RequestError(f"{where} does not fit {type(module).__name__}: {'; '.join(parts)}")
+    if in_head:
+        old, new = (_outputs(each, in_head) for each in (shapes, own))
+        why = f"has {new} outputs instead of {old}" if old else "it lacks"
+        logger.info("%s: fresh weights for %s, which %s", where, head, why)
     return {name: name for name in fitting}
 
 
-def _outputs(shapes: Mapping[str, tuple[int, ...]], names: set[str]) -> object:
+def _outputs(shapes: Mapping[str, tuple[int, ...]], names: set[str]) -> int | None:
     """Return the number of outputs of a head's last tensor, if there is one."""
     sizes = [shapes[name][0] for name in sorted(names) if shapes.get(name)]
-    return sizes[-1] if sizes else "no"
+    return sizes[-1] if sizes else None

@@ -173,7 +173,8 @@ def _plan(
             continue
         source, shape = _renamed(name, paths), tuple(tensor.shape)
         if source not in sources:
-            raise RequestError(f"a sub-model has {name}, which the full network has not: {source}")
+            text = f" ({source})" if source != name else ""
+            raise RequestError(f"a sub-model has {name}{text}, which the full network lacks")
         if not all(shape):
             raise RequestError(f"a sub-model would have no elements in {name} {shape}")
         if not _fits(shape, sources[source]):

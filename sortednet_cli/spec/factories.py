@@ -13,10 +13,13 @@ from sortednet_cli.errors import RequestError
 
 def missing_module(factory: str) -> str:
     """What to do about a factory whose package is not there; empty if it is. Runs none of it."""
-    package = factory.partition(":")[0].partition(".")[0]
+    module, _, name = factory.partition(":")
+    package = module.partition(".")[0]
     folder = str(Path.cwd())
     sys.path.insert(0, folder)  # where factories are looked for first
     try:
+        if module == f"{package}.py" and Path(module).is_file():
+            return f": write {package}:{name}, without .py"
         if package in sys.modules or importlib.util.find_spec(package) is not None:
             return ""
     finally:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, as_word
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.checks import DIGEST, read_sealed, write_sealed
 from sortednet_cli.storage.lock import write_lock
@@ -69,7 +69,7 @@ def require_thresholds(folder: Path, submodel: SubModel) -> ExitThresholds:
     if thresholds is None:
         raise RequestError(
             f"{folder} holds no thresholds for {submodel}; run"
-            f" `sortednet generate --calibrate {folder}` first"
+            f" `sortednet generate --calibrate {as_word(folder)}` first"
         )
     return thresholds
 

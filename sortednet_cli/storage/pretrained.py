@@ -111,9 +111,8 @@ def find_teacher(name: str) -> Path:
     """
     try:
         return find_pretrained(name) or open_pretrained(name).folder
-    except RequestError as error:
-        text = str(error).replace("model.pretrained", "train.teacher")
-        raise RequestError(text) from error
+    except (RequestError, WorkError) as error:
+        raise type(error)(str(error).replace("model.pretrained", "train.teacher")) from error
 
 
 def _in_package(name: str) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sortednet_cli.bounded import MAX_SPEC, read_bounded
-from sortednet_cli.errors import RequestError, WorkError
+from sortednet_cli.errors import RequestError, WorkError, as_word
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec, dump_spec, parse_spec
 from sortednet_cli.storage.checks import Checks, FileCheck, checks_of, files_under, write_sealed
@@ -168,14 +168,14 @@ class RunFolder:
         if self.finished:
             raise RequestError(
                 f"{self.path} is finished; there is nothing to resume: train it anew with:"
-                f" sortednet train --config {self.path / 'spec.toml'}"
+                f" sortednet train --config {as_word(self.path / 'spec.toml')}"
             )
 
     def require_finished(self) -> None:
         if not self.finished:
             raise RequestError(
                 f"{self.path} has no finished weights yet;"
-                f" resume it with: sortednet train --resume {self.path}"
+                f" resume it with: sortednet train --resume {as_word(self.path)}"
             )
 
     def log(self, entry: Mapping[str, Any]) -> None:

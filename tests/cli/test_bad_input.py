@@ -411,8 +411,9 @@ def test_custom_factory_must_be_allowed(work: Path) -> None:
     [
         ("no.such.module:make", None, ["no module for 'no.such.module:make'", "or install it"]),
         ("tests.pico:Missing", None, ["cannot import 'tests.pico:Missing'"]),
+        ("broken.py:make", None, ["'broken.py:make': write broken:make, without .py"]),
         ("tests.pico", None, ["factory", "package.module:function"]),
-        ("builtins:dict", None, ["builtins:dict returned a dict instead of an nn.Module"]),
+        ("builtins:dict", None, ["builtins:dict returned 'dict' instead of an nn.Module"]),
         ("tests.pico:FlatNet", "hidden = 8", ["tests.pico:FlatNet refused its arguments"]),
         ("tests.pico:FlatNet", "layers = 1", ["axes.width.scales: 'hidden' is no key"]),
         ("tests.pico:FlatNet", 'hidden = 8, layers = "x", num_classes = 3', ["tests.pico:FlatNet"]),

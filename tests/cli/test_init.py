@@ -72,6 +72,9 @@ class Gated(nn.Module):
 def needs(size, num_classes):
     return Net(size, num_classes=num_classes)
 
+def number(width=8):
+    return width
+
 def fixed(num_classes=10, kernel=9):
     return Net(8, (1, 1), kernel=kernel, num_classes=num_classes)
 '''
@@ -273,6 +276,12 @@ REFUSED = {
     "tag": (["test_vit.nonsense", PHOTOS], ["test_vit.nonsense: Invalid pretrained tag"]),
     "family": (["llama"], ["llama is a family, not a model", "sortednet presets"]),
     "no-argument": (["efficientnet_b0", PHOTOS], ["cannot be cut", "block_args"]),
+    "tag": (["resnet18.a1", PHOTOS], ["timm has no weights resnet18.a1: it has resnet18.a1_in1k"]),
+    "code": (["nets.py"], ["nets.py is code", "as nets:NAME"]),
+    "no-network": (
+        ["nets:number", PHOTOS, "--allow-factory=nets:number"],
+        ["error: nets:number: returned 'int' instead of an nn.Module"],
+    ),
     "weights": (["timm-vit/model.safetensors"], ["does not say what it is", "name their network"]),
     "unnamed": (["photos"], ["does not say what it is", "no config.json"]),
     "not-ours": (["falcon"], ["model_type 'falcon' cannot be cut", "llama", "give a factory"]),
@@ -322,6 +331,21 @@ def test_what_is_refused(place: Path, name: str) -> None:
     before = listing(place)
     refused(command("init", *words, "--quiet"), 2, *fragments)
     assert listing(place) == before
+
+
+def test_the_comment_holds_commands_for_a_shell(place: Path) -> None:
+    (place / "my nets").mkdir()
+    done = command("init", "bert", "--data=moods.tsv", "--out=my nets/b.toml", "--quiet")
+    assert done.code == 0, done
+    title = (place / "my nets" / "b.toml").read_text()
+    assert "Written by: sortednet init bert --data moods.tsv\n" in title
+    assert "Train it with: sortednet train --config 'my nets/b.toml'\n" in title
+
+
+def test_an_axis_that_a_stem_forbids(place: Path) -> None:
+    done = command("init", "resnet18", PHOTOS)
+    told = "width: a sub-model has layer1.0.downsample.0.weight, which the full network lacks\n"
+    assert done.code == 0 and told in done.err, done
 
 
 def test_a_run_on_texts_is_cut_first(place: Path) -> None:

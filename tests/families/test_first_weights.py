@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,11 @@ def test_a_head_of_another_size_is_fresh_and_said_once(
     assert Path("log").read_text().count(line) == 1
     assert found["head.weight"].shape == (10, 16)
     assert torch.equal(found["stem.weight"], tensors["stem.weight"])
+    del tensors["head.weight"], tensors["head.bias"]
+    save_file(tensors, "none.safetensors")
+    shutil.rmtree("out")
+    _trained(PREACT, "model.pretrained=none.safetensors")
+    assert "none.safetensors: fresh weights for head, which it lacks" in Path("log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -114,6 +120,7 @@ def test_a_head_of_another_size_is_fresh_and_said_once(
     [
         ({"stem.weight": torch.zeros(9, 1, 3, 3)}, "misshapen stem.weight [9, 1, 3, 3] for [8, 1"),
         ({"stem.weight": None}, "missing stem.weight"),
+        ({"stem.weight": None, "head.weight": None}, "missing stem.weight"),
         ({"further.weight": torch.zeros(1)}, "unknown further.weight"),
     ],
 )
@@ -130,6 +137,7 @@ def test_weights_of_another_architecture_are_refused(
     Path("spec.toml").write_text(PREACT)
     done = command("train", "--config=spec.toml", "--set=model.pretrained=other.safetensors")
     refused(done, 2, message)
+    assert "fresh weights" not in done.err
     assert not list(Path().glob("runs/*"))
 
 

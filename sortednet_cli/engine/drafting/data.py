@@ -72,7 +72,8 @@ def find_data(found: Found, path: Path | None) -> FoundData:
     length = _length(tables["train"], columns, found) if columns and task != whole else _WINDOW
     keys = {key: column for key, column in columns.items() if key != column}
     table = {"source": "text", "path": str(path.absolute()), **keys}
-    rows = f"{len(tables['train']):,} {tables['train'].unit}s to train on"
+    rows = f"{len(tables['train']):,} {tables['train'].unit}s"
+    rows += " in its training part" if len(tables) > 1 else ""
     return FoundData(f"{name}, {rows}", task, {**table, "max_length": _fitting(length, found)})
 
 

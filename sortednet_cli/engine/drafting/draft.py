@@ -22,7 +22,7 @@ from sortednet_cli.engine.requests import DraftRequest
 from sortednet_cli.engine.sources.root import open_root
 from sortednet_cli.engine.training.preflight import check_new
 from sortednet_cli.engine.training.start import check_request
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, as_word
 from sortednet_cli.families import root_of
 from sortednet_cli.machine.device import choose_device
 from sortednet_cli.nesting import SubModelCost, cost_of
@@ -84,10 +84,11 @@ def draft(request: DraftRequest) -> Draft:
     parts = tables(found, about, family, axes, data)
     top = [Line("name", _name(request.model), "the run's folder is runs/NAME")]
     top.append(Line("task", about.task))
+    given = f" --data {as_word(request.data)}" if request.data else ""
     title = (
         f"{len(space)} nested models out of {found.what}, on {about.what}.\n\n"
-        f"Written by: sortednet init {request.model}\n"
-        f"Train it with: sortednet train --config {request.out}"
+        f"Written by: sortednet init {as_word(request.model)}{given}\n"
+        f"Train it with: sortednet train --config {as_word(request.out)}"
     )
 
     def parsed() -> tuple[str, RunSpec]:

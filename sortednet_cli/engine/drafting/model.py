@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sortednet_cli.errors import RequestError, WorkError, listed, reason_of, shortened
+from sortednet_cli.errors import RequestError, WorkError, as_word, listed, shortened
 from sortednet_cli.families.timm.family import timm_models
 from sortednet_cli.families.transformers.architecture import Architecture, architectures
 from sortednet_cli.families.transformers.complete import class_of
@@ -129,10 +129,10 @@ def _of_library(name: str) -> Found | None:
     if name.partition(".")[0] in names:
         import timm
 
-        try:
-            settings: Any = timm.get_pretrained_cfg(name)
-        except RuntimeError as error:
-            raise RequestError(f"{name}: {reason_of(error)}") from error
+        known = timm.list_models(f"{name.partition('.')[0]}.*", pretrained=True)
+        if "." in name and name not in known:
+            raise RequestError(f"timm has no weights {name}: it has {shortened(known)}")
+        settings: Any = timm.get_pretrained_cfg(name, allow_unregistered=True)
         table, size = {"family": "timm", "name": name}, settings.input_size[1]
         return Found(f"timm's {name}", table, image_size=size, weights=settings.hf_hub_id)
     near = difflib.get_close_matches(name, [*_torchvision(), *names], n=3, cutoff=0.75)
@@ -152,6 +152,12 @@ def _of_place(name: str, place: Path) -> Found:
         family, config = manifest.root.family, read_json(place / CONFIG)
         if family_facts(family).pretrained == "weights":
             return _of_artifact(place, family, config, manifest)
+    elif place.suffix == ".py":
+        module = place.stem
+        raise RequestError(
+            f"{name} is code: name the function or class that builds the model, as {module}:NAME,"
+            f" and allow it: --allow-factory {module}:NAME"
+        )
     elif find_gguf(place) is None and not (place / CONFIG).is_file():
         held = place.name if place.is_file() else shortened(sorted(f.name for f in place.glob("*")))
         raise RequestError(
@@ -205,12 +211,12 @@ def _of_run(place: Path) -> Found:
     model = run.spec().model
     if family_facts(model.family).pretrained == "folder":
         raise RequestError(
-            f"{place} is a run: cut the model to start from out of it with: sortednet extract"
-            f" {place}"
+            f"{place} is a run on texts: to start from one of its models, extract it first and name"
+            f" the artifact: sortednet extract {as_word(place)}"
         )
     size = getattr(run.manifest().data, "image_size", None)
     table = {**_stated(model), "pretrained": str(place)}
-    return Found(f"{model.family}, from a run", table, image_size=size)
+    return Found(f"the {model.family} of {place.name}, a run", table, image_size=size)
 
 
 def _of_artifact(
@@ -223,7 +229,7 @@ def _of_artifact(
     table["config"] = config["arguments"] if family == "custom" else arguments
     stated = {**_stated(ModelSpec.model_validate(table)), "pretrained": str(place)}
     size = getattr(manifest.data, "image_size", None)
-    return Found(f"{family}, from an artifact", stated, image_size=size)
+    return Found(f"the {family} of {place.name}, an artifact", stated, image_size=size)
 
 
 def _stated(model: ModelSpec) -> dict[str, Any]:

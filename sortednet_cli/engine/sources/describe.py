@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, as_word
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.storage.artifact import ArtifactFolder
 from sortednet_cli.storage.run import RunFolder
@@ -24,7 +24,7 @@ def _run(path: Path) -> Description:
     if is_checkpoint(path) and not (path / "run.json").exists():
         raise RequestError(
             f"{path} looks like a stock checkpoint, which has no record to describe: print slices"
-            f" with --plan, or cut a sub-model out with: sortednet extract {path}"
+            f" with --plan, or cut a sub-model out with: sortednet extract {as_word(path)}"
         )
     run = RunFolder.open(path)
     spec, manifest = run.spec(), run.manifest()

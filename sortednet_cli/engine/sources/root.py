@@ -73,7 +73,7 @@ def open_root(root: Root, allowed: Collection[str], inputs: InputFormat, *, wher
     except RequestError as error:
         if where == "model.config":
             raise
-        reason = str(error).removeprefix("model.config: ")
+        reason = str(error).removeprefix("model.config: ").removeprefix(f"{where} ")
         raise RequestError(f"{where}: {reason}") from error
     shape, expected = list(getattr(outputs, "shape", ())), list(inputs.output_shape(1))
     # A model may have more tokens than its tokenizer, but not another number of classes.

@@ -13,7 +13,7 @@ from sortednet_cli.engine.training.events import Interrupted, Updated
 from sortednet_cli.engine.training.loop import Position, Trainer, Update
 from sortednet_cli.engine.training.nonfinite import check_weights
 from sortednet_cli.engine.training.trackers import Recorder
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, as_word
 from sortednet_cli.machine.device import finishes_in_time
 from sortednet_cli.storage.checkpoint import Checkpoint, newest_checkpoint
 from sortednet_cli.storage.run import RunFolder
@@ -77,7 +77,7 @@ class Driver:
         abandoned = self.trainer.processes.abandoned
         why = "the launcher of this job has died: " if abandoned else ""
         return Interrupted(
-            f"{why}stopped {when}; go on with: sortednet train --resume {self.run.path}"
+            f"{why}stopped {when}; go on with: sortednet train --resume {as_word(self.run.path)}"
         )
 
     def _updates(
@@ -133,4 +133,4 @@ class Driver:
     def _go_on(self) -> str:
         saved = newest_checkpoint(self.run)
         kept = f"update {saved.counters.update} is saved" if saved else "no update is saved"
-        return f"{kept}; go on with: sortednet train --resume {self.run.path}"
+        return f"{kept}; go on with: sortednet train --resume {as_word(self.run.path)}"

@@ -65,7 +65,11 @@ def open_teacher(name: str, data: Dataset, allowed: tuple[str, ...] = ()) -> Sou
         RequestError: it is no finished model, or has another task, other classes, images of
             another form, or another tokenizer.
     """
-    source = open_source(find_teacher(name), allowed)
+    place = find_teacher(name)
+    try:
+        source = open_source(place, allowed)
+    except RequestError as error:
+        raise RequestError(f"train.teacher: {error}") from error
     own, its = data.format, source.format
     if (own.kind, own.task) != (its.kind, its.task):
         raise RequestError(

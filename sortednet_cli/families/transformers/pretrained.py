@@ -102,7 +102,8 @@ def match_names(base: str, loader: str, module: nn.Module, shapes: Shapes, where
 def _log_unused(names: list[str], class_name: str) -> None:
     if names:
         text = shortened(sorted(names))
-        logger.info("left out %d tensors that %s does not use: %s", len(names), class_name, text)
+        count = f"{len(names)} tensor{'s' if len(names) > 1 else ''}"
+        logger.info("left out %s that %s does not use: %s", count, class_name, text)
 
 
 def _refuse(problems: Mapping[str, list[str]], message: str) -> None:

@@ -232,7 +232,7 @@ def test_training_starts_from_every_form_of_a_checkpoint(
     for name, tensor in module.state_dict().items():
         assert torch.equal(tensor, given[name]) == (name != "classifier.weight"), name
     assert caplog.messages == [
-        "left out 1 tensors that BertForSequenceClassification does not use: cls.predictions.bias",
+        "left out 1 tensor that BertForSequenceClassification does not use: cls.predictions.bias",
         "fresh weights, not in the checkpoint: classifier.weight [3, 32] for [11, 32]",
     ]
 

@@ -109,6 +109,7 @@ def test_images_get_the_teachers_normalisation(run: Path) -> None:
     ("settings", "message"),
     [
         (["train.teacher=nowhere/at/all"], "train.teacher: there is no file or folder nowhere/at"),
+        (["train.teacher=."], "train.teacher: "),
         (["train.distill=true"], "give one of train.distill and train.teacher"),
         (["data.image_size=16"], "takes images (1, 8, 8), not (1, 16, 16)"),
     ],
