@@ -127,6 +127,8 @@ def test_wrong_requests(home: Path) -> None:
     shutil.copytree(RUN, OTHER)
     unfinished(OTHER)
     refused_all(home, [["report", RUN, OTHER]], f"{OTHER} has no finished weights yet")
+    shutil.copytree(OTHER, "two words")
+    refused_all(home, [["report", "two words"]], "sortednet train --resume 'two words'")
     refused_all(home, [["report", "empty"]], "empty is neither a run nor an artifact")
     refused_all(home, [["report", "nowhere"]], "no run at nowhere")
     refused_all(home, [["report", RUN, RUN], ["report", RUN, f"{RUN}/../../{RUN}"]], "given twice")
