@@ -273,7 +273,6 @@ def test_a_run_and_an_artifact_of_a_factory(place: Path) -> None:
 REFUSED = {
     "nothing": (["./nothing"], ["there is no file or folder ./nothing"]),
     "near": (["vit_tinny_patch16_224"], ["nearest names", "vit_tiny_patch16_224"]),
-    "tag": (["test_vit.nonsense", PHOTOS], ["test_vit.nonsense: Invalid pretrained tag"]),
     "family": (["llama"], ["llama is a family, not a model", "sortednet presets"]),
     "no-argument": (["efficientnet_b0", PHOTOS], ["cannot be cut", "block_args"]),
     "tag": (["resnet18.a1", PHOTOS], ["timm has no weights resnet18.a1: it has resnet18.a1_in1k"]),
