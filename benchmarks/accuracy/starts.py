@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.accuracy.rules import add_comparison, compare, table
-from benchmarks.accuracy.teachers import LONE_LR, lone
-from benchmarks.accuracy.trainings import largest, score, trainer_of
-from benchmarks.harness import RESULTS, tell, write
+from benchmarks.accuracy.rules import add_comparison, compare
+from benchmarks.accuracy.teachers import finish, lone
+from benchmarks.accuracy.trainings import trainer_of
+from benchmarks.harness import tell
 from sortednet_cli.spec import presets
 
 NOTHING, BOTH = "from nothing", "from nothing, with the work of both"
@@ -40,18 +40,8 @@ def main() -> None:
     }
     rules |= {NOTHING: (), BOTH: ()}
     samples = {BOTH: options.samples + options.lone_samples}
-    result = {
-        **compare(options.preset, rules, options, samples),
-        "lone": {
-            "samples": options.lone_samples,
-            "lr": LONE_LR,
-            "score": score(largest(alone), "test"),
-            "train_seconds": alone["train_seconds"],
-        },
-    }
-    out = options.out or RESULTS / f"starts_{options.preset.replace('-', '_')}.json"
-    write(out.stem, result, out)
-    print(table(result))
+    result = compare(options.preset, rules, options, samples)
+    finish("starts", options, result, options.lone_samples, alone)
 
 
 if __name__ == "__main__":

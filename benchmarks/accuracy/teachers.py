@@ -11,9 +11,10 @@ students can share one teacher. Otherwise as benchmarks.accuracy.rules.
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from benchmarks.accuracy.rules import add_comparison, compare, table
-from benchmarks.accuracy.trainings import ALONE, Training, largest, score, trainer_of
+from benchmarks.accuracy.trainings import ALONE, Result, Training, largest, score, trainer_of
 from benchmarks.harness import RESULTS, tell, write
 from sortednet_cli.spec import load_preset, presets
 
@@ -41,18 +42,8 @@ def main() -> None:
         name: (*settings, *([fixed] if name.startswith("fixed") else []))
         for name, settings in TEACHERS.items()
     }
-    result = {
-        **compare(options.preset, rules, options),
-        "teacher": {
-            "samples": options.teacher_samples,
-            "lr": LONE_LR,
-            "score": score(largest(taught), "test"),
-            "train_seconds": taught["train_seconds"],
-        },
-    }
-    out = options.out or RESULTS / f"teachers_{options.preset.replace('-', '_')}.json"
-    write(out.stem, result, out)
-    print(table(result))
+    result = compare(options.preset, rules, options)
+    finish("teachers", options, result, options.teacher_samples, taught)
 
 
 LONE_LR = 0.1
@@ -63,6 +54,21 @@ def lone(preset: str, samples: int) -> Training:
     updates = round(samples / load_preset(preset, ["train.updates=1"]).train.batch_size)
     settings = (f"train.updates={updates}", f"train.lr={LONE_LR}", *ALONE)
     return Training(f"{preset}-{samples}-lone", preset, settings)
+
+
+def finish(
+    kind: str, options: argparse.Namespace, result: dict[str, Any], samples: int, alone: Result
+) -> None:
+    """Write and print a comparison, with what the lone training was that it began from."""
+    result["lone"] = {
+        "samples": samples,
+        "lr": LONE_LR,
+        "score": score(largest(alone), "test"),
+        "train_seconds": alone["train_seconds"],
+    }
+    out = options.out or RESULTS / f"{kind}_{options.preset.replace('-', '_')}.json"
+    write(out.stem, result, out)
+    print(table(result))
 
 
 if __name__ == "__main__":
