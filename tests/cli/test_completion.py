@@ -218,6 +218,8 @@ def test_files_and_folders(runs: Path) -> None:
     assert complete("zsh", "train", "--out=ru") == [":files -/"]
     assert complete("zsh", "eval", "nowhe") == [":files -/"]
     assert complete("zsh", "init", "mi") == [":files "]
+    assert complete("zsh", "init", "--out", "mi") == [":files "]
+    assert complete("zsh", "report", "--out=mi") == [":files "]
     assert complete("fish", "train", "--config", "mi") == ["mine.toml"]
     assert complete("fish", "train", "--config=mi") == ["--config=mine.toml"]
     assert complete("fish", "train", "--out=run") == ["--out=runs/"]

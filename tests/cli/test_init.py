@@ -365,3 +365,8 @@ def test_without_a_network(place: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
     done = command("init", "somebody/some-model", "--quiet")
     refused(done, 1, "network is unreachable", "name a folder that holds its config.json")
+    assert "timm" not in done.err
+    # Without timm, its names are names on the hub.
+    monkeypatch.setattr("sortednet_cli.engine.drafting.model.timm_models", list)
+    done = command("init", "vit_tiny_patch16_224", PHOTOS, "--quiet")
+    refused(done, 1, "network is unreachable", "pip install 'sortednet-cli[timm]'")

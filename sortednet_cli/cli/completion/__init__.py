@@ -73,7 +73,7 @@ def _takes(command: str, parameter: Any, kind: Any) -> str:
     """What an option or argument takes, as the table says it."""
     if getattr(parameter, "is_flag", False):
         return ""
-    if known := _KNOWN.get(parameter.opts[0]) or _KNOWN.get(f"{command} {parameter.name}"):
+    if known := _KNOWN.get(f"{command} {parameter.name}") or _KNOWN.get(parameter.opts[0]):
         return known if isinstance(known, str) else " ".join(known())
     while get_origin(kind) in (Annotated, Union, types.UnionType, list):
         kind = get_args(kind)[0]
@@ -99,6 +99,8 @@ def _spec_keys() -> Iterator[str]:
 
 _KNOWN: dict[str, Any] = {
     "init model": _FILES,
+    "init out": _FILES,
+    "report out": _FILES,
     "train run": "@runs training",
     "report paths": "@runs",
     **{f"{name} path": "@runs" for name in ("eval", "frontier", "extract", "generate", "info")},

@@ -96,6 +96,8 @@ def find_model(name: str, allowed: Collection[str]) -> Found:
                 f"; without a network, name a folder that holds its {CONFIG}, model.safetensors and"
                 " tokenizer"
             )
+            if "/" not in name and not timm_models():
+                text += "; timm's names are known with: pip install 'sortednet-cli[timm]'"
         raise type(error)(text.replace("model.pretrained: ", "")) from error
 
 
