@@ -43,6 +43,14 @@ _ModeOption = Annotated[
 _MaxNewTokensOption = Annotated[
     int, typer.Option("--max-new-tokens", metavar="N", help="Most new tokens per prompt.")
 ]
+_ChatOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--chat/--no-chat",
+        help="Whether a prompt is a user's turn in the tokenizer's chat template. Default: as in"
+        " the training.",
+    ),
+]
 _StopOption = Annotated[
     list[str] | None,
     typer.Option("--stop", metavar="TEXT", help="Stop before this text. May be repeated."),
@@ -95,6 +103,7 @@ def generate(
     prompt_file: _PromptFileOption = None,
     mode: _ModeOption = "greedy",
     max_new_tokens: _MaxNewTokensOption = 128,
+    chat: _ChatOption = None,
     stop: _StopOption = None,
     temperature: _TemperatureOption = None,
     top_p: _TopPOption = None,
@@ -142,6 +151,7 @@ def generate(
         draft_depth=draft[0],
         draft_length=draft[1],
         max_new_tokens=max_new_tokens,
+        chat=chat,
         stops=stops,
         sampling=_read_sampling(temperature, top_p, seed),
         precision=precision,

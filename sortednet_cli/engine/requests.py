@@ -126,6 +126,8 @@ class GenerateRequest:
             decoding.
         draft_length: number of tokens per draft; None adapts it while decoding.
         max_new_tokens: most new tokens per prompt.
+        chat: whether a prompt is a user's turn in the tokenizer's chat template; None: as in the
+            training.
         stops: texts before which a completion ends.
         sampling: None takes the most likely token each time.
         precision: precision of weights and cache: `fp32` or `bf16`.
@@ -140,6 +142,7 @@ class GenerateRequest:
     draft_depth: int | None = None
     draft_length: int | None = None
     max_new_tokens: int = 128
+    chat: bool | None = None
     stops: tuple[str, ...] = ()
     sampling: SamplingOptions | None = None
     precision: str = "fp32"

@@ -61,6 +61,9 @@ class TextDataSpec(DataSpec):
     """For the task `answers`: the column or template of the question."""
     answer: ColumnText = "answer"
     """For the task `answers`: the column or template of the answer."""
+    template: Literal["plain", "chat"] = "plain"
+    """For the task `answers`: what a question becomes. `plain` adds a newline; `chat` makes it a
+    user's turn in the tokenizer's chat template, and the answer the assistant's."""
     max_length: Annotated[int, Field(ge=8, le=MAX_LENGTH)] = 128
     """Most tokens of a sequence; longer texts are truncated, with a warning."""
     vocab_size: Annotated[int, Field(ge=300, le=1 << 24)] = 4096

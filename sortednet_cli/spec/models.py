@@ -226,6 +226,12 @@ class RunSpec(SpecModel):
         return self
 
     @model_validator(mode="after")
+    def _template_fits_task(self) -> Self:
+        if self.task != "answers" and getattr(self.data, "template", "plain") != "plain":
+            raise ValueError(f"data.template: 'chat' is for the task 'answers', not {self.task!r}")
+        return self
+
+    @model_validator(mode="after")
     def _crossing_lr_fits_family(self) -> Self:
         facts = family_facts(self.model.family)
         if self.train.crossing_lr < 1 and not facts.norms_are_per_channel:

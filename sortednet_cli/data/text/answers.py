@@ -10,8 +10,10 @@ from torch import Generator, Tensor
 
 from sortednet_cli.data.text.format import TextFormat
 from sortednet_cli.data.text.parts import Batch, Inputs, TextPart, Truncation
-from sortednet_cli.data.text.ragged import CHUNK, IGNORED, Ragged, ragged, token_ids
+from sortednet_cli.data.text.prompting import Prompt, Prompting
+from sortednet_cli.data.text.ragged import CHUNK, IGNORED, Ragged, ragged
 from sortednet_cli.data.text.records import Records
+from sortednet_cli.errors import RequestError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,9 +22,12 @@ if TYPE_CHECKING:
 class AnswersPart(TextPart):
     """Packed windows of questions and answers; a sample is a window.
 
-    A sequence is the question, a newline, the answer and the end token. If it is too long, the
-    end of its answer is cut off. If the question alone fills the window, the start of the question
-    is cut off, until half the window or the whole answer fits.
+    A sequence is a prompt, the answer and the end token. If it is too long, the end of its answer
+    is cut off. If the prompt alone fills the window, the start of the question is cut off, until
+    half the window or the whole answer fits.
+
+    Raises:
+        RequestError: what surrounds a question leaves no room for an answer.
     """
 
     def __init__(
@@ -30,10 +35,12 @@ class AnswersPart(TextPart):
         records: Records,
         tokenizer: PreTrainedTokenizerBase,
         text_format: TextFormat,
+        prompting: Prompting,
         truncation: Truncation,
     ) -> None:
         self.num_bytes = 0
         self._format = text_format
+        self._prompting = prompting
         questions: list[int] = []
         sequences = ragged(self._sequences(records, tokenizer, truncation, questions))
         windows, offsets = _pack(sequences.lengths.tolist(), text_format.max_length)
@@ -58,22 +65,21 @@ class AnswersPart(TextPart):
         truncation: Truncation,
         questions: list[int],
     ) -> Iterator[list[int]]:
-        """Yield sequences; append the length of each question, and count the answers' bytes."""
+        """Yield sequences; append the length of each prompt, and count the answers' bytes."""
         assert records.seconds is not None
-        start = [] if self._format.bos_id is None else [self._format.bos_id]
-        end = [] if self._format.eos_id is None else [self._format.eos_id]
-        asked = token_ids(tokenizer, [f"{question}\n" for question in records.texts])
-        for question, text, (answer, ends) in zip(
+        end = [] if self._prompting.end is None else [self._prompting.end]
+        asked = self._prompting.prompts(records.texts)
+        for prompt, text, (answer, ends) in zip(
             asked, records.seconds, _with_ends(records.seconds, tokenizer), strict=True
         ):
-            prompt, reply = _truncate(start, question, [*answer, *end], self._format.max_length)
-            cut = len(prompt) + len(reply) < len(start) + len(question) + len(answer) + len(end)
-            truncation.count(int(cut), 1)
+            given, reply = _truncate(prompt, [*answer, *end], self._format.max_length)
+            whole = len(prompt.tokens) + len(answer) + len(end)
+            truncation.count(int(len(given) + len(reply) < whole), 1)
             kept = min(len(reply), len(answer))
             complete = kept == len(answer)
             self.num_bytes += len((text if complete else text[: ends[kept - 1]]).encode())
-            questions.append(len(prompt))
-            yield prompt + reply
+            questions.append(len(given))
+            yield given + reply
 
     def _lay_out(
         self, sequences: Ragged, questions: Tensor, windows: Tensor, offsets: Tensor
@@ -98,15 +104,20 @@ class AnswersPart(TextPart):
         self._ids, self._targets, self._positions = ids, targets, positions
 
 
-def _truncate(
-    start: list[int], question: list[int], answer: list[int], length: int
-) -> tuple[list[int], list[int]]:
-    """Truncate a question, with its start token, and an answer to `length` tokens together."""
-    room = length - len(start)
-    if len(question) < room:
-        return [*start, *question], answer[: room - len(question)]
+def _truncate(prompt: Prompt, answer: list[int], length: int) -> tuple[list[int], list[int]]:
+    """Truncate a prompt and its answer to `length` tokens together."""
+    around = len(prompt.before) + len(prompt.after)
+    room = length - around
+    if len(prompt.question) < room:
+        return prompt.tokens, answer[: room - len(prompt.question)]
+    if room <= length // 2:
+        raise RequestError(
+            f"data.max_length: {length} tokens leave too little room, because {around} of them"
+            " surround each question: raise it"
+        )
     kept = answer[: length // 2]
-    return [*start, *question[len(question) + len(kept) - room :]], kept
+    question = prompt.question[len(prompt.question) + len(kept) - room :]
+    return [*prompt.before, *question, *prompt.after], kept
 
 
 def _with_ends(

@@ -16,6 +16,7 @@ from sortednet_cli.data.text.labelled import LabelledPart
 from sortednet_cli.data.text.locate import locate
 from sortednet_cli.data.text.masked import MaskedPart
 from sortednet_cli.data.text.parts import Batch, TextPart, TrainingTexts, Truncation
+from sortednet_cli.data.text.prompting import Prompting, make_prompting
 from sortednet_cli.data.text.records import Records, read_records, split_records
 from sortednet_cli.data.text.tokenizer import (
     check_roles,
@@ -108,6 +109,7 @@ def open_texts(
     records, classes = read_records(tables, spec, task, known_classes)
     parts = split_records(records, spec, classes, plain=tables["train"].plain)
     loaded = _tokenizer(parts["train"], spec, task, tokenizer)
+    prompting = make_prompting(loaded, task, spec.template) if task == "answers" else None
     text_format = TextFormat(
         task=task,
         vocab_size=num_tokens(loaded),
@@ -115,12 +117,13 @@ def open_texts(
         classes=classes,
         pad_id=check_roles(loaded, task),
         bos_id=start_token(loaded, task),
-        eos_id=loaded.eos_token_id,
+        eos_id=loaded.eos_token_id if prompting is None else prompting.end,
         source=name,
     )
     if known is not None:
         check_same(text_format, known)
-    return Texts(text_format, loaded, **_parts(parts, loaded, text_format, spec))
+    made = _parts(parts, loaded, text_format, prompting, spec)
+    return Texts(text_format, loaded, **made)
 
 
 def _tokenizer(
@@ -137,6 +140,7 @@ def _parts(
     records: dict[PartName, Records],
     tokenizer: PreTrainedTokenizerBase,
     text_format: TextFormat,
+    prompting: Prompting | None,
     spec: TextDataSpec,
 ) -> dict[PartName, TextPart]:
     truncation = Truncation()
@@ -150,7 +154,8 @@ def _parts(
             case "causal-lm":
                 return CausalPart(part.texts, tokenizer, text_format)
             case _:
-                return AnswersPart(part, tokenizer, text_format, truncation)
+                assert prompting is not None
+                return AnswersPart(part, tokenizer, text_format, prompting, truncation)
 
     parts = {name: make(name, part) for name, part in records.items()}
     for name, part in parts.items():

@@ -7,7 +7,7 @@ import torch
 from sortednet_cli.data import TextFormat
 from sortednet_cli.engine.generation.decoder import Decoder
 from sortednet_cli.engine.sources.source import Source
-from sortednet_cli.families.transformers.stock_configs import end_tokens
+from sortednet_cli.families.transformers.stock_configs import end_tokens, with_end
 from sortednet_cli.machine.cuda_graphs import GraphChoice
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.sources import check_causal
@@ -19,16 +19,21 @@ def make_decoder(
     device: torch.device | str = "cpu",
     precision: str = "fp32",
     cuda_graphs: GraphChoice = "auto",
+    end: int | None = None,
 ) -> Decoder:
-    """Make a decoder of a sub-model, with weights in `fp32` or `bf16`."""
+    """Make a decoder of a sub-model, with weights in `fp32` or `bf16`.
+
+    Args:
+        end: a token that ends a text, besides those of the source.
+    """
     require_causal(source)
     module = source.network(device).at(submodel).eval()
     if precision == "bf16":
         for parameter in module.parameters():  # not the buffers: rotations need float32
             parameter.data = parameter.data.to(torch.bfloat16)
     depths = dict(source.space.axes).get("depth", ())
-    exits, end = [int(depth) for depth in depths], end_tokens(source.generation)
-    return Decoder(module, exits, end, cuda_graphs)
+    ends = end_tokens(with_end(source.generation, end))
+    return Decoder(module, [int(depth) for depth in depths], ends, cuda_graphs)
 
 
 def require_causal(source: Source) -> TextFormat:

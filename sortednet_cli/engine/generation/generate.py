@@ -61,7 +61,9 @@ def generate(source: Source, request: GenerateRequest) -> Generation:
     submodel = source.space.resolve(request.axes)
     device = choose_device(request.device)
     check_graphs(request.cuda_graphs, device, "--cuda-graphs true")
-    generator = Generator(source, submodel, device, request.precision, request.cuda_graphs)
+    generator = Generator(
+        source, submodel, device, request.precision, request.cuda_graphs, request.chat
+    )
     encoded = generator.encode(request.prompts)
     strategy = generator.strategy(request.mode, request.draft_depth, request.draft_length)
     answers = generator.answers(

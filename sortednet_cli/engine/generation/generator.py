@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from sortednet_cli.data.text.prompting import make_prompting
 from sortednet_cli.data.text.tokenizer import load_tokenizer, num_tokens, surrounding
 from sortednet_cli.engine.generation import (
     Completion,
@@ -29,6 +30,7 @@ from sortednet_cli.logs import logger
 from sortednet_cli.machine.cuda_graphs import GraphChoice
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
+from sortednet_cli.spec import TextDataSpec
 from sortednet_cli.storage.exit_thresholds import require_thresholds
 
 
@@ -62,8 +64,8 @@ class Answer:
 class Generator:
     """Completes prompts with one sub-model.
 
-    A prompt starts with the special tokens that the tokenizer puts before a text. For the task
-    `answers` it ends with a newline, which separates question and answer.
+    A prompt becomes what a question became in training. `chat` makes it a user's turn in the
+    tokenizer's chat template; None does so if the model was trained with that template.
     """
 
     source: Source
@@ -71,6 +73,7 @@ class Generator:
     device: torch.device
     precision: str = "fp32"
     cuda_graphs: GraphChoice = "auto"
+    chat: bool | None = None
     stats: DecodingStats = field(default_factory=DecodingStats)
 
     def __post_init__(self) -> None:
@@ -81,14 +84,17 @@ class Generator:
                 f"the tokenizer in {self.source.tokenizer} has {count:,} tokens, but the model"
                 f" only {self._format.vocab_size:,}"
             )
-        self._start, behind = surrounding(self._tokenizer)
-        if behind:
-            tokens = listed(self._tokenizer.convert_ids_to_tokens(behind))
-            logger.info("prompts omit what the tokenizer puts after a text: %s", tokens)
+        template = self._template()
+        self._prompting = make_prompting(self._tokenizer, self._format.task, template)
         if others := ignored_entries(self.source.generation):
             logger.info("%s: ignored settings: %s", GENERATION, listed(others))
         self.decoder: Decoder = make_decoder(
-            self.source, self.submodel, self.device, self.precision, self.cuda_graphs
+            self.source,
+            self.submodel,
+            self.device,
+            self.precision,
+            self.cuda_graphs,
+            self._prompting.end if template == "chat" else None,
         )
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
@@ -98,16 +104,25 @@ class Generator:
             try:
                 if not prompt.strip():
                     raise RequestError("the prompt is empty")
-                text = prompt
-                if self._format.task == "answers" and not prompt.endswith("\n"):
-                    text += "\n"
-                ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-                self.decoder.check_prompt([*self._start, *ids])
-                encoded.append([*self._start, *ids])
+                # A newline at the end may be the one that separates question and answer.
+                asked = self._format.task == "answers"
+                (made,) = self._prompting.prompts([prompt.removesuffix("\n") if asked else prompt])
+                self.decoder.check_prompt(made.tokens)
+                encoded.append(made.tokens)
             except RequestError as error:
                 where = f"prompt {number}: " if len(prompts) > 1 else ""
                 raise RequestError(f"{where}{error}") from error
         return encoded
+
+    def _template(self) -> str:
+        """Return what prompts become, as `data.template`."""
+        data = self.source.data
+        trained = data.template if isinstance(data, TextDataSpec) else "plain"
+        template = trained if self.chat is None else "chat" if self.chat else "plain"
+        if template == "plain" and (behind := surrounding(self._tokenizer)[1]):
+            tokens = listed(self._tokenizer.convert_ids_to_tokens(behind))
+            logger.info("prompts omit what the tokenizer puts after a text: %s", tokens)
+        return template
 
     def strategy(
         self, mode: str, draft_depth: int | None = None, draft_length: int | None = None
