@@ -6,7 +6,7 @@ Knows a tokenizer and its chat template; nothing of windows, models or decoding.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -73,18 +73,13 @@ class Chat(Prompting):
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        if not tokenizer.chat_template:
-            raise RequestError(
-                "the tokenizer has no chat template, which data.template = 'chat' and --chat need"
-            )
-        self._template = f"{_fixed_day()}{tokenizer.get_chat_template()}"
         self.end = self._find_end()
 
     def prompts(self, questions: Sequence[str]) -> Iterator[Prompt]:
         backend = self._tokenizer.backend_tokenizer
         for start in range(0, len(questions), CHUNK):
             chunk = questions[start : start + CHUNK]
-            texts = [self._render(_turn("user", question), prompt=True) for question in chunk]
+            texts = [self._render([_turn("user", question)], prompt=True) for question in chunk]
             encodings = backend.encode_batch(texts, add_special_tokens=False)
             for question, text, encoding in zip(chunk, texts, encodings, strict=True):
                 asked = question.strip()  # as some templates put it
@@ -99,7 +94,7 @@ class Chat(Prompting):
     def _find_end(self) -> int:
         """Return the special token that the template puts after an answer."""
         answer = "answer"
-        turns = [*_turn("user", "question"), *_turn("assistant", answer)]
+        turns = [_turn("user", "question"), _turn("assistant", answer)]
         _, _, behind = self._render(turns, prompt=False).rpartition(answer)
         encoding = self._tokenizer.backend_tokenizer.encode(behind, add_special_tokens=False)
         special = set(self._tokenizer.all_special_ids)
@@ -111,18 +106,34 @@ class Chat(Prompting):
         return int(encoding.ids[0])
 
     def _render(self, turns: list[dict[str, str]], *, prompt: bool) -> str:
-        try:
-            text: Any = self._tokenizer.apply_chat_template(
-                turns,
-                chat_template=self._template,
-                add_generation_prompt=prompt,
-                tokenize=False,
-            )
-        except Exception as error:  # whatever a template raises
-            raise RequestError(
-                f"the tokenizer's chat template failed: {reason_of(error)}"
-            ) from error
-        return str(text)
+        return render_chat(self._tokenizer, turns, prompt=prompt)
+
+
+def render_chat(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]], *, prompt: bool
+) -> str:
+    """Render turns, each with `role` and `content`, by the tokenizer's own chat template.
+
+    Args:
+        prompt: whether the text ends where the assistant's next turn begins.
+
+    Raises:
+        RequestError: there is no template, or it fails on these turns.
+    """
+    if not tokenizer.chat_template:
+        raise RequestError("the tokenizer has no chat template: prompts can only be plain texts")
+    try:
+        text: Any = tokenizer.apply_chat_template(
+            [dict(turn) for turn in turns],
+            chat_template=f"{_fixed_day()}{tokenizer.get_chat_template()}",
+            add_generation_prompt=prompt,
+            tokenize=False,
+        )
+    except MemoryError:
+        raise
+    except Exception as error:  # a template raises what its author chose
+        raise RequestError(f"the tokenizer's chat template failed: {reason_of(error)}") from error
+    return str(text)
 
 
 def make_prompting(tokenizer: PreTrainedTokenizerBase, task: str, template: str) -> Prompting:
@@ -148,5 +159,5 @@ def _fixed_day() -> str:
     return "{%- macro strftime_now(format) -%}{{ format" + filters + " }}{%- endmacro -%}"
 
 
-def _turn(role: str, content: str) -> list[dict[str, str]]:
-    return [{"role": role, "content": content}]
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}

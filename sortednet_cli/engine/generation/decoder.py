@@ -124,14 +124,7 @@ class Decoder:
 
     def check_prompt(self, prompt: Sequence[int]) -> None:
         """RequestError if a prompt is empty, or leaves no room for another token."""
-        if not prompt:
-            raise RequestError("the prompt is empty")
-        if len(prompt) >= self.context:
-            over = len(prompt) - self.context + 1
-            raise RequestError(
-                f"the prompt has {len(prompt)} tokens, {over} more than the {self.context - 1}"
-                " that fit into the model's context"
-            )
+        check_prompt(prompt, self.context)
 
     def stream(
         self,
@@ -214,6 +207,18 @@ class Decoder:
             self._stack = Stack(self._module, min(self.context, rounded), self._cuda_graphs)
         self._stack.truncate(0)
         return self._stack
+
+
+def check_prompt(prompt: Sequence[int], context: int) -> None:
+    """RequestError if a prompt is empty, or leaves no room for another token in the context."""
+    if not prompt:
+        raise RequestError("the prompt is empty")
+    if len(prompt) >= context:
+        over = len(prompt) - context + 1
+        raise RequestError(
+            f"the prompt has {len(prompt)} tokens, {over} more than the {context - 1}"
+            " that fit into the model's context"
+        )
 
 
 def _timed(tokens: Iterator[int], count: int, stats: DecodingStats) -> Iterator[int]:

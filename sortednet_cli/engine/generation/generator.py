@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-from sortednet_cli.data.text.prompting import make_prompting
-from sortednet_cli.data.text.tokenizer import load_tokenizer, num_tokens, surrounding
 from sortednet_cli.engine.generation import (
     Completion,
     Decoder,
@@ -20,17 +18,15 @@ from sortednet_cli.engine.generation import (
     Sampling,
     Strategy,
 )
-from sortednet_cli.engine.generation.causal import make_decoder, require_causal
+from sortednet_cli.engine.generation.causal import make_decoder
+from sortednet_cli.engine.generation.prompts import Prompts
 from sortednet_cli.engine.generation.text import TextStream
 from sortednet_cli.engine.requests import SamplingOptions
 from sortednet_cli.engine.sources.source import Source
-from sortednet_cli.errors import RequestError, listed
-from sortednet_cli.families.transformers.stock_configs import GENERATION, ignored_entries
-from sortednet_cli.logs import logger
+from sortednet_cli.errors import RequestError
 from sortednet_cli.machine.cuda_graphs import GraphChoice
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
-from sortednet_cli.spec import TextDataSpec
 from sortednet_cli.storage.exit_thresholds import require_thresholds
 
 
@@ -77,24 +73,14 @@ class Generator:
     stats: DecodingStats = field(default_factory=DecodingStats)
 
     def __post_init__(self) -> None:
-        self._format = require_causal(self.source)
-        self._tokenizer = load_tokenizer(self.source.tokenizer)
-        if (count := num_tokens(self._tokenizer)) > self._format.vocab_size:
-            raise RequestError(
-                f"the tokenizer in {self.source.tokenizer} has {count:,} tokens, but the model"
-                f" only {self._format.vocab_size:,}"
-            )
-        template = self._template()
-        self._prompting = make_prompting(self._tokenizer, self._format.task, template)
-        if others := ignored_entries(self.source.generation):
-            logger.info("%s: ignored settings: %s", GENERATION, listed(others))
+        self._prompts = Prompts(self.source, self.chat)
         self.decoder: Decoder = make_decoder(
             self.source,
             self.submodel,
             self.device,
             self.precision,
             self.cuda_graphs,
-            self._prompting.end if template == "chat" else None,
+            self._prompts.end,
         )
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
@@ -102,27 +88,11 @@ class Generator:
         encoded = []
         for number, prompt in enumerate(prompts, 1):
             try:
-                if not prompt.strip():
-                    raise RequestError("the prompt is empty")
-                # A newline at the end may be the one that separates question and answer.
-                asked = self._format.task == "answers"
-                (made,) = self._prompting.prompts([prompt.removesuffix("\n") if asked else prompt])
-                self.decoder.check_prompt(made.tokens)
-                encoded.append(made.tokens)
+                encoded.append(self._prompts.encode(prompt, self.decoder.context))
             except RequestError as error:
                 where = f"prompt {number}: " if len(prompts) > 1 else ""
                 raise RequestError(f"{where}{error}") from error
         return encoded
-
-    def _template(self) -> str:
-        """Return what prompts become, as `data.template`."""
-        data = self.source.data
-        trained = data.template if isinstance(data, TextDataSpec) else "plain"
-        template = trained if self.chat is None else "chat" if self.chat else "plain"
-        if template == "plain" and (behind := surrounding(self._tokenizer)[1]):
-            tokens = listed(self._tokenizer.convert_ids_to_tokens(behind))
-            logger.info("prompts omit what the tokenizer puts after a text: %s", tokens)
-        return template
 
     def strategy(
         self, mode: str, draft_depth: int | None = None, draft_length: int | None = None
@@ -155,7 +125,7 @@ class Generator:
                 stats=self.stats,
                 completion=completion,
             )
-            texts = TextStream(self._tokenizer, stops)
+            texts = TextStream(self._prompts.tokenizer, stops)
             yield answer, _read(answer, texts, stream, completion)
 
     def _chooser(self, options: SamplingOptions | None, number: int) -> Greedy:

@@ -173,10 +173,13 @@ class StockModel(CausalModel):
         ]
 
     def embed(self, tokens: Sequence[int] | Tensor, first: int) -> Tensor:
-        assert self._embed is not None
         ids = self.sent(tokens)
-        positions = torch.arange(first, first + len(ids), device=ids.device)
-        return cast(Tensor, self._embed(self._module, ids, positions))
+        return self.embed_at(ids, torch.arange(first, first + len(ids), device=ids.device))
+
+    def embed_at(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Compute the states [n, C] of tokens [n] at any positions [n]."""
+        assert self._embed is not None
+        return cast(Tensor, self._embed(self._module, tokens, positions))
 
     def logits(self, states: Tensor) -> Tensor:
         return cast(Tensor, self._tail(self._module, states)).float()
@@ -187,11 +190,28 @@ class StockModel(CausalModel):
 
 
 def open_model(module: nn.Module) -> CausalModel:
-    """Prepare a stock model for decoding.
+    """Prepare a stock model for decoding, with the fastest layers for it.
 
     Raises:
         RequestError: its class is not that of a declared decoder.
     """
+    architecture, head = _declared(module)
+    if type(module).__name__ in _FUSED:
+        return FusedModel(module, architecture)
+    return StockModel(module, architecture, head)
+
+
+def open_stock_model(module: nn.Module) -> StockModel:
+    """Prepare a stock model for decoding by its own layers, which copies no weights.
+
+    Raises:
+        RequestError: its class is not that of a declared decoder.
+    """
+    return StockModel(module, *_declared(module))
+
+
+def _declared(module: nn.Module) -> tuple[Architecture, Head]:
+    """Return what is declared of a model's class; RequestError if it is no declared decoder."""
     name, config = type(module).__name__, getattr(module, "config", None)
     model_type = getattr(config, "model_type", None)
     if is_family(model_type):
@@ -200,9 +220,7 @@ def open_model(module: nn.Module) -> CausalModel:
             for task in CAUSAL_TASKS:
                 head = architecture.heads.get(task)
                 if head is not None and head.class_name == name:
-                    if name in _FUSED:
-                        return FusedModel(module, architecture)
-                    return StockModel(module, architecture, head)
+                    return architecture, head
     raise RequestError(
         f"generation is for decoders of the families {listed(_decoders())}, not {name}: extract the"
         " sub-model, and call transformers' own generate()"

@@ -74,7 +74,7 @@ class Stack:
         self._states = like.new_zeros(capacity, like.shape[1])
         self.asynchronous = not like.is_cpu
         self._tables = {
-            kind: _Rotations(self._model, kind, capacity)
+            kind: Rotations(self._model, kind, capacity)
             for kind in {layer.rotation for layer in self.layers}
         }
         self._windows = {layer.window for layer in self.layers}
@@ -194,7 +194,7 @@ class Stack:
         ]
 
 
-class _Rotations:
+class Rotations:
     """The rotary embeddings of layers of one kind, for every position of a cache.
 
     LongRoPE has other frequencies for long prompts. Positions beyond a short one's context are
@@ -222,3 +222,7 @@ class _Rotations:
     def choose(self, length: int) -> None:
         """Choose the table for a prompt of `length` tokens."""
         self.is_long = length > self._num_short
+
+    def of(self, length: int) -> Tensor:
+        """Return the table for a prompt of `length` tokens, [T, ..]."""
+        return self._long if length > self._num_short else self._short

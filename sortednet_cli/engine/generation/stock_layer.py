@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -12,6 +12,16 @@ from sortednet_cli.engine.generation.positions import Positions
 
 _CACHE_NAMES = ("cache", "past_key_values")
 """Names that versions of transformers give the argument that takes a cache."""
+
+
+class Cache(Protocol):
+    """Stands for a cache of transformers: one layer's keys and values."""
+
+    def update(
+        self, keys: Tensor, values: Tensor, *_: object, **__: object
+    ) -> tuple[Tensor, Tensor]:
+        """Store new keys and values [B, K, n, D]; return all that are seen, [B, K, t, D]."""
+        ...
 
 
 class StockLayer:
@@ -55,18 +65,32 @@ class StockLayer:
         if mask is None and count > 1 and not self._masks_itself:
             mask = causal_mask(count, count, 0, 1, self.window, states)
         cache = _Cache(keys, values, positions, self.window)
+        attention_mask = None if mask is None else mask[None, None]
+        return self._run(states[None], rotations[None], cache, attention_mask)[0]
+
+    def step(self, states: Tensor, rotations: Tensor, cache: Cache, mask: Tensor) -> Tensor:
+        """Run one position of each of B sequences.
+
+        Args:
+            states: [B, C].
+            rotations: the model's, [B, 2, D].
+            cache: stores the new keys and values [B, K, 1, D], and returns [B, K, t, D].
+            mask: added to the attention scores, [B, t].
+        """
+        return self._run(states[:, None], rotations[:, None], cache, mask[:, None, None])[:, 0]
+
+    def _run(self, states: Tensor, rotations: Tensor, cache: Cache, mask: Tensor | None) -> Tensor:
+        """Run the stock layer on states [B, n, C], rotated by [B, n, 2, D]."""
         options: dict[str, Any] = {self._cache_name: cache}
         if self._rotated:
-            cosines, sines = rotations.unbind(1)
-            options["position_embeddings"] = (cosines[None], sines[None])
-        attention_mask = None if mask is None else mask[None, None]
-        output = self._layer(states[None], attention_mask=attention_mask, **options)
+            options["position_embeddings"] = tuple(rotations.unbind(2))
+        output = self._layer(states, attention_mask=mask, **options)
         result: Tensor = output[0] if isinstance(output, tuple) else output
         return result.reshape(states.shape)
 
 
 class _Cache:
-    """Stands for a cache of transformers: one layer's keys and values."""
+    """One layer's keys and values of one sequence."""
 
     def __init__(self, keys: Tensor, values: Tensor, positions: Positions, window: int) -> None:
         self._keys, self._values = keys, values

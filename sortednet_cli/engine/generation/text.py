@@ -22,48 +22,53 @@ class TextStream:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str] = ()) -> None:
         self._tokenizer = tokenizer
         self._stops = tuple(stops)
+        self._window: list[int] = []
+        self._emitted = ""
+        self._pending = ""
         self.stopped = False
 
     def pieces(self, tokens: Iterable[int]) -> Iterator[str]:
         """Yield text as soon as later tokens cannot change it; joined, the pieces are the text."""
-        pending = ""
-        for piece in self._decoded(tokens):
-            pending += piece
-            stops = [start for stop in self._stops if (start := pending.find(stop)) >= 0]
-            if stops:
-                self.stopped = True
-                if min(stops):
-                    yield pending[: min(stops)]
-                return
-            safe = len(pending) - self._overlap(pending)
-            if safe:
-                yield pending[:safe]
-                pending = pending[safe:]
-        if pending:
-            yield pending
-
-    def _decoded(self, tokens: Iterable[int]) -> Iterator[str]:
-        """Decode a window of recent tokens with each new one, which may be part of a character.
-
-        This takes 15 microseconds per token, `tokenizers.DecodeStream` takes 1, and the model some
-        thousands. `DecodeStream` is not used because it does not support tokenizers written in
-        Python, and drops an incomplete character at the end, which `decode` shows.
-        """
-        window: list[int] = []
-        emitted = ""
         for token in tokens:
-            window.append(token)
-            text = self._text(window)
-            if text.endswith(_PARTIAL):
-                continue
-            if len(text) > len(emitted):
-                yield text[len(emitted) :]
-            # Keep some tokens: a decoder may drop the space at the start of its text.
-            window = window[-_CONTEXT:]
-            emitted = self._text(window)
-        text = self._text(window)
-        if len(text) > len(emitted):
-            yield text[len(emitted) :]
+            if piece := self.push(token):
+                yield piece
+            if self.stopped:
+                return
+        if piece := self.end():
+            yield piece
+
+    def push(self, token: int) -> str:
+        """Take a token; return the text, perhaps none, that no later token can change.
+
+        The token may be part of a character, so a window of recent tokens is decoded with it. This
+        takes 15 microseconds, `tokenizers.DecodeStream` takes 1, and the model some thousands.
+        `DecodeStream` is not used because it does not support tokenizers written in Python, and
+        drops an incomplete character at the end, which `decode` shows.
+        """
+        self._window.append(token)
+        text = self._text(self._window)
+        if text.endswith(_PARTIAL):
+            return ""
+        new = text[len(self._emitted) :]
+        # Keep some tokens: a decoder may drop the space at the start of its text.
+        self._window = self._window[-_CONTEXT:]
+        self._emitted = self._text(self._window)
+        return self._until_stop(new)
+
+    def end(self) -> str:
+        """Return the rest of the text after the last token."""
+        piece = self._until_stop(self._text(self._window)[len(self._emitted) :])
+        return piece if self.stopped else piece + self._pending
+
+    def _until_stop(self, new: str) -> str:
+        """Add decoded text; return what no stop string can reach into."""
+        pending = self._pending + new
+        if stops := [start for stop in self._stops if (start := pending.find(stop)) >= 0]:
+            self.stopped, self._pending = True, ""
+            return pending[: min(stops)]
+        safe = len(pending) - self._overlap(pending)
+        self._pending = pending[safe:]
+        return pending[:safe]
 
     def _text(self, tokens: list[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))

@@ -138,4 +138,4 @@ def test_what_is_refused(stock: Path, work: Path) -> None:
     refused(command("train", "--config=spec.toml"), 2, "data.template", "'plain' or 'chat'")
     (stock / "chat_template.jinja").unlink()
     asking = command("generate", stock, "--prompt=a", "--chat")
-    refused(asking, 2, "the tokenizer has no chat template", "--chat")
+    refused(asking, 2, "the tokenizer has no chat template")

@@ -1,0 +1,1 @@
+"""The HTTP server: requests that wait for one sub-model decode together."""
