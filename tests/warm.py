@@ -49,6 +49,7 @@ _LATE = (
     *("matplotlib.pyplot", "sklearn.datasets", "torch._dynamo", "torchvision"),
     *("transformers.models.bert.modeling_bert", "transformers.models.llama.modeling_llama"),
     *(f"sortednet_cli.engine.{name}" for name in ("generation.generator", "export.extract")),
+    "sortednet_cli.engine.serving.serve",
     "sortednet_cli.engine.training.session",
 )
 """What commands import only where they need it."""

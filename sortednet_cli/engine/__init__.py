@@ -17,6 +17,7 @@ from sortednet_cli.engine.checks import (
     check_min_score,
     check_place,
     check_plot,
+    check_serving,
     check_split,
     newest_finished,
     open_allowed,
@@ -34,6 +35,7 @@ from sortednet_cli.engine.requests import (
     Report,
     ReportRequest,
     SamplingOptions,
+    ServeRequest,
     SourceRequest,
     TrainRequest,
     no_report,
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from sortednet_cli.engine.generation.generate import Calibrated as Calibrated
     from sortednet_cli.engine.generation.generate import Generation as Generation
     from sortednet_cli.engine.planning.resources import ResourcePlan as ResourcePlan
+    from sortednet_cli.engine.serving.serve import Serving as Serving
     from sortednet_cli.engine.sources.describe import Description as Description
     from sortednet_cli.engine.sources.source import Source
     from sortednet_cli.engine.sources.table import Row as Row
@@ -84,6 +87,7 @@ __all__ = [
     "ReportRequest",
     "SamplingOptions",
     "Scored",
+    "ServeRequest",
     "SourceRequest",
     "Started",
     "TrainRequest",
@@ -102,6 +106,7 @@ __all__ = [
     "no_report",
     "plan",
     "report",
+    "serve",
     "slices",
     "train",
 ]
@@ -288,6 +293,37 @@ def generate(request: GenerateRequest) -> Generation:
     from sortednet_cli.engine.generation.generate import generate as generate_texts
 
     return generate_texts(source, request)
+
+
+def serve(
+    request: ServeRequest, stopped: Callable[[], bool], ready: Callable[[Serving], None]
+) -> None:
+    """Answer HTTP requests for every sub-model of a source, until it is stopped.
+
+    Args:
+        stopped: called several times a second. Once it returns true, running requests may end,
+            and all others are refused.
+        ready: called once requests are answered.
+
+    Raises:
+        RequestError: a package is missing, the source neither generates texts nor classifies
+            images, or the address cannot be had.
+    """
+    check_serving()
+
+    def check(stored: StoredSource) -> None:
+        if stored.kind == "text":
+            stored.check_causal()
+
+    from sortednet_cli.engine.serving.app.server import bind
+
+    stored = read_stored(request.source, check=check)
+    with bind(request.host, request.port) as bound:
+        source = open_allowed(stored, request.source)
+
+        from sortednet_cli.engine.serving.serve import serve as serve_source
+
+        serve_source(source, request, bound, stopped, ready)
 
 
 def calibrate(request: CalibrateRequest) -> Calibrated:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from sortednet_cli.storage.sources import StoredSource
 
 SPLITS = ("train", "validation", "test")
+_SERVING = ("fastapi", "uvicorn", "python_multipart")
 _PLOT_SUFFIXES = (".svg", ".png")
 
 
@@ -59,6 +61,12 @@ def open_allowed(stored: StoredSource, request: SourceRequest) -> Source:
     from sortednet_cli.engine.sources.opening import open_stored
 
     return open_stored(stored, request.allow_factories)
+
+
+def check_serving() -> None:
+    """RequestError if a package that the server needs is missing."""
+    if not all(map(find_spec, _SERVING)):
+        raise RequestError("serve needs: pip install 'sortednet-cli[serve]'")
 
 
 def check_plot(plot: Path | None) -> None:

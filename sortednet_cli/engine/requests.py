@@ -151,6 +151,32 @@ class GenerateRequest:
 
 
 @dataclass(frozen=True)
+class ServeRequest:
+    """Answer HTTP requests for every sub-model of a source.
+
+    Attributes:
+        host: address to listen on.
+        port: port to listen on; 0 for a free one.
+        max_active: most requests that are worked on at once, over all sizes.
+        max_queue: most requests that wait beyond these.
+        max_tokens: most new tokens that a request may ask for; None for the model's context.
+        grace_seconds: how long running requests may take to end once the server is to stop.
+        api_key: the key that requests must bring; None for no check.
+        device: as `--device` takes it.
+    """
+
+    source: SourceRequest = field(default_factory=SourceRequest)
+    host: str = "127.0.0.1"
+    port: int = 8000
+    max_active: int = 32
+    max_queue: int = 256
+    max_tokens: int | None = None
+    grace_seconds: float = 30.0
+    api_key: str | None = field(default=None, repr=False)
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
 class CalibrateRequest:
     """Measure and store the early-exit thresholds.
 

@@ -103,7 +103,10 @@ _KNOWN: dict[str, Any] = {
     "report out": _FILES,
     "train run": "@runs training",
     "report paths": "@runs",
-    **{f"{name} path": "@runs" for name in ("eval", "frontier", "extract", "generate", "info")},
+    **{
+        f"{name} path": "@runs"
+        for name in ("eval", "frontier", "extract", "generate", "serve", "info")
+    },
     "presets name": presets.names,
     "--preset": presets.names,
     "--set": _spec_keys,

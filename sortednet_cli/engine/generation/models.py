@@ -160,17 +160,22 @@ class FusedModel(CausalModel):
 
 
 class StockModel(CausalModel):
-    """A model of any declared architecture, computed by its own layers."""
+    """A model of any declared architecture, computed by its own layers.
+
+    Attributes:
+        stock_layers: the same as `layers`.
+    """
 
     def __init__(self, module: nn.Module, architecture: Architecture, head: Head) -> None:
         super().__init__(module, architecture)
         self._tail, self._embed = head.tail, architecture.embed
         layers = cast(nn.ModuleList, module.get_submodule(architecture.layers))
         by_type = isinstance(getattr(self._rotary, "rope_type", None), dict)
-        self.layers = [
+        self.stock_layers = [
             StockLayer(layer, self._config, index, by_type=by_type, rotated=bool(self._rotary))
             for index, layer in enumerate(layers)
         ]
+        self.layers = [*self.stock_layers]
 
     def embed(self, tokens: Sequence[int] | Tensor, first: int) -> Tensor:
         ids = self.sent(tokens)

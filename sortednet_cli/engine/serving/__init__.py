@@ -1,1 +1,1 @@
-"""The HTTP server: requests that wait for one sub-model decode together."""
+"""The HTTP server: one set of weights, every size on request, batches of one size."""

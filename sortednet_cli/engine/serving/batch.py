@@ -60,7 +60,7 @@ class Batch:
 
     def __init__(self, module: nn.Module) -> None:
         self._model = open_stock_model(module)
-        self._layers, self._device = self._model.layers, self._model.embedding.device
+        self._layers, self._device = self._model.stock_layers, self._model.embedding.device
         first = self._layers[0]
         self._cache = KeyValues(
             len(self._layers), first.key_heads, first.head_dim, self._model.embedding
@@ -74,7 +74,6 @@ class Batch:
         """Add a sequence, and run its prompt; return the logits [V] of its first token."""
         self._make_room(len(self.sequences) + 1, sequence.most)
         row, count = len(self.sequences), len(sequence.prompt)
-        self.sequences.append(sequence)
         positions = KnownPositions(0, count)
         states = self._model.embed(sequence.prompt, 0)
         rotations = {kind: positions.rows(table.of(count)) for kind, table in self._tables.items()}
@@ -84,7 +83,9 @@ class Batch:
             keys, values = self._cache.of(index)
             turned = rotations[layer.rotation]
             states = layer(states, turned, keys[row], values[row], positions, mask)
-        return self._model.logits(states[-1:])[0]
+        logits = self._model.logits(states[-1:])[0]
+        self.sequences.append(sequence)
+        return logits
 
     @torch.inference_mode()
     def step(self) -> Tensor:

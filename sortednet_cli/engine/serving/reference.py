@@ -1,0 +1,59 @@
+"""Plain decoding of one text at a time, which decides between tokens that are nearly equal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sortednet_cli.engine.generation import Stack
+from sortednet_cli.nesting import NestedNetwork
+from sortednet_cli.space import SubModel
+
+_CAPACITY_STEP = 64
+
+
+class Reference:
+    """Computes logits exactly as `generate` does: the prompt in one pass, then token by token.
+
+    It keeps the text of its last call, and goes on from there. Its layers hold copies of some
+    weights of one sub-model, so it exists only while it is needed.
+    """
+
+    def __init__(self, network: NestedNetwork) -> None:
+        self._network = network
+        self.release()
+
+    def release(self) -> None:
+        """Give the memory back."""
+        self._stack: Stack | None = None
+        self._submodel: SubModel | None = None
+        self._prompt: list[int] = []
+        self._fed: list[int] = []
+
+    @torch.inference_mode()
+    def logits(self, submodel: SubModel, prompt: list[int], tokens: list[int], most: int) -> Tensor:
+        """Compute the logits [V] of the token after a prompt and the tokens generated so far.
+
+        Args:
+            most: most positions that this text may need.
+        """
+        stack = self._stack
+        if stack is None or self._submodel != submodel or stack.capacity < most:
+            rounded = -(-most // _CAPACITY_STEP) * _CAPACITY_STEP
+            self.release()
+            module: Any = self._network.at(submodel)
+            context = int(module.config.max_position_embeddings)
+            self._stack = stack = Stack(module, min(context, rounded), cuda_graphs=False)
+            self._submodel = submodel
+        if prompt != self._prompt or self._fed != tokens[: len(self._fed)]:
+            stack.truncate(0)
+            stack.push(prompt)
+            stack.advance(stack.depth)
+            self._prompt, self._fed = list(prompt), []
+        for token in tokens[len(self._fed) :]:
+            stack.push([token])
+            stack.advance(stack.depth)
+            self._fed.append(token)
+        return stack.logits(1)[0]
