@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -101,6 +102,7 @@ def serve(
             )
         else:
             typer.echo(serving.url)
+        sys.stdout.flush()  # whoever started the server waits for it
         logger.info("%d sub-models as %s:SIZE", serving.num_submodels, serving.model)
 
     stop = StopRequest()

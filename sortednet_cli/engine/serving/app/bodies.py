@@ -151,6 +151,7 @@ async def read_body(request: Request, kind: type[Body]) -> Body:
     raw = b"".join([part async for part in bounded_parts(request, MAX_JSON_BYTES)])
     try:
         values = json.loads(raw)
+        json.dumps(values, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise ApiError(400, f"the body is not valid JSON: {reason}") from error

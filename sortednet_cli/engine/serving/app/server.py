@@ -81,7 +81,7 @@ def run_server(
         http="h11",
         ws="none",
         lifespan="off",
-        log_level="error",
+        log_level="critical",  # errors are logged where they are answered
         log_config=None,
         access_log=False,
         server_header=False,
