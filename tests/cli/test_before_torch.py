@@ -57,6 +57,9 @@ REQUESTS: list[tuple[list[str], str]] = [
     (["generate", RUN, "--calibrate"], "runs/digits-resnet is for classification"),
     (["generate", "nowhere", "--prompt-file=nowhere.txt"], "cannot read nowhere.txt"),
     (["generate", "nowhere", "--prompt=x"], "no run at nowhere"),
+    (["serve", RUN, "--port=-1"], "--port must be from 0 to 65535"),
+    (["serve", "nowhere"], "no run at nowhere"),
+    (["serve", RUN, "--host=nowhere.invalid"], "--host nowhere.invalid"),
     (["info", "nowhere"], "no run at nowhere"),
     (["info", RUN, "--plan", "--depth=3"], "legal values are 1, 8"),
     (

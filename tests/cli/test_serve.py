@@ -185,7 +185,7 @@ def _score(model: Any) -> float:
     return -float(model.model_dump()["sortednet"]["metrics"]["perplexity"])
 
 
-GOOD = {"model": NAME, "prompt": "a", "max_tokens": 2}
+GOOD: dict[str, Any] = {"model": NAME, "prompt": "a", "temperature": 0, "max_tokens": 2}
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ GOOD = {"model": NAME, "prompt": "a", "max_tokens": 2}
         ({"prompt": ["a", "b"]}, 400, "prompt"),
         ({"prompt": [1, 2]}, 400, "prompt"),
         ({"prompt": "word " * 20_000}, 400, "more than the 8191 that fit"),
-        ({"prompt": "\ud800"}, 400, "prompt"),
+        ({"prompt": "\ud800"}, 400, "not valid JSON"),
         ({"max_tokens": 0}, 400, "max_tokens: input should be greater than or equal to 1"),
         ({"max_tokens": 9000}, 400, "max_tokens 9000 is more than 8191"),
         ({"max_tokens": "2"}, 400, "max_tokens"),

@@ -104,7 +104,7 @@ async def _serve(
     serving = asyncio.ensure_future(server.serve(sockets=[bound]))
     while not server.started and not serving.done():
         await asyncio.sleep(_TICK_SECONDS / 10)
-    if not serving.done():
+    if not stopped() and not serving.done():
         ready()
     while not stopped() and not serving.done():
         await asyncio.sleep(_TICK_SECONDS)
