@@ -375,6 +375,21 @@ def test_what_takes_longer_than_the_grace_is_cut_off(run: Path, stream: bool) ->
             assert (answers[0].status, answers[0].error["code"]) == (503, None)
 
 
+def test_a_second_signal_stops_at_once(run: Path) -> None:
+    with serving(run, "--grace=600") as server:
+        connection = server.connection()
+        body = json.dumps({**GOOD, "max_tokens": 8000})
+        connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+        until(lambda: server.metric("active") == 1)
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: server.ask("GET", "/health").status == 503)
+        server.process.send_signal(signal.SIGINT)
+        _, err = server.process.communicate(timeout=60)
+        assert server.process.returncode == 128 + signal.SIGINT
+        assert err == "interrupted; nothing was left half-written\n"
+        connection.close()
+
+
 def test_a_key(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SORTEDNET_API_KEY", "sesame")
     with serving(run) as server:

@@ -32,7 +32,8 @@ def test_every_command_and_key_is_on_its_page() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["train", "eval", "frontier", "extract", "report", "generate", "presets", "info"]
+    "name",
+    ["train", "eval", "frontier", "extract", "report", "generate", "serve", "presets", "info"],
 )
 def test_every_option_of_a_command_is_on_its_page(name: str) -> None:
     """Those too that a command makes from what is registered: `--max-params`, `--format`."""
