@@ -20,7 +20,7 @@ from sortednet_cli.engine.serving.scheduler import Scheduler
 from sortednet_cli.engine.serving.texts import TextWork, TextWorker
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError
-from sortednet_cli.families.transformers.stock_configs import end_tokens
+from sortednet_cli.families.transformers.stock_configs import end_tokens, with_end
 from sortednet_cli.machine.device import choose_device
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.seeds import stream_seed
@@ -150,7 +150,8 @@ def open_service(source: Source, request: ServeRequest) -> TextService | ImageSe
     context = _context(network)
     if request.max_tokens is not None and request.max_tokens >= context:
         raise RequestError(f"--max-tokens {request.max_tokens}: the context is {context} tokens")
-    texts = TextWorker(network, sizes, end_tokens(source.generation), metrics)
+    ends = end_tokens(with_end(source.generation, prompts.end))
+    texts = TextWorker(network, sizes, ends, metrics)
     most = request.max_tokens or context - 1
     return TextService(names, records, metrics, scheduled(texts), prompts, context, most)
 
