@@ -17,7 +17,7 @@ from sortednet_cli.logs import logger
 from sortednet_cli.space import format_count
 
 if TYPE_CHECKING:
-    from sortednet_cli.engine import Extraction, Verification
+    from sortednet_cli.engine import Exported, Extraction, Verification
 
 ExtractCommand = extended("out", lambda: [*options.bounds(), *options.formats()])
 
@@ -105,4 +105,11 @@ def _print(extraction: Extraction, as_json: bool) -> None:
 def _describe_verification(verified: Verification) -> str:
     if verified.max_abs_diff is None:
         return "tensor by tensor"
-    return f"on {verified.samples} samples (largest difference {verified.max_abs_diff:.2g})"
+    text = f"on {verified.samples} samples (largest difference {verified.max_abs_diff:.2g})"
+    return text if verified.exported is None else f"{text}; {_describe_file(verified.exported)}"
+
+
+def _describe_file(exported: Exported) -> str:
+    if exported.max_abs_diff is None:
+        return f"{exported.file} unverified, as nothing here runs {exported.runtime}"
+    return f"{exported.file} in {exported.runtime} ({exported.max_abs_diff:.2g})"

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from sortednet_cli.engine.evaluation.evaluate import Evaluation as Evaluation
     from sortednet_cli.engine.evaluation.frontier import Frontier as Frontier
     from sortednet_cli.engine.evaluation.frontier import Report as CostReport
+    from sortednet_cli.engine.export.formats import Exported as Exported
     from sortednet_cli.engine.export.request import Extraction as Extraction
     from sortednet_cli.engine.export.verify import Verification as Verification
     from sortednet_cli.engine.generation import DecodingStats as DecodingStats

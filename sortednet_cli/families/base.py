@@ -164,6 +164,14 @@ class Family(ABC):
         """Call a module as its users do, and return its logits."""
         return cast(Tensor, module(inputs))
 
+    def logits_module(self, module: nn.Module) -> nn.Module:
+        """Return a module that maps `logits_inputs` (a tensor, or named ones) to logits alone."""
+        return module
+
+    def logits_inputs(self, inputs: Inputs) -> Inputs:
+        """Return the inputs of `logits_module`: those of `forward`, completed."""
+        return inputs
+
     def shared_pass(
         self, submodels: Sequence[SubModel], at: Callable[[SubModel], nn.Module]
     ) -> SharedPass:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sortednet_cli.engine.export.formats import Format
+from sortednet_cli.engine.export.verify import Verification
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.space import format_count
@@ -18,16 +19,18 @@ _UNTRAINED = (
 
 
 def model_card(
-    source: Source, row: Row, num_checked: int, folder: Path, further: Format | None
+    source: Source, row: Row, verified: Verification, folder: Path, further: Format | None
 ) -> str:
     """Write the card of an artifact as Markdown.
 
     Args:
-        num_checked: number of inputs whose logits are stored in the artifact.
+        verified: what was verified; the logits of its samples are stored in the artifact.
         folder: the artifact's folder, with its tokenizer if it has one.
         further: the format of the further file, if there is one.
     """
     further_file = "" if further is None else f"`{further.file}` {further.card}\n"
+    if further is not None and verified.exported and verified.exported.max_abs_diff is None:
+        further_file += f"Its outputs are **unverified**: nothing here runs {further.runtime}.\n"
     inputs, test = source.format, row.metrics.get("test", {})
     scores = ", ".join(f"{name} {value:.4g}" for name, value in test.items()) or "not measured"
     scored = f"- Test part of {inputs.source}: {scores}\n" if source.rows else ""
@@ -35,9 +38,9 @@ def model_card(
     lines = "\n".join(inputs.card_lines(tokenized))
     code = source.family.card + (source.family.tokenizer_card if tokenized else "")
     verification = "Every tensor was compared with its slice of the source."
-    if num_checked:
+    if verified.samples:
         verification = (
-            f"`check.safetensors` holds {num_checked} inputs and their logits, computed on one"
+            f"`check.safetensors` holds {verified.samples} inputs and their logits, computed on one"
             " thread."
         )
     origin = (_TRAINED if source.rows else _UNTRAINED).format(name=source.name)

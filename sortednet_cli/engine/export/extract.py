@@ -98,7 +98,7 @@ def extract(
             verified = verify_outputs(source, network, submodel, folder, further)
         else:
             verified = verify_shapes(source, submodel, files)
-        card = model_card(source, row, verified.samples, staging, further)
+        card = model_card(source, row, verified, staging, further)
         write_text(staging / "README.md", card)
         checksums = {"files": checks_of(staging, files_under(staging, [CALIBRATION]), files)}
         manifest = _manifest(source, submodel, row, plan, verified)

@@ -17,6 +17,7 @@ from sortednet_cli.families.root import Config, Root, check_blocks, entry
 from sortednet_cli.families.shared import Inputs, SharedPass
 from sortednet_cli.families.transformers.architecture import LOADERS, Architecture
 from sortednet_cli.families.transformers.complete import check_entries, class_of, complete_config
+from sortednet_cli.families.transformers.logits import ImageLogits, TextLogits, all_inputs
 from sortednet_cli.families.transformers.looks import without_looks
 from sortednet_cli.families.transformers.prefix_pass import PrefixPass, named_inputs
 from sortednet_cli.families.transformers.pretrained import Matching, match_names, starting_names
@@ -117,6 +118,16 @@ class TransformerFamily(Family):
         with without_looks(module.get_submodule(self.architecture.base)):
             output = module(**named_inputs(inputs), return_dict=True)
         return cast(Tensor, output.logits)
+
+    def logits_module(self, module: nn.Module) -> nn.Module:
+        kind = TextLogits if self.architecture.inputs == "text" else ImageLogits
+        return kind(module, self.forward).eval()
+
+    def logits_inputs(self, inputs: Inputs) -> Inputs:
+        if isinstance(inputs, Tensor):
+            return inputs
+        # Only a model with an embedding for the second text of a pair tells it from the first.
+        return all_inputs(inputs, self.root.config.get("type_vocab_size", 0) > 1)
 
     def shared_pass(
         self, submodels: Sequence[SubModel], at: Callable[[SubModel], nn.Module]

@@ -27,6 +27,7 @@ class Numbers(Format):
 
     name = "txt"
     card = "holds the weights as decimal numbers."
+    runtime = "python"
     tolerance = 1e-3
     packages = ("json",)
     install = "pip install toy"
@@ -35,17 +36,25 @@ class Numbers(Format):
         return None if kind == "image" else "for image models"
 
     def write(self, module, inputs, file):
-        import torch
-
+        self.module = module
         values = {name: tensor.tolist() for name, tensor in module.state_dict().items()}
         file.write_text(json.dumps(values))
+
+    def open(self, file, threads=1):
+        import torch
+
         read = {name: torch.tensor(value) for name, value in json.loads(file.read_text()).items()}
-        module.load_state_dict(read)
-        with torch.no_grad():
-            return module(inputs) + 0.0
+        self.module.load_state_dict(read)
+
+        def run(inputs):
+            with torch.no_grad():
+                return self.module(inputs) + 0.0
+
+        return run
 '''
 POINTS = {"sortednet.formats": {"txt": "toy:Numbers"}}
-WRITES = SOURCE[SOURCE.index("file.write_text") : SOURCE.index("\n        module.load_state")]
+WRITES = "file.write_text(json.dumps(values))"
+OPENS = SOURCE[SOURCE.index("        import torch") :]
 
 
 @pytest.fixture
@@ -69,12 +78,32 @@ def test_its_file_is_written_and_described(toy: Path, check: str) -> None:
         "extract", "--depth=1", "--format=txt", f"--verify={check}", "--out=cut", "--json"
     )
     assert done.code == 0, done
-    assert json.loads(done.out)["verified"]["samples"] > 0
+    verified = json.loads(done.out)["verified"]
+    exported = verified["exported"]
+    assert verified["samples"] > 0 and exported["max_abs_diff"] <= 1e-3
+    assert (exported["format"], exported["file"], exported["runtime"]) == (
+        "txt",
+        "model.txt",
+        "python",
+    )
+    assert exported["size_bytes"] == Path("cut/model.txt").stat().st_size
     assert json.loads(Path("cut/model.txt").read_text())
     card = Path("cut/README.md").read_text()
     assert card.endswith("`model.txt` holds the weights as decimal numbers.\n")
     manifest = ArtifactFolder(Path("cut")).manifest()
     assert manifest.files is not None and "model.txt" in manifest.files
+
+
+def test_a_file_that_nothing_here_runs_is_unverified(home: Path) -> None:
+    source = SOURCE.replace(OPENS, "        return None\n")
+    with installed(home.parent, {"toy.py": source}, POINTS):
+        done = command("extract", "--depth=1", "--format=txt", "--out=cut", "--json")
+    assert done.code == 0, done
+    exported = json.loads(done.out)["verified"]["exported"]
+    assert (exported["max_abs_diff"], exported["samples"]) == (None, 0)
+    assert "model.txt unverified" in done.err
+    card = Path("cut/README.md").read_text()
+    assert card.endswith("Its outputs are **unverified**: nothing here runs python.\n")
 
 
 def test_outputs_that_still_have_a_gradient_are_compared_without_a_word(home: Path) -> None:
@@ -103,18 +132,15 @@ def test_its_file_is_for_others_to_run(toy: Path) -> None:
         ('name = "txt"', 'name = "csv"', 2, ["'txt' (toy:Numbers) calls itself 'csv'"]),
         ("card =", "car_d =", 2, ["'txt' (toy:Numbers) lacks card"]),
         ("def write", "def wrote", 2, ["'txt' (toy:Numbers) lacks write"]),
-        ("return module(inputs) + 0.0", "return None", 1, ["'txt' wrote no model.txt that gives"]),
-        (
-            "+ 0.0",
-            "[:, :2]",
-            1,
-            ["verification failed: the format 'txt'", "logits of shape [4, 10]"],
-        ),
-        (WRITES, "read = module.state_dict()", 1, ["'txt' wrote no model.txt"]),
+        ("def open", "def opened", 2, ["'txt' (toy:Numbers) lacks open"]),
+        ("runtime =", "run_time =", 2, ["'txt' (toy:Numbers) lacks runtime"]),
+        ("return self.module(inputs) + 0.0", "return None", 1, ["model.txt gives no logits"]),
+        ("+ 0.0", "[:, :2]", 1, ["verification failed: model.txt gives no", "shape [4, 10]"]),
+        (WRITES, "pass", 1, ["'txt' wrote no model.txt"]),
     ],
     ids=[
-        *("outputs", "nan", "refusal", "package", "name", "card", "unfinished", "nothing"),
-        *("shape", "file"),
+        *("outputs", "nan", "refusal", "package", "name", "card", "unfinished"),
+        *("unopened", "runtime", "nothing", "shape", "file"),
     ],
 )
 def test_what_fails_leaves_nothing(

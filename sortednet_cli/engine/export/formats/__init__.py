@@ -7,11 +7,11 @@ as an entry point of the group `sortednet.formats`.
 from __future__ import annotations
 
 from sortednet_cli import extensions
-from sortednet_cli.engine.export.formats.base import Format
+from sortednet_cli.engine.export.formats.base import Exported, Format
 from sortednet_cli.errors import RequestError, listed, suggestion
 from sortednet_cli.extensions import Registry
 
-__all__ = ["DEFAULT_FORMAT", "Format", "find_format", "format_names"]
+__all__ = ["DEFAULT_FORMAT", "Exported", "Format", "find_format", "format_names"]
 
 DEFAULT_FORMAT = "safetensors"
 """The value of `--format` for an artifact without a further file."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,6 +17,31 @@ if TYPE_CHECKING:
 
     from sortednet_cli.families import Inputs
 
+    Run = Callable[[Inputs], Tensor]
+    """Computes logits from inputs; both are on the CPU."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A written file of a further format, and how it was verified.
+
+    Attributes:
+        format: name of the format.
+        file: name of the file.
+        size_bytes: its size.
+        runtime: what ran the file for the comparison.
+        max_abs_diff: largest difference between the logits of the file and of the artifact; None
+            if nothing here can run the file.
+        samples: number of inputs whose outputs were compared.
+    """
+
+    format: str
+    file: str
+    size_bytes: int
+    runtime: str
+    max_abs_diff: float | None
+    samples: int
+
 
 class Format(ABC):
     """A further file that `extract` writes beside the safetensors file, and verifies.
@@ -22,14 +49,16 @@ class Format(ABC):
     Attributes:
         name: the value of `--format`. The file is `model.NAME`.
         card: the rest of the model card's sentence that begins with the file's name.
+        runtime: name of what `open` runs the file in, such as `onnxruntime`.
         tolerance: largest difference allowed between the outputs of the file and the artifact,
             relative to the largest logit or to 1, whichever is larger. 0 means equal.
-        packages: modules that writing and verifying import.
+        packages: modules that writing and opening import.
         install: command that installs these modules.
     """
 
     name: ClassVar[str]
     card: ClassVar[str]
+    runtime: ClassVar[str]
     tolerance: ClassVar[float] = 0.0
     packages: ClassVar[tuple[str, ...]] = ()
     install: ClassVar[str] = ""
@@ -48,8 +77,24 @@ class Format(ABC):
         return None
 
     @abstractmethod
-    def write(self, module: nn.Module, inputs: Inputs, file: Path) -> Tensor:
-        """Write a model to a file, and return the logits that the file computes for `inputs`."""
+    def write(self, module: nn.Module, inputs: Inputs, file: Path) -> Run | None:
+        """Write a model to a file.
+
+        Args:
+            module: maps `inputs` to logits: a tensor as its argument, several by their names.
+            inputs: samples, whose number must stay free; so must the length of texts.
+
+        Returns:
+            None; or, if `open` reads no such file, what runs the written program in memory.
+        """
+
+    @abstractmethod
+    def open(self, file: Path, threads: int = 1) -> Run | None:
+        """Load a written file into its runtime; None if nothing here reads such a file.
+
+        Args:
+            threads: number of threads that one call uses.
+        """
 
     def check(self, kind: str) -> None:
         """RequestError if the format cannot be used for a model, or needs a missing package.
@@ -62,20 +107,38 @@ class Format(ABC):
         if any(importlib.util.find_spec(package) is None for package in self.packages):
             raise RequestError(f"--format {self.name} needs: {self.install}")
 
-    def export(self, module: nn.Module, inputs: Inputs, logits: Tensor, folder: Path) -> None:
+    def export(
+        self, module: nn.Module, samples: Sequence[tuple[Inputs, Tensor]], folder: Path
+    ) -> Exported:
         """Write the file into a folder and compare its logits with the artifact's.
 
         Args:
-            logits: the artifact's logits for `inputs`.
+            samples: inputs of several shapes with the artifact's logits; the first are traced.
 
         Raises:
-            WorkError: they differ by more than the tolerance, or there is no such file.
+            WorkError: the logits differ by more than the tolerance, or there is no such file.
         """
-        actual = self.write(module, inputs, folder / self.file)
-        if not (folder / self.file).is_file() or getattr(actual, "shape", None) != logits.shape:
+        file = folder / self.file
+        run = self.write(module, samples[0][0], file)
+        if not file.is_file():
+            raise WorkError(f"verification failed: the format {self.name!r} wrote no {self.file}")
+        run = run or self.open(file)
+        differences = [self._difference(run, *sample) for sample in samples] if run else []
+        return Exported(
+            self.name,
+            self.file,
+            file.stat().st_size,
+            self.runtime,
+            max(differences, default=None),
+            sum(len(logits) for _, logits in samples) if run else 0,
+        )
+
+    def _difference(self, run: Run, inputs: Inputs, logits: Tensor) -> float:
+        """Return the largest difference from an artifact's logits; WorkError if it is too large."""
+        actual = run(inputs)
+        if getattr(actual, "shape", None) != logits.shape:
             raise WorkError(
-                f"verification failed: the format {self.name!r} wrote no {self.file} that gives"
-                f" logits of shape {list(logits.shape)}"
+                f"verification failed: {self.file} gives no logits of shape {list(logits.shape)}"
             )
         difference = float((actual.detach() - logits).abs().max())
         allowed = self.tolerance * max(1.0, float(logits.abs().max()))
@@ -83,3 +146,4 @@ class Format(ABC):
             raise WorkError(
                 f"verification failed: the outputs of {self.file} differ by {difference:g}"
             )
+        return difference

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sortednet_cli.engine.export.formats.traced import TracedFormat
 from sortednet_cli.storage.files import write_bytes
@@ -13,6 +13,7 @@ from sortednet_cli.storage.files import write_bytes
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from sortednet_cli.engine.export.formats.base import Run
     from sortednet_cli.families import Inputs
 
 
@@ -21,29 +22,52 @@ class Onnx(TracedFormat):
 
     name = "onnx"
     card = "has the input `inputs`, the output `logits` and a free batch size."
+    runtime = "onnxruntime"
     tolerance = 1e-4
     packages = ("onnx", "onnxscript", "onnxruntime")
     install = "pip install 'sortednet-cli[onnx]'"
 
-    def write(self, module: nn.Module, inputs: Inputs, file: Path) -> Tensor:
+    def write(self, module: nn.Module, inputs: Inputs, file: Path) -> None:
+        # Not written by the exporter, whose error for a full disk would not be an OSError.
+        write_bytes(file, onnx_program(module, self.arguments(inputs)).SerializeToString())
+
+    def open(self, file: Path, threads: int = 1) -> Run:
         import onnxruntime
         import torch
 
-        assert isinstance(inputs, torch.Tensor)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-            program = torch.onnx.export(
-                module,
-                **self.arguments(inputs),
-                input_names=["inputs"],
-                output_names=["logits"],
-                dynamo=True,
-                verbose=False,
-            )
-        assert program is not None
-        # Not written by the exporter, whose error for a full disk would not be an OSError.
-        write_bytes(file, program.model_proto.SerializeToString())
-        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-        (logits,) = session.run(None, {"inputs": inputs.numpy()})
-        return torch.from_numpy(logits)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"]
+        )
+
+        def run(inputs: Inputs) -> Tensor:
+            named = inputs if isinstance(inputs, dict) else {"inputs": inputs}
+            arrays = {name: tensor.numpy() for name, tensor in named.items()}
+            (logits,) = session.run(None, arrays)
+            return torch.from_numpy(logits)
+
+        return run
+
+
+def onnx_program(module: nn.Module, arguments: dict[str, Any]) -> Any:
+    """Convert a module to an ONNX `ModelProto`, with the output `logits`.
+
+    Args:
+        arguments: of torch's exporters, as `TracedFormat.arguments` makes them.
+    """
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            module,
+            **arguments,
+            input_names=list(arguments["kwargs"]) or ["inputs"],
+            output_names=["logits"],
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto

@@ -12,21 +12,31 @@ from sortednet_cli.storage.files import write_bytes
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from sortednet_cli.engine.export.formats.base import Run
     from sortednet_cli.families import Inputs
 
 
 class Pt2(TracedFormat):
-    """A program of `torch.export`. Verification runs the program itself and loads no file."""
+    """A program of `torch.export`. Its file is never read, as it may hold a pickle."""
 
     name = "pt2"
     card = "is for `torch.export.load(...).module()`, with a free batch size."
+    runtime = "torch"
 
-    def write(self, module: nn.Module, inputs: Inputs, file: Path) -> Tensor:
+    def write(self, module: nn.Module, inputs: Inputs, file: Path) -> Run:
         import torch
 
         program = torch.export.export(module, **self.arguments(inputs))
         content = io.BytesIO()
         torch.export.save(program, content)
         write_bytes(file, content.getvalue())
-        logits: Tensor = program.module()(inputs)
-        return logits
+        written = program.module()
+
+        def run(inputs: Inputs) -> Tensor:
+            logits: Tensor = written(**inputs) if isinstance(inputs, dict) else written(inputs)
+            return logits
+
+        return run
+
+    def open(self, file: Path, threads: int = 1) -> None:
+        return None

@@ -26,4 +26,5 @@ class TracedFormat(Format):
         """Return the arguments that torch's exporters take besides the module."""
         import torch
 
-        return {"args": (inputs,), "dynamic_shapes": ({0: torch.export.Dim("batch", min=1)},)}
+        shapes = ({0: torch.export.Dim("batch", min=1)},)
+        return {"args": (inputs,), "kwargs": {}, "dynamic_shapes": shapes}
