@@ -43,7 +43,6 @@ REQUESTS: list[tuple[list[str], str]] = [
     (["extract", RUN, "--width=0.75"], "legal values are 0.5, 1"),
     (["extract", RUN, "--out=taken"], "taken exists"),
     (["extract", RUN, "--out=file/cut"], "cannot write into file: Not a directory"),
-    (["extract", "stock", "--format=onnx"], "--format onnx is for image models"),
     (["extract", RUN, "--format=zip"], "the formats are safetensors, onnx, pt2"),
     (["extract", RUN, "--max-memory-mb=1", "--max-macs=1k"], "fits macs <= 1k; the smallest has"),
     (["extract", RUN, "--max-shard-size=many"], "--max-shard-size"),

@@ -28,9 +28,13 @@ def model_card(
         folder: the artifact's folder, with its tokenizer if it has one.
         further: the format of the further file, if there is one.
     """
-    further_file = "" if further is None else f"`{further.file}` {further.card}\n"
-    if further is not None and verified.exported and verified.exported.max_abs_diff is None:
-        further_file += f"Its outputs are **unverified**: nothing here runs {further.runtime}.\n"
+    further_file, exported = "", verified.exported
+    if further is not None and exported is not None:
+        further_file = f"`{further.file}` {further.description(exported)}\n"
+        if exported.max_abs_diff is None:
+            further_file += (
+                f"Its outputs are **unverified**: nothing here runs {further.runtime}.\n"
+            )
     inputs, test = source.format, row.metrics.get("test", {})
     scores = ", ".join(f"{name} {value:.4g}" for name, value in test.items()) or "not measured"
     scored = f"- Test part of {inputs.source}: {scores}\n" if source.rows else ""

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sortednet_cli.engine.export.formats import Exported, Format
+from sortednet_cli.engine.export.further import export
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError, WorkError
-from sortednet_cli.families import Family, Inputs
+from sortednet_cli.families import Inputs
 from sortednet_cli.nesting import NestedNetwork, SlicePlan, build_skeleton, stored_tensors
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
@@ -146,31 +147,8 @@ def verify_outputs(
     exported = None
     if further is not None:
         with _one_thread():
-            exported = _export(family, loaded, inputs, folder, further)
+            exported = export(source, loaded, inputs, folder, further)
     return Verification(True, difference, len(logits), exported)
-
-
-def _export(
-    family: Family, module: nn.Module, inputs: Inputs, folder: ArtifactFolder, further: Format
-) -> Exported:
-    """Write the further file, and compare its outputs for two numbers of samples."""
-    whole = family.logits_inputs(inputs)
-    plain = family.logits_module(module)
-    with torch.no_grad():
-        samples = [(each, _logits(plain, each)) for each in (whole, _first(whole))]
-    return further.export(plain, samples, folder.path)
-
-
-def _logits(module: nn.Module, inputs: Inputs) -> Tensor:
-    logits: Tensor = module(**inputs) if isinstance(inputs, dict) else module(inputs)
-    return logits
-
-
-def _first(inputs: Inputs) -> Inputs:
-    """Return the first sample alone."""
-    if isinstance(inputs, dict):
-        return {name: tensor[:1] for name, tensor in inputs.items()}
-    return inputs[:1]
 
 
 def _compare(logits: Tensor, copy_logits: Tensor, view_logits: Tensor) -> float:

@@ -121,6 +121,7 @@ class TransformerFamily(Family):
 
     def logits_module(self, module: nn.Module) -> nn.Module:
         kind = TextLogits if self.architecture.inputs == "text" else ImageLogits
+        cast(Any, module).config.use_cache = False  # nobody reads it, and it limits the length
         return kind(module, self.forward).eval()
 
     def logits_inputs(self, inputs: Inputs) -> Inputs:

@@ -33,6 +33,7 @@ class Exported:
         max_abs_diff: largest difference between the logits of the file and of the artifact; None
             if nothing here can run the file.
         samples: number of inputs whose outputs were compared.
+        inputs: names of the file's inputs, in order.
     """
 
     format: str
@@ -41,6 +42,7 @@ class Exported:
     runtime: str
     max_abs_diff: float | None
     samples: int
+    inputs: tuple[str, ...]
 
 
 class Format(ABC):
@@ -75,6 +77,10 @@ class Format(ABC):
             kind: kind of the model's inputs, `image` or `text`.
         """
         return None
+
+    def description(self, exported: Exported) -> str:
+        """Return the rest of the model card's sentence that begins with the file's name."""
+        return self.card
 
     @abstractmethod
     def write(self, module: nn.Module, inputs: Inputs, file: Path) -> Run | None:
@@ -119,7 +125,8 @@ class Format(ABC):
             WorkError: the logits differ by more than the tolerance, or there is no such file.
         """
         file = folder / self.file
-        run = self.write(module, samples[0][0], file)
+        traced = samples[0][0]
+        run = self.write(module, traced, file)
         if not file.is_file():
             raise WorkError(f"verification failed: the format {self.name!r} wrote no {self.file}")
         run = run or self.open(file)
@@ -131,6 +138,7 @@ class Format(ABC):
             self.runtime,
             max(differences, default=None),
             sum(len(logits) for _, logits in samples) if run else 0,
+            tuple(traced) if isinstance(traced, dict) else ("inputs",),
         )
 
     def _difference(self, run: Run, inputs: Inputs, logits: Tensor) -> float:

@@ -21,7 +21,7 @@ class Onnx(TracedFormat):
     """ONNX, verified in ONNX Runtime on the CPU, whose kernels round differently from torch's."""
 
     name = "onnx"
-    card = "has the input `inputs`, the output `logits` and a free batch size."
+    card = "is for ONNX Runtime and other readers of ONNX."
     runtime = "onnxruntime"
     tolerance = 1e-4
     packages = ("onnx", "onnxscript", "onnxruntime")

@@ -20,7 +20,7 @@ class Pt2(TracedFormat):
     """A program of `torch.export`. Its file is never read, as it may hold a pickle."""
 
     name = "pt2"
-    card = "is for `torch.export.load(...).module()`, with a free batch size."
+    card = "is for `torch.export.load(...).module()`."
     runtime = "torch"
 
     def write(self, module: nn.Module, inputs: Inputs, file: Path) -> Run:

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sortednet_cli.engine.export.formats.base import Format
+from sortednet_cli.engine.export.formats.base import Exported, Format
 
 if TYPE_CHECKING:
     from sortednet_cli.families import Inputs
 
 
 class TracedFormat(Format):
-    """A format for models with one input tensor, whose batch size stays free."""
+    """A format whose files keep the batch size free, and the length of texts."""
 
-    def refusal(self, kind: str) -> str | None:
-        if kind == "image":
-            return None
+    def description(self, exported: Exported) -> str:
+        names = " and ".join(f"`{name}`" for name in exported.inputs)
+        if exported.inputs == ("inputs",):
+            return f"{self.card} It has the input {names}, the output `logits`, a free batch size."
         return (
-            "for image models only; use transformers' own exporters for a text model, whose"
-            " artifact is an ordinary transformers folder"
+            f"{self.card} It has the inputs {names}, the output `logits`, and free batch size and"
+            " length."
         )
 
     @staticmethod
     def arguments(inputs: Inputs) -> dict[str, Any]:
         """Return the arguments that torch's exporters take besides the module."""
-        import torch
+        from torch.export import Dim
 
-        shapes = ({0: torch.export.Dim("batch", min=1)},)
+        if isinstance(inputs, dict):
+            free = {name: {0: Dim.DYNAMIC, 1: Dim.DYNAMIC} for name in inputs}
+            return {"args": (), "kwargs": inputs, "dynamic_shapes": free}
+        shapes = ({0: Dim("batch", min=1)},)
         return {"args": (inputs,), "kwargs": {}, "dynamic_shapes": shapes}
