@@ -11,7 +11,7 @@ import typer
 from sortednet_cli import engine
 from sortednet_cli.cli import options
 from sortednet_cli.cli.extended import extended, value_of
-from sortednet_cli.cli.render import Progress, log_conditions, print_json
+from sortednet_cli.cli.render import Progress, log_conditions, print_json, show_score
 from sortednet_cli.engine import ExtractRequest, SourceRequest
 from sortednet_cli.logs import logger
 from sortednet_cli.space import format_count
@@ -112,4 +112,12 @@ def _describe_verification(verified: Verification) -> str:
 def _describe_file(exported: Exported) -> str:
     if exported.max_abs_diff is None:
         return f"{exported.file} unverified, as nothing here runs {exported.runtime}"
-    return f"{exported.file} in {exported.runtime} ({exported.max_abs_diff:.2g})"
+    text = f"{exported.file} in {exported.runtime} ({exported.max_abs_diff:.2g})"
+    if exported.validation is None:
+        return text
+    floats = exported.validation["float"]
+    pairs = (
+        f"{name} {show_score(name, value)} (in floats {show_score(name, floats[name])})"
+        for name, value in exported.validation["file"].items()
+    )
+    return f"{text}, on validation data {', '.join(pairs)}"

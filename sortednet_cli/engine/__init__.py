@@ -265,7 +265,7 @@ def extract(request: ExtractRequest, report: Report = no_report) -> Extraction:
             file_format.check(stored.kind)
         if budget is not None:
             check_selection(stored, budget)
-        if request.data is not None:
+        if request.data is not None or (file_format is not None and file_format.lossy):
             stored.check_data(request.data)
 
     stored = read_stored(request.source, request.axes, check)

@@ -99,7 +99,8 @@ class ArtifactFolder:
 
 
 def _is_exported(name: str) -> bool:
-    stem, _, suffix = name.partition(".")
+    # Some formats are folders.
+    stem, _, suffix = Path(name).parts[0].partition(".")
     return stem == EXPORTED and "." not in suffix
 
 

@@ -231,7 +231,10 @@ WRONG_REQUESTS = {
     "plot-suffix": (["frontier", "--plot=a.jpg"], ["--plot a.jpg", ".svg or .png"]),
     "plot-folder": (["frontier", "--plot=no/a.svg"], ["--plot no/a.svg", "there is no folder"]),
     "plot-is-folder": (["frontier", "--plot=d.svg"], ["--plot d.svg", "is a folder"]),
-    "format": (["extract", "--format=zip"], ["--format 'zip'", "safetensors, onnx, pt2"]),
+    "format": (
+        ["extract", "--format=zip"],
+        ["--format 'zip'", "safetensors, onnx, onnx-int8, pt2"],
+    ),
     "axes-and-budget": (["extract", "--width=1", "--max-params=1M"], ["axes", "budget"]),
     "out-exists": (["extract", "--out=taken"], ["taken exists", "--out"]),
     "out-link": (["extract", "--out=link"], ["link exists", "--out"]),

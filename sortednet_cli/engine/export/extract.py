@@ -72,7 +72,7 @@ def extract(
     """Write a sub-model as an artifact, reading and writing its tensors block by block.
 
     Args:
-        data: training data, needed only if `needs_data` is true.
+        data: training data, needed only if `needs_data` is true or the further format is lossy.
         further: a further format to write, for which outputs are always compared.
         max_shard_bytes: most bytes of one weight file; larger weights are split.
         check_outputs: whether to compare outputs; None decides by the size of the source.
@@ -95,7 +95,7 @@ def extract(
         files = write_shards(folder.weights, entries, max_shard_bytes)
         verify_tensors(source, plan, files, weights)
         if network is not None and check_outputs:
-            verified = verify_outputs(source, network, submodel, folder, further)
+            verified = verify_outputs(source, network, submodel, folder, further, data)
         else:
             verified = verify_shapes(source, submodel, files)
         card = model_card(source, row, verified, staging, further)
@@ -125,7 +125,7 @@ def _load_network(
     if not (check_outputs or plan.statistics):
         return None
     network = source.network()
-    if data is not None:
+    if data is not None and needs_data(source, submodel):
         sizes = BatchSizes.of(network, source.format)
         ensure_statistics(network, [submodel], data, sizes, num_samples=2048)
     return network

@@ -50,7 +50,7 @@ def extract_requested(
         choice = select(stored, lambda: source, budget, request.device, report)
     submodel = choice.row.submodel if choice else source.space.resolve(request.axes)
     data = None
-    if needs_data(source, submodel):
+    if needs_data(source, submodel) or (file_format is not None and file_format.lossy):
         data = source.open_data(None if request.data is None else str(request.data))
     while True:
         out = request.out or free_name(ARTIFACTS / f"{source.stem}-{submodel}")

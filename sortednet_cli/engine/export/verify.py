@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sortednet_cli.data import Dataset
 from sortednet_cli.engine.export.formats import Exported, Format
 from sortednet_cli.engine.export.further import export
 from sortednet_cli.engine.sources.source import Source
@@ -114,6 +115,7 @@ def verify_outputs(
     submodel: SubModel,
     folder: ArtifactFolder,
     further: Format | None,
+    data: Dataset | None = None,
 ) -> Verification:
     """Load the artifact as a user would, and compare its logits with the sub-model's.
 
@@ -125,6 +127,7 @@ def verify_outputs(
     Args:
         network: the source's nested network.
         further: a further format to write; its outputs are compared too.
+        data: training data, needed only if that format is lossy.
 
     Raises:
         RequestError: the logits are not finite.
@@ -147,7 +150,9 @@ def verify_outputs(
     exported = None
     if further is not None:
         with _one_thread():
-            exported = export(source, loaded, inputs, folder, further)
+            exported = export(
+                source, loaded, inputs, data if further.lossy else None, folder, further
+            )
     return Verification(True, difference, len(logits), exported)
 
 

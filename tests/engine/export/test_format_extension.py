@@ -66,8 +66,12 @@ def toy(home: Path) -> Iterator[Path]:
 
 def test_it_is_listed_and_not_imported(toy: Path) -> None:
     words = " ".join(command("extract", "--help").out.split())
-    assert "safetensors, onnx, pt2, txt." in words
-    refused(command("extract", "--format=zip"), 2, "the formats are safetensors, onnx, pt2, txt")
+    assert "safetensors, onnx, onnx-int8, pt2, txt." in words
+    refused(
+        command("extract", "--format=zip"),
+        2,
+        "the formats are safetensors, onnx, onnx-int8, pt2, txt",
+    )
     assert command("extract", "--out=plain", "--quiet").code == 0
     assert not Path("IMPORTED").exists()
 

@@ -22,6 +22,7 @@ FORMATS = Registry(
     "--format",
     {
         "onnx": "sortednet_cli.engine.export.formats.onnx:Onnx",
+        "onnx-int8": "sortednet_cli.engine.export.formats.onnx_int8:OnnxInt8",
         "pt2": "sortednet_cli.engine.export.formats.pt2:Pt2",
     },
 )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from sortednet_cli.errors import RequestError, WorkError
+from sortednet_cli.errors import RequestError
 from sortednet_cli.storage.artifact import EXPORTED
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Exported:
             if nothing here can run the file.
         samples: number of inputs whose outputs were compared.
         inputs: names of the file's inputs, in order.
+        validation: of a lossy format, the validation metrics of the file, and those of the
+            artifact under `float`.
     """
 
     format: str
@@ -43,6 +45,7 @@ class Exported:
     max_abs_diff: float | None
     samples: int
     inputs: tuple[str, ...]
+    validation: Mapping[str, Mapping[str, float]] | None = None
 
 
 class Format(ABC):
@@ -54,6 +57,8 @@ class Format(ABC):
         runtime: name of what `open` runs the file in, such as `onnxruntime`.
         tolerance: largest difference allowed between the outputs of the file and the artifact,
             relative to the largest logit or to 1, whichever is larger. 0 means equal.
+        lossy: whether the file holds other weights, such as rounded ones. It is written from
+            training data, compared on validation data, and scored there.
         packages: modules that writing and opening import.
         install: command that installs these modules.
     """
@@ -62,6 +67,7 @@ class Format(ABC):
     card: ClassVar[str]
     runtime: ClassVar[str]
     tolerance: ClassVar[float] = 0.0
+    lossy: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ()
     install: ClassVar[str] = ""
 
@@ -69,6 +75,10 @@ class Format(ABC):
     def file(self) -> str:
         """The file's name in the artifact's folder."""
         return f"{EXPORTED}.{self.name}"
+
+    def files(self, folder: Path) -> list[Path]:
+        """List all files that were written into a folder: `file`, and what lies beside it."""
+        return [folder / self.file]
 
     def refusal(self, kind: str) -> str | None:
         """Return which models the format is for, if it cannot be used; None if it can.
@@ -88,7 +98,8 @@ class Format(ABC):
 
         Args:
             module: maps `inputs` to logits: a tensor as its argument, several by their names.
-            inputs: samples, whose number must stay free; so must the length of texts.
+            inputs: samples, whose number must stay free; so must the length of texts. Training
+                samples, if the format is lossy.
 
         Returns:
             None; or, if `open` reads no such file, what runs the written program in memory.
@@ -112,46 +123,3 @@ class Format(ABC):
             raise RequestError(f"--format {self.name} is {reason}")
         if any(importlib.util.find_spec(package) is None for package in self.packages):
             raise RequestError(f"--format {self.name} needs: {self.install}")
-
-    def export(
-        self, module: nn.Module, samples: Sequence[tuple[Inputs, Tensor]], folder: Path
-    ) -> Exported:
-        """Write the file into a folder and compare its logits with the artifact's.
-
-        Args:
-            samples: inputs of several shapes with the artifact's logits; the first are traced.
-
-        Raises:
-            WorkError: the logits differ by more than the tolerance, or there is no such file.
-        """
-        file = folder / self.file
-        traced = samples[0][0]
-        run = self.write(module, traced, file)
-        if not file.is_file():
-            raise WorkError(f"verification failed: the format {self.name!r} wrote no {self.file}")
-        run = run or self.open(file)
-        differences = [self._difference(run, *sample) for sample in samples] if run else []
-        return Exported(
-            self.name,
-            self.file,
-            file.stat().st_size,
-            self.runtime,
-            max(differences, default=None),
-            sum(len(logits) for _, logits in samples) if run else 0,
-            tuple(traced) if isinstance(traced, dict) else ("inputs",),
-        )
-
-    def _difference(self, run: Run, inputs: Inputs, logits: Tensor) -> float:
-        """Return the largest difference from an artifact's logits; WorkError if it is too large."""
-        actual = run(inputs)
-        if getattr(actual, "shape", None) != logits.shape:
-            raise WorkError(
-                f"verification failed: {self.file} gives no logits of shape {list(logits.shape)}"
-            )
-        difference = float((actual.detach() - logits).abs().max())
-        allowed = self.tolerance * max(1.0, float(logits.abs().max()))
-        if not difference <= allowed:  # also true if the difference is NaN
-            raise WorkError(
-                f"verification failed: the outputs of {self.file} differ by {difference:g}"
-            )
-        return difference
