@@ -43,6 +43,8 @@ REQUESTS: list[tuple[list[str], str]] = [
     (["extract", RUN, "--width=0.75"], "legal values are 0.5, 1"),
     (["extract", RUN, "--out=taken"], "taken exists"),
     (["extract", RUN, "--out=file/cut"], "cannot write into file: Not a directory"),
+    (["extract", "stock", "--format=coreml"], "--format coreml is for image models"),
+    (["extract", RUN, "--format=torchao-int8"], "--format torchao-int8 is for text models"),
     (["extract", "stock", "--format=onnx-int8"], "needs --data PATH"),
     (["extract", RUN, "--format=zip"], "the formats are safetensors, onnx, onnx-int8, pt2"),
     (["extract", RUN, "--max-memory-mb=1", "--max-macs=1k"], "fits macs <= 1k; the smallest has"),

@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from sortednet_cli.data import Dataset, InputFormat, TextFormat
 from sortednet_cli.engine.export.formats import Exported, Format
 from sortednet_cli.engine.export.score_run import score_run
+from sortednet_cli.engine.export.unable import told_operations
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError, WorkError
 from sortednet_cli.families import Inputs
@@ -80,14 +81,15 @@ def export(
     exported = replace(exported, max_abs_diff=max(differences), samples=samples)
     if data is None:
         return exported
-    runs = {"file": run, "float": partial(call, plain)}
+    runs: dict[str, Run] = {"file": run, "float": partial(call, plain)}
     scores = {name: score_run(source, data, each) for name, each in runs.items()}
     return replace(exported, validation=scores)
 
 
 def _written(module: nn.Module, traced: Inputs, file: Path, further: Format) -> Run | None:
     """Write a file, and return what runs it; None if nothing here can."""
-    run = further.write(module, traced, file)
+    with told_operations(further, module, traced):
+        run = further.write(module, traced, file)
     if not file.exists():
         raise WorkError(f"verification failed: the format {further.name!r} wrote no {file.name}")
     return run or further.open(file)

@@ -120,9 +120,14 @@ class TransformerFamily(Family):
         return cast(Tensor, output.logits)
 
     def logits_module(self, module: nn.Module) -> nn.Module:
-        kind = TextLogits if self.architecture.inputs == "text" else ImageLogits
+        if self.architecture.inputs == "image":
+            return ImageLogits(module, self.forward).eval()
         cast(Any, module).config.use_cache = False  # nobody reads it, and it limits the length
-        return kind(module, self.forward).eval()
+        config = self.root.config
+        positions = config.get(self.architecture.position_count)
+        if positions is not None:
+            positions -= self.architecture.first_position(config.get("pad_token_id") or 0)
+        return TextLogits(module, self.forward, positions).eval()
 
     def logits_inputs(self, inputs: Inputs) -> Inputs:
         if isinstance(inputs, Tensor):

@@ -31,7 +31,15 @@ class ImageLogits(nn.Module):
 
 
 class TextLogits(ImageLogits):
-    """Maps tokens to logits."""
+    """Maps tokens to logits.
+
+    Attributes:
+        max_length: most tokens of a text that the module takes; None if it has no such bound.
+    """
+
+    def __init__(self, module: nn.Module, forward: Forward, max_length: int | None) -> None:
+        super().__init__(module, forward)
+        self.max_length = max_length
 
     def forward(  # type: ignore[override]
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None

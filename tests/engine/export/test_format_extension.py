@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sortednet_cli.engine.export.formats import own_formats
 from sortednet_cli.storage.artifact import ArtifactFolder
 from tests.commands import command, listing, refused
 from tests.extension import installed
@@ -66,12 +67,9 @@ def toy(home: Path) -> Iterator[Path]:
 
 def test_it_is_listed_and_not_imported(toy: Path) -> None:
     words = " ".join(command("extract", "--help").out.split())
-    assert "safetensors, onnx, onnx-int8, pt2, txt." in words
-    refused(
-        command("extract", "--format=zip"),
-        2,
-        "the formats are safetensors, onnx, onnx-int8, pt2, txt",
-    )
+    names = ", ".join(["safetensors", *own_formats(), "txt"])
+    assert f"{names}." in words
+    refused(command("extract", "--format=zip"), 2, f"the formats are {names}")
     assert command("extract", "--out=plain", "--quiet").code == 0
     assert not Path("IMPORTED").exists()
 

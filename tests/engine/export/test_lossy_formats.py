@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import transformers
 from safetensors.torch import load_file
 
 from tests.commands import command, refused
@@ -24,7 +25,7 @@ def document(*arguments: str) -> Any:
 
 
 def exported(*arguments: str) -> dict[str, Any]:
-    found = document("extract", "--out=cut", *arguments)["verified"]["exported"]
+    found = document("extract", *arguments)["verified"]["exported"]
     assert isinstance(found, dict)
     return found
 
@@ -36,7 +37,7 @@ def operations() -> set[str]:
 @pytest.mark.filterwarnings("ignore")
 def test_image_models_are_calibrated_and_scored(home: Path) -> None:
     """The float score is the sub-model's own; the file's is counted from its logits."""
-    found = exported("--format=onnx-int8", "--depth=1")
+    found = exported("--format=onnx-int8", "--depth=1", "--out=cut")
     own = document("eval", "--depth=1", "--width=1", "--split=validation")["submodels"][0]
     assert found["validation"]["float"] == pytest.approx(own["metrics"])
     assert found["validation"]["file"].keys() == own["metrics"].keys()
@@ -56,12 +57,20 @@ def test_image_models_are_calibrated_and_scored(home: Path) -> None:
 def test_texts_are_quantised_as_they_come(work: Path) -> None:
     settings = [f"--set={each}" for each in PICO_RUN]
     assert command("train", "--preset=pydoc-llama", *settings, "--out=run", "--quiet").code == 0
-    found = exported("run", "--format=onnx-int8", "--depth=1")
+    found = exported("run", "--format=onnx-int8", "--depth=1", "--out=cut")
     assert found["inputs"] == ["input_ids", "attention_mask"]
     scores = found["validation"]
     assert scores["file"]["perplexity"] == pytest.approx(scores["float"]["perplexity"], rel=0.05)
     assert scores["file"]["perplexity"] != scores["float"]["perplexity"]
     assert "MatMulInteger" in operations()
+    found = exported("run", "--format=torchao-int8", "--depth=1", "--out=small")
+    assert found["validation"]["float"] == scores["float"]
+    assert found["validation"]["file"]["perplexity"] == pytest.approx(
+        scores["float"]["perplexity"], rel=0.05
+    )
+    small = transformers.AutoModelForCausalLM.from_pretrained("small/model.torchao-int8")
+    assert "Int8Tensor" in type(small.model.layers[0].self_attn.q_proj.weight).__name__
+    assert command("info", "small", "--check", "--quiet").code == 0
 
 
 def test_the_log_tells_both_scores(home: Path) -> None:

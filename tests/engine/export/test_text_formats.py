@@ -43,6 +43,27 @@ def tokens(count: int, length: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("file_format", ["pt2", "openvino", "executorch"])
+def test_other_runtimes_give_the_same_logits(file_format: str, tmp_path: Path) -> None:
+    if file_format == "executorch":
+        pytest.importorskip("executorch", reason="its wheels are large, so it is no part of [dev]")
+    done = cut("bert_classifier", file_format, tmp_path)
+    exported = done.verified.exported
+    assert exported is not None and exported.max_abs_diff is not None
+    assert exported.samples == 7 and exported.max_abs_diff < 1e-5
+    further = find_format(file_format)
+    assert further is not None
+    run = further.open(done.path / exported.file)
+    assert (run is None) == (file_format == "pt2")  # its file is written, never read
+    if run is not None:
+        inputs = tokens(2, 9)
+        inputs["token_type_ids"] = torch.randint(2, (2, 9))
+        model = LOADERS["bert_classifier"].from_pretrained(done.path)
+        with torch.no_grad():
+            torch.testing.assert_close(run(inputs), model(**inputs).logits, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", LOADERS)
 def test_onnx_gives_the_stock_models_logits_at_any_batch_size_and_length(
     name: str, tmp_path: Path

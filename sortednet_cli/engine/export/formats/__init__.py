@@ -11,7 +11,7 @@ from sortednet_cli.engine.export.formats.base import Exported, Format
 from sortednet_cli.errors import RequestError, listed, suggestion
 from sortednet_cli.extensions import Registry
 
-__all__ = ["DEFAULT_FORMAT", "Exported", "Format", "find_format", "format_names"]
+__all__ = ["DEFAULT_FORMAT", "Exported", "Format", "find_format", "format_names", "own_formats"]
 
 DEFAULT_FORMAT = "safetensors"
 """The value of `--format` for an artifact without a further file."""
@@ -24,6 +24,11 @@ FORMATS = Registry(
         "onnx": "sortednet_cli.engine.export.formats.onnx:Onnx",
         "onnx-int8": "sortednet_cli.engine.export.formats.onnx_int8:OnnxInt8",
         "pt2": "sortednet_cli.engine.export.formats.pt2:Pt2",
+        "openvino": "sortednet_cli.engine.export.formats.openvino:OpenVino",
+        "executorch": "sortednet_cli.engine.export.formats.executorch:ExecuTorch",
+        "litert": "sortednet_cli.engine.export.formats.litert:LiteRt",
+        "coreml": "sortednet_cli.engine.export.formats.coreml:CoreMl",
+        "torchao-int8": "sortednet_cli.engine.export.formats.torchao_int8:TorchAoInt8",
     },
 )
 
@@ -31,6 +36,11 @@ FORMATS = Registry(
 def format_names() -> list[str]:
     """List the values of `--format`."""
     return list(dict.fromkeys([DEFAULT_FORMAT, *FORMATS.names()]))
+
+
+def own_formats() -> list[str]:
+    """List this package's own formats besides `DEFAULT_FORMAT`."""
+    return list(FORMATS.own)
 
 
 def find_format(name: str) -> Format | None:

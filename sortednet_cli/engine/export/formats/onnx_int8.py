@@ -70,11 +70,12 @@ class OnnxInt8(Onnx):
 
 def _reader(images: Tensor) -> Any:
     """Make what reads calibration images batch by batch."""
+    import torch
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._batches = iter(images.split(_BATCH))
+            self._batches = iter(torch.split(images, _BATCH))
 
         def get_next(self) -> dict[str, Any] | None:
             batch = next(self._batches, None)
