@@ -25,6 +25,7 @@ from sortednet_cli.cli.generate import generate
 from sortednet_cli.cli.info import info
 from sortednet_cli.cli.init import init
 from sortednet_cli.cli.presets import presets
+from sortednet_cli.cli.push import push
 from sortednet_cli.cli.report import report
 from sortednet_cli.cli.serve import serve
 from sortednet_cli.cli.stops import Stopped, stop_at_signals
@@ -42,7 +43,7 @@ _CLOSED = (errno.EPIPE, errno.EINVAL) if sys.platform == "win32" else (errno.EPI
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Error numbers of a write that a disk or a quota refuses."""
 
-_SINGLE_PROCESS = ("extract", "frontier", "generate", "init", "report", "serve")
+_SINGLE_PROCESS = ("extract", "frontier", "generate", "init", "push", "report", "serve")
 """Commands that do not run as a job of several processes."""
 
 _is_first = launch.rank() == 0
@@ -70,6 +71,7 @@ app.command()(train)
 app.command("eval")(evaluate)
 app.command(cls=FrontierCommand)(frontier)
 app.command(cls=ExtractCommand)(extract)
+app.command()(push)
 app.command()(report)
 app.command()(generate)
 app.command()(serve)

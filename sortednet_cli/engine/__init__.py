@@ -32,6 +32,7 @@ from sortednet_cli.engine.requests import (
     ExtractRequest,
     FrontierRequest,
     GenerateRequest,
+    PushRequest,
     Report,
     ReportRequest,
     SamplingOptions,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from sortednet_cli.engine.evaluation.frontier import Frontier as Frontier
     from sortednet_cli.engine.evaluation.frontier import Report as CostReport
     from sortednet_cli.engine.export.formats import Exported as Exported
+    from sortednet_cli.engine.export.push import Push as Push
     from sortednet_cli.engine.export.request import Extraction as Extraction
     from sortednet_cli.engine.export.verify import Verification as Verification
     from sortednet_cli.engine.generation import DecodingStats as DecodingStats
@@ -84,6 +86,7 @@ __all__ = [
     "FrontierRequest",
     "GenerateRequest",
     "Interrupted",
+    "PushRequest",
     "Report",
     "ReportRequest",
     "SamplingOptions",
@@ -106,6 +109,7 @@ __all__ = [
     "lack_of_memory",
     "no_report",
     "plan",
+    "push",
     "report",
     "serve",
     "slices",
@@ -274,6 +278,21 @@ def extract(request: ExtractRequest, report: Report = no_report) -> Extraction:
     from sortednet_cli.engine.export.request import extract_requested
 
     return extract_requested(source, stored, request, budget, file_format, _report_costs(report))
+
+
+def push(request: PushRequest) -> Push:
+    """Verify an artifact and send it to the Hugging Face Hub, or say what would be sent. No torch.
+
+    Raises:
+        RequestError: the path is no artifact, or it is damaged; there can be no such repository, or
+            it holds another model; there is no token, or the hub's client is told to stay offline.
+        WorkError: the hub cannot be reached or refuses.
+    """
+    from sortednet_cli.engine.export.push import check_push
+    from sortednet_cli.engine.export.push import push as push_artifact
+
+    check_push(request)
+    return push_artifact(request)
 
 
 def generate(request: GenerateRequest) -> Generation:

@@ -13,9 +13,10 @@ from sortednet_cli.engine.generation.causal import make_decoder
 from sortednet_cli.engine.sources.artifact import ArtifactSource
 from sortednet_cli.engine.sources.run import RunSource
 from sortednet_cli.engine.sources.source import Source
-from sortednet_cli.errors import naming_arguments
+from sortednet_cli.errors import RequestError, naming_arguments
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
+from sortednet_cli.storage.hub import download, is_hub_name
 from sortednet_cli.storage.sources import read_artifact, read_run
 
 
@@ -94,14 +95,24 @@ def load_run(path: Path | str, *, allow_factory: Collection[str] = ()) -> Loaded
 
 
 @naming_arguments()
-def load_artifact(path: Path | str, *, allow_factory: Collection[str] = ()) -> LoadedArtifact:
+def load_artifact(
+    path: Path | str, *, allow_factory: Collection[str] = (), revision: str | None = None
+) -> LoadedArtifact:
     """Open an artifact: `load_artifact(folder).module()` is the standalone module.
 
     Args:
-        path: the artifact's folder.
+        path: the artifact's folder, or its name on the Hugging Face Hub, `user/name`. It is
+            downloaded into the hub's cache then.
         allow_factory: factories that a custom artifact may run, as `MODULE:NAME`.
+        revision: branch, tag or commit on the hub; by default `main`.
 
     Raises:
         RequestError: the path is no artifact, it is damaged, or its factory is not allowed.
+        WorkError: the hub cannot be reached, or it has no such artifact.
     """
-    return LoadedArtifact.of(read_artifact(Path(path)), allow_factory)
+    folder = Path(path)
+    if isinstance(path, str) and not folder.exists() and is_hub_name(path):
+        folder = download(path, repr(path), revision)
+    elif revision is not None:
+        raise RequestError(f"{path} is not a name on the hub: revision is only for those")
+    return LoadedArtifact.of(read_artifact(folder), allow_factory)

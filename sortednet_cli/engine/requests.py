@@ -242,6 +242,29 @@ class ReportRequest:
 
 
 @dataclass(frozen=True)
+class PushRequest:
+    """Send an artifact to the Hugging Face Hub.
+
+    Attributes:
+        path: the artifact's folder.
+        repository: `user/name` on the hub.
+        private: whether a new repository is private.
+        revision: branch to push to; None for `main`.
+        message: message of the commit; None for the names of run and sub-model.
+        dry_run: whether only to say what would be sent.
+        bars: whether the hub's client may draw progress bars on stderr.
+    """
+
+    path: Path
+    repository: str
+    private: bool = False
+    revision: str | None = None
+    message: str | None = None
+    dry_run: bool = False
+    bars: bool = False
+
+
+@dataclass(frozen=True)
 class ExtractRequest:
     """Cut a sub-model out as an artifact.
 

@@ -31,6 +31,12 @@ class Family(ABC):
     card: str
     """Python lines that load an artifact from its folder without this package."""
 
+    library = "sortednet-cli"
+    """Name of the package that loads an artifact from the hub, by its name there."""
+
+    hub_card = 'sortednet_cli.load_artifact("user/name").module()'
+    """The Python expression that does so."""
+
     tokenizer_card = ""
     """Python lines that load the artifact's tokenizer, if it has one."""
 

@@ -48,6 +48,8 @@ class CustomFamily(Family):
         check_allowed(self.factory, allowed)
         self.loader = self.factory
         module, _, name = self.factory.partition(":")
+        allowed = f'"user/name", allow_factory=["{self.factory}"]'
+        self.hub_card = f"sortednet_cli.load_artifact({allowed}).module()"
         self.card = (
             "import json\n\nfrom safetensors.torch import load_file\n"
             f"from {module} import {name}\n\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,15 +34,20 @@ class Inspection:
     finished: bool = True
 
 
-def inspect(path: Path) -> Inspection:
+def inspect(path: Path, edited: Collection[str] = ()) -> Inspection:
     """Read every file of a run or an artifact and compare it with its checksum.
+
+    Args:
+        edited: files of an artifact that the user may have edited, which count as unexpected.
 
     Raises:
         RequestError: names each file that is damaged or missing; or the folder is neither a run
             nor an artifact, or has format 1, which stores no checksums.
     """
     inspection = Inspection(path, "artifact" if ArtifactFolder.is_one(path) else "run")
-    problems = list(_artifact(inspection) if inspection.kind == "artifact" else _run(inspection))
+    problems = list(
+        _artifact(inspection, edited) if inspection.kind == "artifact" else _run(inspection)
+    )
     if problems:
         raise RequestError("; ".join(problems))
     checked = set(inspection.files)
@@ -55,9 +60,10 @@ def inspect(path: Path) -> Inspection:
     return inspection
 
 
-def _artifact(inspection: Inspection) -> Iterator[str]:
+def _artifact(inspection: Inspection, edited: Collection[str]) -> Iterator[str]:
     folder = ArtifactFolder.open(inspection.path)
-    yield from _compare(inspection, Checks(inspection.path / MANIFEST, folder.manifest().files))
+    checks = Checks(inspection.path / MANIFEST, folder.manifest().files)
+    yield from _compare(inspection, checks, edited)
     yield from _thresholds(inspection)
 
 
@@ -77,7 +83,7 @@ def _run(inspection: Inspection) -> Iterator[str]:
         inspection.files.append(run.pointer)
 
 
-def _compare(inspection: Inspection, checks: Checks) -> Iterator[str]:
+def _compare(inspection: Inspection, checks: Checks, edited: Collection[str] = ()) -> Iterator[str]:
     """Compare the files a manifest names with their checksums, and yield each problem."""
     if checks.files is None:
         raise RequestError(
@@ -85,7 +91,7 @@ def _compare(inspection: Inspection, checks: Checks) -> Iterator[str]:
             " works; runs and artifacts written from now on have checksums"
         )
     inspection.files.append(checks.manifest)
-    for name in checks.files:
+    for name in (name for name in checks.files if name not in edited):
         file = checks.manifest.parent / name
         try:
             problem = checks.problem(file)

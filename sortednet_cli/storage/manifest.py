@@ -137,6 +137,8 @@ class RunManifest(_Stored):
     created: float
     root: StoredRoot
     data: AnyFormat
+    base_model: str | None = None
+    """Name on the hub of the model that its weights began from."""
     finished: float | None = None
     train_seconds: float | None = None
     files: Files | None = None
@@ -161,6 +163,7 @@ class ArtifactManifest(_Stored):
     loader: str
     plan_digest: str
     verified: dict[str, Any]
+    base_model: str | None = None
     files: Files | None = None
 
 

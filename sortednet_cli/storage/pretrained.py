@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from sortednet_cli.errors import RequestError, WorkError, listed, reason_of
 from sortednet_cli.logs import logger
-from sortednet_cli.storage.artifact import TOKENIZER_FILES
 from sortednet_cli.storage.files import read_json
 from sortednet_cli.storage.gguf import SUFFIX, dequantised, find_gguf
+from sortednet_cli.storage.hub import download, name_of
 from sortednet_cli.storage.shards import ADAPTER, CONFIG, INDEX_SUFFIX, sharded_files
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ _WEIGHTS = "model.safetensors"
 _FILES = (".safetensors", SUFFIX)
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _OTHER_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", SUFFIX, ".h5", ".msgpack"}
-_WANTED = ["*.json", "*.safetensors", *TOKENIZER_FILES]
 
 
 @dataclass(frozen=True)
@@ -102,6 +101,14 @@ def find_pretrained(name: str) -> Path | None:
     return None
 
 
+def hub_name(name: str) -> str | None:
+    """The name on the hub of a pretrained model; None if it has none, or none that is known."""
+    place = find_pretrained(name)
+    if place is not None:
+        return name_of(place)
+    return None if ":" in name else name  # `torchvision:NAME` is none of the hub's
+
+
 def find_teacher(name: str) -> Path:
     """Return the folder of a teacher: a run, an artifact, a stock checkpoint, or a hub name.
 
@@ -132,21 +139,7 @@ def _in_package(name: str) -> Path:
 
 
 def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=_WANTED))
-    except ValueError as error:
-        raise RequestError(
-            f"model.pretrained = {name!r} is neither a folder nor a hub name: {error}"
-        ) from error
-    except Exception as error:
-        # The hub's client raises whatever its transport does.
-        reason = str(error).strip().splitlines()[0]
-        raise WorkError(
-            f"model.pretrained = {name!r} is not a folder on this machine, and could not be"
-            f" downloaded from the hub: {reason}"
-        ) from error
+    return download(name, f"model.pretrained = {name!r}")
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:

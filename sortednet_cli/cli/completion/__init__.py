@@ -100,6 +100,7 @@ def _spec_keys() -> Iterator[str]:
 _KNOWN: dict[str, Any] = {
     "init model": _FILES,
     "init out": _FILES,
+    "push path": "@runs extracted",
     "report out": _FILES,
     "train run": "@runs training",
     "report paths": "@runs",

@@ -81,12 +81,15 @@ function values(kind, prefix,    list, number, i, name) {
     }
 }
 
-# Offer runs, and return how many: `@runs` all and artifacts too, `@runs training` those to resume.
-function runs(kind,    i, folder, number) {
+# Offer runs, and return how many: `@runs` all and artifacts too, `@runs training` those to resume,
+# `@runs extracted` artifacts alone.
+function runs(kind,    i, folder, number, wanted) {
     for (i = 1; i <= manifests; i++) {
         folder = manifest[i]
         sub(/\/[^\/]*$/, "", folder)
-        if (kind == "@runs" || when_finished(manifest[i]) == -1) number += offer(folder, "")
+        if (kind == "@runs training") wanted = when_finished(manifest[i]) == -1
+        else wanted = kind == "@runs" || manifest[i] ~ /sortednet\.json$/
+        if (wanted) number += offer(folder, "")
     }
     return number
 }

@@ -1,10 +1,11 @@
-"""The model card of an artifact: a description, and the lines that load the model."""
+"""The model card of an artifact: metadata, a description, and the lines that load the model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from sortednet_cli.engine.export.formats import Format
+from sortednet_cli.engine.export.metadata import card_metadata
 from sortednet_cli.engine.export.verify import Verification
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Row
@@ -49,7 +50,8 @@ def model_card(
         )
     origin = (_TRAINED if source.rows else _UNTRAINED).format(name=source.name)
     macs = f"{format_count(row.macs)} per {inputs.unit}"
-    return f"""# {source.name} {row.submodel}
+    return f"""{card_metadata(source, row)}
+# {source.name} {row.submodel}
 
 {origin}
 
@@ -62,6 +64,8 @@ In this folder:
 
 ```python
 {code.replace("(folder)", '(".")')}```
+
+From the Hugging Face Hub, by its name there: `{source.family.hub_card}`.
 
 {verification}
 {further_file}"""

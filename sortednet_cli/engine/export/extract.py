@@ -208,6 +208,7 @@ def _manifest(
         "plan_digest": plan.digest,
         "loader": source.family.loader,
         "verified": asdict(verified),
+        "base_model": source.base_model,
         "versions": versions(),
         "data_spec": source.data.model_dump(mode="json"),
         **root_fields(source.family, source.format),

@@ -46,6 +46,7 @@ class Source(ABC):
         rows: the stored costs and scores of sub-models.
         checks: checksums of its files, if it has any.
         channels_last: whether it was trained in the memory format `channels_last`.
+        base_model: name on the hub of the model that its weights began from, if there is one.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class Source(ABC):
     rows: Mapping[SubModel, Row] = field(repr=False)
     checks: Checks | None = field(default=None, repr=False, compare=False)
     channels_last: bool = False
+    base_model: str | None = None
 
     @classmethod
     def of(cls, stored: StoredSource, allowed: Collection[str] = ()) -> Self:
@@ -81,6 +83,7 @@ class Source(ABC):
             rows={row.submodel: row for row in rows},
             checks=stored.checks,
             channels_last=stored.channels_last,
+            base_model=manifest.base_model,
         )
 
     def verify_weights(self) -> None:

@@ -31,6 +31,7 @@ from sortednet_cli.nesting import (
 from sortednet_cli.space import MAX_SUBMODELS, SearchSpace, SubModel
 from sortednet_cli.spec import AnyDataSpec, ImageDataSpec, TextDataSpec
 from sortednet_cli.storage.files import read_json
+from sortednet_cli.storage.hub import name_of
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.tensors import TensorFiles, equal_blocks, open_tensors
 
@@ -107,6 +108,7 @@ def load_stock(path: Path) -> StockCheckpoint:
         format=inputs,
         data=_data_of(inputs),
         rows={},
+        base_model=name_of(path),
         files=pretrained.files,
         names=names,
     )

@@ -34,7 +34,7 @@ from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
 from sortednet_cli.spec.families import CAUSAL_TASKS, family_facts
 from sortednet_cli.storage.files import PathExists, free_name, write_json
-from sortednet_cli.storage.pretrained import open_pretrained
+from sortednet_cli.storage.pretrained import hub_name, open_pretrained
 from sortednet_cli.storage.run import RunFolder
 
 SaveTokenizer = Callable[[Path], object]
@@ -73,6 +73,7 @@ def create_session(
         "created": time.time(),
         "name": spec.name,
         "versions": versions(),
+        "base_model": hub_name(model.pretrained) if model.pretrained else None,
         **root_fields(family, data.format),
     }
     create = RunFolder.create if not or_next else _create_next

@@ -34,6 +34,8 @@ class TimmFamily(StagedFamily):
     `model_args`.
     """
 
+    library = "timm"
+    hub_card = 'timm.create_model("hf-hub:user/name", pretrained=True)'
     card = 'import timm\n\nmodel = timm.create_model("local-dir:.", pretrained=True).eval()\n'
     refusals = (*StagedFamily.refusals, AssertionError, AttributeError, KeyError)
     declares_fused = False  # a model of a declared class may still have other layers

@@ -39,6 +39,7 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 class TransformerFamily(Family):
     """Width scales hidden size, heads and FFN together; depth keeps the first layers."""
 
+    library = "transformers"
     shares_depths = True
     refusals = (*Family.refusals, AssertionError, KeyError)
 
@@ -63,6 +64,7 @@ class TransformerFamily(Family):
             f"from transformers import {self._auto_class}\n\n"
             f"model = {self._auto_class}.from_pretrained(folder)\n"
         )
+        self.hub_card = f'{self._auto_class}.from_pretrained("user/name")'
         if self.architecture.inputs == "text":
             self.tokenizer_card = _TOKENIZER_CARD
 
