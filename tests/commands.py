@@ -103,15 +103,15 @@ torch.set_num_threads(1)
 """Python that makes every later import of this package fail."""
 
 
-def python(code: str, folder: Path) -> None:
-    """Run code in a process of its own, in a folder."""
+def python(code: str, folder: Path, *, fresh: bool = False) -> None:
+    """Run code in a process of its own, in a folder; `fresh` as `environment` takes it."""
     done = subprocess.run(
         ["python", "-c", code],
         cwd=folder,
         capture_output=True,
         text=True,
         check=False,
-        env=environment(),
+        env=environment(fresh=fresh),
     )
     assert done.returncode == 0, done
 

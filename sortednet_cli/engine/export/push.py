@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,7 +159,7 @@ def _metadata(card: Path) -> dict[str, Any]:
 
 def _send(request: PushRequest, prepared: Push) -> Push:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if not request.bars:
         disable_progress_bars()
@@ -170,6 +171,7 @@ def _send(request: PushRequest, prepared: Push) -> Push:
                 f"{name} exists and is public: make it private in its settings, or leave out"
                 " --private"
             )
+        _check_card(request.path / _CARD)
         if found is None:
             api.create_repo(name, private=request.private)
     made = found is None
@@ -190,6 +192,20 @@ def _send(request: PushRequest, prepared: Push) -> Push:
         )
     url = f"{api.endpoint}/{name}" + ("" if revision is None else f"/tree/{revision}")
     return replace(prepared, url=url, commit=commit.oid, removed=tuple(stale))
+
+
+def _check_card(card: Path) -> None:
+    """RequestError if the hub refuses the metadata of a model card, before anything is created."""
+    from huggingface_hub import ModelCard
+
+    try:
+        if card.is_file():
+            ModelCard.load(card).validate()
+    except ValueError as error:
+        reason = str(error)
+        with suppress(ValueError, LookupError, TypeError):  # the hub's answer in JSON
+            reason = "; ".join(each["message"] for each in json.loads(reason)["errors"])
+        raise RequestError(f"{card}: the hub refuses its metadata: {reason}") from error
 
 
 def _find(api: HfApi, name: str, revision: str | None = None) -> ModelInfo | None:

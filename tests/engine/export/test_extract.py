@@ -31,9 +31,14 @@ with torch.no_grad():
 
 @pytest.fixture(scope="module", params=["preact_basic", "mobilenet_v2", "resnet50", "custom"])
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
-    """A pico run of each family, trained for two updates on random images."""
-    pico = PICOS[request.param]
+    """A pico run of each family."""
     root = tmp_path_factory.mktemp(request.param)
+    return train_pico(request.param, root)
+
+
+def train_pico(name: str, root: Path) -> LoadedRun:
+    """Train a pico network for two updates on random images; the run is `root / "run"`."""
+    pico = PICOS[name]
     size = pico.image_size
     generator = torch.Generator().manual_seed(0)
     for split in ("train", "test"):
@@ -45,7 +50,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
                 Image.fromarray(pixels.to(torch.uint8).numpy()).save(folder / f"{index}.png")
     spec = RunSpec.model_validate(
         {
-            "name": request.param,
+            "name": name,
             "model": pico.model,
             "space": pico.space,
             "train": {"updates": 2, "batch_size": 8},
@@ -55,7 +60,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SORTEDNET_CACHE", str(root / "cache"))
         list(create_session(root / "run", spec, torch.device("cpu")).events())
-        yield load_run(root / "run", allow_factory=["tests.pico:FlatNet"])
+        return load_run(root / "run", allow_factory=["tests.pico:FlatNet"])
 
 
 def _smallish(run: LoadedRun) -> SubModel:
