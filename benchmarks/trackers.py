@@ -124,6 +124,8 @@ def read_mlflow(run: Path) -> Found:
     assert runs[0].info.status == "FINISHED" and runs[0].data.params["train.updates"] == "4"
     history = client.get_metric_history(number, "train/loss")
     assert len(history) == len({metric.step for metric in history})
+    spec = Path(client.download_artifacts(number, "spec.toml"))
+    assert spec.read_bytes() == (run / "spec.toml").read_bytes()
     table = Path(client.download_artifacts(number, "submodels.json"))
     picture = Path(client.download_artifacts(number, "frontier.png"))
     return Found(

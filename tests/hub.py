@@ -90,6 +90,8 @@ class _Answers(BaseHTTPRequestHandler):
         if self.command == "PUT":
             self.hub.large[path.rpartition("/")[2]] = self.content
             self._send(b"")
+        elif path == "/api/validate-yaml":  # for everybody
+            self._validate()
         elif self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             self._error(401, "Invalid credentials in Authorization header")
         elif path.startswith("/api/"):
@@ -99,13 +101,14 @@ class _Answers(BaseHTTPRequestHandler):
         else:
             self._resolve(path.split("/")[1:])
 
+    def _validate(self) -> None:
+        _, head, _ = json.loads(self.content)["content"].split("---\n", 2)
+        wrong = not isinstance(yaml.safe_load(head), dict)
+        errors = [{"message": "no table"}] if wrong else []
+        self._json({"errors": errors, "warnings": []}, 400 if wrong else 200)
+
     def _api(self, parts: list[str]) -> None:
-        if parts == ["validate-yaml"]:
-            _, head, _ = json.loads(self.content)["content"].split("---\n", 2)
-            wrong = not isinstance(yaml.safe_load(head), dict)
-            errors = [{"message": "no table"}] if wrong else []
-            self._json({"errors": errors, "warnings": []}, 400 if wrong else 200)
-        elif parts == ["repos", "create"]:
+        if parts == ["repos", "create"]:
             self._create(json.loads(self.content))
         elif (repository := self.hub.repositories.get("/".join(parts[1:3]))) is None:
             self._error(404, "Repository not found", "RepoNotFound")

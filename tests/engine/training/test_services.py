@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sortednet_cli.engine.training.trackers import base, tracking
+from sortednet_cli.engine.training.trackers.mlflow import MLflow
 from sortednet_cli.errors import WorkError
 from sortednet_cli.spec.vocabulary import TRACKERS
 from tests.cli.test_bad_input import edit
@@ -107,7 +108,10 @@ class MlflowClient:
         noted("table", run=run, name=name, rows=table["submodels"])
 
     def log_artifact(self, run, path):
-        noted("picture", run=run, start=read_start(path))
+        if path.endswith(".png"):
+            noted("picture", run=run, start=read_start(path))
+        else:
+            noted("file", run=run, text=Path(path).read_text())
 
     def set_terminated(self, run, status):
         noted("finish", run=run, how=status)
@@ -307,6 +311,25 @@ def test_its_own_variables_say_where(
     assert {key: arguments[key] for key in wanted} == wanted
     if name == "mlflow":
         assert calls()[1] == ["experiment", {"name": "sortednet", "place": None}]
+
+
+def test_what_no_parameter_of_mlflow_can_hold_is_in_a_file(
+    work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Long values are cut, and names with other signs are left out; the file is whole."""
+    run, long = work / "run", "/data" * 200
+    run.mkdir()
+    text = f'name = "x"\n[data]\npath = "{long}"\n[model.fused]\n"blocks.*.qkv" = 3\n'
+    (run / "spec.toml").write_text(text)
+    with installed(tmp_path, FILES["mlflow"], {}), caplog.at_level("INFO"):
+        MLflow(run, 1)
+    params = {values["key"]: values["value"] for key, values in calls() if key == "param"}
+    assert params == {"name": "x", "data.path": long[:500]}
+    assert ["file", {"run": "one", "text": text}] in calls()
+    said = (
+        "MLflow's parameters cannot hold data.path, model.fused.blocks.*.qkv whole: see spec.toml"
+    )
+    assert caplog.text.count(said) == 1
 
 
 @pytest.mark.parametrize("name", TRACKERS.own)

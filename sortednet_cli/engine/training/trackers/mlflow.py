@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sortednet_cli.engine.training.trackers.base import PROJECT, Tracker, kept_id, require, spec_of
+from sortednet_cli.errors import shortened
 from sortednet_cli.logs import logger
 
 _SERVER, _EXPERIMENT = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"
 _MOST_PARAMS = 100
 """Parameters that one request may hold."""
+_LONGEST = 500
+"""Most characters of a parameter that older servers take too."""
+_KEY = re.compile(r"[\w./ -]{1,250}", re.ASCII)
+"""Names of parameters that every server takes."""
 
 
 class MLflow(Tracker):
@@ -48,7 +54,7 @@ class MLflow(Tracker):
         self._last = max((metric.step for metric in history), default=0)
 
     def _create(self, run: Path, artifacts: str | None) -> str:
-        """Create a run with the spec for parameters; return its id."""
+        """Create a run with the spec as parameters and as a file; return its id."""
         from mlflow.entities import Param
 
         name = os.environ.get(_EXPERIMENT, PROJECT)
@@ -57,9 +63,17 @@ class MLflow(Tracker):
             known.experiment_id if known else self._client.create_experiment(name, artifacts)
         )
         made = self._client.create_run(experiment, run_name=run.name)
-        params = [Param(key, str(value)) for key, value in _flat(spec_of(run))]
+        spec = {key: str(value) for key, value in _flat(spec_of(run))}
+        params = [Param(key, spec[key][:_LONGEST]) for key in spec if _KEY.fullmatch(key)]
         for start in range(0, len(params), _MOST_PARAMS):
             self._client.log_batch(made.info.run_id, params=params[start : start + _MOST_PARAMS])
+        self._client.log_artifact(made.info.run_id, str(run / "spec.toml"))
+        misfits = [key for key in spec if len(spec[key]) > _LONGEST or not _KEY.fullmatch(key)]
+        if misfits:
+            logger.info(
+                "MLflow's parameters cannot hold %s whole: see spec.toml among the run's artifacts",
+                shortened(misfits),
+            )
         return str(made.info.run_id)
 
     def record(self, update: int, values: Mapping[str, float]) -> None:
