@@ -52,12 +52,15 @@ def resize(driver: Any, width: int, height: int, *, dark: bool = False) -> None:
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
 
-def open_page(driver: Any, page: Path) -> None:
-    """Open a page, and wait until its plot is drawn."""
+def open_page(driver: Any, page: Path, *, waits: bool = True) -> None:
+    """Open a page, and wait until its plot is drawn if it has one."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     driver.get(page.resolve().as_uri())
-    WebDriverWait(driver, 120).until(lambda d: d.execute_script("return Boolean(views.scatter)"))
+    if waits:
+        WebDriverWait(driver, 120).until(
+            lambda d: d.execute_script("return Boolean(views.scatter)")
+        )
 
 
 def requests(driver: Any) -> set[str]:

@@ -72,11 +72,16 @@ class StoredSource:
         """What its sub-models are compared by, where it stores their scores."""
         return measure_of(self.task or "")
 
+    @property
+    def factory(self) -> str | None:
+        """The factory of a custom model, as `MODULE:NAME`."""
+        factory = self.manifest and self.manifest.root.declaration.get("factory")
+        return None if factory is None else str(factory)
+
     def check_allowed(self, allowed: Collection[str]) -> None:
         """Raise RequestError if it names a factory that the user has not allowed."""
-        factory = self.manifest and self.manifest.root.declaration.get("factory")
-        if factory is not None:
-            check_allowed(str(factory), allowed)
+        if self.factory is not None:
+            check_allowed(self.factory, allowed)
 
     def check_axes(self, axes: Mapping[str, int | float]) -> None:
         """Raise RequestError if there is no such sub-model."""

@@ -94,7 +94,7 @@ def _run_record(
     metric = stored.measure.metric
     return {
         "path": path,
-        "argument": shlex.quote(path),
+        "arguments": _arguments(stored),
         "facts": {name: facts[name] for name in _FACTS if name in facts},
         "axes": [name for name, _ in space.axes],
         "names": [row.submodel.name for row in rows],
@@ -105,6 +105,13 @@ def _run_record(
         "curves": read_curves(stored),
         "layers": _layers(opened, rows, report),
     }
+
+
+def _arguments(stored: StoredSource) -> list[str]:
+    """What names the run on a command line, and allows its factory if it has one."""
+    factory = stored.factory
+    allowed = [] if factory is None else [f"--allow-factory {shlex.quote(factory)}"]
+    return [shlex.quote(str(stored.path)), *allowed]
 
 
 def _scores(rows: Sequence[Row], split: str, metric: str) -> list[float | None]:

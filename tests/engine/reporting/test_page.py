@@ -27,6 +27,7 @@ from tests.engine.evaluation.test_budgets import (
     _random_rows,
     budget,
 )
+from tests.engine.export.test_extract import train_pico
 from tests.sealing import reseal
 
 pytestmark = needs_browser
@@ -210,6 +211,71 @@ def test_a_click_on_a_point_or_a_row_chooses_it(opened: Any) -> None:
 
 def _axes(row: Row) -> list[str]:
     return [f"--{axis}={value}" for axis, value in row.submodel.axes.items()]
+
+
+def test_of_two_quick_choices_the_later_is_drawn(opened: Any) -> None:
+    """The first drawing is slow, and meanwhile another sub-model is chosen too."""
+    opened.execute_async_script("""
+        const finished = arguments[0], real = window.vegaEmbed;
+        let calls = 0;
+        window.vegaEmbed = async (...given) => {
+            if (calls++ === 0) await new Promise((resolve) => setTimeout(resolve, 1000));
+            return real(...given);
+        };
+        for (const name of ["params", "macs", "size_mb"]) {
+            document.getElementById("cost").value = name;
+            document.getElementById("cost").dispatchEvent(new Event("change"));
+        }
+        setTimeout(() => select(0, report.runs[0].names.indexOf("w0.5-d3")), 500);
+        setTimeout(async () => {
+            await drawings?.scatter;
+            window.vegaEmbed = real;
+            finished();
+        }, 4000);
+    """)
+    script = "return report.costs.find((cost) => cost.name === 'size_mb').label"
+    label = opened.execute_script(script)
+    assert label in element(opened, "scatter").get_attribute("aria-label")
+    titles = opened.find_elements("css selector", "#scatter .role-axis-title text")
+    assert label in [title.text for title in titles]
+    names = opened.find_elements("css selector", "#scatter .mark-text.role-mark text")
+    assert {name.text for name in names if name.text} == {"w0.5-d3"}
+
+
+def test_a_run_without_a_finite_score_has_no_plot_and_says_so(
+    browser: Any, explored: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(explored / "run", "run")
+    for finite, said in ((1, "31 of 32 sub-models have no finite score"), (0, "32 of 32")):
+        file = Path("run/frontier.json")
+        table = json.loads(file.read_text())
+        for row in table["submodels"][finite:]:
+            row["metrics"]["validation"]["accuracy"] = math.nan
+        file.write_text(json.dumps(table))
+        reseal(Path("run"))
+        assert command("report", "run", f"--out={finite}.html", "--quiet").code == 0
+        browser.get_log("browser")
+        open_page(browser, Path(f"{finite}.html"), waits=bool(finite))
+        assert browser.get_log("browser") == []
+        assert element(browser, "unscored").text.startswith(said)
+        assert element(browser, "scatter").is_displayed() == bool(finite)
+        assert element(browser, "command").is_displayed()
+
+
+def test_the_command_of_a_custom_model_allows_its_factory(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train_pico("custom", tmp_path)
+    allowed = "--allow-factory=tests.pico:FlatNet"
+    done = command("report", "run", allowed, "--out=page.html", "--quiet")
+    assert done.code == 0, done
+    open_page(browser, Path("page.html"))
+    words = shlex.split(element(browser, "command").text)
+    done = command(*words[1:], "--out=cut", "--quiet")
+    assert done.code == 0, done
+    assert words[2:5] == ["run", "--allow-factory", "tests.pico:FlatNet"]
 
 
 def test_arrow_keys_walk_through_the_heat_map(opened: Any) -> None:

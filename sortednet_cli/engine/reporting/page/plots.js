@@ -1,8 +1,16 @@
 // The plots, drawn by Vega-Lite.
 
-const views = {};
+const views = {}, asked = {}, drawings = {};
 
-async function draw(id, spec) {
+// Draw what `make` returns, and call `drawn` with the view. Drawing takes a while, in which another
+// choice may be made: drawings of one plot wait for each other, and only the last is drawn.
+function draw(id, make, drawn = () => {}) {
+  asked[id] = make;
+  const step = async () => { if (asked[id] === make) drawn(await embed(id, make())); };
+  drawings[id] = (drawings[id] ?? Promise.resolve()).then(step, step);
+}
+
+async function embed(id, spec) {
   const text = { labelColor: styled("soft"), titleColor: styled("ink"), labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" };
   const result = await vegaEmbed(by(id), {
     $schema: "https://vega.github.io/schema/vega-lite/v6.json",
@@ -49,7 +57,23 @@ function points() {
 
 const limitLine = () => limits().filter(({ cost }) => cost === state.cost);
 
-async function drawScatter() {
+function drawScatter() {
+  const all = report.runs.flatMap((of) => of.scores), missing = all.filter((score) => score === null).length;
+  by("unscored").hidden = !missing;
+  by("unscored").textContent = `${missing} of ${all.length} sub-models have no finite score: they are not drawn.`;
+  by("scatter").hidden = by("scatter-hint").hidden = missing === all.length;
+  if (missing === all.length) return;
+  draw("scatter", scatter, (view) => {
+    view.addEventListener("click", (_, item) => {
+      if (item?.datum?.index !== undefined) select(item.datum.runIndex, item.datum.index);
+    });
+    showPoints();  // what was chosen while it was drawn
+  });
+}
+
+const showPoints = () => views.scatter?.data("points", points()).data("limit", limitLine()).runAsync();
+
+function scatter() {
   // The extents are given, so that a layer may be empty.
   const cost = costNamed(state.cost), rows = points();
   const extent = (field) => [Math.min, Math.max].map((most) => most(...rows.map((row) => row[field])));
@@ -68,7 +92,7 @@ async function drawScatter() {
   const name = (look) =>
     marked("chosen", { type: "text", dy: 20, fontSize: 13, fontWeight: "bold", ...look }, { text: { field: "name" } });
   const counts = report.runs.map((of) => of.names.length).join(" and ");
-  const view = await draw("scatter", {
+  return {
     description: `${scoreName} of ${counts} sub-models against ${cost.label}. A table with the same values follows.`,
     height: Math.max(260, Math.min(380, innerHeight / 2)),
     datasets: { points: rows, limit: limitLine() },
@@ -87,10 +111,7 @@ async function drawScatter() {
       name({ stroke: styled("card"), strokeWidth: 5 }),
       name({ color: styled("chosen") }),
     ],
-  });
-  view.addEventListener("click", (_, item) => {
-    if (item?.datum?.index !== undefined) select(item.datum.runIndex, item.datum.index);
-  });
+  };
 }
 
 function drawCurves() {
@@ -104,7 +125,7 @@ function drawCurves() {
   fill(by("updates"), ["run", "update", "loss", "learning rate"],
     rows.map((row) => [row.run, ...[row.update, row.loss, row.lr].map((value) => value === null ? "not finite" : String(Number(value.toPrecision(5))))]));
   for (const [field, title] of [["loss", "loss"], ["lr", "learning rate"]]) {
-    draw(field, {
+    draw(field, () => ({
       description: `${title} against updates. A table with the same values follows.`,
       height: 180, data: { values: rows },
       mark: { type: "line", point: rows.length < 80, strokeWidth: 1.5 },
@@ -114,6 +135,6 @@ function drawCurves() {
         color: runChannels().color,
         tooltip: [{ field: "run" }, { field: "update" }, { field, title }],
       },
-    });
+    }));
   }
 }

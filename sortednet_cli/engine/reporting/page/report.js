@@ -6,7 +6,7 @@ function show() {
   showTable();
   showHeat();
   showLayers();
-  views.scatter?.data("points", points()).data("limit", limitLine()).runAsync();
+  showPoints();
 }
 
 function options(id, entries, value) {

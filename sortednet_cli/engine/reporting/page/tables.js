@@ -35,7 +35,7 @@ function showChosen() {
   }
   fill(by("row"), ["", "", "of the largest"], rows);
   // An element for each part, so that no line breaks behind the hyphens of an option.
-  const parts = ["sortednet extract", of.argument, ...axisOptions()];
+  const parts = ["sortednet extract", ...of.arguments, ...axisOptions()];
   by("command").replaceChildren(...parts.flatMap((part, at) => [at ? " " : "", element("span", {}, part)]));
 }
 
@@ -75,8 +75,8 @@ function showTable() {
 }
 
 function showLayers() {
-  const { layers, argument } = run();
-  const plan = ["sortednet info --plan", argument, ...(state.chosen === null ? [] : axisOptions())].join(" ");
+  const { layers, arguments: source } = run();
+  const plan = ["sortednet info --plan", ...source, ...(state.chosen === null ? [] : axisOptions())].join(" ");
   by("layers-hint").textContent = layers ? "" : `The report holds no layers of so many sub-models; this prints them: ${plan}`;
   by("layers-details").hidden = !layers || state.chosen === null;
   if (by("layers-details").hidden || !by("layers-details").open) return;
