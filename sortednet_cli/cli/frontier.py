@@ -34,7 +34,11 @@ def frontier(
     path: options.SourceArgument = None,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE.svg|png", help="Plot score against cost to a file."),
+        typer.Option(
+            "--plot",
+            metavar="FILE.svg|png|html",
+            help="Plot score against cost to a file; as HTML, write the page of `report`.",
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="List every sub-model.")] = False,
     min_score: options.MinScoreOption = None,

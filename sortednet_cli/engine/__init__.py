@@ -11,14 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sortednet_cli import launch
 from sortednet_cli.engine.checks import (
     check_draft,
     check_file,
     check_min_score,
     check_place,
     check_plot,
+    check_report,
     check_serving,
     check_split,
+    is_page,
     newest_finished,
     open_allowed,
     open_source,
@@ -49,7 +52,7 @@ from sortednet_cli.engine.training.events import (
     Started,
     Updated,
 )
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, SortednetError
 from sortednet_cli.logs import logger
 from sortednet_cli.spec import RunSpec
 
@@ -134,15 +137,42 @@ def train(request: TrainRequest, stopped: Callable[[], bool] = lambda: False) ->
     """
     from sortednet_cli.engine.training.preflight import check_begun, check_new
 
+    spec = request.spec or unfinished_spec(request.resume)
+    check_report(spec)
     if request.spec is None:
-        check_begun(unfinished_spec(request.resume))
+        check_begun(spec)
     else:
-        check_new(request.spec)
-        check_place(request.spec, request.out)
+        check_new(spec)
+        check_place(spec, request.out)
 
     from sortednet_cli.engine.training.train import train as train_run
 
-    yield from train_run(request, stopped)
+    finished = None
+    for event in train_run(request, stopped):
+        if isinstance(event, Finished):
+            finished = event
+        else:
+            yield event
+    if finished is not None:  # the run is unlocked, and a job's processes have parted
+        if spec.train.report and launch.rank() == 0:
+            _report_finished(finished.run, spec)
+        yield finished
+
+
+def _report_finished(path: Path, spec: RunSpec) -> None:
+    """Write the report of a run into it. If that fails, warn: the run is worth more."""
+    from sortednet_cli.engine.reporting.write import write_report
+    from sortednet_cli.storage.run import RunFolder
+
+    # The factory has just run.
+    request = SourceRequest(path, (spec.model.factory,) if spec.model.factory else ())
+    out = RunFolder(path).report
+    try:
+        stored = read_stored(request)
+        write_report([(stored, partial(open_allowed, stored, request))], out)
+        logger.info("wrote %s", out)
+    except SortednetError as error:
+        logger.warning("the run has no report: %s", error)
 
 
 def draft(request: DraftRequest) -> Draft:
@@ -184,6 +214,8 @@ def evaluate(request: EvaluateRequest, report: Report = no_report) -> Evaluation
 def frontier(request: FrontierRequest, report: Report = no_report) -> Frontier:
     """Mark the frontier of a run, choose a sub-model within limits, and plot both on request.
 
+    A plot is a picture, or the page that `report` writes.
+
     Raises:
         RequestError: there is no such run, cost or score, a file cannot be written, or no
             sub-model is within the limits.
@@ -198,6 +230,8 @@ def frontier(request: FrontierRequest, report: Report = no_report) -> Frontier:
     def check(stored: StoredSource) -> None:
         check_selection(stored, budget)
         check_min_score(stored, request.min_score)
+        if is_page(request.plot):
+            stored.check_allowed(request.source.allow_factories)
 
     stored = read_stored(request.source, check=check)
 
@@ -209,7 +243,13 @@ def frontier(request: FrontierRequest, report: Report = no_report) -> Frontier:
 
     result = make_frontier(stored, opened, cost, budget, request.device, _report_costs(report))
     result = judge_frontier(result, stored.measure, request)
-    if request.plot is not None and stored.space is not None:
+    if request.plot is not None and is_page(request.plot):
+        from sortednet_cli.engine.reporting.write import write_report
+
+        pair = (stored, opened)
+        write_report([pair], request.plot, [cost], request.device, report, result.rows)
+        logger.info("wrote %s", request.plot)
+    elif request.plot is not None and stored.space is not None:
         from sortednet_cli.engine.evaluation.plot import draw_frontier
 
         draw_frontier(stored.name, stored.space, result, request.plot)
@@ -226,23 +266,22 @@ def report(request: ReportRequest, progress: Report = no_report) -> Path:
             missing, or there can be no page at the path.
         WorkError: the page cannot be written.
     """
-    from sortednet_cli.engine.evaluation.costs import computed_costs, find_cost
+    from sortednet_cli.engine.evaluation.costs import find_cost
     from sortednet_cli.engine.reporting.comparison import check_comparable
-    from sortednet_cli.engine.reporting.document import make_document
-    from sortednet_cli.engine.reporting.page import check_page, write_page
+    from sortednet_cli.engine.reporting.page import check_page
+    from sortednet_cli.engine.reporting.write import write_report
     from sortednet_cli.storage.files import free_name
 
     check_page(request.out)
-    named = {cost.name: cost for cost in (*computed_costs(), *map(find_cost, request.costs))}
+    further = [find_cost(name) for name in request.costs]
     requests = [SourceRequest(path, request.allow_factories) for path in request.paths or (None,)]
     sources = [read_stored(each) for each in requests]
     check_comparable(sources)
     for stored in sources:
         stored.check_allowed(request.allow_factories)
     pairs = [(s, partial(open_allowed, s, r)) for s, r in zip(sources, requests, strict=True)]
-    document = make_document(pairs, list(named.values()), request.device, progress)
     out = request.out or free_name(Path("report"), ".html")
-    write_page(document, out)
+    write_report(pairs, out, further, request.device, progress)
     return out
 
 

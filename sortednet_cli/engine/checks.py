@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 _SERVING = ("fastapi", "uvicorn", "python_multipart")
-_PLOT_SUFFIXES = (".svg", ".png")
+_PAGE = ".html"
+_PLOT_SUFFIXES = (".svg", ".png", _PAGE)
 
 
 def open_source(
@@ -72,8 +73,25 @@ def check_serving() -> None:
 def check_plot(plot: Path | None) -> None:
     """RequestError if a plot that was asked for cannot be written to this path."""
     if plot is not None and plot.suffix not in _PLOT_SUFFIXES:
-        raise RequestError(f"--plot {plot}: the name must end in .svg or .png")
+        raise RequestError(f"--plot {plot}: the name must end in .svg, .png or .html")
+    if is_page(plot):
+        from sortednet_cli.engine.reporting.page import check_library
+
+        check_library(f"--plot {plot}")
     check_file("--plot", plot)
+
+
+def is_page(plot: Path | None) -> bool:
+    """Whether a plot is the page that `report` writes."""
+    return plot is not None and plot.suffix == _PAGE
+
+
+def check_report(spec: RunSpec) -> None:
+    """RequestError if a training cannot write the report that its spec asks for."""
+    if spec.train.report:
+        from sortednet_cli.engine.reporting.page import check_library
+
+        check_library("train.report = true")
 
 
 def check_file(option: str, path: Path | None) -> None:

@@ -206,7 +206,7 @@ class FrontierRequest:
     Attributes:
         cost: name of the cost to weigh against the score.
         limits: bounds within which to choose the best sub-model.
-        plot: `.svg` or `.png` file to plot to.
+        plot: `.svg` or `.png` file to plot to, or `.html` file for the page of a report.
         device: device on which costs are measured, as `--device` takes it.
         min_score: the worst score that is good enough for the best sub-model within the limits;
             None for any.

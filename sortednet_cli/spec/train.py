@@ -101,6 +101,8 @@ class TrainSpec(SpecModel):
     """Whether to write TensorBoard events; needs the extra `tensorboard`."""
     trackers: tuple[Annotated[str, one_of(TRACKERS)], ...] = ()
     """Where losses and the frontier go too: `tensorboard`, `wandb`, `mlflow`, `trackio`."""
+    report: bool = False
+    """Whether to write `report.html` into the run at its end; needs the extra `report`."""
 
     @property
     def in_channels_last(self) -> bool:

@@ -42,7 +42,7 @@ def download(name: str, what: str, revision: str | None = None) -> Path:
 def is_hub_name(text: str) -> bool:
     """Whether a text is a name on the hub with its owner's: `user/name`."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(text)

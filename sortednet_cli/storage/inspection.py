@@ -53,7 +53,8 @@ def inspect(path: Path, edited: Collection[str] = ()) -> Inspection:
     checked = set(inspection.files)
     is_run = inspection.kind == "run"
     trackers = RunFolder.open(path).spec().train.tracker_names if is_run else ()
-    for file in files_under(path, [LOCK, HOLDER, *trackers]):
+    report = [RunFolder(path).report.name] if is_run else []
+    for file in files_under(path, [LOCK, HOLDER, *trackers, *report]):
         if file not in checked:
             inspection.unexpected.append(file.relative_to(path).as_posix())
     inspection.num_bytes = sum(file.stat().st_size for file in inspection.files)

@@ -78,6 +78,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def report(self) -> Path:
+        """The page that `train.report` asks for. It has no checksum."""
+        return self.path / "report.html"
+
+    @property
     def table(self) -> Path:
         return self.path / "frontier.json"
 

@@ -228,7 +228,7 @@ WRONG_REQUESTS = {
     "device": (["eval", "--device=nonsense"], ["--device nonsense: no such device"]),
     "data-missing": (["eval", "--data=nowhere"], ["data.path"]),
     "cost": (["frontier", "--cost=price"], ["--cost 'price'", "params, macs", "latency_ms"]),
-    "plot-suffix": (["frontier", "--plot=a.jpg"], ["--plot a.jpg", ".svg or .png"]),
+    "plot-suffix": (["frontier", "--plot=a.jpg"], ["--plot a.jpg", ".svg, .png or .html"]),
     "plot-folder": (["frontier", "--plot=no/a.svg"], ["--plot no/a.svg", "there is no folder"]),
     "plot-is-folder": (["frontier", "--plot=d.svg"], ["--plot d.svg", "is a folder"]),
     "format": (

@@ -122,6 +122,7 @@ EVERYWHERE: dict[str, tuple[list[str], list[str]]] = {
     "run": (["eval", ""], FINISHED),
     "run, begun with": (["extract", "runs/n"], ["runs/new"]),
     "run after options": (["eval", "--all", "--split", "test", "artifacts/"], ["artifacts/cut"]),
+    "artifact to push": (["push", ""], ["artifacts/cut"]),
     "run of a report": (["report", "runs/n"], ["runs/new"]),
     "second run of a report": (["report", "runs/old", "--cost", "memory", "a"], ["artifacts/cut"]),
     "unfinished run": (["train", "--resume", ""], ["runs/begun"]),

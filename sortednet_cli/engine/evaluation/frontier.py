@@ -100,6 +100,7 @@ class CostTable:
     Args:
         opened: opens the source; called once a cost is requested that is not stored.
         device: device on which costs are measured, as `--device` takes it.
+        measured: rows with costs that are not measured again.
 
     Attributes:
         costs: the costs that were added.
@@ -111,12 +112,13 @@ class CostTable:
         opened: Callable[[], Source],
         device: str = "auto",
         report: Report = _no_report,
+        measured: Sequence[Row] = (),
     ) -> None:
         self._measure = stored.measure
         self._opened = cache(opened)
         self._device = device
         self._report = report
-        self._rows = {row.submodel: row for row in stored_rows(stored)}
+        self._rows = {row.submodel: row for row in (*stored_rows(stored), *measured)}
         self.costs: list[Cost] = []
 
     @property

@@ -40,6 +40,7 @@ def make_document(
     costs: Sequence[Cost],
     device: str,
     report: Report,
+    measured: Sequence[Row] = (),
 ) -> Document:
     """Collect what a page shows of runs that have one metric.
 
@@ -47,6 +48,7 @@ def make_document(
         sources: each run with the function that opens it.
         costs: the costs to get for all sub-models.
         device: device on which costs are measured, as `--device` takes it.
+        measured: rows of the first run with costs that are not measured again.
     """
     measure, same_data = sources[0][0].measure, share_data([stored for stored, _ in sources])
     if not same_data:
@@ -59,7 +61,10 @@ def make_document(
         "split": SELECTION_SPLIT,
         "same_data": same_data,
         "costs": [_cost_record(cost, device) for cost in costs],
-        "runs": [_run_record(*each, costs, device, report) for each in sources],
+        "runs": [
+            _run_record(*each, costs, device, report, () if at else measured)
+            for at, each in enumerate(sources)
+        ],
     }
 
 
@@ -79,13 +84,14 @@ def _run_record(
     costs: Sequence[Cost],
     device: str,
     report: Report,
+    measured: Sequence[Row],
 ) -> Document:
     opened = cache(opened)
 
     def report_cost(cost: Cost, done: int, total: int, row: Row) -> None:
         report(cost.quantity, done, total, row.submodel.name)
 
-    table = CostTable(stored, opened, device, report_cost)
+    table = CostTable(stored, opened, device, report_cost, measured)
     for cost in costs:
         table.add(cost)
     rows, space = table.rows, stored.space

@@ -29,8 +29,7 @@ def check_page(out: Path | None) -> None:
     Raises:
         RequestError: the plotting library is missing, or no report can be written to `out`.
     """
-    if find_spec("vl_convert") is None:
-        raise RequestError("report needs: pip install 'sortednet-cli[report]'")
+    check_library("report")
     if out is None:
         return
     if out.suffix != _SUFFIX:
@@ -38,6 +37,12 @@ def check_page(out: Path | None) -> None:
     require_creatable(out)
     if not out.absolute().parent.is_dir():
         raise RequestError(f"--out {out}: there is no folder {out.absolute().parent}")
+
+
+def check_library(what: str) -> None:
+    """RequestError if the plotting library is missing, which `what` needs."""
+    if find_spec("vl_convert") is None:
+        raise RequestError(f"{what} needs: pip install 'sortednet-cli[report]'")
 
 
 def write_page(document: Mapping[str, Any], out: Path) -> None:

@@ -17,12 +17,13 @@ from sortednet_cli.engine.evaluation import latency
 from sortednet_cli.engine.reporting import curves, document, page
 from sortednet_cli.engine.reporting.layers import layer_tables
 from sortednet_cli.engine.sources.source import Source
+from sortednet_cli.errors import WorkError
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.nesting.plan import plan_from_root
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import load_preset
 from sortednet_cli.storage.sources import read_source
-from tests.commands import command, listing, refused, refused_all
+from tests.commands import TINY, command, listing, refused, refused_all
 from tests.sealing import reseal, unfinished
 
 RUN = Path("runs/digits-resnet")
@@ -194,7 +195,41 @@ def test_a_damaged_log(home: Path, line: str) -> None:
     refused_all(home, [["report", "-q"]], f"{log} is damaged: line", "no update, loss and lr")
 
 
+def test_a_frontier_is_plotted_as_the_same_page(home: Path) -> None:
+    """Also over a file; what was measured for the frontier is not measured again."""
+    Path("a.html").write_text("an older page")
+    assert command("report", "--out=b.html", "--quiet").code == 0
+    done = command("frontier", "--plot=a.html", "--json")
+    assert done.code == 0 and "wrote a.html" in done.err, done
+    assert read(Path("a.html")) == read(Path("b.html"))
+    done = command("frontier", "--cost=latency", "--plot=a.html", "--max-params=1M", "--json")
+    found = json.loads(done.out)["submodels"]
+    (run,) = data_of(Path("a.html"))["runs"]
+    assert run["costs"]["latency_ms"]["values"] == [row["latency_ms"] for row in found]
+
+
+def test_a_training_writes_its_report(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = command("train", *TINY, "--set=train.report=true", "--out=run")
+    assert (done.code, done.out) == (0, "run\n"), done
+    assert "wrote run/report.html" in done.err
+    assert data_of(Path("run/report.html"))["runs"][0]["path"] == "run"
+    checked = command("info", "run", "--check")
+    assert checked.code == 0 and "report.html" not in checked.err, checked
+    monkeypatch.setattr("sortednet_cli.engine.reporting.write.write_page", _full)
+    done = command("train", *TINY, "--set=train.report=true", "--out=other", "--quiet")
+    assert (done.code, done.out) == (0, "other\n"), done
+    assert "the run has no report: cannot write: no space" in done.err
+
+
+def _full(*arguments: object) -> None:
+    raise WorkError("cannot write: no space")
+
+
 def test_without_the_extra(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(page, "find_spec", lambda n: None if n == "vl_convert" else found(n))
-    refused_all(home, [["report"]], "report needs: pip install 'sortednet-cli[report]'")
+    fix = "needs: pip install 'sortednet-cli[report]'"
+    refused_all(home, [["report"]], f"report {fix}")
+    refused_all(home, [["frontier", "--plot=a.html"]], f"--plot a.html {fix}")
+    training = ["train", *TINY, "--set=train.report=true"]
+    refused_all(home, [training], f"train.report = true {fix}")
