@@ -105,7 +105,7 @@ def _command(name: str, command: Any) -> Lines:
     for paragraph in about:
         yield from [paragraph, ""]
     arguments = [p for p in parameters if p.param_type_name == "argument"]
-    usage = "".join(f" [{_argument(p)}]{'...' if p.nargs < 0 else ''}" for p in arguments)
+    usage = "".join(f" {_usage(p)}" for p in arguments)
     example = example.removeprefix("Example: ")
     yield from ["```console", f"$ sortednet {name}{usage} [OPTIONS]", f"$ {example}", "```", ""]
     named = [(f"`{_argument(p)}`", p) for p in arguments]
@@ -123,6 +123,11 @@ def _command(name: str, command: Any) -> Lines:
 
 def _paragraphs(text: str) -> list[str]:
     return [" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n")]
+
+
+def _usage(parameter: Any) -> str:
+    name = _argument(parameter)
+    return f"{name if parameter.required else f'[{name}]'}{'...' if parameter.nargs < 0 else ''}"
 
 
 def _argument(parameter: Any) -> str:
