@@ -47,6 +47,8 @@ def extract(
     out: _OutOption = None,
     shard_size: _ShardSizeOption = "5G",
     check: _CheckOption = "auto",
+    runtime: options.FormatRuntimeOption = None,
+    latencies: options.LatenciesOption = None,
     data: options.DataOption = None,
     allow_factory: options.AllowOption = None,
     device: options.DeviceOption = "auto",
@@ -71,6 +73,8 @@ def extract(
         verify=check,
         data=data,
         device=device,
+        runtime=runtime,
+        latencies=latencies,
     )
     with Progress(quiet) as progress:
         extraction = engine.extract(request, progress.update)

@@ -41,6 +41,8 @@ def frontier(
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="List every sub-model.")] = False,
+    runtime: options.RuntimeOption = None,
+    latencies: options.LatenciesOption = None,
     min_score: options.MinScoreOption = None,
     junit: options.JunitOption = None,
     allow_factory: options.AllowOption = None,
@@ -65,6 +67,8 @@ def frontier(
         device=device,
         min_score=min_score,
         junit=junit,
+        runtime=runtime,
+        latencies=latencies,
     )
     with Progress(quiet) as progress:
         result = engine.frontier(request, progress.update)

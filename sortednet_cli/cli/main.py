@@ -17,6 +17,7 @@ import typer
 
 from sortednet_cli import allocator, engine, launch, logs
 from sortednet_cli.cli import usage
+from sortednet_cli.cli.bench_pack import BenchPackCommand, bench_pack
 from sortednet_cli.cli.completion import completion
 from sortednet_cli.cli.evaluate import evaluate
 from sortednet_cli.cli.extract import ExtractCommand, extract
@@ -43,7 +44,16 @@ _CLOSED = (errno.EPIPE, errno.EINVAL) if sys.platform == "win32" else (errno.EPI
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Error numbers of a write that a disk or a quota refuses."""
 
-_SINGLE_PROCESS = ("extract", "frontier", "generate", "init", "push", "report", "serve")
+_SINGLE_PROCESS = (
+    "bench-pack",
+    "extract",
+    "frontier",
+    "generate",
+    "init",
+    "push",
+    "report",
+    "serve",
+)
 """Commands that do not run as a job of several processes."""
 
 _is_first = launch.rank() == 0
@@ -71,6 +81,7 @@ app.command()(train)
 app.command("eval")(evaluate)
 app.command(cls=FrontierCommand)(frontier)
 app.command(cls=ExtractCommand)(extract)
+app.command("bench-pack", cls=BenchPackCommand)(bench_pack)
 app.command()(push)
 app.command()(report)
 app.command()(generate)

@@ -69,6 +69,33 @@ GraphsOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Log only warnings and errors.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log debug messages too.")]
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--runtime",
+        metavar="NAME",
+        help="Measure latency in torch, or in an export format's runtime, such as onnxruntime.",
+        show_default="torch",
+    ),
+]
+FormatRuntimeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--runtime",
+        metavar="NAME",
+        help="Measure latency in torch, or in an export format's runtime, such as onnxruntime.",
+        show_default="that of --format",
+    ),
+]
+LatenciesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--latencies",
+        metavar="FILE",
+        help="Take latencies from the file that another device wrote; see `bench-pack`.",
+        show_default=False,
+    ),
+]
 MinScoreOption = Annotated[
     float | None,
     typer.Option(

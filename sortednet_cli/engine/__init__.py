@@ -29,6 +29,7 @@ from sortednet_cli.engine.checks import (
     unfinished_spec,
 )
 from sortednet_cli.engine.requests import (
+    BenchPackRequest,
     CalibrateRequest,
     DraftRequest,
     EvaluateRequest,
@@ -57,6 +58,7 @@ from sortednet_cli.logs import logger
 from sortednet_cli.spec import RunSpec
 
 if TYPE_CHECKING:
+    from sortednet_cli.engine.bench_pack.pack import BenchPack as BenchPack
     from sortednet_cli.engine.drafting.draft import Draft as Draft
     from sortednet_cli.engine.evaluation.costs import Conditions as Conditions
     from sortednet_cli.engine.evaluation.costs import Cost as Cost
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from sortednet_cli.storage.sources import StoredSource
 
 __all__ = [
+    "BenchPackRequest",
     "CalibrateRequest",
     "DraftRequest",
     "EvaluateRequest",
@@ -99,6 +102,7 @@ __all__ = [
     "Started",
     "TrainRequest",
     "Updated",
+    "bench_pack",
     "calibrate",
     "costs",
     "describe",
@@ -114,6 +118,7 @@ __all__ = [
     "plan",
     "push",
     "report",
+    "runtimes",
     "serve",
     "slices",
     "train",
@@ -220,15 +225,19 @@ def frontier(request: FrontierRequest, report: Report = no_report) -> Frontier:
         RequestError: there is no such run, cost or score, a file cannot be written, or no
             sub-model is within the limits.
     """
-    from sortednet_cli.engine.evaluation.budget import check_selection, read_budget
+    from sortednet_cli.engine.evaluation.budget import budget_costs, check_selection, read_budget
     from sortednet_cli.engine.evaluation.costs import find_cost
+    from sortednet_cli.engine.export.latencies import find_latency, require_latency
 
-    cost, budget = find_cost(request.cost), read_budget(request.limits)
+    latency, cost = find_latency(request), find_cost(request.cost)
+    cost = latency if cost.name == latency.name else cost
+    budget = read_budget(request.limits, latency)
+    require_latency(request, latency, [cost, *budget_costs(budget)])
     check_plot(request.plot)
     check_file("--junit", request.junit)
 
     def check(stored: StoredSource) -> None:
-        check_selection(stored, budget)
+        check_selection(stored, budget, latency)
         check_min_score(stored, request.min_score)
         if is_page(request.plot):
             stored.check_allowed(request.source.allow_factories)
@@ -293,11 +302,15 @@ def extract(request: ExtractRequest, report: Report = no_report) -> Extraction:
             limits, or the artifact's folder exists.
         WorkError: verification failed; nothing is left behind.
     """
-    from sortednet_cli.engine.evaluation.budget import check_selection, read_budget
+    from sortednet_cli.engine.evaluation.budget import budget_costs, check_selection, read_budget
     from sortednet_cli.engine.export.formats import find_format
+    from sortednet_cli.engine.export.latencies import find_latency, require_latency
     from sortednet_cli.storage.files import require_creatable
 
-    budget, file_format = read_budget(request.limits), find_format(request.file_format)
+    file_format = find_format(request.file_format)
+    latency = find_latency(request, file_format)
+    budget = read_budget(request.limits, latency)
+    require_latency(request, latency, budget_costs(budget))
     if request.axes and budget:
         raise RequestError("name the sub-model by its axes or by a budget, not by both")
     if request.out is not None:
@@ -307,7 +320,7 @@ def extract(request: ExtractRequest, report: Report = no_report) -> Extraction:
         if file_format is not None:
             file_format.check(stored.kind)
         if budget is not None:
-            check_selection(stored, budget)
+            check_selection(stored, budget, latency)
         if request.data is not None or (file_format is not None and file_format.lossy):
             stored.check_data(request.data)
 
@@ -317,6 +330,27 @@ def extract(request: ExtractRequest, report: Report = no_report) -> Extraction:
     from sortednet_cli.engine.export.request import extract_requested
 
     return extract_requested(source, stored, request, budget, file_format, _report_costs(report))
+
+
+def bench_pack(request: BenchPackRequest, report: Report = no_report) -> BenchPack:
+    """Write a folder with which another device measures the latency of every sub-model.
+
+    Raises:
+        RequestError: there is no such source or format, no script runs the format on a device, the
+            models are too large together, or the folder exists.
+        WorkError: the outputs of a file differ from the sub-model's; nothing is left behind.
+    """
+    from sortednet_cli.engine.bench_pack.pack import check_pack, find_timed, write_pack
+    from sortednet_cli.storage.files import require_creatable
+
+    file_format = find_timed(request.file_format)
+    if request.out is not None:
+        require_creatable(request.out)
+    stored = read_stored(
+        request.source, check=lambda stored: check_pack(stored, request, file_format)
+    )
+    source = open_allowed(stored, request.source)
+    return write_pack(source, stored, request, file_format, report)
 
 
 def push(request: PushRequest) -> Push:
@@ -459,6 +493,13 @@ def formats() -> list[str]:
     from sortednet_cli.engine.export.formats import format_names
 
     return format_names()
+
+
+def runtimes() -> list[str]:
+    """List the values of `--runtime`. No torch."""
+    from sortednet_cli.engine.export.latencies import runtimes as runtime_names
+
+    return runtime_names()
 
 
 def lack_of_memory(error: BaseException) -> str | None:

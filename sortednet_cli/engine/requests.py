@@ -211,6 +211,9 @@ class FrontierRequest:
         min_score: the worst score that is good enough for the best sub-model within the limits;
             None for any.
         junit: JUnit file to write.
+        runtime: what latencies are measured in: `torch`, which None means too, or the runtime of
+            an export format.
+        latencies: JSON file of latencies that another device measured; none are measured here.
     """
 
     source: SourceRequest = field(default_factory=SourceRequest)
@@ -220,6 +223,8 @@ class FrontierRequest:
     device: str = "auto"
     min_score: float | None = None
     junit: Path | None = None
+    runtime: str | None = None
+    latencies: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -278,6 +283,9 @@ class ExtractRequest:
             outputs unless the weights are large.
         data: data folder, or a tar of one; None for the run's own data.
         device: device on which bounded costs are measured, as `--device` takes it.
+        runtime: what latencies are measured in: `torch`, or the runtime of an export format; None
+            for that of `file_format`.
+        latencies: JSON file of latencies that another device measured; none are measured here.
     """
 
     source: SourceRequest = field(default_factory=SourceRequest)
@@ -289,3 +297,21 @@ class ExtractRequest:
     verify: str = "auto"
     data: Path | None = None
     device: str = "auto"
+    runtime: str | None = None
+    latencies: Path | None = None
+
+
+@dataclass(frozen=True)
+class BenchPackRequest:
+    """Write a folder with which another device measures the latency of every sub-model.
+
+    Attributes:
+        file_format: export format of the sub-models' files.
+        out: the folder; None for `bench-packs/RUN-FORMAT`, or the next free name.
+        max_total_bytes: most bytes of all weights together.
+    """
+
+    source: SourceRequest = field(default_factory=SourceRequest)
+    file_format: str = "onnx"
+    out: Path | None = None
+    max_total_bytes: int = 4_000_000_000

@@ -97,6 +97,8 @@ def _spec_keys() -> Iterator[str]:
     return (f"{key}=" for key in sorted(keys))
 
 
+_READ_RUNS = ("bench-pack", "eval", "frontier", "extract", "generate", "serve", "info")
+
 _KNOWN: dict[str, Any] = {
     "init model": _FILES,
     "init out": _FILES,
@@ -104,10 +106,7 @@ _KNOWN: dict[str, Any] = {
     "report out": _FILES,
     "train run": "@runs training",
     "report paths": "@runs",
-    **{
-        f"{name} path": "@runs"
-        for name in ("eval", "frontier", "extract", "generate", "serve", "info")
-    },
+    **{f"{name} path": "@runs" for name in _READ_RUNS},
     "presets name": presets.names,
     "--preset": presets.names,
     "--set": _spec_keys,
@@ -116,6 +115,7 @@ _KNOWN: dict[str, Any] = {
     "--axis": "@axes",
     "--cost": lambda: (cost.name for cost in engine.costs()),
     "--format": engine.formats,
+    "--runtime": engine.runtimes,
     "--device": "auto cpu cuda mps xpu",
     "--out": ":folders",
 }

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sortednet_cli.engine.evaluation.costs import Cost, every_cost
+from sortednet_cli.engine.evaluation.costs.latency_ms import LatencyMs
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.errors import RequestError, listed, suggestion
 from sortednet_cli.storage.sources import StoredSource, require_scores
@@ -88,10 +89,15 @@ class Budget:
         raise AssertionError("a row is within all bounds")
 
 
-def read_budget(limits: Mapping[str, str | float]) -> Budget | None:
+def read_budget(
+    limits: Mapping[str, str | float], latency: LatencyMs | None = None
+) -> Budget | None:
     """Make a budget from upper bounds by the name of the cost; None if there are none.
 
     A limit is a number, or text as the cost's option takes it.
+
+    Args:
+        latency: where bounds on latency take values from; None for torch.
 
     Raises:
         RequestError: there is no such cost, or a text cannot be parsed; the message names the
@@ -99,6 +105,8 @@ def read_budget(limits: Mapping[str, str | float]) -> Budget | None:
     """
     bounds = []
     costs = {cost.name: cost for cost in every_cost()} if limits else {}
+    if latency is not None:
+        costs[latency.name] = latency
     for name, limit in limits.items():
         if name not in costs:
             hint = suggestion(name, costs)
@@ -111,13 +119,26 @@ def read_budget(limits: Mapping[str, str | float]) -> Budget | None:
     return Budget.of(*bounds) if bounds else None
 
 
-def check_selection(stored: StoredSource, budget: Budget | None) -> None:
+def budget_costs(budget: Budget | None) -> list[Cost]:
+    """List the costs that a budget bounds."""
+    return [] if budget is None else [bound.cost for bound in budget.bounds]
+
+
+def check_selection(
+    stored: StoredSource, budget: Budget | None, latency: LatencyMs | None = None
+) -> None:
     """Check the stored table before a sub-model is chosen from it.
 
+    Args:
+        latency: where latencies come from, if the choice takes any.
+
     Raises:
-        RequestError: no sub-model is scored, or none is within the bounds on stored costs.
+        RequestError: no sub-model is scored, latencies cannot be got, or no sub-model is within
+            the bounds on costs that are known.
     """
     require_scores(stored.path, stored.rows)
+    if latency is not None:
+        latency.check(stored)
     if budget is not None:
         budget.within([Row.read(row) for row in stored.rows])
 

@@ -138,10 +138,10 @@ class CostTable:
         Raises:
             WorkError: a cost is not a finite number.
         """
-        unknown = [row for row in (self.rows if rows is None else rows) if cost.of(row) is None]
+        unknown = [row for row in (self.rows if rows is None else rows) if not cost.is_in(row)]
         if not unknown:
             return
-        values = cost.values(self._opened(), [row.submodel for row in unknown], self._device)
+        values = cost.get(unknown, self._opened, self._device)
         for done, (row, value) in enumerate(zip(unknown, values, strict=True), 1):
             if not math.isfinite(value):
                 raise WorkError(f"the cost {cost.name} of {row.submodel} is {value}: no number")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -17,9 +18,12 @@ WARMUP = 5
 REPEATS = 25
 
 
-def describe(device: torch.device, batch_size: int = 1) -> dict[str, int | str]:
-    """Return the conditions of a latency: batch size, threads and device."""
+def describe(
+    device: torch.device, batch_size: int = 1, runtime: str = "torch"
+) -> dict[str, int | str]:
+    """Return the conditions of a latency: runtime, batch size, threads and device."""
     return {
+        "runtime": runtime,
         "batch_size": batch_size,
         "threads": torch.get_num_threads(),
         "device": describe_device(device),
@@ -39,18 +43,27 @@ def latency_ms(
     Raises:
         WorkError: memory ran out.
     """
-    times = []
     with enough_memory(describe_pass([submodel], batch_size), "use a device with more"):
         module = network.standalone(submodel)
         with network.device:
             samples = inputs.random_inputs(batch_size)
-        for repeat in range(WARMUP + REPEATS):
-            _synchronize(network.device)
-            start = time.perf_counter()
+
+        def one_pass() -> None:
             network.family.forward(module, samples)
             _synchronize(network.device)
-            if repeat >= WARMUP:
-                times.append(time.perf_counter() - start)
+
+        _synchronize(network.device)
+        return median_ms(one_pass)
+
+
+def median_ms(one_pass: Callable[[], object]) -> float:
+    """Return the median time of a pass after warm-up, in milliseconds."""
+    times = []
+    for repeat in range(WARMUP + REPEATS):
+        start = time.perf_counter()
+        one_pass()
+        if repeat >= WARMUP:
+            times.append(time.perf_counter() - start)
     return 1e3 * statistics.median(times)
 
 

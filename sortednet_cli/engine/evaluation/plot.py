@@ -65,7 +65,7 @@ def _draw_scatter(panel: Any, result: Frontier) -> None:
         panel.plot(*point, "*", ms=14, color=_CHOSEN_COLOR, label=label, zorder=3)
     if max(costs) > 4 * min(costs):
         panel.set_xscale("log")
-    panel.set_xlabel(result.cost.label)
+    panel.set_xlabel(result.cost.axis_label)
     unit = ", %" if result.metric == "accuracy" else ""
     panel.set_ylabel(f"{SELECTION_SPLIT} {result.metric}{unit}")
     panel.grid(alpha=0.3)

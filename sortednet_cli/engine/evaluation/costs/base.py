@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
 
@@ -65,6 +65,11 @@ class Cost(ABC):
         return f"{self.quantity} {self.unit}".strip()
 
     @property
+    def axis_label(self) -> str:
+        """What the axis of a plot says of the values at hand."""
+        return self.label
+
+    @property
     def flag(self) -> str:
         """The option that bounds it."""
         return f"--max-{self.name.replace('_', '-')}"
@@ -87,6 +92,10 @@ class Cost(ABC):
         """A row's value; None where nobody has asked for it yet."""
         return row.costs.get(self.name)
 
+    def is_in(self, row: Row) -> bool:
+        """Whether a row holds the value already, or need not hold it."""
+        return self.of(row) is not None
+
     def value(self, row: Row) -> float:
         """A row's value, where it is known."""
         value = self.of(row)
@@ -101,6 +110,16 @@ class Cost(ABC):
             source: what they are cut out of.
             device: where to measure, as `--device` names it.
         """
+
+    def get(
+        self, rows: Sequence[Row], opened: Callable[[], Source], device: str
+    ) -> Iterator[float]:
+        """Yield the value of each row's sub-model in order; arguments as `values` takes them.
+
+        Args:
+            opened: opens the source, which imports torch.
+        """
+        return self.values(opened(), [row.submodel for row in rows], device)
 
     def conditions(self, device: str) -> Conditions:
         """What its values must be quoted with; nothing for those that are the same everywhere."""

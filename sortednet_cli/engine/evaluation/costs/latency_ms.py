@@ -1,4 +1,4 @@
-"""Latency."""
+"""Latency in torch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 
 from sortednet_cli.engine.evaluation.costs.base import Conditions, Cost, Effort
 from sortednet_cli.space import SubModel
+from sortednet_cli.storage.sources import StoredSource
 
 if TYPE_CHECKING:
     from sortednet_cli.engine.sources.source import Source
 
 
 class LatencyMs(Cost):
-    """Median time of a forward pass of the standalone sub-model, at batch size 1."""
+    """Median time of a forward pass of the standalone sub-model, at batch size 1.
+
+    Subclasses measure it elsewhere. One command uses one of them, so that latencies of different
+    runtimes or devices never meet in one table.
+    """
 
     name = "latency_ms"
     unit = "ms"
@@ -35,3 +40,9 @@ class LatencyMs(Cost):
         from sortednet_cli.machine.device import choose_device
 
         return describe(choose_device(device))
+
+    def check(self, stored: StoredSource) -> None:
+        """RequestError if the latencies of a source cannot be got. No torch."""
+
+    def check_device(self, device: str) -> None:
+        """RequestError if latencies cannot be measured on a device, as `--device` names it."""

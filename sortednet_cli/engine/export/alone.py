@@ -1,0 +1,66 @@
+"""A sub-model in an export format, without an artifact around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sortednet_cli.engine.evaluation.latency import median_ms
+from sortednet_cli.engine.export.formats import Format
+from sortednet_cli.engine.sources.source import Source
+from sortednet_cli.errors import RequestError
+from sortednet_cli.families import Inputs
+from sortednet_cli.nesting import NestedNetwork
+from sortednet_cli.space import SubModel
+
+_TRACED = 2
+"""Samples that a model is traced with: torch takes a batch of one for a constant."""
+
+
+def write_alone(
+    source: Source, network: NestedNetwork, submodel: SubModel, file_format: Format, folder: Path
+) -> None:
+    """Write the file of a sub-model into a folder, and compare its outputs with the sub-model's.
+
+    Raises:
+        WorkError: they differ.
+    """
+    module, inputs = _plain(source, network, submodel)
+    with torch.no_grad():
+        logits = module(**inputs) if isinstance(inputs, dict) else module(inputs)
+        file_format.export(module, [(inputs, logits)], folder)
+
+
+def exported_latency_ms(
+    source: Source, network: NestedNetwork, submodel: SubModel, file_format: Format, file: Path
+) -> float:
+    """Measure the median time of a pass of the exported sub-model in its runtime, at batch size 1.
+
+    Args:
+        file: where to write the sub-model.
+
+    Returns:
+        Milliseconds.
+
+    Raises:
+        RequestError: the runtime does not run here.
+    """
+    module, inputs = _plain(source, network, submodel)
+    with torch.no_grad():
+        run = file_format.write(module, inputs, file)
+        run = file_format.open(file, torch.get_num_threads()) or run
+        if run is None:
+            raise RequestError(
+                f"nothing here runs {file_format.runtime}: give --runtime torch, or --latencies"
+                " that a device measured"
+            )
+        one = source.family.logits_inputs(source.format.random_inputs(1))
+        return median_ms(lambda: run(one))
+
+
+def _plain(source: Source, network: NestedNetwork, submodel: SubModel) -> tuple[nn.Module, Inputs]:
+    """Return the standalone sub-model as formats take it, and random inputs for it."""
+    inputs = source.family.logits_inputs(source.format.random_inputs(_TRACED))
+    return source.family.logits_module(network.standalone(submodel)), inputs
