@@ -116,6 +116,8 @@ def frontier(
     *,
     cost: str = "macs",
     limits: Mapping[str, str | float] | None = None,
+    runtime: str | None = None,
+    latencies: Path | str | None = None,
     device: str = "auto",
     allow_factory: Sequence[str] = (),
 ) -> Frontier:
@@ -127,6 +129,9 @@ def frontier(
             package registers.
         limits: upper bounds by the name of the cost. The result's `chosen` is the best sub-model
             within all of them.
+        runtime: what latencies are measured in: `torch`, or an export format's runtime, such as
+            `onnxruntime`.
+        latencies: file of latencies that another device measured; none are measured here.
         device: device on which costs are measured, as `--device` takes it.
         allow_factory: factories that a custom run or artifact may run, as `MODULE:NAME`.
 
@@ -134,7 +139,15 @@ def frontier(
         RequestError: there is no such run or cost, or no sub-model is within the limits.
     """
     source = SourceRequest(Path(path), tuple(allow_factory))
-    return engine.frontier(FrontierRequest(source, cost, limits or {}, device=device))
+    request = FrontierRequest(
+        source,
+        cost,
+        limits or {},
+        device=device,
+        runtime=runtime,
+        latencies=_path(latencies),
+    )
+    return engine.frontier(request)
 
 
 @naming_arguments()
@@ -146,6 +159,8 @@ def extract(
     out: Path | str | None = None,
     file_format: str = "safetensors",
     data: Path | str | None = None,
+    runtime: str | None = None,
+    latencies: Path | str | None = None,
     device: str = "auto",
     allow_factory: Sequence[str] = (),
 ) -> Path:
@@ -159,6 +174,9 @@ def extract(
         out: the artifact's folder; by default `artifacts/RUN-SUBMODEL`, or the next free name.
         file_format: `safetensors`, or a further format to write beside it.
         data: data folder, or a tar of one; by default the run's own data.
+        runtime: what latencies are measured in: `torch`, or an export format's runtime; by default
+            that of `file_format`.
+        latencies: file of latencies that another device measured; none are measured here.
         device: device on which costs are measured, as `--device` takes it.
         allow_factory: factories that a custom run or artifact may run, as `MODULE:NAME`.
 
@@ -178,6 +196,8 @@ def extract(
         file_format,
         data=_path(data),
         device=device,
+        runtime=runtime,
+        latencies=_path(latencies),
     )
     return engine.extract(request).artifact.path
 

@@ -58,7 +58,6 @@ from sortednet_cli.logs import logger
 from sortednet_cli.spec import RunSpec
 
 if TYPE_CHECKING:
-    from sortednet_cli.engine.bench_pack.pack import BenchPack as BenchPack
     from sortednet_cli.engine.drafting.draft import Draft as Draft
     from sortednet_cli.engine.evaluation.costs import Conditions as Conditions
     from sortednet_cli.engine.evaluation.costs import Cost as Cost
@@ -72,6 +71,7 @@ if TYPE_CHECKING:
     from sortednet_cli.engine.generation import DecodingStats as DecodingStats
     from sortednet_cli.engine.generation.generate import Calibrated as Calibrated
     from sortednet_cli.engine.generation.generate import Generation as Generation
+    from sortednet_cli.engine.packing.pack import BenchPack as BenchPack
     from sortednet_cli.engine.planning.resources import ResourcePlan as ResourcePlan
     from sortednet_cli.engine.serving.serve import Serving as Serving
     from sortednet_cli.engine.sources.describe import Description as Description
@@ -340,7 +340,7 @@ def bench_pack(request: BenchPackRequest, report: Report = no_report) -> BenchPa
             models are too large together, or the folder exists.
         WorkError: the outputs of a file differ from the sub-model's; nothing is left behind.
     """
-    from sortednet_cli.engine.bench_pack.pack import check_pack, find_timed, write_pack
+    from sortednet_cli.engine.packing.pack import check_pack, find_timed, write_pack
     from sortednet_cli.storage.files import require_creatable
 
     file_format = find_timed(request.file_format)

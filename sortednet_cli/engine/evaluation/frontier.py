@@ -147,7 +147,8 @@ class CostTable:
                 raise WorkError(f"the cost {cost.name} of {row.submodel} is {value}: no number")
             extended = replace(row, costs={**row.costs, cost.name: value})
             self._rows[row.submodel] = extended
-            self._report(cost, done, len(unknown), extended)
+            if cost.of(row) is None:  # not where a file has all values
+                self._report(cost, done, len(unknown), extended)
         self.costs.append(cost)
 
     def choose(self, budget: Budget) -> Row:

@@ -7,8 +7,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from sortednet_cli.engine.bench_pack.device_script import RUNTIMES
 from sortednet_cli.engine.export.formats import Format, find_format
+from sortednet_cli.engine.packing.device_script import RUNTIMES
 from sortednet_cli.engine.requests import BenchPackRequest, Report
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError, listed
