@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import Parameter
 from pathlib import Path
 from typing import Annotated
 
@@ -10,22 +9,14 @@ import typer
 
 from sortednet_cli import engine
 from sortednet_cli.cli import options
-from sortednet_cli.cli.extended import extended, option, value_of
 from sortednet_cli.cli.render import Progress, print_json
 from sortednet_cli.cli.resources import show_bytes
-from sortednet_cli.engine import BenchPackRequest, ExtractRequest, SourceRequest
-from sortednet_cli.errors import listed
+from sortednet_cli.engine import BenchPackRequest, SourceRequest
 from sortednet_cli.logs import logger
 
-
-def _formats() -> list[Parameter]:
-    names = listed(name for name in engine.formats() if name != ExtractRequest.file_format)
-    text = f"Export format of the files: {names}."
-    return [option("format", "--format", BenchPackRequest.file_format, metavar="NAME", help=text)]
-
-
-BenchPackCommand = extended("out", _formats)
-
+_FormatOption = Annotated[
+    str, typer.Option("--format", metavar="NAME", help="Export format of the files, such as onnx.")
+]
 _OutOption = Annotated[
     Path | None, typer.Option("--out", help="Folder. Default: bench-packs/RUN-FORMAT.")
 ]
@@ -36,8 +27,8 @@ _TotalSizeOption = Annotated[
 
 
 def bench_pack(
-    context: typer.Context,
     path: options.SourceArgument = None,
+    file_format: _FormatOption = BenchPackRequest.file_format,
     out: _OutOption = None,
     total_size: _TotalSizeOption = "4G",
     allow_factory: options.AllowOption = None,
@@ -55,7 +46,7 @@ def bench_pack(
     options.set_verbosity(quiet, verbose)
     request = BenchPackRequest(
         SourceRequest(path, tuple(allow_factory or ())),
-        file_format=value_of(context, "format"),
+        file_format=file_format,
         out=out,
         max_total_bytes=options.read_count("--max-total-size", total_size),
     )

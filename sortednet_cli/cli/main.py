@@ -17,7 +17,7 @@ import typer
 
 from sortednet_cli import allocator, engine, launch, logs
 from sortednet_cli.cli import usage
-from sortednet_cli.cli.bench_pack import BenchPackCommand, bench_pack
+from sortednet_cli.cli.bench_pack import bench_pack
 from sortednet_cli.cli.completion import completion
 from sortednet_cli.cli.evaluate import evaluate
 from sortednet_cli.cli.extract import ExtractCommand, extract
@@ -81,7 +81,7 @@ app.command()(train)
 app.command("eval")(evaluate)
 app.command(cls=FrontierCommand)(frontier)
 app.command(cls=ExtractCommand)(extract)
-app.command("bench-pack", cls=BenchPackCommand)(bench_pack)
+app.command("bench-pack")(bench_pack)
 app.command()(push)
 app.command()(report)
 app.command()(generate)

@@ -115,6 +115,7 @@ __all__ = [
     "inspect",
     "lack_of_memory",
     "no_report",
+    "pack_formats",
     "plan",
     "push",
     "report",
@@ -493,6 +494,13 @@ def formats() -> list[str]:
     from sortednet_cli.engine.export.formats import format_names
 
     return format_names()
+
+
+def pack_formats() -> list[str]:
+    """List the export formats that a bench pack can have. No torch."""
+    from sortednet_cli.engine.packing.pack import timed_formats
+
+    return timed_formats()
 
 
 def runtimes() -> list[str]:

@@ -56,7 +56,7 @@ REQUESTS: list[tuple[list[str], str]] = [
     (["extract", RUN, "--max-latency-ms=5", f"--latencies={RUN}/run.json"], "run.json is damaged"),
     (["extract", RUN, "--max-latency-ms=0", "--format=onnx"], "--max-latency-ms: '0' is not"),
     (["bench-pack", "nowhere"], "no run at nowhere"),
-    (["bench-pack", RUN, "--format=pt2"], "a bench pack's script runs onnxruntime"),
+    (["bench-pack", RUN, "--format=pt2"], "the script of a bench pack runs onnxruntime"),
     (["bench-pack", RUN, "--max-total-size=1k"], "the weights of 4 sub-models have"),
     (["bench-pack", "stock"], "stock has no scores"),
     (["report", "begun"], "begun has no finished weights yet"),

@@ -120,6 +120,7 @@ EVERYWHERE: dict[str, tuple[list[str], list[str]]] = {
     "cost": (["frontier", "--cost", "pa"], ["params"]),
     "runtime": (["frontier", "--runtime", ""], runtimes()),
     "run of a bench pack": (["bench-pack", "runs/n"], ["runs/new"]),
+    "format of a bench pack": (["bench-pack", "--format", ""], ["onnx"]),
     "shell": (["completion", ""], ["bash", "zsh", "fish"]),
     "run": (["eval", ""], FINISHED),
     "run, begun with": (["extract", "runs/n"], ["runs/new"]),

@@ -114,6 +114,7 @@ _KNOWN: dict[str, Any] = {
     "--depth": "@axis depth",
     "--axis": "@axes",
     "--cost": lambda: (cost.name for cost in engine.costs()),
+    "bench-pack file_format": engine.pack_formats,
     "--format": engine.formats,
     "--runtime": engine.runtimes,
     "--device": "auto cpu cuda mps xpu",

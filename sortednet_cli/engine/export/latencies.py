@@ -111,7 +111,7 @@ def require_latency(
 
 def runtimes() -> list[str]:
     """List the values of `--runtime`."""
-    return list(dict.fromkeys([_TORCH, *(each.runtime for each in _formats())]))
+    return list(dict.fromkeys([_TORCH, *(each.runtime for each in every_format())]))
 
 
 def _format_of(runtime: str | None, preferred: Format | None) -> Format | None:
@@ -124,15 +124,16 @@ def _format_of(runtime: str | None, preferred: Format | None) -> Format | None:
         return preferred
     if runtime == _TORCH:
         return None
-    found = next((each for each in _formats() if each.runtime == runtime), None)
+    found = next((each for each in every_format() if each.runtime == runtime), None)
     if found is None:
         names = runtimes()
-        hint = suggestion(runtime, names)
+        meant = [each.runtime for each in every_format() if each.name == runtime]
+        hint = suggestion(meant[0] if meant else runtime, names)
         raise RequestError(f"--runtime {runtime!r}{hint}: the runtimes are {listed(names)}")
     return found
 
 
-def _formats() -> Iterator[Format]:
+def every_format() -> Iterator[Format]:
     """Make every further format; one of another package that cannot be made is left out."""
     for name in format_names():
         with suppress(RequestError):

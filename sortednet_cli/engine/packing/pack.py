@@ -1,22 +1,28 @@
-"""Write a bench pack: the exported file of every sub-model, and the script that times them."""
+"""Write a bench pack: the exported file of every sub-model, and the script that times them.
+
+No torch before a sub-model is exported.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sortednet_cli.engine.export.formats import Format, find_format
+from sortednet_cli.engine.export.latencies import every_format
 from sortednet_cli.engine.packing.device_script import RUNTIMES
 from sortednet_cli.engine.requests import BenchPackRequest, Report
-from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError, listed
-from sortednet_cli.families import Inputs
 from sortednet_cli.space import format_count
 from sortednet_cli.storage.files import free_name, new_folder, write_bytes, write_json
 from sortednet_cli.storage.latencies import root_digest
 from sortednet_cli.storage.sources import StoredSource, require_scores
+
+if TYPE_CHECKING:
+    from sortednet_cli.engine.sources.source import Source
+    from sortednet_cli.families import Inputs
 
 PACKS = Path("bench-packs")
 SCRIPT = "measure.py"
@@ -38,13 +44,18 @@ class BenchPack:
     num_bytes: int
 
 
+def timed_formats() -> list[str]:
+    """List the export formats whose runtime the script knows."""
+    return [each.name for each in every_format() if each.runtime in RUNTIMES]
+
+
 def find_timed(name: str) -> Format:
-    """Find an export format that the script runs; RequestError if it does not."""
+    """Find one of `timed_formats`; RequestError if it is none."""
     found = find_format(name)
     if found is None or found.runtime not in RUNTIMES:
-        runtime = "" if found is None else f", not {found.runtime}"
         raise RequestError(
-            f"--format {name}: a bench pack's script runs {listed(RUNTIMES)}{runtime}; take onnx"
+            f"--format {name}: the script of a bench pack runs {listed(RUNTIMES)} alone; the"
+            f" formats are {listed(timed_formats())}"
         )
     return found
 

@@ -177,8 +177,14 @@ def test_the_script_is_the_file_of_the_package_in_the_grammar_of_old_pythons(pac
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--format=pt2"], "--format pt2: a bench pack's script runs onnxruntime, openvino"),
-        (["--format=safetensors"], "--format safetensors: a bench pack's script runs onnxruntime"),
+        (
+            ["--format=pt2"],
+            "runs onnxruntime, openvino alone; the formats are onnx",
+        ),
+        (
+            ["--format=safetensors"],
+            "--format safetensors: the script of a bench pack runs",
+        ),
         (["--format=zip"], "the formats are safetensors, onnx"),
         (["--max-total-size=1k"], "--max-total-size: the weights of 4 sub-models have"),
         (["--max-total-size=much"], "--max-total-size"),
