@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 from sortednet_cli.engine.evaluation.budget import Budget
+from sortednet_cli.engine.evaluation.costs import Conditions
 from sortednet_cli.engine.evaluation.frontier import Frontier, choose
 from sortednet_cli.engine.requests import FrontierRequest
 from sortednet_cli.engine.sources.table import Row
@@ -26,6 +27,7 @@ class Judgement:
         rows: the sub-models.
         split: the part of the data whose scores count.
         bound: the worst score that is good enough, in the metric's unit; None for any.
+        conditions: by quantity, what measured costs must be quoted with.
     """
 
     path: Path
@@ -33,6 +35,7 @@ class Judgement:
     split: str
     measure: Measure
     bound: float | None
+    conditions: Mapping[str, Conditions] = field(default_factory=dict)
 
     def write(self, junit: Path | None) -> str | None:
         """Write the JUnit file, if one was asked for; return `missed()`."""
@@ -64,6 +67,8 @@ class Judgement:
             names = {"classname": plain(str(self.path)), "name": row.submodel.name}
             case = ElementTree.SubElement(suite, "testcase", names)
             facts = {"params": row.params, "macs": row.macs, **row.metrics[self.split], **row.costs}
+            for quantity, values in self.conditions.items():
+                facts |= {f"{quantity}.{key}": value for key, value in values.items()}
             properties = ElementTree.SubElement(case, "properties")
             for key, value in facts.items():
                 ElementTree.SubElement(properties, "property", name=key, value=str(value))
@@ -88,5 +93,7 @@ class Judgement:
 def judge_frontier(result: Frontier, measure: Measure, request: FrontierRequest) -> Frontier:
     """Hold the chosen row, or without a budget the best one, against a request's score."""
     best = result.chosen or choose(result.rows, Budget(()), measure)
-    judged = Judgement(result.path, [best], result.split, measure, request.min_score)
+    judged = Judgement(
+        result.path, [best], result.split, measure, request.min_score, result.conditions
+    )
     return replace(result, missed=judged.write(request.junit))

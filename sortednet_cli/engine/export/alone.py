@@ -9,6 +9,7 @@ from torch import nn
 
 from sortednet_cli.engine.evaluation.latency import median_ms
 from sortednet_cli.engine.export.formats import Format
+from sortednet_cli.engine.export.further import call
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Inputs
@@ -24,13 +25,15 @@ def write_alone(
 ) -> None:
     """Write the file of a sub-model into a folder, and compare its outputs with the sub-model's.
 
+    They are compared for the inputs that are traced, and for one sample.
+
     Raises:
         WorkError: they differ.
     """
     module, inputs = _plain(source, network, submodel)
     with torch.no_grad():
-        logits = module(**inputs) if isinstance(inputs, dict) else module(inputs)
-        file_format.export(module, [(inputs, logits)], folder)
+        samples = [(each, call(module, each)) for each in (inputs, _inputs(source, 1))]
+        file_format.export(module, samples, folder)
 
 
 def exported_latency_ms(
@@ -56,11 +59,16 @@ def exported_latency_ms(
                 f"nothing here runs {file_format.runtime}: give --runtime torch, or --latencies"
                 " that a device measured"
             )
-        one = source.family.logits_inputs(source.format.random_inputs(1))
+        one = _inputs(source, 1)
         return median_ms(lambda: run(one))
 
 
 def _plain(source: Source, network: NestedNetwork, submodel: SubModel) -> tuple[nn.Module, Inputs]:
-    """Return the standalone sub-model as formats take it, and random inputs for it."""
-    inputs = source.family.logits_inputs(source.format.random_inputs(_TRACED))
-    return source.family.logits_module(network.standalone(submodel)), inputs
+    """Return the standalone sub-model as formats take it, and inputs to trace it with."""
+    module = source.family.logits_module(network.standalone(submodel))
+    return module, _inputs(source, _TRACED)
+
+
+def _inputs(source: Source, count: int) -> Inputs:
+    """Make random inputs at the task's input size, as formats take them."""
+    return source.family.logits_inputs(source.format.random_inputs(count))

@@ -40,10 +40,11 @@ class RuntimeLatency(LatencyMs):
         from sortednet_cli.engine.export.alone import exported_latency_ms
 
         network = source.network()
-        with TemporaryDirectory(prefix="sortednet-") as folder:
-            for submodel in submodels:
-                file = Path(folder) / f"{submodel}-{self._format.file}"
-                yield exported_latency_ms(source, network, submodel, self._format, file)
+        for submodel in submodels:
+            with TemporaryDirectory(prefix="sortednet-") as folder:
+                file = Path(folder) / self._format.file
+                value = exported_latency_ms(source, network, submodel, self._format, file)
+            yield value
 
     def conditions(self, device: str) -> Conditions:
         import torch

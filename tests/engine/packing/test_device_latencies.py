@@ -76,7 +76,9 @@ def test_the_frontier_is_that_of_the_numbers_in_the_file(home: Path) -> None:
     assert found["latency"] == CONDITIONS
     label = "latency on somebody's phone, ms (batch size 2)"
     assert f"<!-- {label} -->" in Path("a.svg").read_text()
-    told = command("frontier", "--cost=latency", "--latencies=phone.json").err
+    told = command("frontier", "--cost=latency", "--latencies=phone.json", "--junit=a.xml").err
+    for key, value in CONDITIONS.items():
+        assert f'name="latency.{key}" value="{value}"' in Path("a.xml").read_text()
     assert "latency: runtime onnxruntime 1.20.0, file format onnx, batch size 2, threads 4" in told
     result = frontier(RUN, cost="latency_ms", latencies=FILE)
     assert {row.submodel.name: row.costs["latency_ms"] for row in result.rows} == times

@@ -25,6 +25,7 @@ from sortednet_cli.engine.packing import device_script, pack
 from sortednet_cli.errors import WorkError
 from tests.cli.test_bad_input import edit
 from tests.commands import Done, command, listing, refused, refused_all
+from tests.whole.test_language import PICO_RUN
 
 RUN = Path("runs/digits-resnet")
 BARE = """
@@ -110,6 +111,22 @@ def test_a_device_measures_each_and_home_weighs_them(home: Path, device: Path, b
         "threads": 1,
         "device": "a phone",
     }
+
+
+def test_texts_are_those_of_the_pack(work: Path, bare: Path) -> None:
+    """Random numbers would be no tokens: the pack holds a text, which the script repeats."""
+    settings = [f"--set={each}" for each in (*PICO_RUN, "space.depth=[1]", "space.width=[1.0]")]
+    assert command("train", "--preset=pydoc-llama", *settings, "--quiet").code == 0
+    assert command("bench-pack", "--out=pack", "--quiet").code == 0
+    (ids, mask) = json.loads(Path("pack/pack.json").read_text())["inputs"]
+    assert (ids["name"], mask["name"]) == ("input_ids", "attention_mask")
+    assert ids["shape"] == mask["shape"] == [len(ids["sample"])] == [32]
+    assert set(mask["sample"]) == {1} and all(0 <= token < 400 for token in ids["sample"])
+    done = measure(Path("pack"), bare, *QUICK, "--batch-size=2")
+    assert done.code == 0, done
+    assert [*table(Path("pack"))["latency_ms"]] == ["w1-d1"]
+    words = ("frontier", "--cost=latency", "--latencies=pack/phone.json", "--json", "--quiet")
+    assert json.loads(command(*words).out)["latency"]["batch_size"] == 2
 
 
 def test_larger_batches_take_longer(device: Path, bare: Path) -> None:
