@@ -66,7 +66,8 @@ class Judgement:
         for row in self.rows:
             names = {"classname": plain(str(self.path)), "name": row.submodel.name}
             case = ElementTree.SubElement(suite, "testcase", names)
-            facts = {"params": row.params, "macs": row.macs, **row.metrics[self.split], **row.costs}
+            facts: dict[str, object] = {"params": row.params, "macs": row.macs}
+            facts |= {**row.metrics[self.split], **row.costs}
             for quantity, values in self.conditions.items():
                 facts |= {f"{quantity}.{key}": value for key, value in values.items()}
             properties = ElementTree.SubElement(case, "properties")
