@@ -4,14 +4,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses 2
 
-.PHONY: demo test test-isa bench bench-gpu torture clean
+.PHONY: demo test test-isa docs bench bench-gpu torture clean
 
 # Train the embedded default, score it, draw its frontier, cut one sub-model out, load it back.
 demo: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" bash benchmarks/demo.sh
 
-# Lint, types (of each system), the import contract and every test; the kernels once more, as a
-# processor with AVX2 alone takes them.
+# Lint, types (of each system), the import contract, the site and every test; the kernels once more,
+# as a processor with AVX2 alone takes them.
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -19,6 +19,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(BIN)/lint-imports
+	$(BIN)/python -m docs.site
 	$(PYTEST)
 	ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) tests/laws/test_numerics.py
 
@@ -26,6 +27,10 @@ test: $(VENV)/installed-dev
 test-isa: $(VENV)/installed-dev
 	ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST)
 	ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST)
+
+# The documentation as a site: open build/site/index.html.
+docs: $(VENV)/installed-dev
+	$(BIN)/python -m docs.site
 
 # Every speed figure again: about an hour on one core, and 17 GB of room in BENCH.
 BENCH ?= bench

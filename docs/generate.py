@@ -29,6 +29,9 @@ from docs import architectures
 from sortednet_cli import spec
 from sortednet_cli.spec import presets
 
+_WIDTH = 88
+"""Characters that a block of code holds on a page."""
+
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Made by `python -m docs.generate`: change the program's own texts, not this page. -->"
 
@@ -331,7 +334,15 @@ def _signature(name: str, function: Any) -> str:
     kept = [p for p in whole.parameters.values() if p.name not in ("self", "cls")]
     text = f"{name}{whole.replace(parameters=kept)}"
     text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text).replace("'", '"')  # annotations are text
-    return re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", text)
+    text = re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", text)
+    return text if len(text) <= _WIDTH else _on_lines(name, text)
+
+
+def _on_lines(name: str, signature: str) -> str:
+    """A signature with each of its parameters on a line."""
+    inside, _, returned = signature.removeprefix(f"{name}(").rpartition(")")
+    parameters = re.split(r", (?=\*|\w+: )", inside)
+    return "\n".join([f"{name}(", *(f"    {one}," for one in parameters), f"){returned}"])
 
 
 def _docstring(found: Any) -> Lines:
