@@ -148,7 +148,7 @@ def play(page: str, folder: Path, before: str = "", env: Mapping[str, str] = {})
 
 
 _SUBMODEL = r"\b[a-z]\d[\d.]*(?:-[a-z]\d[\d.]*)*\b"
-_NUMBER = r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?:[kMG]\b)?%?"
+_NUMBER = r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?(?:[kMG]\b)?%?"
 
 
 def form(line: str) -> str:

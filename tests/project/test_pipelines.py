@@ -15,9 +15,11 @@ from typing import Any
 import yaml
 
 from tests.commands import Done, command, shell
+from tests.project.console import saved_files, sessions
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "budgets-in-ci.md").read_text(encoding="utf-8")
+RECIPE = "docs/cookbook/ci.md"
 ACTION: Any = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
 LOWER = 'sortednet() { command sortednet "${@/0.98/0.05}"; }\n'
 """The tests' run is trained for a moment, and scores less than the page's."""
@@ -37,22 +39,28 @@ INSTRUCTIONS = {
 
 def test_the_page_of_scripts_runs_as_written(home: Path) -> None:
     blocks = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 3
     done = shell("".join([LOWER, *blocks]))
     assert done.code == 0, done
     assert (home / "build" / "scores.json").is_file()
-    assert 'failures="0"' in (home / "scores.xml").read_text()
 
 
 def test_the_build_fails_if_the_budget_loses_a_point(home: Path) -> None:
-    first, second = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)[2:4]
+    first, gate = (session.commands[0].text for session in sessions(RECIPE))
+    (home / "gate.sh").write_text(saved_files(RECIPE)["gate.sh"])
     assert shell(first).code == 0
+    done = shell(gate)
+    assert done.code == 0 and done.out.endswith("build/model\n"), done
+    assert 'failures="0"' in (home / "scores.xml").read_text()
     baseline = json.loads((home / "baseline.json").read_text())
     baseline["chosen"]["metrics"]["accuracy"] += 0.02
     (home / "baseline.json").write_text(json.dumps(baseline))
-    done = shell(second)
-    assert done.code == 1 and "below --min-score" in done.err
+    shutil.rmtree(home / "build")
+    done = shell(gate)
+    assert done.code == 1 and "below --min-score" in done.err and "lost a point" in done.err
     assert 'failures="1"' in (home / "scores.xml").read_text()
+    assert not (home / "build").exists()
+    assert shell(gate.replace("digits-resnet", "none")).code == 2
 
 
 def action(home: Path, **inputs: str) -> tuple[Done, Any]:
@@ -97,7 +105,8 @@ def test_the_action_is_whole() -> None:
     assert not [step for step in steps if "${{" in step["run"]]
     used = re.findall(r"inputs\.([a-z-]+)", json.dumps(steps))
     assert sorted(used) == sorted(ACTION["inputs"])
-    (shown,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    page = (ROOT / RECIPE).read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     named = [step for step in yaml.safe_load(shown) if "REPOSITORY" in step.get("uses", "")]
     assert len(named) == 1 and set(named[0]["with"]) <= set(ACTION["inputs"])
     options = set(re.findall(r"--[a-z-]+", json.dumps([steps[-1], named])))
