@@ -5,7 +5,8 @@
 
 Commands come from the command line's own help, spec keys from the models and the docstrings of
 their attributes, the Python API from the docstrings of `sortednet_cli.__all__`, presets from their
-files, architectures of transformers from their declarations. To change a page, change those texts.
+files, architectures of transformers from their declarations, result files from themselves. To
+change a page, change those texts.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import sortednet_cli
-from docs import architectures
+from docs import architectures, result_files
 from sortednet_cli import spec
 from sortednet_cli.spec import presets
 
@@ -58,6 +59,7 @@ def pages() -> dict[Path, str]:
         "spec.md": _spec_keys,
         "python.md": _python_api,
         "presets.md": _presets,
+        "results.md": result_files.page,
     }
     return {
         REFERENCE / name: "\n".join([NOTE, "", *make()]).rstrip() + "\n"

@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +30,8 @@ OUR_SHIM = Path("docs", "theme", "search-from-disk.js")
 
 
 def main() -> None:
+    if find_spec("zensical") is None:
+        sys.exit("error: zensical is not installed: pip install '.[docs]'")
     stage()
     words = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
     done = subprocess.run(words, cwd=ROOT, check=False)
@@ -50,9 +53,10 @@ def stage() -> None:
 
 
 def sources() -> list[Path]:
-    """The pages at the top of the repository, and all of `docs/` but its scripts."""
+    """The pages at the top of the repository, all of `docs/` but its scripts, and the results."""
     kinds = ("*.md", "*.png", "*.svg", "*.css", "*.js")
-    return [*ROOT.glob("*.md"), *(path for kind in kinds for path in (ROOT / "docs").rglob(kind))]
+    docs = [path for kind in kinds for path in (ROOT / "docs").rglob(kind)]
+    return [*ROOT.glob("*.md"), *docs, *(ROOT / "benchmarks" / "results").glob("*.json")]
 
 
 def _close(page: Path) -> None:
