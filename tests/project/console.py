@@ -137,7 +137,7 @@ def play(page: str, folder: Path, before: str = "", env: Mapping[str, str] = {})
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=1200,
     )
     parts = [part.split("\037") for part in done.stdout.split("\036")[1:]]
     assert len(parts) == len(commands), done

@@ -40,7 +40,7 @@ sortednet() {{
             --set model.config.hidden_size=24 --set model.config.num_hidden_layers=3 \\
             --set model.config.num_attention_heads=6 --set model.config.intermediate_size=48 \\
             --set model.config.vocab_size=300 --set model.config.max_position_embeddings=40 ;;
-        "train --config phones.toml"*) set -- "$@" --set train.updates=1 \
+        "train --config phones.toml"*) set -- "$@" --set train.updates=1 \\
             --set 'space.width=[0.25,0.5,1]' --set 'space.depth=[4,16]' ;;
         "train "*-llama*) set -- "$@" --set train.updates=1 --set train.batch_size=2 \\
             --set 'space.depth=[1,2]' --set data.vocab_size=300 --set data.max_length=32 ;;
