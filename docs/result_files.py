@@ -12,13 +12,13 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 INTRO = """# Result files
 
-Every figure of these pages comes from one of the files below, and every file names what made it.
-Cite a file with the commit that holds it. [Reproduce a result](../how-to/reproduce.md) says how a
-table is made again; [Data](data.md#the-data-sets-of-the-results) says where the data sets come
-from.
+Every figure of these pages comes from one of the files below. Each holds the versions and the
+machine that made it, too. Cite a file with the commit that holds it. [Reproduce a
+result](../how-to/reproduce.md) says how a table is made again;
+[Data](data.md#the-data-sets-of-the-results) says where the data sets come from.
 
-| file | shown in | versions | command |
-| --- | --- | --- | --- |"""
+| file | shown in | command |
+| --- | --- | --- |"""
 
 
 def page() -> Iterator[str]:
@@ -28,10 +28,9 @@ def page() -> Iterator[str]:
     for path in sorted(RESULTS.glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         where = ", ".join(shown.get(path.name, ["[Reliability](../explanation/reliability.md)"]))
-        torch = result["versions"].get("torch", "")
         command = result.get("command")
         link = f"[{path.stem}](../../benchmarks/results/{path.name})"
-        yield f"| {link} | {where} | torch {torch} | {f'`{command}`' if command else ''} |"
+        yield f"| {link} | {where} | {f'`{command}`' if command else ''} |"
 
 
 def _pages_by_file() -> dict[str, list[str]]:
