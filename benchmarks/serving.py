@@ -111,7 +111,7 @@ def measure(
     server: Server, size: str | None, options: argparse.Namespace, sizes: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Measure one size, or several in turn: a few requests one by one, then all at once."""
-    models = [f"{server.name}:{each}" for each in (sizes or [size])]
+    models = [f"{server.name}:{each}" for each in sizes or (size,)]
     for model in models:
         server.ask(model, 2)
     few = [models[number % len(models)] for number in range(options.singles)]

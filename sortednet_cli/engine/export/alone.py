@@ -9,7 +9,7 @@ from torch import nn
 
 from sortednet_cli.engine.evaluation.latency import median_ms
 from sortednet_cli.engine.export.formats import Format
-from sortednet_cli.engine.export.further import call
+from sortednet_cli.engine.export.further import write_compared
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Inputs
@@ -28,12 +28,11 @@ def write_alone(
     They are compared for the inputs that are traced, and for one sample.
 
     Raises:
+        RequestError: the format cannot hold the model.
         WorkError: they differ.
     """
     module, inputs = _plain(source, network, submodel)
-    with torch.no_grad():
-        samples = [(each, call(module, each)) for each in (inputs, _inputs(source, 1))]
-        file_format.export(module, samples, folder)
+    write_compared(module, [inputs, _inputs(source, 1)], folder, file_format)
 
 
 def exported_latency_ms(
