@@ -29,6 +29,9 @@ VOCABULARIES = (
 )
 """Vocabulary files that a tokenizer can be built from, by the names transformers looks for."""
 
+FREQUENT_TOKENS = "frequent_tokens.json"
+"""The tokens that drafts choose from."""
+
 TOKENIZER_FILES = (
     *VOCABULARIES,
     "tokenizer*",
@@ -38,6 +41,7 @@ TOKENIZER_FILES = (
     "bpe.codes",
     "chat_template*",
     "additional_chat_templates/*.jinja",
+    FREQUENT_TOKENS,
 )
 """All files of a tokenizer: its vocabulary and the files that go with it."""
 

@@ -7,9 +7,12 @@ import torch
 from sortednet_cli.data import TextFormat
 from sortednet_cli.engine.generation.decoder import Decoder
 from sortednet_cli.engine.sources.source import Source
+from sortednet_cli.errors import RequestError
 from sortednet_cli.families.transformers.stock_configs import end_tokens, with_end
 from sortednet_cli.machine.cuda_graphs import GraphChoice
 from sortednet_cli.space import SubModel
+from sortednet_cli.storage.artifact import FREQUENT_TOKENS
+from sortednet_cli.storage.frequent_tokens import read_frequent
 from sortednet_cli.storage.sources import check_causal
 
 
@@ -33,7 +36,12 @@ def make_decoder(
             parameter.data = parameter.data.to(torch.bfloat16)
     depths = dict(source.space.axes).get("depth", ())
     ends = end_tokens(with_end(source.generation, end))
-    return Decoder(module, [int(depth) for depth in depths], ends, cuda_graphs)
+    frequent = read_frequent(source.tokenizer)
+    if max(frequent, default=0) >= module.config.vocab_size:  # type: ignore[union-attr, operator]
+        raise RequestError(
+            f"{source.tokenizer / FREQUENT_TOKENS} names a token that the model does not have"
+        )
+    return Decoder(module, [int(depth) for depth in depths], ends, cuda_graphs, frequent)
 
 
 def require_causal(source: Source) -> TextFormat:

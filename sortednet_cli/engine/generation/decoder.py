@@ -53,6 +53,7 @@ class Decoder:
         exits: trained depths; those below the module's own depth can draft.
         end: tokens that end a text.
         cuda_graphs: whether passes are recorded as CUDA graphs; "auto" where that can be done.
+        frequent: the tokens that drafts choose from, which changes no text; none for all.
 
     Attributes:
         depth: number of layers.
@@ -72,10 +73,11 @@ class Decoder:
         exits: Collection[int] = (),
         end: Collection[int] = (),
         cuda_graphs: GraphChoice = "auto",
+        frequent: Sequence[int] = (),
     ) -> None:
         self._module = module
-        self._cuda_graphs = cuda_graphs
-        self._stack = Stack(module, 1, cuda_graphs)
+        self._options: tuple[GraphChoice, Sequence[int]] = (cuda_graphs, frequent)
+        self._stack = Stack(module, 1, *self._options)
         self.depth, self.context = self._stack.depth, self._stack.context
         self.exits = sorted(depth for depth in exits if 0 < depth < self.depth)
         self.dtype = next(module.parameters()).dtype
@@ -204,7 +206,7 @@ class Decoder:
         """Return the emptied stack, with room for `length` positions."""
         if self._stack.capacity < length:
             rounded = -(-length // _CAPACITY_STEP) * _CAPACITY_STEP
-            self._stack = Stack(self._module, min(self.context, rounded), self._cuda_graphs)
+            self._stack = Stack(self._module, min(self.context, rounded), *self._options)
         self._stack.truncate(0)
         return self._stack
 

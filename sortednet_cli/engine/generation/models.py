@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
 import torch
@@ -102,6 +102,17 @@ class CausalModel(ABC):
     def logits(self, states: Tensor) -> Tensor:
         """Compute logits [n, V] of states [n, C]."""
 
+    def logits_of(self, tokens: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """Return what computes logits [n, k] of k tokens alone from states [n, C].
+
+        Args:
+            tokens: int64 [k], on the model's device.
+
+        Returns:
+            None if the head computes all tokens at once.
+        """
+        return None
+
     @abstractmethod
     def packed(self, cosines: Tensor, sines: Tensor) -> Tensor:
         """Pack the stock module's cosines and sines [T, D] into one tensor [T, ..]."""
@@ -150,8 +161,14 @@ class FusedModel(CausalModel):
         return self.embedding.index_select(0, self.sent(tokens))
 
     def logits(self, states: Tensor) -> Tensor:
-        normed = F.rms_norm(states, tuple(self._norm.shape), self._norm, self._epsilon)
-        return F.linear(normed, self._head, self._bias).float()
+        return F.linear(self._normed(states), self._head, self._bias).float()
+
+    def _normed(self, states: Tensor) -> Tensor:
+        return F.rms_norm(states, tuple(self._norm.shape), self._norm, self._epsilon)
+
+    def logits_of(self, tokens: Tensor) -> Callable[[Tensor], Tensor]:
+        head, bias = self._head[tokens], None if self._bias is None else self._bias[tokens]
+        return lambda states: F.linear(self._normed(states), head, bias).float()
 
     def packed(self, cosines: Tensor, sines: Tensor) -> Tensor:
         """Pack them as complex numbers [T, 1, D / 2]."""

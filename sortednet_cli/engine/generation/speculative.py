@@ -114,7 +114,7 @@ class Adaptive:
 
     def __init__(self, timings: LayerTimings, draft_depth: int, depth: int) -> None:
         self._draft = draft_depth * timings.layer[1]
-        self._head = timings.head[1]
+        self._head = timings.draft_head
         above = depth - draft_depth
         self._verify = [
             above * layer + head for layer, head in zip(timings.layer, timings.head, strict=True)
@@ -220,7 +220,7 @@ class Speculative:
         stack.advance(self._depth)
         length.begin()
         while len(drafts) < room and length.wants_more(len(drafts)):
-            draft = chooser.draft(stack.logits(1)[0], stack.length)
+            draft = chooser.draft(stack.draft_logits(), stack.length)
             # Where a look waits for the device, all drafts are looked at when they are verified.
             confidence = None if stack.asynchronous else float(draft.confidence)
             if not length.keep(len(drafts), confidence):

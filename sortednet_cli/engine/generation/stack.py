@@ -40,6 +40,7 @@ class Stack:
         module: a stock causal model of a declared architecture, in eval mode.
         capacity: least number of positions that the cache has room for.
         cuda_graphs: whether passes are recorded; "auto" where that can be done.
+        frequent: the tokens that drafts choose from, if the head can be cut; none for all.
 
     Attributes:
         depth: number of layers.
@@ -53,8 +54,16 @@ class Stack:
             be recorded but must be.
     """
 
-    def __init__(self, module: nn.Module, capacity: int, cuda_graphs: GraphChoice = "auto") -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        capacity: int,
+        cuda_graphs: GraphChoice = "auto",
+        frequent: Sequence[int] = (),
+    ) -> None:
         self._model = open_model(module)
+        self._drafted = self._model.sent(frequent)
+        self._draft_head = self._model.logits_of(self._drafted) if frequent else None
         self.context = self._model.context
         if not 0 < capacity <= self.context:
             raise RequestError(f"the model has {self.context} positions, not {capacity}")
@@ -107,6 +116,15 @@ class Stack:
             return self._model.logits(self._states[first : self.length])
         work = partial(self._logits_of, count)
         return self._graphs.run(("logits", count), work, self._numbers[first : first + 1])[0]
+
+    def draft_logits(self) -> Tensor:
+        """Compute logits [V] of the last position; minus infinity for what no draft chooses."""
+        if self._draft_head is None:
+            return self.logits(1)[0]
+        if self._graphs is None:
+            return self._spread(self._states[self.length - 1 : self.length])
+        last = self._numbers[self.length - 1 : self.length]
+        return self._graphs.run(("draft",), self._draft_logits_of, last)[0]
 
     def wait(self) -> None:
         """Wait until the device has finished, since a GPU runs asynchronously."""
@@ -163,6 +181,18 @@ class Stack:
         """Compute logits of `count` positions from one on, [1], that the device knows."""
         states = DevicePositions(first, count, self.capacity).rows(self._states)
         return [self._model.logits(states)]
+
+    def _draft_logits_of(self, last: Tensor) -> list[Tensor]:
+        """Compute draft logits [V] of one position, [1], that the device knows."""
+        return [self._spread(DevicePositions(last, 1, self.capacity).rows(self._states))]
+
+    def _spread(self, states: Tensor) -> Tensor:
+        """Compute draft logits [V] of one position's states [1, C]."""
+        assert self._draft_head is not None
+        logits = self._draft_head(states)[0]
+        return logits.new_full((len(self._model.embedding),), -torch.inf).index_copy(
+            0, self._drafted, logits
+        )
 
     def _num_columns(self, length: int) -> int:
         """Return to how many positions a recorded pass attends that ends at `length`."""

@@ -24,10 +24,12 @@ class LayerTimings:
     Attributes:
         layer: time of one layer.
         head: time of the final norm, the head, and the choice of the token.
+        draft_head: the same for a draft, one position.
     """
 
     layer: tuple[float, ...]
     head: tuple[float, ...]
+    draft_head: float
 
     def step(self, depth: int) -> float:
         """Return the time of one position through `depth` layers and the head."""
@@ -56,13 +58,14 @@ class LayerTimings:
 
             layer.append(_median(run) / stack.depth)
             head.append(_median(choose))
+        draft_head = _median(lambda: stack.draft_logits().max().item())
         stack.truncate(0)
         # A shorter context never needs the times of more positions.
         missing = [math.inf] * (MAX_ROWS - most)
-        return cls((*layer, *missing), (*head, *missing))
+        return cls((*layer, *missing), (*head, *missing), draft_head)
 
 
-def _median(run: Callable[[], None]) -> float:
+def _median(run: Callable[[], object]) -> float:
     run()
     seconds = []
     for _ in range(_REPEATS):

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from sortednet_cli.data import Dataset, TextFormat, Texts, open_data
+from sortednet_cli.data.text.frequent import SHARE, frequent_tokens
 from sortednet_cli.distributed.processes import SINGLE_PROCESS, Processes
 from sortednet_cli.engine.sources.root import open_root, read_family, read_format, root_fields
 from sortednet_cli.engine.training.measured import with_measured
@@ -34,6 +35,7 @@ from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
 from sortednet_cli.spec.families import CAUSAL_TASKS, family_facts
 from sortednet_cli.storage.files import PathExists, free_name, write_json
+from sortednet_cli.storage.frequent_tokens import write_frequent
 from sortednet_cli.storage.pretrained import hub_name, open_pretrained
 from sortednet_cli.storage.run import RunFolder
 
@@ -165,5 +167,8 @@ def _generation(form: TextFormat, root: Root, pretrained: Path | None) -> Config
 
 def _save_language(texts: Texts, generation: Config | None, folder: Path) -> None:
     texts.tokenizer.save_pretrained(folder)
-    if generation is not None:
-        write_json(folder / GENERATION, generation)
+    if generation is None:
+        return
+    write_json(folder / GENERATION, generation)
+    if tokens := frequent_tokens(texts.train, texts.format.vocab_size):
+        write_frequent(folder, tokens, SHARE)

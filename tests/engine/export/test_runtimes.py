@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ def test_a_model_that_a_format_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(RequestError) as refusal:
         further._written(Bessel(), inputs, tmp_path / onnx.file, onnx)
     message = str(refusal.value)
-    assert "--format onnx cannot hold this model: it has no aten" in message
-    assert "special_bessel_j0" in message and "safetensors, pt2" in message
+    # torch may have replaced the operation by one of its primitives.
+    assert re.search(r"--format onnx cannot hold this model: it has no \w+\.\w*bessel_j0", message)
+    assert "safetensors, pt2" in message
     assert list(tmp_path.iterdir()) == []

@@ -67,6 +67,35 @@ def test_speculation_emits_the_tokens_of_plain_decoding(
         assert stats.tokens == 60
 
 
+@pytest.mark.parametrize("kind", ["llama", "biased", "qwen2", "mistral", "gemma3"])
+@pytest.mark.parametrize("sampled", [False, True])
+def test_drafts_over_frequent_tokens_change_no_text(kind: str, sampled: bool) -> None:
+    model, plain = make(kind), Decoder(make(kind), EXITS)
+    for seed in range(2):
+        chooser = Sampling(1.2, 0.9, seed) if sampled else Greedy()
+        wanted = list(plain.stream(prompt(6, seed), Plain(), 50, chooser=chooser))
+        common = [token for token, _ in Counter(wanted).most_common(6)]
+        decoder, stats = Decoder(model, EXITS, frequent=common), DecodingStats()
+        for length in (3, None):
+            strategy = decoder.speculative(3, length)
+            again = Sampling(1.2, 0.9, seed) if sampled else Greedy()
+            found = list(decoder.stream(prompt(6, seed), strategy, 50, chooser=again, stats=stats))
+            assert found == wanted
+        assert stats.accepted > 0
+
+
+def test_drafts_are_the_best_of_the_frequent_tokens() -> None:
+    decoder = Decoder(make("biased"), EXITS, frequent=[7, 3, 50])
+    with torch.inference_mode():
+        stack = decoder._empty_stack(8)
+        stack.push(prompt(5))
+        stack.advance(2)
+        whole, cut = stack.logits(1)[0], stack.draft_logits()
+    assert cut.isfinite().nonzero().flatten().tolist() == [3, 7, 50]
+    torch.testing.assert_close(cut[[3, 7, 50]], whole[[3, 7, 50]], rtol=1e-5, atol=1e-5)
+    assert decoder.timings.draft_head > 0
+
+
 def test_automatic_speculation_emits_them_too_and_settles() -> None:
     decoder = Decoder(make("llama"), EXITS)
     strategy = decoder.speculative()
