@@ -9,7 +9,7 @@ from torch import nn
 
 from sortednet_cli.engine.evaluation.latency import median_ms
 from sortednet_cli.engine.export.formats import Format
-from sortednet_cli.engine.export.further import write_compared
+from sortednet_cli.engine.export.further import call, compare, write_and_open
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Inputs
@@ -25,14 +25,20 @@ def write_alone(
 ) -> None:
     """Write the file of a sub-model into a folder, and compare its outputs with the sub-model's.
 
-    They are compared for the inputs that are traced, and for one sample.
+    They are compared for the inputs that are traced, and for one sample. A lossy format is written
+    from noise instead of training data, which changes no time, and is not compared.
 
     Raises:
-        RequestError: the format cannot hold the model.
+        RequestError: the format cannot hold the sub-model.
         WorkError: they differ.
     """
     module, inputs = _plain(source, network, submodel)
-    write_compared(module, [inputs, _inputs(source, 1)], folder, file_format)
+    run = write_and_open(module, inputs, folder / file_format.file, file_format)
+    if run is not None and not file_format.lossy:
+        for each in (inputs, _inputs(source, 1)):
+            with torch.no_grad():
+                logits = call(module, each)
+            compare(file_format, run(each), logits)
 
 
 def exported_latency_ms(
@@ -47,18 +53,17 @@ def exported_latency_ms(
         Milliseconds.
 
     Raises:
-        RequestError: the runtime does not run here.
+        RequestError: the format cannot hold the sub-model, or its runtime does not run here.
     """
     module, inputs = _plain(source, network, submodel)
+    run = write_and_open(module, inputs, file, file_format, torch.get_num_threads())
+    if run is None:
+        raise RequestError(
+            f"nothing here runs {file_format.runtime}: give --runtime torch, or --latencies that a"
+            " device measured"
+        )
+    one = _inputs(source, 1)
     with torch.no_grad():
-        run = file_format.write(module, inputs, file)
-        run = file_format.open(file, torch.get_num_threads()) or run
-        if run is None:
-            raise RequestError(
-                f"nothing here runs {file_format.runtime}: give --runtime torch, or --latencies"
-                " that a device measured"
-            )
-        one = _inputs(source, 1)
         return median_ms(lambda: run(one))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -66,57 +66,43 @@ def export(
     plain = family.logits_module(module)
     pair = (inputs, _other_inputs(source.format)) if data is None else _data_inputs(data, further)
     traced, other = (family.logits_inputs(each) for each in pair)
-    run, difference, samples = write_compared(plain, [traced, other], folder.path, further)
+    run = write_and_open(plain, traced, folder.path / further.file, further)
     names = tuple(traced) if isinstance(traced, dict) else ("inputs",)
     size = sum(path.stat().st_size for path in further.files(folder.path))
-    exported = Exported(
-        further.name, further.file, size, further.runtime, difference, samples, names
-    )
-    if run is None or data is None:
+    exported = Exported(further.name, further.file, size, further.runtime, None, 0, names)
+    if run is None:
+        return exported
+    differences, samples = [], 0
+    for each in (traced, other):
+        with torch.no_grad():
+            logits = call(plain, each)
+        differences.append(compare(further, run(each), logits))
+        samples += len(logits)
+    exported = replace(exported, max_abs_diff=max(differences), samples=samples)
+    if data is None:
         return exported
     runs: dict[str, Run] = {"file": run, "float": partial(call, plain)}
     scores = {name: score_run(source, data, each) for name, each in runs.items()}
     return replace(exported, validation=scores)
 
 
-def write_compared(
-    module: nn.Module, samples: Sequence[Inputs], folder: Path, further: Format
-) -> tuple[Run | None, float | None, int]:
-    """Write the file of a module of `Family.logits_module`, and compare their logits.
-
-    Args:
-        samples: inputs to compare on; the first are traced.
-
-    Returns:
-        What runs the file, the largest difference, and the number of inputs that were compared; if
-        nothing here runs the file: None, None and 0.
+def write_and_open(
+    module: nn.Module, traced: Inputs, file: Path, further: Format, threads: int = 1
+) -> Run | None:
+    """Write a file, and return what runs it; None if nothing here can.
 
     Raises:
         RequestError: the format cannot hold the model.
-        WorkError: the outputs differ by more than the format's tolerance, or there is no file.
+        WorkError: there is no file.
     """
-    run = _written(module, samples[0], folder / further.file, further)
-    if run is None:
-        return None, None, 0
-    differences, count = [], 0
-    for each in samples:
-        with torch.no_grad():
-            logits = call(module, each)
-        differences.append(_difference(further, run(each), logits))
-        count += len(logits)
-    return run, max(differences), count
-
-
-def _written(module: nn.Module, traced: Inputs, file: Path, further: Format) -> Run | None:
-    """Write a file, and return what runs it; None if nothing here can."""
     with told_operations(further, module, traced):
         run = further.write(module, traced, file)
     if not file.exists():
         raise WorkError(f"verification failed: the format {further.name!r} wrote no {file.name}")
-    return run or further.open(file)
+    return run or further.open(file, threads)
 
 
-def _difference(further: Format, actual: Tensor, logits: Tensor) -> float:
+def compare(further: Format, actual: Tensor, logits: Tensor) -> float:
     """Return the largest difference from an artifact's logits; WorkError if it is too large."""
     if getattr(actual, "shape", None) != logits.shape:
         raise WorkError(

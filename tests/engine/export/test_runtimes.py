@@ -93,7 +93,7 @@ def test_a_model_that_a_format_cannot_hold(tmp_path: Path) -> None:
     onnx, inputs = find_format("onnx"), torch.rand(4, 1, 2, 2)
     assert onnx is not None
     with pytest.raises(RequestError) as refusal:
-        further._written(Bessel(), inputs, tmp_path / onnx.file, onnx)
+        further.write_and_open(Bessel(), inputs, tmp_path / onnx.file, onnx)
     message = str(refusal.value)
     # torch may have replaced the operation by one of its primitives.
     assert re.search(r"--format onnx cannot hold this model: it has no \w+\.\w*bessel_j0", message)
