@@ -64,10 +64,12 @@ class ExecuTorch(Format):
         from executorch.runtime import Runtime
 
         portable_lib._unsafe_reset_threadpool(threads)
-        program = Runtime.get().load_program(file.read_bytes())
+        content = file.read_bytes()
+        program = Runtime.get().load_program(content)
         method = program.load_method("forward")
+        held = (content, program)  # the method points into them and does not keep them
 
-        def run(inputs: Inputs) -> Tensor:
+        def run(inputs: Inputs, held: Any = held) -> Tensor:
             values = list(inputs.values()) if isinstance(inputs, dict) else [inputs]
             logits: Tensor = method.execute([value.contiguous() for value in values])[0]
             return logits.clone()  # the next call overwrites it
