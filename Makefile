@@ -48,6 +48,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.speed.data_rate
 	$(BIN)/python -m benchmarks.speed.soft_cost
 	$(BIN)/python -m benchmarks.speed.plan_memory
+	$(BIN)/python -m benchmarks.speed.exports
 	$(BIN)/python -m benchmarks.speed.big_extract --folder $(BENCH)
 
 # What only a GPU can show, in ten minutes; then as a share of plain modules, over more updates, and
