@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +41,8 @@ class CoreMl(TracedFormat):
     def write(self, module: nn.Module, inputs: Inputs, file: Path) -> None:
         import torch
 
-        with warnings.catch_warnings():
+        # It shows its progress, and what it can do on macOS alone, whoever calls it.
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
             logging.getLogger("coremltools").setLevel(logging.CRITICAL)

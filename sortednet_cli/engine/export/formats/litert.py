@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import tempfile
 import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +56,9 @@ class LiteRt(Format):
             import litert_torch
 
             written = Path(folder) / file.name
-            litert_torch.convert(module, (inputs[:1],)).export(str(written))
+            # It prints its progress, among what a script reads from this package.
+            with redirect_stdout(io.StringIO()):
+                litert_torch.convert(module, (inputs[:1],)).export(str(written))
             write_bytes(file, written.read_bytes())
 
     def open(self, file: Path, threads: int = 1) -> Run:
