@@ -127,7 +127,7 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
 
 def _measure(further: Format, module: nn.Module, inputs: Inputs, repeats: int) -> dict[str, Any]:
     about = {"format": further.name, "runtime": further.runtime}
-    nothing = {"error": None, "difference": None, "latency": None}
+    nothing: dict[str, Any] = {"error": None, "difference": None, "latency": None}
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         file = Path(folder) / further.file
         try:
@@ -135,7 +135,7 @@ def _measure(further: Format, module: nn.Module, inputs: Inputs, repeats: int) -
         except Exception as error:  # the table says so
             reason = " ".join(str(error).split()) or type(error).__name__
             return {**about, **nothing, "size_bytes": None, "error": reason[:100]}
-        found = {**about, **nothing}
+        found: dict[str, Any] = {**about, **nothing}
         found["size_bytes"] = sum(path.stat().st_size for path in further.files(Path(folder)))
         if run is None:
             return found
