@@ -14,6 +14,10 @@ from urllib.parse import urlsplit
 
 from tests.commands import start
 
+NAME = "pico"
+GOOD: dict[str, Any] = {"model": NAME, "prompt": "a", "temperature": 0, "max_tokens": 2}
+"""A request that every server of the run `pico` answers."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -48,7 +52,7 @@ class Served:
     def connection(self) -> http.client.HTTPConnection:
         address = urlsplit(self.url)
         assert address.hostname is not None
-        return http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+        return http.client.HTTPConnection(address.hostname, address.port, timeout=600)
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         """Send one request; `content_type="..."` is the header `Content-Type`."""

@@ -16,6 +16,8 @@ from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec.measures import Measure
 
 AUTO = "auto"
+_LONGEST = 512
+"""Most characters of a model's name."""
 _FEW = 16
 """Most sizes that a message lists."""
 
@@ -46,6 +48,8 @@ class ModelNames:
             UnknownModel: there is none of that name.
             RequestError: `NAME:auto` has no limit, or another name has one.
         """
+        if len(model) > _LONGEST:
+            raise UnknownModel(f"no model has a name of {len(model):,} characters")
         size = model.removeprefix(f"{self.name}:")
         if size == AUTO and model != AUTO:
             if max_latency_ms is None:

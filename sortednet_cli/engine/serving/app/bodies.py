@@ -202,7 +202,7 @@ def _supported(given: Mapping[str, Any], kind: type[BaseModel]) -> dict[str, Any
             fields[name] = value
         elif name not in _NEUTRAL:
             hint = suggestion(name, kind.model_fields)
-            raise ApiError(400, f"unknown field {name!r}{hint}", param=name)
+            raise ApiError(400, f"unknown field {name[:60]!r}{hint}", param=name[:60])
         elif not any(type(value) is type(same) and value == same for same in _NEUTRAL[name]):
             raise ApiError(400, f"{name}: {json.dumps(value)[:60]} is not supported", param=name)
     return fields

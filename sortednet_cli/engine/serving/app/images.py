@@ -87,7 +87,8 @@ async def _read(request: Request) -> tuple[dict[str, str], bytes]:
         data = await uploads[0].read()
         await form.close()
     if unknown := [name for name in fields if name not in _FIELDS]:
-        raise ApiError(400, f"unknown field {unknown[0]!r}", param=unknown[0])
+        name = unknown[0][:60]
+        raise ApiError(400, f"unknown field {name!r}", param=name)
     return fields, data
 
 
@@ -100,6 +101,6 @@ def _milliseconds(text: str | None) -> float | None:
         value = 0.0
     if not 0 < value < float("inf"):
         raise ApiError(
-            400, f"max_latency_ms: {text!r} is not a positive number", param="max_latency_ms"
+            400, f"max_latency_ms: {text[:60]!r} is not a positive number", param="max_latency_ms"
         )
     return value
