@@ -11,7 +11,7 @@ from openai import OpenAI
 from tests.served import NAME
 
 
-def test_models_and_their_names(served: Served, client: OpenAI) -> None:
+def test_models_and_their_names(client: OpenAI) -> None:
     names = [model.id for model in client.models.list()]
     assert names == [NAME, f"{NAME}:auto", f"{NAME}:d3", f"{NAME}:d2", f"{NAME}:d1"]
     record = client.models.retrieve(f"{NAME}:d2").model_dump()["sortednet"]

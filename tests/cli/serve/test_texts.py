@@ -17,11 +17,7 @@ from tests.commands import command
 from tests.served import NAME, Served, serving
 
 SIZES = ("d1", "d2", "d3")
-
-
-PROMPTS = ["The with statement", "An if", "a", "def f(x):\n", "é ☃", "raise", "while  True"]
-
-
+PROMPTS = ["The with statement", "An if", "a", "def f(x):", "é ☃", "raise", "while  True"]
 TEMPLATE = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
     "{% for message in messages %}[{{ message.role }}] {{ message.content }}\n{% endfor %}"
@@ -31,13 +27,13 @@ TEMPLATE = (
 
 @pytest.fixture
 def prompts(work: Path) -> list[str]:
-    lines = [prompt for prompt in PROMPTS if "\n" not in prompt]
-    Path("prompts").write_text("\n".join(lines), encoding="utf-8")
-    return lines
+    """Prompts, which the file `prompts` holds too, one a line."""
+    Path("prompts").write_text("\n".join(PROMPTS), encoding="utf-8")
+    return PROMPTS
 
 
 def generated(run: Path, size: str, *options: str) -> list[str]:
-    """What `generate` writes after each of the prompts that one line can hold."""
+    """What `generate` writes after each of the prompts."""
     done = command(
         "generate", run, f"--depth={size[1:]}", "--json", "--quiet", "--prompt-file=prompts",
         "--max-new-tokens=20", *options,

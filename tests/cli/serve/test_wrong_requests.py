@@ -39,6 +39,7 @@ from tests.served import GOOD, NAME, Served, serving
         ({"stop": ["x"] * 17}, 400, "stop"),
         ({"temprature": 1}, 400, "unknown field 'temprature' (did you mean temperature?)"),
         ({"model": None}, 400, "model: field required"),
+        ({"model": NAME * 200}, 404, "no model has a name of 800 characters"),
         ({"model": "gpt-4"}, 404, "no model 'gpt-4': the models are 'pico'"),
     ],
 )
@@ -84,8 +85,6 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=4,
 )
-
-
 _FIELDS = st.sampled_from(
     ["model", "prompt", "messages", "max_tokens", "temperature", "top_p", "seed", "stop", "stream"]
 ) | st.sampled_from(
