@@ -15,7 +15,7 @@ from sortednet_cli.engine.generation.stack import Rotations
 from sortednet_cli.engine.serving.key_values import KeyValues
 
 _COLUMN_STEP = 64
-"""The cache's positions are a multiple of this, so that longer texts seldom move it."""
+"""The cache's positions are a multiple of this."""
 
 
 @dataclass(eq=False)
@@ -39,11 +39,6 @@ class Sequence:
         """Number of tokens, prompt included."""
         return len(self.prompt) + len(self.tokens)
 
-    @property
-    def most(self) -> int:
-        """Most positions that it needs: its last token is never fed back."""
-        return len(self.prompt) + self.wanted - 1
-
 
 class Batch:
     """A sub-model and the sequences that decode with it, over a cache of their own.
@@ -54,12 +49,17 @@ class Batch:
     Args:
         module: a stock causal model in eval mode.
 
+    Attributes:
+        context: number of positions that the model has.
+        sequences: the sequences, in the order of their rows.
+
     Raises:
         RequestError: the module is no declared decoder.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self._model = open_stock_model(module)
+        self.context = self._model.context
         self._layers, self._device = self._model.stock_layers, self._model.embedding.device
         first = self._layers[0]
         self._cache = KeyValues(
@@ -72,7 +72,7 @@ class Batch:
     @torch.inference_mode()
     def admit(self, sequence: Sequence) -> Tensor:
         """Add a sequence, and run its prompt; return the logits [V] of its first token."""
-        self._make_room(len(self.sequences) + 1, sequence.most)
+        self._make_room(len(self.sequences) + 1, len(sequence.prompt))
         row, count = len(self.sequences), len(sequence.prompt)
         positions = KnownPositions(0, count)
         states = self._model.embed(sequence.prompt, 0)
@@ -91,6 +91,7 @@ class Batch:
     def step(self) -> Tensor:
         """Feed the last token of every sequence; return the logits [B, V] of the next ones."""
         columns = [sequence.length - 1 for sequence in self.sequences]
+        self._make_room(len(columns), max(columns) + 1)
         positions = torch.tensor(columns, device=self._device)
         tokens = [sequence.tokens[-1] for sequence in self.sequences]
         states = self._model.embed_at(self._model.sent(tokens), positions)
@@ -117,8 +118,11 @@ class Batch:
             self._tables = {}
 
     def _make_room(self, rows: int, positions: int) -> None:
-        columns = -(-positions // _COLUMN_STEP) * _COLUMN_STEP
-        self._cache.reserve(rows, min(columns, self._model.context), len(self.sequences))
+        columns = self._cache.columns
+        if positions > columns:
+            # At least twice as many, so that texts that grow move them seldom.
+            columns = -(-max(positions, 2 * columns) // _COLUMN_STEP) * _COLUMN_STEP
+        self._cache.reserve(rows, min(columns, self.context), len(self.sequences))
         if not self._tables or self._cache.columns > self._reach:
             self._reach = self._cache.columns
             self._tables = {

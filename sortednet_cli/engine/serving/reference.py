@@ -33,15 +33,12 @@ class Reference:
         self._fed: list[int] = []
 
     @torch.inference_mode()
-    def logits(self, submodel: SubModel, prompt: list[int], tokens: list[int], most: int) -> Tensor:
-        """Compute the logits [V] of the token after a prompt and the tokens generated so far.
-
-        Args:
-            most: most positions that this text may need.
-        """
-        stack = self._stack
-        if stack is None or self._submodel != submodel or stack.capacity < most:
-            rounded = -(-most // _CAPACITY_STEP) * _CAPACITY_STEP
+    def logits(self, submodel: SubModel, prompt: list[int], tokens: list[int]) -> Tensor:
+        """Compute the logits [V] of the token after a prompt and the tokens generated so far."""
+        stack, length = self._stack, len(prompt) + len(tokens)
+        if stack is None or self._submodel != submodel or stack.capacity < length:
+            # Twice as many positions as now: a new stack computes the text again.
+            rounded = -(-2 * length // _CAPACITY_STEP) * _CAPACITY_STEP
             self.release()
             module: Any = self._network.at(submodel)
             context = int(module.config.max_position_embeddings)

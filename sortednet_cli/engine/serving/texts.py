@@ -88,9 +88,11 @@ class TextWorker:
     def latency_ms(self, submodel: SubModel) -> float:
         """Measure the median time of one token of one text, in milliseconds."""
         batch, times = Batch(self._network.at(submodel)), list[float]()
-        sequence = Sequence([0] * _PAST, _WARM_UP + _REPEATS + 1, Greedy())
+        count = _WARM_UP + _REPEATS
+        past = max(1, min(_PAST, batch.context - count))
+        sequence = Sequence([0] * past, count + 1, Greedy())
         batch.admit(sequence)
-        for _ in range(_WARM_UP + _REPEATS):
+        for _ in range(count):
             sequence.tokens.append(0)
             start = time.perf_counter()
             int(batch.step().argmax())
@@ -131,9 +133,7 @@ class TextWorker:
             return int(token)
         assert job.submodel is not None
         self._metrics.count_recomputed(job.submodel.name)
-        exact = self._reference.logits(
-            job.submodel, sequence.prompt, sequence.tokens, sequence.most
-        )
+        exact = self._reference.logits(job.submodel, sequence.prompt, sequence.tokens)
         with torch.inference_mode():
             return chooser.pick(exact, position)
 

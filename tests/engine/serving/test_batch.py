@@ -21,7 +21,7 @@ from sortednet_cli.engine.serving.texts import MARGIN, TextWork, TextWorker
 from sortednet_cli.space import SubModel
 from tests.engine.generation.models import KINDS, make, prompt
 
-COUNT = 30
+COUNT = 50
 SUBMODEL = SubModel((("depth", 4),))
 
 
@@ -148,10 +148,19 @@ def test_the_reference_is_plain_decoding_whatever_came_before() -> None:
     network: Any = _Network(model)
     reference, texts = Reference(network), [prompt(5, 1), prompt(9, 2)]
     alone = [_logits(model, text) for text in texts]
-    for count, index in ((0, 0), (3, 0), (2, 1), (5, 1), (4, 0), (2, 0)):
+    for count, index in ((0, 0), (3, 0), (2, 1), (5, 1), (4, 0), (2, 0), (40, 1), (45, 1)):
         tokens = [int(row.argmax()) for row in alone[index][:count]]
-        found = reference.logits(SUBMODEL, texts[index], tokens, len(texts[index]) + COUNT)
+        found = reference.logits(SUBMODEL, texts[index], tokens)
         assert torch.equal(found, alone[index][count])
+
+
+def test_a_cache_holds_what_is_there_and_not_what_may_come() -> None:
+    batch, sequence = Batch(make("llama")), Sequence(prompt(60, 0), 60, Greedy())
+    batch.admit(sequence)
+    for length, columns in ((60, 64), (63, 64), (64, 128)):
+        sequence.tokens = [1] * (length - 59)
+        batch.step()
+        assert batch._cache.columns == columns
 
 
 def test_an_empty_batch_holds_no_cache() -> None:
