@@ -79,8 +79,9 @@ def main() -> None:
         spread = evenly([submodel.name for submodel in space.submodels], options.memory_sizes)
         sizes = evenly(spread, 3)
         with serving(run) as server:
-            cases = [measure(server, size, options) for size in sizes]
-            together = measure(server, None, options, sizes)
+            cases = [
+                measure(server, each, options) for each in (*([size] for size in sizes), sizes)
+            ]
             for size in spread:
                 server.ask(f"{server.name}:{size}", 8)
             one = server.memory
@@ -94,7 +95,7 @@ def main() -> None:
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
         "machine": platform.machine(),
         "versions": versions(),
-        "cases": [*cases, together],
+        "cases": cases,
         "memory": {
             "sizes": spread,
             "one_server": one,
@@ -107,17 +108,15 @@ def main() -> None:
     out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def measure(
-    server: Server, size: str | None, options: argparse.Namespace, sizes: Sequence[str] = ()
-) -> dict[str, Any]:
+def measure(server: Server, sizes: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
     """Measure one size, or several in turn: a few requests one by one, then all at once."""
-    models = [f"{server.name}:{each}" for each in sizes or (size,)]
+    models = [f"{server.name}:{size}" for size in sizes]
     for model in models:
         server.ask(model, 2)
     few = [models[number % len(models)] for number in range(options.singles)]
     many = [models[number % len(models)] for number in range(options.requests)]
     return {
-        "size": size or ", ".join(sizes),
+        "size": ", ".join(sizes),
         "single": timed(server, few, options.max_tokens, at_once=1),
         "batched": timed(server, many, options.max_tokens, at_once=len(many)),
     }
