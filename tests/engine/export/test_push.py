@@ -11,10 +11,13 @@ import torch
 import transformers
 from huggingface_hub import ModelCard
 
+from sortednet_cli.storage.pretrained import hub_name
+from tests.cli.test_bad_input import edit
 from tests.commands import Done, command, listing, python, refused, shell
 from tests.engine.export.test_extract import train_pico
 from tests.families.test_timm import VIT
 from tests.hub import Hub, Repository
+from tests.sealing import reseal
 
 TOKEN, NAME = "hf_test", "me/digits"
 EQUAL = """
@@ -164,6 +167,33 @@ def test_the_card_has_metadata_that_the_hubs_client_reads(cut: Path) -> None:
         ("digits", "test", "image-classification")
     }
     assert {r.metric_type: r.metric_value for r in results} == row["metrics"]["test"]
+
+
+def test_the_base_model_of_a_run_is_in_every_card(home: Path) -> None:
+    edit(home / "runs/digits-resnet/run.json", "base_model", value="some/resnet")
+    reseal(home / "runs/digits-resnet")
+    assert command("extract", "--depth=1", "--out=cut", "--quiet").code == 0
+    assert command("extract", "cut", "--width=0.5", "--out=again", "--quiet").code == 0
+    for folder in ("cut", "again"):
+        assert ModelCard.load(home / folder / "README.md").data.base_model == "some/resnet"
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "name"),
+    [
+        ("some/llama", "some/llama"),
+        ("llama", "llama"),
+        ("cache/models--some--llama/snapshots/0123", "some/llama"),
+        ("cache/models--some--llama", None),
+        ("torchvision:ResNet50_Weights.DEFAULT", None),
+        ("package:tests", None),
+    ],
+)
+def test_which_pretrained_models_have_a_name_on_the_hub(
+    work: Path, pretrained: str, name: str | None
+) -> None:
+    (work / "cache/models--some--llama/snapshots/0123").mkdir(parents=True)
+    assert hub_name(pretrained) == name
 
 
 def test_a_dry_run_says_what_would_be_sent_and_asks_nobody(cut: Path, hub: Hub, push: Push) -> None:
