@@ -94,12 +94,11 @@ def _document(result: Push) -> dict[str, object]:
 
 
 def _print_plan(result: Push) -> None:
-    from huggingface_hub import ModelCardData
+    from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]
 
     typer.echo(f"to {result.repository}: {plain(result.message)}")
     for name, size in result.files.items():
         typer.echo(f"{size:>15,}  {plain(name)}")
     typer.echo(f"{sum(result.files.values()):>15,}  bytes in {len(result.files)} files")
     if result.metadata:
-        data = ModelCardData(ignore_metadata_errors=True, **result.metadata)
-        typer.echo(plain(data.to_yaml()))
+        typer.echo(plain(yaml_dump(dict(result.metadata), sort_keys=False).rstrip()))

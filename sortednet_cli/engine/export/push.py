@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,7 +155,17 @@ def _metadata(card: Path) -> dict[str, Any]:
         logger.warning("%s has no metadata: extract again to have them written", card)
     elif "license" not in data:
         logger.info("%s states no licence: add a line `license: NAME` to its metadata", card)
-    return data or {}
+    return {str(key): _as_json(value) for key, value in (data or {}).items()}
+
+
+def _as_json(value: Any) -> Any:
+    """Turn what YAML has and JSON lacks, such as dates, into text."""
+    if isinstance(value, Mapping):
+        return {str(key): _as_json(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_as_json(each) for each in value]
+    is_known = isinstance(value, int | str | None)
+    return value if is_known or (isinstance(value, float) and isfinite(value)) else str(value)
 
 
 def _send(request: PushRequest, prepared: Push) -> Push:
@@ -228,12 +239,11 @@ def _stale(name: str, found: ModelInfo, prepared: Push) -> list[str]:
     """
     from huggingface_hub import hf_hub_download
 
-    there = {file.rfilename for file in found.siblings or ()} - prepared.files.keys()
-    if MANIFEST in {file.rfilename for file in found.siblings or ()}:
+    there = {file.rfilename for file in found.siblings or ()}
+    if MANIFEST in there:
         earlier = read_json(Path(hf_hub_download(name, MANIFEST, revision=found.sha)))
-        return sorted(there & set(earlier.get("files") or ()))
-    of_another = [file.rfilename for file in found.siblings or ()]
-    if of_another := [file for file in of_another if file.endswith(_OF_A_MODEL)]:
+        return sorted(there.intersection(earlier.get("files") or ()) - prepared.files.keys())
+    if of_another := sorted(file for file in there if file.endswith(_OF_A_MODEL)):
         raise RequestError(
             f"{name} holds another model ({shortened(of_another)}): remove its files first, or"
             " choose another name"

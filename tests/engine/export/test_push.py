@@ -217,9 +217,13 @@ def test_a_private_repository_a_branch_a_message_and_an_edited_card(
     cut: Path, hub: Hub, push: Push
 ) -> None:
     card = cut / "README.md"
-    card.write_text(card.read_text().replace("tags:", "license: mit\ntags:"))
+    card.write_text(
+        card.read_text().replace("tags:", "license: mit\nbirth: 2026-01-01\nshare: .nan\ntags:")
+    )
     (cut / "LICENSE").write_text("as is")
     (cut / ".secret").write_text("not for others")
+    planned = json.loads(push("--dry-run", "--json").out)["metadata"]
+    assert (planned["birth"], planned["share"], planned["license"]) == ("2026-01-01", "nan", "mit")
     done = push("--private", "--revision=v1", "--message='first try'")
     assert (done.code, done.out) == (0, f"{hub.url}/{NAME}/tree/v1\n"), done
     assert "files without a checksum are sent too: LICENSE" in done.err
