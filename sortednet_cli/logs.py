@@ -10,6 +10,9 @@ from sortednet_cli.errors import plain
 
 logger = logging.getLogger("sortednet")
 
+_NOISY = ("torch.utils._pytree",)
+"""Loggers of others that warn of what no user can change, such as of torchao's enumerations."""
+
 
 class _PlainFormatter(logging.Formatter):
     """Escapes control characters, which come from names and contents of files."""
@@ -31,3 +34,5 @@ def configure(verbosity: int) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
