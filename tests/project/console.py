@@ -32,6 +32,9 @@ UNPLAYED = {
     r"torchrun ": "needs several processes: tests/distributed starts them",
     r"\^C": "needs a Ctrl-C in time: tests/cli/test_signals.py sends it",
     r"sortednet train .*rule=chain": "needs a package: tests/project/test_extend.py installs it",
+    r"sortednet .*(bench-pack|--runtime|--latencies|laptop)": "is measured in tests/engine/packing",
+    r"sortednet train --config spec\.toml --out runs/photos": "trains as a cookbook page does",
+    r"cd pack": "runs on a phone: tests/engine/packing runs the script",
     r"sortednet info --plan .*--processes": "is played by tests/project/test_results.py",
 }
 """Commands that are not played, by how they begin, and why."""
