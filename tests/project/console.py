@@ -34,6 +34,9 @@ UNPLAYED = {
     r"sortednet train .*rule=chain": "needs a package: tests/project/test_extend.py installs it",
     r"sortednet .*(bench-pack|--runtime|--latencies|laptop)": "is measured in tests/engine/packing",
     r"sortednet train --config spec\.toml --out runs/photos": "trains as a cookbook page does",
+    r"sortednet serve": "does not end: tests/cli/serve starts servers",
+    r"curl ": "needs a running server: tests/cli/serve asks them",
+    r"sortednet push .*--private": "needs the hub: tests/engine/export/test_push.py has one",
     r"cd pack": "runs on a phone: tests/engine/packing runs the script",
     r"sortednet info --plan .*--processes": "is played by tests/project/test_results.py",
 }
