@@ -17,7 +17,9 @@ class EveryDepth(Rule):
     """Draws all depths of each point that an outer rule draws from the other axes.
 
     `train.depth_weights` are relative weights of the ascending depths. While the search space is
-    only partly open, the open depths have the first of these weights.
+    only partly open, the open depths have the first of these weights. With `train.random_exits` a
+    draw has the deepest and that many others, which weigh as much as all others would (LayerSkip,
+    arXiv 2404.16710, takes exits in turn).
     """
 
     outer_rule: ClassVar[type[Rule]]
@@ -27,6 +29,8 @@ class EveryDepth(Rule):
         axes = dict(space.axes)
         self.depths = axes.pop("depth")
         self.weights = (train.depth_weights or (1.0,) * len(self.depths))[: len(self.depths)]
+        most = len(self.depths) - 1
+        self.num_others = most if train.random_exits is None else min(train.random_exits, most)
         self.outer = self.outer_rule(train, SearchSpace.of(axes)) if axes else None
 
     @classmethod
@@ -43,23 +47,32 @@ class EveryDepth(Rule):
         points: list[tuple[dict[str, int | float], float]] = [({}, 1.0)]
         if self.outer is not None:
             points = [(s.axes, weight) for s, weight in self.outer.draw(random, progress)]
-        total = sum(self.weights)
-        exits = list(zip(self.depths, self.weights, strict=True))[::-1]
         return [
-            (SubModel.of({**axes, "depth": depth}), share * weight / total)
+            (SubModel.of({**axes, "depth": depth}), share * weight)
             for axes, share in points
-            for depth, weight in exits
+            for depth, weight in self._exits(random)
         ]
 
     def draws(self, start: float = 0.0, end: float = 1.0) -> list[list[SubModel]]:
-        if self.outer is None:
+        if self.outer is None and self.num_others == len(self.depths) - 1:
             return [[submodel for submodel, _ in self.draw(Random(0))]]
         return super().draws(start, end)
 
     def heaviest(self) -> list[Share]:
         largest = self.space.largest.axes
-        depths = reversed(self.depths)
+        depths = self.depths[::-1][: 1 + self.num_others]
         return equal_shares([SubModel.of({**largest, "depth": depth}) for depth in depths])
+
+    def _exits(self, random: Random) -> list[tuple[int | float, float]]:
+        """Draw the depths of one point, the deepest first, with weights that sum to 1."""
+        *others, deepest = zip(self.depths, self.weights, strict=True)
+        if self.num_others < len(others):
+            factor = len(others) / self.num_others if self.num_others else 0.0
+            drawn = sorted(random.sample(others, self.num_others))
+            others = [(depth, weight * factor) for depth, weight in drawn]
+        exits = [deepest, *others[::-1]]
+        total = sum(weight for _, weight in exits)
+        return [(depth, weight / total) for depth, weight in exits]
 
 
 class Sum(EveryDepth):

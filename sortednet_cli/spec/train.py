@@ -25,6 +25,9 @@ class TrainSpec(SpecModel):
     """For the rule `sorted`: how many sub-models each micro-batch trains."""
     num_random: Annotated[int, Field(ge=0)] = 2
     """How many random sub-models a `sandwich` adds, or random widths a `sandwich-sum`."""
+    random_exits: Annotated[int, Field(ge=0)] | None = None
+    """For `sum` and `sandwich-sum`: how many random depths a micro-batch trains besides the
+    deepest; by default all."""
     depth_weights: tuple[PositiveFloat, ...] | None = None
     """For `sum` and `sandwich-sum`: a loss weight for each depth, in order; by default equal."""
     loss: Literal["mean", "sum"] | None = None
@@ -175,4 +178,6 @@ class TrainSpec(SpecModel):
             raise ValueError("train.draws is only for the rule 'sorted'")
         if self.depth_weights is not None and self.rule not in ("sum", "sandwich-sum"):
             raise ValueError("train.depth_weights is only for the rules 'sum' and 'sandwich-sum'")
+        if self.random_exits is not None and self.rule not in ("sum", "sandwich-sum"):
+            raise ValueError("train.random_exits is only for the rules 'sum' and 'sandwich-sum'")
         return self

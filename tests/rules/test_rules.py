@@ -89,6 +89,34 @@ def test_sandwich_sum_is_all_depths_of_a_sandwich_of_widths() -> None:
     assert between == {0.5, 0.75}
 
 
+def test_random_exits_weigh_what_all_exits_would() -> None:
+    space = SearchSpace.of({"depth": [1, 2, 3, 4, 6]})
+    rule = make_rule(_spec(rule="sum", random_exits=1), space)
+    total: Counter[SubModel] = Counter()
+    for i in range(4000):
+        (deepest, first), (other, second) = rule.draw(Random(i))
+        assert (deepest, first) == (space.largest, pytest.approx(0.2))
+        assert second == pytest.approx(0.8)
+        total[other] += 1
+    # 1000 expected each; five standard deviations of a binomial count are 137.
+    assert len(total) == 4 and all(abs(count - 1000) < 137 for count in total.values())
+    assert {len(draw) for draw in rule.draws()} == {2} and len(rule.heaviest()) == 2
+    weighted = make_rule(
+        _spec(rule="sum", random_exits=2, depth_weights=[1, 2, 3, 4, 5]), space
+    ).draw(Random(0))
+    assert sum(weight for _, weight in weighted) == pytest.approx(1)
+    assert [s.axes["depth"] for s, _ in weighted] == sorted(
+        (s.axes["depth"] for s, _ in weighted), reverse=True
+    )
+    for many in (4, 9):
+        whole = make_rule(_spec(rule="sum", random_exits=many), space)
+        assert whole.draw(Random(0)) == make_rule(_spec(rule="sum"), space).draw(Random(0))
+    alone = make_rule(_spec(rule="sum", random_exits=0), space)
+    assert alone.draw(Random(0)) == [(space.largest, 1.0)]
+    with pytest.raises(ValueError, match=r"train\.random_exits is only for"):
+        _spec(rule="sorted", random_exits=1)
+
+
 @pytest.mark.parametrize("rule", ["sum", "sandwich-sum"])
 def test_a_space_of_depths_alone_is_drawn_whole(rule: str) -> None:
     space = SearchSpace.of({"depth": [1, 2]})
