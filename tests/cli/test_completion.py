@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from sortednet_cli.cli.main import app
-from sortednet_cli.engine import formats, runtimes
+from sortednet_cli.engine import formats
 from sortednet_cli.spec import presets
 from tests.commands import command, refused, shell
 
@@ -118,9 +118,9 @@ EVERYWHERE: dict[str, tuple[list[str], list[str]]] = {
     "mode": (["generate", "--mode", ""], ["greedy", "early-exit", "speculative"]),
     "format": (["extract", "--format", ""], formats()),
     "cost": (["frontier", "--cost", "pa"], ["params"]),
-    "runtime": (["frontier", "--runtime", ""], runtimes()),
+    "runtime": (["frontier", "--runtime", "onnx"], ["onnxruntime"]),
     "run of a bench pack": (["bench-pack", "runs/n"], ["runs/new"]),
-    "format of a bench pack": (["bench-pack", "--format", ""], ["onnx"]),
+    "format of a bench pack": (["bench-pack", "--format", "onnx"], ["onnx", "onnx-int8"]),
     "shell": (["completion", ""], ["bash", "zsh", "fish"]),
     "run": (["eval", ""], FINISHED),
     "run, begun with": (["extract", "runs/n"], ["runs/new"]),

@@ -116,7 +116,7 @@ _KNOWN: dict[str, Any] = {
     "--cost": lambda: (cost.name for cost in engine.costs()),
     "bench-pack file_format": engine.pack_formats,
     "--format": engine.formats,
-    "--runtime": engine.runtimes,
+    "--runtime": lambda: (name for name in engine.runtimes() if " " not in name),
     "--device": "auto cpu cuda mps xpu",
     "--out": ":folders",
 }

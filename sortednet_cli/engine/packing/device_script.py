@@ -21,8 +21,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 FORMAT = 1
 """Layout of the JSON file that is written."""
@@ -54,14 +55,14 @@ def main(arguments: list[str]) -> int:
 def _measure_all(options: argparse.Namespace) -> int:
     folder = Path(__file__).resolve().parent
     pack = _read(folder / "pack.json")
-    name = pack["runtime"]
-    runtime = _runtime(name)
+    runtime = RUNTIMES[pack["runtime"]]
+    module = _imported(runtime)
     header = {
         "format": FORMAT,
         "run": pack["run"],
         "digest": pack["digest"],
         "conditions": {
-            "runtime": f"{name} {runtime.__version__}",
+            "runtime": f"{pack['runtime']} {version(runtime.package)}",
             "file_format": pack["file_format"],
             "batch_size": options.batch_size,
             "threads": options.threads,
@@ -72,11 +73,11 @@ def _measure_all(options: argparse.Namespace) -> int:
     }
     out = Path(options.out)
     latencies = _measured(out, header)
-    inputs, open_model = _inputs(pack["inputs"], options.batch_size), RUNTIMES[name]
+    inputs = _inputs(pack["inputs"], options.batch_size)
     for number, (model, file) in enumerate(pack["models"].items(), 1):
         if model not in latencies:
             try:
-                one_pass = open_model(runtime, folder / file, inputs, options.threads)
+                one_pass = runtime.open(module, folder / file, inputs, options.threads)
                 latencies[model] = _median_ms(one_pass, options.warmup, options.repeats)
             except Exception as error:
                 _say(f"error: {file} does not run: {str(error).strip() or type(error).__name__}")
@@ -133,13 +134,6 @@ def _median_ms(one_pass: Pass, warmup: int, repeats: int) -> float:
 # Runtimes
 
 
-def _runtime(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise Refused(f"the models need {name}: pip install {name} ({error})") from None
-
-
 def _open_onnxruntime(runtime: Any, file: Path, inputs: Inputs, threads: int) -> Pass:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -148,13 +142,49 @@ def _open_onnxruntime(runtime: Any, file: Path, inputs: Inputs, threads: int) ->
 
 
 def _open_openvino(runtime: Any, file: Path, inputs: Inputs, threads: int) -> Pass:
-    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    # By default it computes in bfloat16 where the processor can.
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
     request = runtime.Core().compile_model(str(file), "CPU", settings).create_infer_request()
     return lambda: request.infer(inputs)
 
 
-RUNTIMES = {"onnxruntime": _open_onnxruntime, "openvino": _open_openvino}
-"""What opens a model's file, by the name of the module that must be installed."""
+def _open_litert(runtime: Any, file: Path, inputs: Inputs, threads: int) -> Pass:
+    interpreter = runtime.Interpreter(model_path=str(file), num_threads=threads)
+    interpreter.allocate_tensors()
+    (described,), (values,) = interpreter.get_input_details(), inputs.values()
+    interpreter.set_tensor(described["index"], values)
+
+    def one_pass() -> object:
+        return interpreter.invoke()
+
+    return one_pass
+
+
+class Runtime(NamedTuple):
+    """What opens a model's file, and the package and module that it needs."""
+
+    package: str
+    module: str
+    open: Callable[[Any, Path, Inputs, int], Pass]
+
+
+RUNTIMES = {
+    "onnxruntime": Runtime("onnxruntime", "onnxruntime", _open_onnxruntime),
+    "openvino": Runtime("openvino", "openvino", _open_openvino),
+    "litert": Runtime("ai-edge-litert", "ai_edge_litert.interpreter", _open_litert),
+}
+
+
+def _imported(runtime: Runtime) -> Any:
+    try:
+        return importlib.import_module(runtime.module)
+    except ImportError as error:
+        package = runtime.package
+        raise Refused(f"the models need {package}: pip install {package} ({error})") from None
 
 
 def _inputs(described: list[dict[str, Any]], batch_size: int) -> Inputs:
