@@ -196,7 +196,7 @@ def test_the_script_is_the_file_of_the_package_in_the_grammar_of_old_pythons(pac
     [
         (
             ["--format=pt2"],
-            "runs onnxruntime, openvino alone; the formats are onnx",
+            "runs onnxruntime, openvino, litert alone; the formats are onnx, onnx-int8",
         ),
         (
             ["--format=safetensors"],
