@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -100,15 +101,20 @@ def compare(
     rules: Mapping[str, tuple[str, ...]],
     options: argparse.Namespace,
     samples: Mapping[str, int] | None = None,
+    tuned: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Train by every rule for the same multiply-adds, each at its best learning rate.
 
     Args:
         rules: by name, what sets it apart from the preset.
         samples: by name, another budget than `options.samples`.
+        tuned: names that try `options.lr`; the others take the preset's. None: all of them.
     """
     trainer = trainer_of(options)
-    rates = options.lr or [load_preset(preset).train.lr]
+    own = [load_preset(preset).train.lr]
+    rates = {
+        name: (options.lr if tuned is None or name in tuned else None) or own for name in rules
+    }
 
     def training(name: str, lr: float, seed: int) -> Training:
         settings = (*options.set, *rules[name])
@@ -119,9 +125,9 @@ def compare(
         return Training("-".join([*words, f"{lr:g}", str(seed)]), preset, (*settings, *more))
 
     first = options.seeds[0]
-    tried = trainer.results(training(name, lr, first) for name in rules for lr in rates)
-    by_rule = {n: tried[i * len(rates) : (i + 1) * len(rates)] for i, n in enumerate(rules)}
-    chosen = {n: rates[by_rule[n].index(max(by_rule[n], key=choice(n)))] for n in rules}
+    tried = iter(trainer.results(training(name, lr, first) for name in rules for lr in rates[name]))
+    by_rule = {name: list(islice(tried, len(rates[name]))) for name in rules}
+    chosen = {n: rates[n][by_rule[n].index(max(by_rule[n], key=choice(n)))] for n in rules}
     runs = trainer.results(
         training(name, chosen[name], seed) for name in rules for seed in options.seeds
     )
@@ -137,7 +143,7 @@ def compare(
                 **summary(name, rules[name], chosen[name], runs[i * count : (i + 1) * count]),
                 "tried": {
                     f"{lr:g}": mean_score(run, "test")
-                    for lr, run in zip(rates, by_rule[name], strict=True)
+                    for lr, run in zip(rates[name], by_rule[name], strict=True)
                 },
             }
             for i, name in enumerate(rules)
@@ -226,6 +232,16 @@ def joined(*results: dict[str, Any]) -> dict[str, dict[str, Any]]:
             for key in SCORES:
                 own[key] += rule[key]
     return found
+
+
+def rates_table(result: dict[str, Any]) -> str:
+    """Mean test accuracy of all sub-models, in percent, by rule and learning rate; first seed."""
+    rates = list(result["rules"][0]["tried"])
+    lines = [f"| | {' | '.join(f'lr {lr}' for lr in rates)} |", "|" + " --- |" * (len(rates) + 1)]
+    for rule in result["rules"]:
+        cells = " | ".join(f"{100 * rule['tried'][lr]:.1f}" for lr in rates)
+        lines.append(f"| {rule['rule']} | {cells} |")
+    return "\n".join(lines)
 
 
 def trained(result: dict[str, Any], rule: dict[str, Any]) -> dict[str, str]:

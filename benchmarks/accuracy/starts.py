@@ -1,12 +1,13 @@
 """Where a nested training starts: from a trained network's weights, in several orders, or nothing.
 
     python -m benchmarks.accuracy.starts cifar10-resnet --samples 95000 --lone-samples 237500 \\
-        --data cifar10-jpeg.tar.xz
+        --lr 0.03 0.1 --data cifar10-jpeg.tar.xz
 
 The weights are those of the preset's largest sub-model, trained alone on `--lone-samples` samples.
 Nested trainings start from them, with channels in each order; two others start from nothing. All
 get the work of training the largest on `--samples` samples, and one of the two from nothing gets
-that of the lone training too. Otherwise as benchmarks.accuracy.rules.
+that of the lone training too. These two keep the preset's learning rate; those from weights try
+`--lr`. Otherwise as benchmarks.accuracy.rules.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def main() -> None:
     }
     rules |= {NOTHING: (), BOTH: ()}
     samples = {BOTH: options.samples + options.lone_samples}
-    result = compare(options.preset, rules, options, samples)
+    tuned = [name for name, settings in rules.items() if settings]
+    result = compare(options.preset, rules, options, samples, tuned)
     finish("starts", options, result, options.lone_samples, alone)
 
 

@@ -20,12 +20,18 @@ from sortednet_cli.spec import load_preset, presets
 
 TEACHERS = {
     "none": (),
-    "the largest, in place": ("train.smallest_first=0", "train.distill=true"),
     "none, all sizes from the start": ("train.smallest_first=0",),
+    "the largest, in place": ("train.smallest_first=0", "train.distill=true"),
+    "the largest, in place, in a sandwich": (
+        "train.smallest_first=0",
+        "train.rule=sandwich",
+        "train.loss=mean",
+        "train.distill=true",
+    ),
     "fixed, half of the loss": ("train.teacher_share=0.5",),
     "fixed, all of the loss": (),
 }
-"""Settings beside the preset's. The largest teaches in place only once it is trained itself."""
+"""Settings beside the preset's. Smallest first leaves no largest sub-model to teach in place."""
 
 
 def main() -> None:
