@@ -92,7 +92,7 @@ def test_a_replay_computes_what_the_pass_does(
         parameter.data = parameter.data.to(dtype)
 
     def logits() -> list[Tensor]:
-        stack, found = Stack(model, 128), list[Tensor]()
+        stack, found = Stack(model, 128, frequent=[3, 50, 7]), list[Tensor]()
         stack.push(prompt(7))
         stack.advance(DEPTH)
         for round_ in range(12):
@@ -100,7 +100,7 @@ def test_a_replay_computes_what_the_pass_does(
             for depth in (1, 1, DEPTH):
                 stack.push([(start + depth) % 50])
                 stack.advance(depth)
-                found.append(stack.logits(1))
+                found += [stack.logits(1), stack.draft_logits()]
             found.append(stack.logits(3))
             stack.truncate(start + 1 + round_ % 3)
         return found
