@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 
 import pytest
@@ -22,6 +23,7 @@ from sortednet_cli.engine.generation import (
 )
 from sortednet_cli.engine.generation.automatic import Automatic
 from sortednet_cli.engine.generation.choice import Draft
+from sortednet_cli.engine.generation.timings import MAX_ROWS, LayerTimings
 from sortednet_cli.errors import RequestError
 from tests.engine.generation.models import DEPTH, FUSED, KINDS, VOCAB, make, prompt
 
@@ -103,7 +105,38 @@ def test_automatic_speculation_emits_them_too_and_settles() -> None:
         tokens = prompt(8, seed)
         assert list(decoder.stream(tokens, strategy, 80)) == plain_tokens(decoder, tokens, 80)
     assert isinstance(strategy, Automatic)
-    assert strategy.depth in EXITS
+    assert strategy.depth in (*EXITS, None)
+
+
+@pytest.mark.parametrize("agree", [True, False])
+def test_automatic_speculation_drafts_only_where_that_pays(
+    agree: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By layers that take a millisecond each, whatever the number of rows."""
+    model = make("llama", seed=3)
+    if agree:  # layers that change nothing, so that every exit says what the last one does
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.data.zero_()
+            layer.mlp.down_proj.weight.data.zero_()
+        model.lm_head.weight.data *= 50  # and says it with confidence
+    decoder = Decoder(model, EXITS)
+    times = (0.0, *[1e-3] * MAX_ROWS)
+    decoder._timings = LayerTimings(times, (0.0, *[1e-4] * MAX_ROWS), 1e-4)
+    strategy = decoder.speculative()
+    assert isinstance(strategy, Automatic)
+    with caplog.at_level(logging.INFO, "sortednet"):
+        for seed in range(3):
+            tokens = prompt(8, seed)
+            assert list(decoder.stream(tokens, strategy, 60)) == plain_tokens(decoder, tokens, 60)
+    assert strategy.depth == (1 if agree else None)
+    assert ("no exit pays as a draft" in caplog.text) == (not agree)
+
+
+def test_a_stock_checkpoint_s_many_exits_are_spread() -> None:
+    timings = LayerTimings((0.0, 1e-3), (0.0, 1e-3), 1e-3)
+    tried = list(Automatic(timings, range(1, 30), 30)._lengths)
+    assert tried == [5, 10, 15, 20, 25]
+    assert list(Automatic(timings, [1, 2, 3], 4)._lengths) == [1, 2, 3]
 
 
 def test_equal_logits_are_computed_alone() -> None:
