@@ -5,6 +5,8 @@ Knows a tokenizer and its chat template; nothing of windows, models or decoding.
 
 from __future__ import annotations
 
+import re
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -136,6 +138,33 @@ def render_chat(
     return str(text)
 
 
+def chat_tokens(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]]
+) -> list[int]:
+    """Tokenize turns as `render_chat` renders them, up to where the assistant's next one begins.
+
+    Unlike in transformers, a special token's name within a turn is text: whoever wrote the turn
+    can neither end it nor begin another one.
+
+    Raises:
+        RequestError: as `render_chat`.
+    """
+    added = tokenizer.added_tokens_decoder.values()
+    names = [re.escape(token.content) for token in added if token.special and token.content]
+    # No token reaches over a cut, so a cut behind the first character of a name makes it text.
+    cut = secrets.token_hex(16)
+    start_of_name = re.compile(f"(?=(?:{'|'.join(names) or '(?!)'}))(.)", re.DOTALL)
+    harmless = [
+        {
+            key: value if key == "role" else start_of_name.sub(rf"\g<1>{cut}", value)
+            for key, value in turn.items()
+        }
+        for turn in turns
+    ]
+    pieces = render_chat(tokenizer, harmless, prompt=True).split(cut)
+    return [token for ids in token_ids(tokenizer, pieces) for token in ids]
+
+
 def make_prompting(tokenizer: PreTrainedTokenizerBase, task: str, template: str) -> Prompting:
     """Make the prompting of a causal task.
 
@@ -156,7 +185,7 @@ def _fixed_day() -> str:
     """Return the start of a template, which gives its function `strftime_now` a fixed day."""
     parts = [f"%{letter}" for letter in "aAbBdHjmMpSyY"]
     filters = "".join(f" | replace('{part}', '{_DAY.strftime(part)}')" for part in parts)
-    return "{%- macro strftime_now(format) -%}{{ format" + filters + " }}{%- endmacro -%}"
+    return "{%- macro strftime_now(format) -%}{{ format" + filters + " }}{%- endmacro +%}"
 
 
 def _turn(role: str, content: str) -> dict[str, str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sortednet_cli.data.text.prompting import make_prompting, render_chat
-from sortednet_cli.data.text.ragged import token_ids
+from sortednet_cli.data.text.prompting import chat_tokens, make_prompting
 from sortednet_cli.data.text.tokenizer import load_tokenizer, num_tokens, surrounding
 from sortednet_cli.engine.generation.causal import require_causal
 from sortednet_cli.engine.generation.decoder import check_prompt
@@ -64,11 +63,12 @@ class Prompts:
     def encode_chat(self, messages: Sequence[Mapping[str, str]], context: int) -> list[int]:
         """Tokenize a chat by the tokenizer's own template, up to where the answer begins.
 
+        The messages cannot hold special tokens, which are text there.
+
         Raises:
             RequestError: there is no template, it refuses the messages, or they are too long.
         """
-        text = render_chat(self.tokenizer, messages, prompt=True)
-        (tokens,) = token_ids(self.tokenizer, [text])
+        tokens = chat_tokens(self.tokenizer, messages)
         check_prompt(tokens, context)
         return tokens
 
