@@ -21,7 +21,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,7 +62,7 @@ def _measure_all(options: argparse.Namespace) -> int:
         "run": pack["run"],
         "digest": pack["digest"],
         "conditions": {
-            "runtime": f"{pack['runtime']} {version(runtime.package)}",
+            "runtime": f"{pack['runtime']} {_version(runtime, module)}",
             "file_format": pack["file_format"],
             "batch_size": options.batch_size,
             "threads": options.threads,
@@ -185,6 +185,13 @@ def _imported(runtime: Runtime) -> Any:
     except ImportError as error:
         package = runtime.package
         raise Refused(f"the models need {package}: pip install {package} ({error})") from None
+
+
+def _version(runtime: Runtime, module: Any) -> str:
+    try:
+        return version(runtime.package)
+    except PackageNotFoundError:  # another package has the module, such as onnxruntime-gpu
+        return str(getattr(module, "__version__", "of unknown version"))
 
 
 def _inputs(described: list[dict[str, Any]], batch_size: int) -> Inputs:

@@ -231,3 +231,10 @@ def test_a_pack_that_fails_leaves_nothing(home: Path, monkeypatch: pytest.Monkey
 def test_an_unfinished_run_is_refused(home: Path) -> None:
     edit(RUN / "run.json", "state", value="training")
     refused_all(home, [["bench-pack", RUN]], "has no finished weights yet")
+
+
+def test_a_runtime_from_another_package_has_its_version_too() -> None:
+    """As `onnxruntime-gpu` has the module of `onnxruntime`."""
+    absent = device_script.Runtime("no-such-package", "numpy", device_script._open_onnxruntime)
+    assert device_script._version(absent, np) == np.__version__
+    assert device_script._version(absent, None) == "of unknown version"
