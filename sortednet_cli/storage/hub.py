@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sortednet_cli.errors import RequestError, WorkError
+from sortednet_cli.errors import RequestError, WorkError, reason_of
 from sortednet_cli.storage.artifact import TOKENIZER_FILES
 
 _WANTED = ["*.json", "*.safetensors", *TOKENIZER_FILES]
@@ -25,17 +25,17 @@ def download(name: str, what: str, revision: str | None = None) -> Path:
         WorkError: the hub cannot be reached, or it has no such model.
     """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED))
-    except ValueError as error:
+    except HFValidationError as error:
         raise RequestError(f"{what} is neither a folder nor a hub name: {error}") from error
     except Exception as error:
         # The hub's client raises whatever its transport does.
-        reason = str(error).strip().splitlines()[0]
         raise WorkError(
             f"{what} is not a folder on this machine, and could not be downloaded from the hub:"
-            f" {reason}"
+            f" {reason_of(error)}"
         ) from error
 
 
