@@ -35,6 +35,13 @@ class Reference:
     @torch.inference_mode()
     def logits(self, submodel: SubModel, prompt: list[int], tokens: list[int]) -> Tensor:
         """Compute the logits [V] of the token after a prompt and the tokens generated so far."""
+        try:
+            return self._computed(submodel, prompt, tokens)
+        except Exception:
+            self.release()  # the text that it keeps may be half of another one
+            raise
+
+    def _computed(self, submodel: SubModel, prompt: list[int], tokens: list[int]) -> Tensor:
         stack, length = self._stack, len(prompt) + len(tokens)
         if stack is None or self._submodel != submodel or stack.capacity < length:
             # Twice as many positions as now: a new stack computes the text again.

@@ -154,6 +154,22 @@ def test_the_reference_is_plain_decoding_whatever_came_before() -> None:
         assert torch.equal(found, alone[index][count])
 
 
+def test_the_reference_is_right_after_a_pass_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = make("llama")
+    network: Any = _Network(model)
+    reference, texts = Reference(network), [prompt(5, 1), prompt(9, 2)]
+    expected = [_logits(model, text)[0] for text in texts]
+    assert torch.equal(reference.logits(SUBMODEL, texts[0], []), expected[0])
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="out of memory"):
+        patched.setattr(Stack, "advance", _fail)
+        reference.logits(SUBMODEL, texts[1], [])
+    assert torch.equal(reference.logits(SUBMODEL, texts[0], []), expected[0])
+
+
+def _fail(*_: object) -> None:
+    raise RuntimeError("out of memory")
+
+
 def test_a_cache_holds_what_is_there_and_not_what_may_come() -> None:
     batch, sequence = Batch(make("llama")), Sequence(prompt(60, 0), 60, Greedy())
     batch.admit(sequence)
