@@ -56,13 +56,15 @@ def latency_ms(
         return median_ms(one_pass)
 
 
-def median_ms(one_pass: Callable[[], object]) -> float:
+def median_ms(
+    one_pass: Callable[[], object], warmup: int = WARMUP, repeats: int = REPEATS
+) -> float:
     """Return the median time of a pass after warm-up, in milliseconds."""
     times = []
-    for repeat in range(WARMUP + REPEATS):
+    for repeat in range(warmup + repeats):
         start = time.perf_counter()
         one_pass()
-        if repeat >= WARMUP:
+        if repeat >= warmup:
             times.append(time.perf_counter() - start)
     return 1e3 * statistics.median(times)
 

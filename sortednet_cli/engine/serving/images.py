@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
@@ -14,6 +12,7 @@ from sortednet_cli.data.images.decode import ImageDecoder, resize_and_crop, to_p
 from sortednet_cli.data.images.format import scale_and_shift
 from sortednet_cli.data.images.pillow import open_image
 from sortednet_cli.data.images.stream import EVAL_CROP
+from sortednet_cli.engine.evaluation.latency import median_ms
 from sortednet_cli.engine.serving.choice import SizeChooser
 from sortednet_cli.engine.serving.jobs import Classified, Job
 from sortednet_cli.engine.serving.metrics import Metrics
@@ -22,7 +21,7 @@ from sortednet_cli.machine.transfer import fetch, send
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
 
-_WARM_UP, _REPEATS = 2, 9
+_WARMUP, _REPEATS = 2, 9
 """Passes before and of a measurement of the time per image."""
 
 
@@ -88,12 +87,8 @@ class ImageWorker:
 
     def latency_ms(self, submodel: SubModel) -> float:
         """Measure the median time of a pass over one image, in milliseconds."""
-        images, times = self._random(1), list[float]()
-        for _ in range(_WARM_UP + _REPEATS):
-            start = time.perf_counter()
-            self._probabilities(submodel, images)
-            times.append(time.perf_counter() - start)
-        return 1e3 * statistics.median(times[_WARM_UP:])
+        images = self._random(1)
+        return median_ms(lambda: self._probabilities(submodel, images), _WARMUP, _REPEATS)
 
     @torch.inference_mode()
     @true_fp32()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from sortednet_cli.engine.evaluation.latency import median_ms
 from sortednet_cli.engine.generation import Greedy
 from sortednet_cli.engine.generation.text import TextStream
 from sortednet_cli.engine.serving.batch import Batch, Sequence
@@ -26,7 +25,7 @@ MARGIN = 3e-5
 single text differ by about 1e-6 of the logits, and by 3e-6 after 30 layers."""
 
 _EXACT = (torch.float32, torch.float64)
-_WARM_UP, _REPEATS, _PAST = 2, 7, 16
+_WARMUP, _REPEATS, _PAST = 2, 7, 16
 """Passes before and of a measurement of the time per token, and the tokens before them."""
 
 
@@ -87,17 +86,16 @@ class TextWorker:
 
     def latency_ms(self, submodel: SubModel) -> float:
         """Measure the median time of one token of one text, in milliseconds."""
-        batch, times = Batch(self._network.at(submodel)), list[float]()
-        count = _WARM_UP + _REPEATS
+        batch, count = Batch(self._network.at(submodel)), _WARMUP + _REPEATS
         past = max(1, min(_PAST, batch.context - count))
         sequence = Sequence([0] * past, count + 1, Greedy())
         batch.admit(sequence)
-        for _ in range(count):
+
+        def one_token() -> None:
             sequence.tokens.append(0)
-            start = time.perf_counter()
             int(batch.step().argmax())
-            times.append(time.perf_counter() - start)
-        return 1e3 * statistics.median(times[_WARM_UP:])
+
+        return median_ms(one_token, _WARMUP, _REPEATS)
 
     def _take(self, sequence: Sequence, logits: Tensor) -> None:
         """Choose the next token of a sequence from logits [V], and send what it adds to the text.
