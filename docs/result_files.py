@@ -17,9 +17,9 @@ machine that made it, too. Cite a file with the commit that holds it. [Reproduce
 result](../how-to/reproduce.md) says how a table is made again;
 [Data](data.md#the-data-sets-of-the-results) says where the data sets come from.
 
-A command stands here as the file recorded it, with the presets of that day; some files recorded none.
-To make a figure again, take the command or the settings from the page that shows the file: they fit
-the presets of today.
+A command stands here as the file recorded it, with the presets of that day; some files recorded
+none. To make a figure again, take the command or the settings from the page that shows the file:
+they fit the presets of today.
 
 | file | shown in | command |
 | --- | --- | --- |"""
