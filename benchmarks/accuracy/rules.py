@@ -234,16 +234,6 @@ def joined(*results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def rates_table(result: dict[str, Any]) -> str:
-    """Mean test accuracy of all sub-models, in percent, by rule and learning rate; first seed."""
-    rates = list(result["rules"][0]["tried"])
-    lines = [f"| | {' | '.join(f'lr {lr}' for lr in rates)} |", "|" + " --- |" * (len(rates) + 1)]
-    for rule in result["rules"]:
-        cells = " | ".join(f"{100 * rule['tried'][lr]:.1f}" for lr in rates)
-        lines.append(f"| {rule['rule']} | {cells} |")
-    return "\n".join(lines)
-
-
 def trained(result: dict[str, Any], rule: dict[str, Any]) -> dict[str, str]:
     """What set a rule's runs apart from `STOCK` ones, whatever their seed.
 

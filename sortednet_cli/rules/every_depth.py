@@ -18,8 +18,8 @@ class EveryDepth(Rule):
 
     `train.depth_weights` are relative weights of the ascending depths. While the search space is
     only partly open, the open depths have the first of these weights. With `train.random_exits` a
-    draw has the deepest and that many others, which weigh as much as all others would (LayerSkip,
-    arXiv 2404.16710, takes exits in turn).
+    draw has the deepest and that many others; with equal weights, the drawn ones weigh as much as
+    all others would (LayerSkip, arXiv 2404.16710, takes exits in turn).
     """
 
     outer_rule: ClassVar[type[Rule]]

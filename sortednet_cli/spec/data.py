@@ -63,7 +63,8 @@ class TextDataSpec(DataSpec):
     """For the task `answers`: the column or template of the answer."""
     template: Literal["plain", "chat"] = "plain"
     """For the task `answers`: what a question becomes. `plain` adds a newline; `chat` makes it a
-    user's turn in the tokenizer's chat template, and the answer the assistant's."""
+    user's turn in the tokenizer's chat template, and the answer the assistant's. A template that
+    asks for the date always gets 1 January 2025."""
     max_length: Annotated[int, Field(ge=8, le=MAX_LENGTH)] = 128
     """Most tokens of a sequence; longer texts are truncated, with a warning."""
     vocab_size: Annotated[int, Field(ge=300, le=1 << 24)] = 4096

@@ -16,7 +16,7 @@ from sortednet_cli.engine.export.formats import Exported, Format
 from sortednet_cli.engine.export.score_run import score_run
 from sortednet_cli.engine.export.unable import told_operations
 from sortednet_cli.engine.sources.source import Source
-from sortednet_cli.errors import RequestError, WorkError
+from sortednet_cli.errors import RequestError, WorkError, reason_of
 from sortednet_cli.families import Inputs
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.storage.artifact import ArtifactFolder
@@ -93,13 +93,22 @@ def write_and_open(
 
     Raises:
         RequestError: the format cannot hold the model.
-        WorkError: there is no file.
+        WorkError: there is no file, or its runtime cannot read it.
     """
     with told_operations(further, module, traced):
         run = further.write(module, traced, file)
     if not file.exists():
         raise WorkError(f"verification failed: the format {further.name!r} wrote no {file.name}")
-    return run or further.open(file, threads)
+    if run is not None:
+        return run
+    try:
+        return further.open(file, threads)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever the runtime raises
+        raise WorkError(
+            f"verification failed: {further.runtime} cannot read {file.name}: {reason_of(error)}"
+        ) from error
 
 
 def compare(further: Format, actual: Tensor, logits: Tensor) -> float:

@@ -140,6 +140,8 @@ def _axes(text: str) -> dict[str, float]:
     axes = {}
     for part in text.split(","):
         axis, _, value = part.partition("=")
+        if axis in axes:
+            raise RequestError(f"{axis} is given twice in {text!r}")
         try:
             axes[axis] = float(value)
         except ValueError as error:

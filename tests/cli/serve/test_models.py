@@ -25,7 +25,11 @@ def test_models_and_their_names(client: OpenAI) -> None:
     assert model(f"{NAME}:depth=2") == f"{NAME}:d2"
     with pytest.raises(openai.NotFoundError, match=r"did you mean pico:d3\?"):
         client.models.retrieve("pica:d3")
-    for name, said in (("pico:d7", "the sizes are d1, d2, d3"), ("pico:depth=9", "legal values")):
+    for name, said in (
+        ("pico:d7", "the sizes are d1, d2, d3"),
+        ("pico:depth=9", "legal values"),
+        ("pico:depth=1,depth=2", "depth is given twice"),
+    ):
         with pytest.raises(openai.NotFoundError, match=said) as caught:
             model(name)
         assert caught.value.code == "model_not_found"

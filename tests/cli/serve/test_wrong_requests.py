@@ -134,7 +134,7 @@ def test_a_key(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--max-tokens=8192"], "--max-tokens 8192: the context is 8192 tokens"),
         (["--grace=-1"], "--grace must be a number of seconds"),
         (["--host=no.such.host.invalid"], "--host no.such.host.invalid"),
-        (["--host=a..b"], "--host a..b"),
+        (["--host=a..b"], "--host a..b: there is no such name"),
     ],
 )
 def test_wrong_requests(run: Path, arguments: list[str], said: str) -> None:

@@ -139,10 +139,16 @@ def test_its_file_is_for_others_to_run(toy: Path) -> None:
         ("return self.module(inputs) + 0.0", "return None", 1, ["model.txt gives no logits"]),
         ("+ 0.0", "[:, :2]", 1, ["verification failed: model.txt gives no", "shape [4, 10]"]),
         (WRITES, "pass", 1, ["'txt' wrote no model.txt"]),
+        (
+            "        read =",
+            "        1 / 0\n        read =",
+            1,
+            ["python cannot read model.txt: div"],
+        ),
     ],
     ids=[
         *("outputs", "nan", "refusal", "package", "name", "card", "unfinished"),
-        *("unopened", "runtime", "nothing", "shape", "file"),
+        *("unopened", "runtime", "nothing", "shape", "file", "unread"),
     ],
 )
 def test_what_fails_leaves_nothing(

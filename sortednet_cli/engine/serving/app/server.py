@@ -37,7 +37,9 @@ def bind(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         bound = socket.socket(family, kind, proto)
-    except (OSError, UnicodeError) as error:  # a label of a name may be empty or too long
+    except UnicodeError as error:  # a label of the name is empty or too long
+        raise RequestError(f"--host {host}: there is no such name") from error
+    except OSError as error:
         raise RequestError(f"--host {host}: {reason_of(error)}") from error
     try:
         if hasattr(socket, "SO_REUSEADDR"):
