@@ -124,7 +124,8 @@ def test_json_of_extract(home: Path) -> None:
     assert found["path"] == "cut"
     check_row(found["submodel"], "test")
     assert found["submodel"]["name"] == "w1-d1"
-    assert set(found["verified"]) == {"tensors_equal", "max_abs_diff", "samples"}
+    assert set(found["verified"]) == {"tensors_equal", "max_abs_diff", "samples", "exported"}
+    assert found["verified"]["exported"] is None
     assert found["verified"]["tensors_equal"] is True
     assert found["verified"]["samples"] > 0
 

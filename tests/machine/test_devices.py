@@ -209,6 +209,9 @@ class _Slow:
         self.wait()
         return torch.zeros(count, 2)
 
+    def draft_logits(self) -> torch.Tensor:
+        return self.logits(1)[0]
+
 
 def test_layers_are_timed_until_the_device_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sortednet_cli.engine.generation.timings._REPEATS", 1)
