@@ -36,7 +36,8 @@ from sortednet_cli import load_run
 from sortednet_cli.machine.versions import versions
 
 PROMPT = "The with statement is used to wrap the execution of a block"
-TICKS = os.sysconf("SC_CLK_TCK")
+TICKS = 100
+"""Ticks of a second in `/proc`: USER_HZ of Linux."""
 
 
 @dataclass(frozen=True)
