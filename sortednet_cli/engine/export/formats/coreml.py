@@ -44,7 +44,6 @@ class CoreMl(TracedFormat):
         # It shows its progress, and what it can do on macOS alone, whoever calls it.
         with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
-            logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
             logging.getLogger("coremltools").setLevel(logging.CRITICAL)
             import coremltools
 

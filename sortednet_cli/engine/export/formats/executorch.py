@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +48,6 @@ class ExecuTorch(Format):
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
             from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
                 XnnpackPartitioner,
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import tempfile
 import warnings
 from contextlib import redirect_stdout
@@ -52,7 +51,6 @@ class LiteRt(Format):
         assert isinstance(inputs, torch.Tensor)
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             warnings.simplefilter("ignore")
-            logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
             import litert_torch
 
             written = Path(folder) / file.name
