@@ -11,7 +11,7 @@ import typer
 from sortednet_cli import engine
 from sortednet_cli.cli import options
 from sortednet_cli.cli.render import print_json
-from sortednet_cli.cli.stops import StopRequest
+from sortednet_cli.cli.stops import Stopped, StopRequest
 from sortednet_cli.engine import ServeRequest, SourceRequest
 from sortednet_cli.errors import RequestError
 from sortednet_cli.logs import logger
@@ -107,7 +107,9 @@ def serve(
 
     stop = StopRequest()
     with stop:
-        engine.serve(request, stop, ready)
+        engine.serve(request, stop.count, ready)
+    if stop.number is not None and stop.count() > 1:
+        raise Stopped(stop.number)
     return 0 if stop.number is None else 128 + stop.number
 
 

@@ -45,16 +45,17 @@ def _handled_signals() -> list[signal.Signals]:
 class StopRequest:
     """A flag that a stop signal sets; calling it returns whether a signal has arrived.
 
-    A second signal raises `Stopped`. So does the first one if training has not called the flag
-    yet, since there is nothing to save then.
+    A second signal raises `Stopped`. So does the first one if nobody has called the flag or
+    counted signals yet, since there is nothing to save then.
 
     Attributes:
-        number: the signal that arrived; None so far.
+        number: the last signal that arrived; None so far.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
         self._was_called = False
+        self._count: int | None = None
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -73,8 +74,19 @@ class StopRequest:
         self._was_called = True
         return self.number is not None
 
+    def count(self) -> int:
+        """Return how many signals have arrived. From the first call on, none raises `Stopped`.
+
+        An event loop needs this: it hands an exception to whichever task a signal meets.
+        """
+        self._was_called = True
+        if self._count is None:
+            self._count = 0
+        return self._count
+
     def _receive(self, number: int, frame: object) -> None:
-        if self.number is not None or not self._was_called:
-            self.number = number
+        is_first, self.number = self.number is None, number
+        if self._count is not None:
+            self._count += 1
+        elif not (is_first and self._was_called):
             raise Stopped(number)
-        self.number = number

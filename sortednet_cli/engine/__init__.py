@@ -390,13 +390,14 @@ def generate(request: GenerateRequest) -> Generation:
 
 
 def serve(
-    request: ServeRequest, stopped: Callable[[], bool], ready: Callable[[Serving], None]
+    request: ServeRequest, num_stops: Callable[[], int], ready: Callable[[Serving], None]
 ) -> None:
     """Answer HTTP requests for every sub-model of a source, until it is stopped.
 
     Args:
-        stopped: called several times a second. Once it returns true, running requests may end,
-            and all others are refused.
+        num_stops: how often the server was told to stop; called several times a second. After
+            the first time, running requests may end, and all others are refused. After the
+            second, running requests are cut off.
         ready: called once requests are answered.
 
     Raises:
@@ -417,7 +418,7 @@ def serve(
 
         from sortednet_cli.engine.serving.serve import serve as serve_source
 
-        serve_source(source, request, bound, stopped, ready)
+        serve_source(source, request, bound, num_stops, ready)
 
 
 def calibrate(request: CalibrateRequest) -> Calibrated:

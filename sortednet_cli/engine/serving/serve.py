@@ -38,10 +38,10 @@ def serve(
     source: Source,
     request: ServeRequest,
     bound: socket.socket,
-    stopped: Callable[[], bool],
+    num_stops: Callable[[], int],
     ready: Callable[[Serving], None],
 ) -> None:
-    """Serve a source on a bound socket until `stopped` returns true.
+    """Serve a source on a bound socket until it is told to stop, as `run_server` says.
 
     Raises:
         RequestError: as `open_service`.
@@ -57,5 +57,5 @@ def serve(
         )
     serving = Serving(url_of(bound), source.path, service.names.name, len(source.space))
     run_server(
-        app, service.scheduler, bound, request.grace_seconds, stopped, lambda: ready(serving)
+        app, service.scheduler, bound, request.grace_seconds, num_stops, lambda: ready(serving)
     )

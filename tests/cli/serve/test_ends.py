@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,7 @@ def test_what_takes_longer_than_the_grace_is_cut_off(run: Path, stream: bool) ->
 
 
 def test_a_second_signal_stops_at_once(run: Path) -> None:
-    with serving(run, "--grace=600") as server:
-        connection = server.connection()
+    with serving(run, "--grace=600") as server, closing(server.connection()) as connection:
         body = json.dumps({**GOOD, "max_tokens": 8000})
         connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
         until(lambda: server.metric("active") == 1)
@@ -123,4 +123,5 @@ def test_a_second_signal_stops_at_once(run: Path) -> None:
         _, err = server.process.communicate(timeout=600)
         assert server.process.returncode == 128 + signal.SIGINT
         assert err == "interrupted; nothing was left half-written\n"
-        connection.close()
+        answer = connection.getresponse()
+        assert answer.status == 503 and "the server is stopping" in answer.read().decode()

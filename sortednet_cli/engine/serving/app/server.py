@@ -68,13 +68,14 @@ def run_server(
     scheduler: Scheduler,
     bound: socket.socket,
     grace_seconds: float,
-    stopped: Callable[[], bool],
+    num_stops: Callable[[], int],
     ready: Callable[[], None],
 ) -> None:
-    """Serve until `stopped` returns true and everything has ended.
+    """Serve until it is told to stop and everything has ended.
 
     Args:
         grace_seconds: how long running jobs may take to end.
+        num_stops: how often it was told to stop; the second time cuts running jobs off.
         ready: called once the server answers.
     """
     config = uvicorn.Config(
@@ -90,8 +91,9 @@ def run_server(
         backlog=_BACKLOG,
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
+    num_stops()  # from here on a signal is counted, not raised
     scheduler.start()
-    asyncio.run(_serve(_Server(config), scheduler, bound, grace_seconds, stopped, ready))
+    asyncio.run(_serve(_Server(config), scheduler, bound, grace_seconds, num_stops, ready))
     scheduler.join(_LAST_SECONDS)
 
 
@@ -100,23 +102,25 @@ async def _serve(
     scheduler: Scheduler,
     bound: socket.socket,
     grace_seconds: float,
-    stopped: Callable[[], bool],
+    num_stops: Callable[[], int],
     ready: Callable[[], None],
 ) -> None:
     serving = asyncio.ensure_future(server.serve(sockets=[bound]))
     while not server.started and not serving.done():
         await asyncio.sleep(_TICK_SECONDS / 10)
-    if not stopped() and not serving.done():
+    if not num_stops() and not serving.done():
         ready()
-    while not stopped() and not serving.done():
+    while not num_stops() and not serving.done():
         await asyncio.sleep(_TICK_SECONDS)
     # The server still listens, so that who comes now hears why it is refused.
     running, refused = scheduler.num_active, scheduler.drain()
     logger.info("stopping: %d requests end, %d are refused", running, refused)
     end = time.monotonic() + grace_seconds
-    while scheduler.num_active and time.monotonic() < end and not serving.done():
+    while scheduler.num_active and not serving.done():
+        if num_stops() > 1 or time.monotonic() > end:
+            break
         await asyncio.sleep(_TICK_SECONDS)
-    if cut := scheduler.close():
+    if (cut := scheduler.close()) and num_stops() < 2:
         logger.warning("%d requests took longer than %g s and were cut off", cut, grace_seconds)
     server.should_exit = True
     await serving
