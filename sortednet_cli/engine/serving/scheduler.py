@@ -9,7 +9,7 @@ from typing import Protocol
 
 from sortednet_cli.engine.serving.jobs import Event, Failed, Job
 from sortednet_cli.engine.serving.metrics import Metrics
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, SortednetError
 from sortednet_cli.logs import logger
 
 _CLOSING = Failed("closing", "the server is stopping")
@@ -160,10 +160,17 @@ class Scheduler:
             job.end(Failed("request", str(error)))
         except Exception as error:
             logger.exception("a request failed")
-            job.end(Failed("work", str(error) or type(error).__name__))
+            job.end(Failed("work", _told(error)))
 
     def _fail(self, error: Exception) -> None:
         """End every active job after an error that no job of its own caused."""
         logger.error("requests failed", exc_info=error)
         for job in list(self._active):
-            job.end(Failed("work", str(error) or type(error).__name__))
+            job.end(Failed("work", _told(error)))
+
+
+def _told(error: Exception) -> str:
+    """What a client hears of an error: what lies within the server is for its log alone."""
+    if isinstance(error, SortednetError):
+        return str(error)
+    return "the server failed on this request; its log says why"
