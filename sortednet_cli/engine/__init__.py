@@ -304,6 +304,7 @@ def extract(request: ExtractRequest, report: Report = no_report) -> Extraction:
         WorkError: verification failed; nothing is left behind.
     """
     from sortednet_cli.engine.evaluation.budget import budget_costs, check_selection, read_budget
+    from sortednet_cli.engine.evaluation.costs.device_latency import DeviceLatency
     from sortednet_cli.engine.export.formats import find_format
     from sortednet_cli.engine.export.latencies import find_latency, require_latency
     from sortednet_cli.storage.files import require_creatable
@@ -326,6 +327,8 @@ def extract(request: ExtractRequest, report: Report = no_report) -> Extraction:
             stored.check_data(request.data)
 
     stored = read_stored(request.source, request.axes, check)
+    if isinstance(latency, DeviceLatency) and file_format is not None:
+        latency.warn_unless_of(file_format.name)
     source = open_allowed(stored, request.source)
 
     from sortednet_cli.engine.export.request import extract_requested

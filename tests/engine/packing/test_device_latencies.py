@@ -103,6 +103,16 @@ def test_a_budget_chooses_the_best_that_the_device_runs_in_time(home: Path) -> N
     refused(command("frontier", *bound), 2, "no sub-model fits latency_ms <= 0.5", least)
 
 
+@pytest.mark.parametrize(("timed", "said"), [("pt2", 0), ("onnx-int8", 1)])
+def test_times_of_another_format_are_warned_of(home: Path, timed: str, said: int) -> None:
+    written(conditions={**CONDITIONS, "file_format": timed})
+    bound = ("--max-latency-ms=100", "--latencies=phone.json", "--out=cut")
+    done = command("extract", *bound, "--format=pt2", "--quiet")
+    assert done.code == 0, done
+    warning = "phone.json holds times of onnx-int8 files, which say nothing about the pt2 file"
+    assert done.err.count(warning) == said == len(done.err.splitlines())
+
+
 def test_an_artifact_takes_the_latencies_of_its_run(home: Path) -> None:
     times = written()
     assert command("extract", "--depth=8", "--width=1", "--out=cut", "--quiet").code == 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sortednet_cli.engine.evaluation.costs.base import Conditions
 from sortednet_cli.engine.evaluation.costs.latency_ms import LatencyMs
 from sortednet_cli.engine.sources.table import Row
+from sortednet_cli.logs import logger
 from sortednet_cli.storage.latencies import read_latencies
 from sortednet_cli.storage.sources import StoredSource
 
@@ -48,3 +49,12 @@ class DeviceLatency(LatencyMs):
 
     def check(self, stored: StoredSource) -> None:
         self._file.check(stored, self._path)
+
+    def warn_unless_of(self, file_format: str) -> None:
+        """Warn if the device timed files of another format."""
+        timed = self._file.conditions.file_format
+        if timed != file_format:
+            logger.warning(
+                "%s holds times of %s files, which say nothing about the %s file that is written",
+                *(self._path, timed, file_format),
+            )
