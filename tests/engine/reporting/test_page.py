@@ -310,6 +310,37 @@ def test_everything_has_a_name_and_fits_a_phone_in_either_scheme(opened: Any) ->
     assert len(colors) == 2
 
 
+def test_the_name_of_a_point_at_the_edge_is_within_the_plot(opened: Any) -> None:
+    inside = """
+        const shown = document.querySelector("#scatter svg").getBoundingClientRect();
+        return [...document.querySelectorAll("#scatter .mark-text.role-mark text")]
+            .map((name) => name.getBoundingClientRect())
+            .map((box) => box.width > 20 && shown.left <= box.left && box.right <= shown.right);
+    """
+    resize(opened, 360, 740)
+    for name in ("w0.25-d1", "w1-d8"):
+        opened.execute_async_script("""
+            select(0, report.runs[0].names.indexOf(arguments[0]));
+            views.scatter.resize().runAsync().then(() => arguments[1]());
+        """, name)  # fmt: skip
+        assert opened.execute_script(inside) == [True, True], name
+
+
+@pytest.mark.parametrize("last", [3, 60, 2000])
+def test_updates_are_whole_numbers(opened: Any, last: int) -> None:
+    opened.execute_async_script("""
+        const [last, finished] = arguments, { curves } = report.runs[0];
+        [curves.update, curves.loss, curves.lr] = [[1, last], [2, 1], [0.1, 0]];
+        drawCurves();
+        drawings.loss.then(() => finished());
+    """, last)  # fmt: skip
+    labels = opened.find_elements(
+        "css selector", "#loss [aria-label^=X-axis] .role-axis-label text"
+    )
+    shown = [int(label.text.replace(",", "")) for label in labels if label.text]
+    assert len(shown) > 1 and shown == sorted({*shown}) and shown[-1] <= last
+
+
 def test_several_runs_with_names_that_would_break_a_page(
     browser: Any, explored: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -89,8 +89,11 @@ function scatter() {
     .map(([field, title]) => ({ field, title, type: "nominal" }));
   const marked = (filter, mark, encoding) =>
     ({ data: { name: "points" }, transform: [{ filter: `datum.${filter}` }], mark, encoding: { x, y, ...encoding } });
+  // The name stays within the plot: the best points lie at its top or bottom, the largest at its right.
+  const dy = report.higher_is_better ? 20 : -20, at = "scale('x', datum.cost)";
+  const align = { expr: `${at} > width - 60 ? 'right' : ${at} < 60 ? 'left' : 'center'` };
   const name = (look) =>
-    marked("chosen", { type: "text", dy: 20, fontSize: 13, fontWeight: "bold", ...look }, { text: { field: "name" } });
+    marked("chosen", { type: "text", align, dy, fontSize: 13, fontWeight: "bold", ...look }, { text: { field: "name" } });
   const counts = report.runs.map((of) => of.names.length).join(" and ");
   return {
     description: `${scoreName} of ${counts} sub-models against ${cost.label}. A table with the same values follows.`,
@@ -130,7 +133,7 @@ function drawCurves() {
       height: 180, data: { values: rows },
       mark: { type: "line", point: rows.length < 80, strokeWidth: 1.5 },
       encoding: {
-        x: { field: "update", type: "quantitative", title: "update", axis: { format: ",", tickCount: 5 } },
+        x: { field: "update", type: "quantitative", title: "update", axis: { tickCount: 5, labelExpr: "datum.value % 1 ? '' : format(datum.value, ',d')" } },
         y: { field, type: "quantitative", title, scale: { zero: field === "lr" } },
         color: runChannels().color,
         tooltip: [{ field: "run" }, { field: "update" }, { field, title }],

@@ -126,7 +126,7 @@ function showHeat() {
   by("heat-heading").textContent = `Score over ${[state.down, state.across].filter(Boolean).join(" and ")}`;
   const others = of.axes.filter((axis) => axis !== state.down && axis !== state.across);
   const unit = percent ? ", in percent" : "";
-  by("heat-hint").textContent = `${scoreName}${unit}. Pale cells are outside the limits.`
+  by("heat-hint").textContent = `${scoreName}${unit}. Faded cells are outside the limits.`
     + (others.length ? ` ${others.join(", ")}: as in the chosen sub-model.` : "");
 }
 
