@@ -16,7 +16,8 @@ def told(error: Any) -> str:
     """
     if type(error).__name__ == "NoArgsIsHelpError":
         return f"{error.format_message()}\n"
-    text = _of_value(error) or _of_name(error) or error.format_message().rstrip(".")
+    text = _of_value(error) or _of_name(error)
+    text = text or " ".join(error.format_message().split()).rstrip(".")  # it lists words in lines
     where = f"; see: {error.ctx.command_path} --help" if error.ctx else ""
     return f"error: {text[:1].lower()}{text[1:]}{where}\n"
 

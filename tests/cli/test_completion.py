@@ -269,7 +269,7 @@ def test_it_starts_awk_alone(runs: Path) -> None:
     [
         (["tcsh"], ["'tcsh' is not one of", "bash", "zsh", "fish"]),
         (["fsh"], ["did you mean fish?"]),
-        ([], ["missing argument"]),
+        ([], ["missing argument 'shell'. Choose from: bash, zsh, fish; see: sortednet"]),
     ],
 )
 def test_an_unknown_shell(work: Path, words: list[str], fragments: list[str]) -> None:
