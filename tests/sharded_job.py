@@ -69,6 +69,7 @@ CASES = {
     ),
     "taught": ("train.distill=true", "train.optimizer=rmsprop"),
     "opening": ("train.smallest_first=0.7", "train.weight_decay=0.1"),
+    "skipping": ("train.layer_dropout=0.6", "train.weight_decay=0.1", "train.seed=2"),
     "pretrained": ("model.pretrained={folder}/stock",),
 }
 """Changes of the spec above by name."""

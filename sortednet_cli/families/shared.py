@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from sortednet_cli.errors import RequestError
 from sortednet_cli.machine.transfer import fetch
 
 Inputs = Tensor | dict[str, Tensor]
@@ -34,6 +35,16 @@ class SharedPass(ABC):
     @abstractmethod
     def states(self, inputs: Inputs) -> list[Tensor]:
         """Run everything but the tails; return the state of each sub-model in order."""
+
+    def skip(self, layers: Collection[int]) -> None:
+        """Let `states` go past some layers of the root network, by their numbers from 0.
+
+        Raises:
+            RequestError: the pass does not run layers one by one.
+        """
+        raise RequestError(
+            "train.layer_dropout: passes of this family cannot skip layers: set it to 0"
+        )
 
     def steps(self, number: int) -> Sequence[Step]:
         """List the steps from the inputs to the state of sub-model `number`, in order.

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from sortednet_cli.errors import RequestError
 from sortednet_cli.rules.base import Phase, Rule, Share, equal_shares
+from sortednet_cli.rules.layer_dropout import layer_dropout_rates, skipped_layers
 from sortednet_cli.rules.phases import largest_first, smallest_first
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import TrainSpec
@@ -20,7 +21,16 @@ from sortednet_cli.spec.fields import SpecModel
 from sortednet_cli.spec.load import explain
 from sortednet_cli.spec.vocabulary import RULES
 
-__all__ = ["Phase", "Rule", "Share", "SpecModel", "equal_shares", "make_rule"]
+__all__ = [
+    "Phase",
+    "Rule",
+    "Share",
+    "SpecModel",
+    "equal_shares",
+    "layer_dropout_rates",
+    "make_rule",
+    "skipped_layers",
+]
 
 
 def make_rule(train: TrainSpec, space: SearchSpace) -> Rule:

@@ -43,7 +43,7 @@ class FamilyFacts:
             their own.
         pretrained: where pretrained weights come from: a `folder` with a configuration, or
             `weights` alone.
-        can_shard: whether its layers can be sharded, which requires that they run one by one.
+        can_shard: whether its layers run one by one, so that they can be sharded, or skipped.
         norms_are_per_channel: whether its norms treat every channel separately, so that the
             features of a narrow sub-model do not depend on channels that it lacks.
     """

@@ -242,15 +242,25 @@ class RunSpec(SpecModel):
         return self
 
     @model_validator(mode="after")
+    def _layers_run_one_by_one(self) -> Self:
+        family, train = self.model.family, self.train
+        if family_facts(family).can_shard:
+            return self
+        able = listed(name for name, facts in own_families().items() if facts.can_shard)
+        if train.shard:
+            raise ValueError(
+                f"train.shard: {family} cannot be sharded, only {able} can: set it to false"
+            )
+        if train.layer_dropout:
+            raise ValueError(
+                f"train.layer_dropout: {family} cannot skip layers, only {able} can: set it to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _shard_fits_model(self) -> Self:
         if not self.train.shard:
             return self
-        family = self.model.family
-        if not family_facts(family).can_shard:
-            able = [name for name, facts in own_families().items() if facts.can_shard]
-            raise ValueError(
-                f"train.shard: {family} cannot be sharded, only {listed(able)} can: set it to false"
-            )
         others = [axis for axis in self.space if axis != "depth"]
         if others or not self.space:
             raise ValueError(

@@ -80,6 +80,9 @@ class TrainSpec(SpecModel):
     """For `exponential`: the last learning rate, as a fraction of `lr`."""
     warmup: Fraction = 0.05
     """The fraction of the updates over which the learning rate rises from zero."""
+    layer_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The probability that a micro-batch skips the last layer; earlier layers have less, the first
+    none. For networks of transformers."""
     label_smoothing: Fraction = 0.0
     """Label smoothing of the losses from labels."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -137,6 +140,11 @@ class TrainSpec(SpecModel):
             raise ValueError(
                 f"train.cuda_graphs: passes cannot be recorded under train.{other}: set it or"
                 f" train.{other} to false"
+            )
+        if self.cuda_graphs is True and self.layer_dropout:
+            raise ValueError(
+                "train.cuda_graphs: passes that skip layers at random are seldom alike, and are not"
+                " recorded: set it to false, or train.layer_dropout to 0"
             )
         return self
 

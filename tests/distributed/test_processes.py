@@ -20,6 +20,7 @@ from sortednet_cli.data import open_images
 from sortednet_cli.spec import ImageDataSpec
 from tests.commands import Done, command, environment
 from tests.fixtures.make import SETTINGS
+from tests.torture.cases import CASES, write_text
 
 
 def _job(
@@ -79,6 +80,17 @@ def test_two_processes_are_one_with_twice_the_micro_batches(
     scores = _done(_job(2, "eval", tmp_path / "two", "--all", "--json"))
     alone = command("eval", tmp_path / "two", "--all", "--json")
     assert json.loads(scores.out) == json.loads(alone.out)
+
+
+def test_two_processes_skip_the_layers_that_one_would(tmp_path: Path) -> None:
+    """Each its own; what both skip is left alone by both."""
+    text = write_text(tmp_path / "topics.txt")
+    settings = (*CASES[3].arguments, "--data", text, "--set=train.layer_dropout=0.9")
+    two = _done(_job(2, "train", *settings, "--out", tmp_path / "two"))
+    assert two.code == 0, two
+    settings = (*settings, "--set=train.accumulate=2")
+    assert command("train", *map(str, settings), "--out", tmp_path / "one").code == 0
+    _same(tmp_path / "two", tmp_path / "one")
 
 
 def test_without_diversity_every_process_trains_the_same(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -22,7 +23,6 @@ from sortednet_cli.engine.training.loop import Trainer
 from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.nesting import init_network
-from sortednet_cli.rules import Share
 from sortednet_cli.spec import RunSpec, dump_spec
 from sortednet_cli.storage.run import RunFolder
 from tests.commands import TINY, command, environment, refused
@@ -72,14 +72,12 @@ def _save_stock(folder: Path) -> None:
 
 def _plain(path: Path, spec: RunSpec, processes: int, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """Train alone what `processes` would: their batches, and one draw for all of them."""
-    draw = Trainer._draw
+    stream = Trainer._random
 
-    def same_for_all(
-        self: Trainer, index: int, micro: int, rank: int, progress: float = 1.0
-    ) -> list[Share]:
-        return draw(self, index, micro // processes, rank, progress)
+    def same_for_all(self: Trainer, purpose: str, index: int, micro: int, rank: int) -> Random:
+        return stream(self, purpose, index, micro // processes, rank)
 
-    monkeypatch.setattr(Trainer, "_draw", same_for_all)
+    monkeypatch.setattr(Trainer, "_random", same_for_all)
     each = {"accumulate": spec.train.accumulate * processes, "shard": False}
     spec = spec.model_copy(update={"train": spec.train.model_copy(update=each)})
     if path.exists():

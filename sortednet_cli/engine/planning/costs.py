@@ -6,11 +6,11 @@ of files and messages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sortednet_cli.engine.planning.passes import Route, shared_macs
-from sortednet_cli.rules import Rule
+from sortednet_cli.rules import Rule, layer_dropout_rates
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.space.submodel import without_depth
 from sortednet_cli.spec import TrainSpec
@@ -212,16 +212,21 @@ def compute_of(
     space: SearchSpace,
     routes: Mapping[SubModel, Route],
     fixed_teacher: float = 0.0,
+    num_layers: int = 0,
 ) -> Compute:
     """Count the multiply-adds of an update, as the mean over the draws of a rule.
 
     A backward pass costs two forward passes. If the rule has not drawn the teacher, it takes one
-    more forward pass.
+    more forward pass. A layer that is skipped at random counts as often as it runs.
 
     Args:
         fixed_teacher: multiply-adds of a fixed teacher on one sample.
+        num_layers: of the root, which `train.layer_dropout` counts.
     """
-    forward, teacher = 0.0, fixed_teacher
+    forward, teacher, whole = 0.0, fixed_teacher, shared_macs([routes[space.largest]])
+    if train.layer_dropout:
+        rates = layer_dropout_rates(train.layer_dropout, num_layers)
+        routes = {submodel: _thinned(route, rates) for submodel, route in routes.items()}
     for phase in rule.phases():
         draws = phase.draws()
         runs = sum(shared_macs([routes[submodel] for submodel in draw]) for draw in draws)
@@ -229,9 +234,15 @@ def compute_of(
         if train.distill:
             num_without = sum(draw[0] != space.largest for draw in draws)
             share = phase.length * num_without / len(draws)
-            teacher += share * shared_macs([routes[space.largest]])
+            teacher += share * whole
     samples = train.accumulate * train.batch_size
     return Compute(round(samples * forward), round(samples * teacher))
+
+
+def _thinned(route: Route, rates: Sequence[float]) -> Route:
+    """What a route takes on average if each of its steps, a layer, is skipped at a rate."""
+    pairs = zip(route.steps, rates, strict=False)  # a shallower sub-model has the first layers
+    return replace(route, steps=tuple((key, round(m * (1 - rate))) for (key, m), rate in pairs))
 
 
 def evaluation_of(

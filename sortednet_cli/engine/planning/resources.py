@@ -87,6 +87,9 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
     if processes > 1 and family.facts.can_shard and set(space.as_lists()) == {"depth"}:
         memory["sharded"] = costs.sharded(groups, optimizer, footprint.peak, processes)
         wire["sharded"] = costs.sharded_wire(groups, processes, train.accumulate)
+    compute = costs.compute_of(
+        train, rule, space, routes, teacher_macs(train), family.num_alike_layers
+    )
     return ResourcePlan(
         spec=spec,
         precision=train.precision,
@@ -99,7 +102,7 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
         footprint=footprint,
         memory=memory,
         wire=wire,
-        compute=costs.compute_of(train, rule, space, routes, teacher_macs(train)),
+        compute=compute,
         evaluation=costs.evaluation_of(space, routes, family.shares_depths, has_statistics(root)),
         storage=_storage(root, routes, optimizer),
     )

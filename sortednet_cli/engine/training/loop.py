@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 
 import torch
@@ -19,7 +20,7 @@ from sortednet_cli.machine.cuda_graphs import open_graphs
 from sortednet_cli.machine.memory import enough_memory
 from sortednet_cli.machine.precision import seed_generators
 from sortednet_cli.nesting import NestedNetwork
-from sortednet_cli.rules import Rule, Share
+from sortednet_cli.rules import Rule, Share, skipped_layers
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
@@ -101,7 +102,8 @@ class Trainer:
         self.watch = LossWatch(self.spec.max_nonfinite)
         spec, graphs = self.spec, None
         # A recorded pass adds its gradients where they lay when it was recorded.
-        if self.network.adds_in_place and not (spec.shard or spec.compile):
+        varies = spec.shard or spec.compile or spec.layer_dropout
+        if self.network.adds_in_place and not varies:
             graphs = open_graphs(spec.cuda_graphs, self.network.device, "train.cuda_graphs = true")
         self.micro_batches = MicroBatches(
             self.network,
@@ -168,7 +170,7 @@ class Trainer:
                 schedule.learning_rate(self.spec, index),
             )
             self._open_weights(index, schedule)
-            self._step(drawn, lr, loss)
+            self._step(self._touched(index, schedule.progress(index)), lr, loss)
             yield Update(done, loss, lr, drawn, save)
 
     def _accumulate(
@@ -188,27 +190,55 @@ class Trainer:
             seed = stream_seed(self.spec.seed, "dropout", done.update, stream)
             seed_generators(self.network.device, seed)
             number = done.batches + stream
-            losses += self.micro_batches.add_gradients(next(batches), drawn, number)
+            skipped = self._skipped(done.update, micro, self.processes.rank)
+            losses += self.micro_batches.add_gradients(next(batches), drawn, number, skipped)
         return losses
 
     def _draw(self, index: int, micro: int, rank: int, progress: float = 1.0) -> list[Share]:
         """What a process trains in a micro-batch: any process can tell for any other."""
-        number = micro
-        if self.spec.diverse_ranks:
-            number = micro * self.processes.count + rank
-        random = Random(stream_seed(self.spec.seed, "rule", index, number))
-        return self.rule.draw(random, progress)
+        return self.rule.draw(self._random("rule", index, micro, rank), progress)
+
+    def _skipped(self, index: int, micro: int, rank: int) -> frozenset[int]:
+        """The layers that a process skips in a micro-batch: any process can tell for any other."""
+        highest, count = self.spec.layer_dropout, self.network.family.num_alike_layers
+        if not highest:
+            return frozenset()
+        return skipped_layers(self._random("layers", index, micro, rank), highest, count)
+
+    def _random(self, purpose: str, index: int, micro: int, rank: int) -> Random:
+        """A stream of its own for a micro-batch of an update and process."""
+        number = micro * self.processes.count + rank if self.spec.diverse_ranks else micro
+        return Random(stream_seed(self.spec.seed, purpose, index, number))
 
     def _drawn(self, index: int, progress: float) -> tuple[SubModel, ...]:
         """Every sub-model that any process trains in an update."""
-        ranks = range(self.processes.count if self.spec.diverse_ranks else 1)
         found = [
             submodel
-            for micro in range(self.spec.accumulate)
-            for rank in ranks
+            for micro, rank in self._everyone()
             for submodel, _ in self._draw(index, micro, rank, progress)
         ]
         return tuple(dict.fromkeys(found))
+
+    def _touched(self, index: int, progress: float) -> set[str]:
+        """Names of the root's tensors that any process trains in an update."""
+        touched: set[str] = set()
+        for micro, rank in self._everyone():
+            idle = tuple(self._layers[i] for i in self._skipped(index, micro, rank))
+            for submodel, _ in self._draw(index, micro, rank, progress):
+                sources = self.network.plan(submodel).sources
+                touched |= {s for s in sources if not s.startswith(idle)} if idle else sources
+        return touched
+
+    @cached_property
+    def _layers(self) -> list[str]:
+        """What the names of each layer's tensors begin with."""
+        names = {module: f"{name}." for name, module in self.network.module.named_modules()}
+        return [names[layer] for layer in self.network.family.layers(self.network.module)]
+
+    def _everyone(self) -> list[tuple[int, int]]:
+        """The micro-batches of an update, each with the rank that takes it, that may differ."""
+        ranks = range(self.processes.count if self.spec.diverse_ranks else 1)
+        return [(micro, rank) for micro in range(self.spec.accumulate) for rank in ranks]
 
     def _exchange(self, losses: list[SubModelLoss]) -> Tensor:
         """Sum gradients over all processes, and return the loss of all of them."""
@@ -223,14 +253,11 @@ class Trainer:
         now, before = schedule.progress(index), schedule.progress(index - 1)
         self.optimizer.open(self.rule.opened(now), self.rule.opened(before))
 
-    def _step(self, drawn: tuple[SubModel, ...], lr: float, loss: Tensor) -> None:
+    def _step(self, touched: set[str], lr: float, loss: Tensor) -> None:
         """Step, unless the loss is no number."""
         skip = ~torch.isfinite(loss)
         if not self.optimizer.skips_on_device and not self.watch.check():
             return
-        touched: set[str] = set()
-        for submodel in drawn:
-            touched |= self.network.plan(submodel).sources
         with enough_memory("the optimizer's state", SMALLER):
             self.optimizer.step(touched, lr, skip)
 

@@ -5,7 +5,7 @@ Knows passes, losses and a teacher; neither data nor optimizer, nor what other p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -59,12 +59,18 @@ class MicroBatches:
     teacher: FixedTeacher | None = None
 
     def add_gradients(
-        self, batch: Batch, drawn: Sequence[Share], number: int = 0
+        self,
+        batch: Batch,
+        drawn: Sequence[Share],
+        number: int = 0,
+        skipped: Collection[int] = (),
     ) -> list[SubModelLoss]:
         """Add the gradients of the sub-models that were `drawn`; return their losses.
 
         Args:
             number: of the batch in the training, for messages.
+            skipped: numbers of the layers that no sub-model runs; a teacher that is asked on its
+                own runs them.
 
         Raises:
             WorkError: a pass lacked memory, or its compilation failed.
@@ -80,7 +86,7 @@ class MicroBatches:
             own = {submodel: weights[submodel] for submodel in group}
             self.network.check_sharing(group[0])
             with self._may_fail(group, len(given)):
-                work = partial(self._pass, own)
+                work = partial(self._pass, own, skipped)
                 found = self._run(tuple(own.items()), work, inputs, targets, teacher)
             teacher = teacher or found[len(group) :]
             pairs = zip(group, found[: len(group)], strict=True)
@@ -107,6 +113,7 @@ class MicroBatches:
     def _pass(
         self,
         weights: Mapping[SubModel, float],
+        skipped: Collection[int],
         inputs: Inputs,
         targets: Targets,
         teacher: Sequence[Tensor],
@@ -121,6 +128,8 @@ class MicroBatches:
         """
         group = list(weights)
         shared = self.network.shared_pass(group, training=True)
+        if skipped:
+            shared.skip(skipped)
         tails = _Tails(self, shared, group, weights, teacher)
         with self.network.collecting(group):
             self.network.run(partial(self._forward, shared, inputs, targets, tails))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import cast
 
@@ -36,23 +37,24 @@ class PrefixPass(SharedPass):
         self._depths = depths
         self._architecture = architecture
         self._head = head
+        self._skipped: Collection[int] = ()
+
+    def skip(self, layers: Collection[int]) -> None:
+        self._skipped = layers
 
     def states(self, inputs: Inputs) -> list[Tensor]:
         (module,) = self.modules
         layers = cast(nn.ModuleList, module.get_submodule(self._architecture.layers))
         named = named_inputs(inputs)
         states: dict[int, Tensor] = {}
-        hooks = [
-            layers[depth - 1].register_forward_hook(partial(_keep, states, depth))
-            for depth in self._depths
-        ]
-        try:
-            base = module.get_submodule(self._architecture.base)
-            with without_looks(base), without_mask(base, named):
-                base(**named, use_cache=False)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        base = module.get_submodule(self._architecture.base)
+        with (
+            _skipping(layers, self._skipped),
+            _keeping(layers, self._depths, states),
+            without_looks(base),
+            without_mask(base, named),
+        ):
+            base(**named, use_cache=False)
         if (pool := self._head.pool) is None:
             return [states[depth] for depth in self._depths]
         # Copies, as they are small: FSDP warns of views, whose hooks an operation in place loses.
@@ -61,6 +63,49 @@ class PrefixPass(SharedPass):
 
     def logits(self, number: int, states: Tensor) -> Tensor:
         return cast(Tensor, self._head.tail(self.modules[0], states))
+
+
+class _Skipped(nn.Module):
+    """Stands for a layer that is skipped: returns the states as they came.
+
+    Args:
+        layer: the layer, whose kind of attention the stock model asks for before it calls it.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.attention_type = getattr(layer, "attention_type", None)
+
+    def forward(self, states: Tensor, *_: object, **__: object) -> Tensor:
+        return states
+
+
+@contextmanager
+def _skipping(layers: nn.ModuleList, numbers: Collection[int]) -> Iterator[None]:
+    """Skip layers inside. The others keep their places, by which stock models choose masks."""
+    skipped = {number: layers[number] for number in numbers if number < len(layers)}
+    for number, layer in skipped.items():
+        layers[number] = _Skipped(layer)
+    try:
+        yield
+    finally:
+        for number, layer in skipped.items():
+            layers[number] = layer
+
+
+@contextmanager
+def _keeping(
+    layers: nn.ModuleList, depths: Sequence[int], states: dict[int, Tensor]
+) -> Iterator[None]:
+    """Keep the state after each depth that runs inside."""
+    hooks = [
+        layers[depth - 1].register_forward_hook(partial(_keep, states, depth)) for depth in depths
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _keep(
