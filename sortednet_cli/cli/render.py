@@ -54,13 +54,14 @@ def show_score(metric: str, value: float) -> str:
 def rows_table(
     rows: Sequence[Row],
     split: str,
-    metric: str,
+    metric: str | None,
     marks: Sequence[bool] | None = None,
     costs: Sequence[Cost] = (),
 ) -> Table:
     """Make a table with one line for each sub-model.
 
     Args:
+        metric: the metric to show beside the loss; None for neither.
         marks: for each row, whether it is on the frontier.
         costs: costs to show besides parameters and multiply-adds.
     """
@@ -68,21 +69,40 @@ def rows_table(
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("sub-model")
-    for title in ("params", "MACs", f"{split} {metric}", "loss"):
+    scores = () if metric is None else (f"{split} {metric}", "loss")
+    for title in ("params", "MACs", *scores):
         table.add_column(title, justify="right")
     for cost in costs:
         table.add_column(cost.title, justify="right")
+    tasks = harness_columns(rows)
+    for task, name in tasks:
+        table.add_column(f"{task} {name.removesuffix(',none')}", justify="right")
     if marks is not None:
         table.add_column("frontier")
     for i, row in enumerate(rows):
-        metrics = row.metrics[split]
         cells = [row.submodel.name, format_count(row.params), format_count(row.macs)]
-        cells += [show_score(metric, metrics[metric]), f"{metrics['loss']:.4f}"]
+        if metric is not None:
+            metrics = row.metrics[split]
+            cells += [show_score(metric, metrics[metric]), f"{metrics['loss']:.4f}"]
         cells += [_show_cost(cost, row) for cost in costs]
+        cells += [_show_harness(row, *column) for column in tasks]
         if marks is not None:
             cells.append("*" if marks[i] else "")
         table.add_row(*cells)
     return table
+
+
+def harness_columns(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """List the tasks of lm-eval that rows were scored on, with each metric but its errors."""
+    found = {
+        (task, name): None for row in rows for task, own in row.harness.items() for name in own
+    }
+    return [pair for pair in found if "," in pair[1] and "_stderr," not in pair[1]]
+
+
+def _show_harness(row: Row, task: str, name: str) -> str:
+    value = row.harness.get(task, {}).get(name)
+    return "" if value is None else f"{value:.4g}"
 
 
 def _show_cost(cost: Cost, row: Row) -> str:

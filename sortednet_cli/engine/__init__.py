@@ -15,6 +15,7 @@ from sortednet_cli import launch
 from sortednet_cli.engine.checks import (
     check_draft,
     check_file,
+    check_harness,
     check_min_score,
     check_place,
     check_plot,
@@ -36,6 +37,7 @@ from sortednet_cli.engine.requests import (
     ExtractRequest,
     FrontierRequest,
     GenerateRequest,
+    HarnessRequest,
     PushRequest,
     Report,
     ReportRequest,
@@ -91,6 +93,7 @@ __all__ = [
     "Finished",
     "FrontierRequest",
     "GenerateRequest",
+    "HarnessRequest",
     "Interrupted",
     "PushRequest",
     "Report",
@@ -200,13 +203,19 @@ def evaluate(request: EvaluateRequest, report: Report = no_report) -> Evaluation
     """Score one sub-model, or all; return None in every process of a job but the first.
 
     Raises:
-        RequestError: there is no such source, sub-model, part or data, or no such score.
-        WorkError: memory ran out, or the JUnit file cannot be written.
+        RequestError: there is no such source, sub-model, part, data or task, or no such score.
+        WorkError: memory ran out, the data of a task cannot be had, or the JUnit file cannot be
+            written.
     """
     check_split(request.split)
     check_file("--junit", request.junit)
+    if request.harness is not None:
+        check_harness(request.harness)
 
     def check(stored: StoredSource) -> None:
+        if request.harness is not None:
+            stored.check_causal()
+            return
         check_min_score(stored, request.min_score)
         stored.check_data(request.data)
 

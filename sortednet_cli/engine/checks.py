@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sortednet_cli import launch
-from sortednet_cli.engine.requests import DraftRequest, SourceRequest
+from sortednet_cli.engine.requests import DraftRequest, HarnessRequest, SourceRequest
 from sortednet_cli.errors import RequestError, listed, suggestion
 from sortednet_cli.logs import logger
 from sortednet_cli.spec import RunSpec
@@ -68,6 +68,23 @@ def check_serving() -> None:
     """RequestError if a package that the server needs is missing."""
     if not all(map(find_spec, _SERVING)):
         raise RequestError("serve needs: pip install 'sortednet-cli[serve]'")
+
+
+def check_harness(request: HarnessRequest) -> None:
+    """RequestError if tasks of lm-eval cannot be run here, or their files are not there."""
+    if find_spec("lm_eval") is None:
+        raise RequestError("--harness needs: pip install 'sortednet-cli[harness]'")
+    if not request.tasks:
+        raise RequestError("--harness: name a task of lm-eval, or several with commas")
+    if request.limit is not None and request.limit < 1:
+        raise RequestError(f"--harness-limit {request.limit}: needs a number from 1 up")
+    if request.path is not None and not request.path.is_dir():
+        raise RequestError(f"--harness-path {request.path}: there is no such folder")
+    for name in request.tasks:
+        if name.endswith((".yaml", ".yml")) and not Path(name).is_file():
+            raise RequestError(f"--harness {name}: there is no such file")
+    if launch.world_size() > 1:
+        raise RequestError("--harness runs in one process: start it without torchrun")
 
 
 def check_plot(plot: Path | None) -> None:

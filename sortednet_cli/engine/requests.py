@@ -76,6 +76,23 @@ class SourceRequest:
 
 
 @dataclass(frozen=True)
+class HarnessRequest:
+    """Tasks of lm-eval to score sub-models on.
+
+    Attributes:
+        tasks: names of tasks or groups, or paths of YAML files that describe one.
+        path: folder with further tasks.
+        limit: most samples of each task; None for all.
+        chat: whether questions are put in the tokenizer's chat template.
+    """
+
+    tasks: tuple[str, ...]
+    path: Path | None = None
+    limit: int | None = None
+    chat: bool = False
+
+
+@dataclass(frozen=True)
 class EvaluateRequest:
     """Score one sub-model, or all of them.
 
@@ -87,6 +104,7 @@ class EvaluateRequest:
         device: as `--device` takes it.
         min_score: the worst score that is good enough for each sub-model; None for any.
         junit: JUnit file to write.
+        harness: tasks of lm-eval to score on, in place of the data.
     """
 
     source: SourceRequest = field(default_factory=SourceRequest)
@@ -97,6 +115,7 @@ class EvaluateRequest:
     device: str = "auto"
     min_score: float | None = None
     junit: Path | None = None
+    harness: HarnessRequest | None = None
 
 
 @dataclass(frozen=True)

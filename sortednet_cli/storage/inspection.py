@@ -9,8 +9,8 @@ from pathlib import Path
 from sortednet_cli.errors import RequestError
 from sortednet_cli.storage.artifact import MANIFEST, ArtifactFolder
 from sortednet_cli.storage.checks import Checks, files_under
-from sortednet_cli.storage.exit_thresholds import FILE as THRESHOLDS
 from sortednet_cli.storage.exit_thresholds import check_thresholds
+from sortednet_cli.storage.harness import check_harness
 from sortednet_cli.storage.lock import HOLDER, LOCK
 from sortednet_cli.storage.run import RunFolder
 
@@ -65,7 +65,7 @@ def _artifact(inspection: Inspection, edited: Collection[str]) -> Iterator[str]:
     folder = ArtifactFolder.open(inspection.path)
     checks = Checks(inspection.path / MANIFEST, folder.manifest().files)
     yield from _compare(inspection, checks, edited)
-    yield from _thresholds(inspection)
+    yield from _added(inspection)
 
 
 def _run(inspection: Inspection) -> Iterator[str]:
@@ -73,7 +73,7 @@ def _run(inspection: Inspection) -> Iterator[str]:
     inspection.finished = run.finished
     if inspection.finished:
         yield from _compare(inspection, run.checks())
-    yield from _thresholds(inspection)
+    yield from _added(inspection)
     try:
         newest = run.newest_checkpoint()
     except RequestError as error:
@@ -105,9 +105,11 @@ def _compare(inspection: Inspection, checks: Checks, edited: Collection[str] = (
             yield f"{file} {problem}"
 
 
-def _thresholds(inspection: Inspection) -> Iterator[str]:
-    try:
-        if check_thresholds(inspection.path):
-            inspection.files.append(inspection.path / THRESHOLDS)
-    except RequestError as error:
-        yield str(error)
+def _added(inspection: Inspection) -> Iterator[str]:
+    """Check the files that commands add to a finished run, or to an artifact."""
+    for check in (check_thresholds, check_harness):
+        try:
+            if file := check(inspection.path):
+                inspection.files.append(file)
+        except RequestError as error:
+            yield str(error)

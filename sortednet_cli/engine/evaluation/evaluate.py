@@ -42,6 +42,11 @@ def evaluate(source: Source, request: EvaluateRequest, report: Report) -> Evalua
         RequestError: there is no such sub-model, data or score.
         WorkError: memory ran out, or the JUnit file cannot be written.
     """
+    if request.harness is not None:
+        from sortednet_cli.engine.evaluation.harness import evaluate_harness
+
+        rows = evaluate_harness(source, request, request.harness, report)
+        return Evaluation(source.path, request.split, source.task.metric, rows)
     space, measure = source.space, measure_named(source.task.metric)
     if request.min_score is not None:
         measure.check_bound(request.min_score)

@@ -17,6 +17,7 @@ from sortednet_cli.engine.evaluation.budget import Budget
 from sortednet_cli.engine.evaluation.costs import Conditions, Cost
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.errors import RequestError, WorkError
+from sortednet_cli.storage.harness import numbers_of, read_harness
 from sortednet_cli.storage.sources import StoredSource, require_scores
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ def stored_rows(stored: StoredSource) -> list[Row]:
         RequestError: there are no rows, or one has no validation score.
     """
     rows, metric = [Row.read(row) for row in stored.rows], stored.measure.metric
+    scored = read_harness(stored.path)
     require_scores(stored.path, rows)
     for row in rows:
         scores = row.metrics.get(SELECTION_SPLIT, {})
@@ -176,6 +178,7 @@ def stored_rows(stored: StoredSource) -> list[Row]:
                 f"the table of {stored.path} is damaged: {row.submodel} has no"
                 f" {SELECTION_SPLIT} {metric} and loss"
             )
+    rows = [replace(row, harness=numbers_of(scored.get(row.submodel.name, {}))) for row in rows]
     return sorted(rows, key=lambda row: (row.macs, row.params))
 
 

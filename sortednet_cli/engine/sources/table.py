@@ -23,6 +23,7 @@ class Row:
         macs: multiply-adds per image or token.
         metrics: for each part of the data, the metrics by name: `metrics["test"]["accuracy"]`.
         costs: costs that are not stored but were measured for a command, by name.
+        harness: for each task of lm-eval that it was scored on, the metrics by lm-eval's names.
     """
 
     submodel: SubModel
@@ -30,6 +31,7 @@ class Row:
     macs: int
     metrics: Mapping[str, Metrics]
     costs: Mapping[str, float] = field(default_factory=dict)
+    harness: Mapping[str, Metrics] = field(default_factory=dict)
 
     def record(self, split: str, pareto: bool | None = None) -> dict[str, Any]:
         """Return the JSON of the sub-model, which is the same in every command.
@@ -38,6 +40,7 @@ class Row:
             split: the part of the data whose metrics to show.
             pareto: whether the sub-model is on the frontier; None if that is not known.
         """
+        harness = {task: dict(values) for task, values in self.harness.items()}
         return {
             "name": self.submodel.name,
             "axes": self.submodel.axes,
@@ -49,6 +52,7 @@ class Row:
             "latency_ms": None,
             "pareto": pareto,
             **self.costs,
+            **({"harness": harness} if harness else {}),
         }
 
     def stored(self) -> dict[str, Any]:
