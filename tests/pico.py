@@ -115,7 +115,7 @@ class Pico:
         if self.is_text:
             classes = tuple("abcde") if self.task == "classification" else ()
             facts = TextFormat(self.task, VOCAB, 16, classes, 0, 1, 2, "pico").facts()
-        root = root_of(self.spec, self.task, facts)
+        root = root_of(self.spec, self.task, facts, space=self.space)
         return open_family(root, [self.model.get("factory", "")])
 
     @property

@@ -5,12 +5,14 @@ The properties of a family (`FamilyFacts`) need no torch. Its class is imported 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
+from sortednet_cli.errors import RequestError
 from sortednet_cli.extensions import ARCHITECTURES, check_class, load, load_own
 from sortednet_cli.families.root import Config, Root
+from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import ModelSpec
 from sortednet_cli.spec.families import FamilyFacts, family_facts, own_families
 
@@ -49,19 +51,29 @@ def open_family(root: Root, allowed_factories: Collection[str] = ()) -> Family:
 
     Raises:
         RequestError: the root's factory is not allowed, or the family does not take its
-            configuration.
+            configuration, or norms of each width's own.
     """
-    return _class_of(root.family).open(root, allowed_factories)
+    family = _class_of(root.family).open(root, allowed_factories)
+    if family.root.own_norms != root.own_norms:
+        raise RequestError(
+            f"model.norms: the family {root.family} does not know 'by-width': take 'shared'"
+        )
+    return family
 
 
 def root_of(
-    model: ModelSpec, task: str, facts: Mapping[str, Any], stock: Mapping[str, Any] | None = None
+    model: ModelSpec,
+    task: str,
+    facts: Mapping[str, Any],
+    stock: Mapping[str, Any] | None = None,
+    space: Mapping[str, Sequence[int | float]] | None = None,
 ) -> Root:
     """Make the root network of a spec's model.
 
     Args:
         facts: entries that follow from the data, as returned by `InputFormat.facts`.
         stock: the configuration of a pretrained model, which the spec's entries override.
+        space: the spec's search space, if norms can be of each width's own.
 
     Raises:
         RequestError: the configuration does not fit the family or the data.
@@ -72,7 +84,9 @@ def root_of(
     if not any(declaration.values()):
         declaration = {}
     order = model.depth_order or family_facts(model.family).depth_orders[0]
-    return Root(model.family, config, order, declaration)
+    by_width = space if model.norms == "by-width" and space else {}
+    own = {axis: values for axis, values in SearchSpace.of(by_width).axes if axis != "depth"}
+    return Root(model.family, config, order, declaration, own)
 
 
 def _class_of(name: str) -> type[Family]:

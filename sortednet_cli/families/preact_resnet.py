@@ -7,6 +7,7 @@ No stock library has this model. In the literature `cPreResNet20` has either nin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
@@ -199,7 +200,7 @@ class PreActResNetFamily(StagedFamily):
         config = {"stem_channels": None, **root.config}
         if entry(config, "stem_channels", int | None) is None:
             config["stem_channels"] = channels[0]
-        super().__init__(Root(root.family, config, root.depth_order))
+        super().__init__(replace(root, config=config))
 
     @classmethod
     def complete_config(

@@ -30,12 +30,15 @@ class Root:
         depth_order: order in which depth removes blocks.
         declaration: factory, axes, blocks and fused tensors of a custom model; empty for other
             families.
+        own_norms: the axes, and their values, that have norms of their own; empty if all sub-models
+            share slices of the same norms.
     """
 
     family: str
     config: Config
     depth_order: str
     declaration: Mapping[str, Any] = field(default_factory=dict)
+    own_norms: Mapping[str, tuple[int | float, ...]] = field(default_factory=dict)
 
 
 def entry(config: Mapping[str, Any], key: str, kind: Any) -> Any:

@@ -19,6 +19,7 @@ from sortednet_cli.nesting.gradients import ParameterView, RootGradients
 from sortednet_cli.nesting.plan import (
     Inspection,
     SlicePlan,
+    own_norms,
     plan_between,
     plan_from_root,
     take_skeleton,
@@ -76,6 +77,8 @@ class NestedNetwork:
         self._root_gradients: RootGradients | None = None
         self._in_place = True
         self._tensors = named_tensors(module)
+        self.own_norms = self._make_own_norms()
+        self._tensors |= self.own_norms
         self._modules: dict[SubModel, nn.Module] = {}
         self._views: dict[tuple[int, tuple[Segments, ...]], list[ParameterView]] = {}
         self._views_of: dict[SubModel, dict[str, ParameterView]] = {}
@@ -83,15 +86,15 @@ class NestedNetwork:
 
     @cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The root's parameters by name, tied ones once."""
-        return dict(self.module.named_parameters())
+        """The root's parameters by name, tied ones once, and the norms of each width's own."""
+        return dict(self.module.named_parameters()) | self.own_norms
 
     @property
     def weights(self) -> dict[str, Tensor]:
         """The tensors of the root that a run stores: all except normalisation statistics."""
         skip = set(statistic_names(self.module))
-        stored = stored_tensors(self.module).items()
-        return {name: tensor.detach() for name, tensor in stored if name not in skip}
+        stored = stored_tensors(self.module) | self.own_norms
+        return {name: tensor.detach() for name, tensor in stored.items() if name not in skip}
 
     @property
     def device(self) -> torch.device:
@@ -232,6 +235,28 @@ class NestedNetwork:
                 assert view.parameter.grad is not None, name
                 start = slots[view.source].data_ptr() + view.offset
                 assert view.parameter.grad.data_ptr() == start, name
+
+    def _make_own_norms(self) -> dict[str, nn.Parameter]:
+        """Make the norms that some widths have for themselves, from slices of the shared ones."""
+        pieces = {} if self.outer else own_norms(self.family).vectors
+        return {
+            name: nn.Parameter(piece.of(self._tensors[piece.source].detach()).clone())
+            for name, piece in pieces.items()
+        }
+
+    @torch.no_grad()
+    def start_own_norms(self) -> None:
+        """Set the norms of each width's own to what the shared ones hold now."""
+        for name, piece in own_norms(self.family).vectors.items():
+            self.own_norms[name].copy_(piece.of(self._tensors[piece.source]))
+
+    @torch.no_grad()
+    def load(self, stored: Mapping[str, Tensor]) -> None:
+        """Copy `weights` of a stored network into this one."""
+        of_root = {name: tensor for name, tensor in stored.items() if name not in self.own_norms}
+        self.module.load_state_dict(of_root, strict=False)
+        for name, vector in self.own_norms.items():
+            vector.copy_(stored[name])
 
     def _parameter_views(self, submodel: SubModel) -> dict[str, ParameterView]:
         """The parameters of a sub-model by name, tied ones once."""

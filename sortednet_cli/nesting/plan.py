@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import accumulate
 from weakref import WeakKeyDictionary
 
@@ -19,6 +19,7 @@ from torch import nn
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Family
 from sortednet_cli.families.fused import Fused, fused_as
+from sortednet_cli.nesting.norms import OwnNorms, find_own_norms, norm_vectors
 from sortednet_cli.nesting.skeleton import (
     build_skeleton,
     named_tensors,
@@ -131,9 +132,10 @@ class _Planned:
 
 @dataclass(frozen=True)
 class _Read:
-    """What was read from the skeletons of one family: the root's shapes, and plans."""
+    """What was read from the skeletons of one family: the root's shapes, norms and plans."""
 
     root_shapes: Mapping[str, tuple[int, ...]]
+    own_norms: OwnNorms
     submodels: dict[SubModel, _Planned] = field(default_factory=dict)
 
 
@@ -145,17 +147,32 @@ _read: WeakKeyDictionary[Family, _Read] = WeakKeyDictionary()
 
 def _planned(family: Family, submodel: SubModel) -> _Planned:
     """Plan a sub-model, unless that was done earlier."""
-    if family not in _read:
-        _read[family] = _Read(shapes_of(build_skeleton(family, family.root.config)))
-    read = _read[family]
+    read = _read_root(family)
     if submodel in read.submodels:
         return read.submodels[submodel]
     skeleton = build_skeleton(family, family.shrink(submodel))
     plan = _plan(skeleton, family.module_map(submodel), read.root_shapes, family.fused)
-    planned = _Planned(plan, skeleton)
+    slices = read.own_norms.put_into(plan.slices, submodel)
+    planned = _Planned(SlicePlan(slices, plan.statistics), skeleton)
     if len(read.submodels) < _MOST_KEPT:
         read.submodels[submodel] = planned
     return planned
+
+
+def _read_root(family: Family) -> _Read:
+    if family in _read:
+        return _read[family]
+    shapes = shapes_of(build_skeleton(family, family.root.config))
+
+    @cache
+    def norms(submodel: SubModel) -> Mapping[str, TensorSlice]:
+        skeleton = build_skeleton(family, family.shrink(submodel))
+        slices = _plan(skeleton, family.module_map(submodel), shapes, family.fused).slices
+        found = [slices[name] for name in norm_vectors(skeleton)]
+        return {piece.source: piece for piece in found}
+
+    _read[family] = _Read(shapes, find_own_norms(family.root.own_norms, norms))
+    return _read[family]
 
 
 def _plan(
@@ -198,12 +215,23 @@ def _cut(
     return TensorSlice(source, segments)
 
 
+def own_norms(family: Family) -> OwnNorms:
+    """Find the affine vectors of norms that some widths of a family have for themselves."""
+    return _read_root(family).own_norms
+
+
 def check_space(family: Family, space: SearchSpace) -> None:
     """Plan every sub-model and check that no two are the same network.
 
     Raises:
-        RequestError: a value is illegal for the family, or two points are the same network.
+        RequestError: a value is illegal for the family, two points are the same network, or widths
+            shall have norms of their own and no axis scales any.
     """
+    if family.root.own_norms and not own_norms(family).vectors:
+        raise RequestError(
+            f"model.norms: no axis of the space scales a norm of {family.root.family}, so that"
+            " 'by-width' would change nothing: take 'shared'"
+        )
     seen: dict[frozenset[tuple[str, tuple[int, ...]]], SubModel] = {}
     for submodel in space.submodels:
         plan = plan_from_root(family, submodel)

@@ -122,6 +122,8 @@ class ModelSpec(SpecModel):
     """The order in which depth removes blocks; by default the first that the family allows."""
     init: Literal["stock", "nested", "nested-identity"] = "stock"
     """First weights: the stock class's, or with zeros that give all widths the same features."""
+    norms: Literal["shared", "by-width"] = "shared"
+    """Scales and shifts of norms: leading slices of one for all widths, or one for each width."""
     pretrained: str | None = None
     """What to start from: a folder, `package:NAME/FOLDER`, a hub name, or a file of weights."""
     reorder: Literal["importance", "activation", "none"] = "none"
@@ -254,6 +256,15 @@ class RunSpec(SpecModel):
         if train.layer_dropout:
             raise ValueError(
                 f"train.layer_dropout: {family} cannot skip layers, only {able} can: set it to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _norms_fit_space(self) -> Self:
+        if self.model.norms == "by-width" and set(self.space) <= {"depth"}:
+            raise ValueError(
+                "model.norms: 'by-width' needs an axis that scales norms, such as width: all depths"
+                " share their norms: take 'shared'"
             )
         return self
 

@@ -51,7 +51,7 @@ def read_weights(name: str) -> dict[str, Tensor]:
 
 
 def _of_run(path: Path) -> dict[str, Tensor]:
-    """Read the root network's tensors, with the statistics of the largest sub-model."""
+    """Read the root network's tensors, with the norms and statistics of the largest sub-model."""
     from sortednet_cli.space import SearchSpace
     from sortednet_cli.storage.tensors import read_tensors
 
@@ -62,7 +62,10 @@ def _of_run(path: Path) -> dict[str, Tensor]:
     prefix = f"{SearchSpace.of(run.spec().space).largest.name}/"
     statistics = read_tensors(run.statistics)
     own = {n.removeprefix(prefix): t for n, t in statistics.items() if n.startswith(prefix)}
-    return {**read_tensors(run.weights), **own}
+    weights = read_tensors(run.weights)
+    if run.spec().model.norms == "by-width":
+        weights = {name: tensor for name, tensor in weights.items() if "@" not in name}
+    return {**weights, **own}
 
 
 def _of_torchvision(name: str) -> dict[str, Tensor]:

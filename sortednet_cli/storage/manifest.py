@@ -53,6 +53,9 @@ class StoredRoot(_Stored):
     config: dict[str, Any]
     depth_order: str
     declaration: dict[str, Any]
+    own_norms: dict[AxisName, Annotated[tuple[AxisValue, ...], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="after")
     def _known(self) -> Self:

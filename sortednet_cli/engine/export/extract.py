@@ -29,7 +29,13 @@ from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.families.transformers.stock_configs import GENERATION, of_depth
 from sortednet_cli.machine.versions import versions
-from sortednet_cli.nesting import NestedNetwork, SlicePlan, build_skeleton, stored_tensors
+from sortednet_cli.nesting import (
+    NestedNetwork,
+    SlicePlan,
+    build_skeleton,
+    own_norms,
+    stored_tensors,
+)
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec.families import CAUSAL_TASKS
 from sortednet_cli.storage.artifact import MANIFEST, ArtifactFolder, copy_tokenizer
@@ -196,7 +202,7 @@ def _manifest(
     source: Source, submodel: SubModel, row: Row, plan: SlicePlan, verified: Verification
 ) -> dict[str, Any]:
     """Return the manifest, without the checksums of the files."""
-    space = source.space.nested_in(submodel)
+    space = own_norms(source.family).space_within(source.space, submodel)
     nested = [source.rows[s].stored() for s in space.submodels if s in source.rows]
     return {
         "format": FORMAT,

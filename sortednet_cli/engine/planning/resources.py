@@ -6,6 +6,7 @@ bfloat16 autocast, although a training may measure that float32 is faster.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from sortednet_cli.engine.planning.passes import Route, routes_of, stored_bytes
 from sortednet_cli.engine.sources.opening import open_source
 from sortednet_cli.engine.training.preflight import check_plan
 from sortednet_cli.families import Family, open_family, root_of
-from sortednet_cli.nesting import build_skeleton, has_statistics
+from sortednet_cli.nesting import build_skeleton, has_statistics, own_norms
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec, TrainSpec
@@ -36,7 +37,7 @@ class ResourcePlan:
         processes: number of processes.
         shards: whether the spec shards weights.
         submodels: number of sub-models.
-        params: number of parameters of the root network.
+        params: number of parameters of the root network, with the norms of each width's own.
         unit: what a sample consists of: `image` or `token`.
         units: number of these in a sample.
         footprint: memory of a micro-batch.
@@ -72,16 +73,18 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
     check_plan(spec)
     inputs = nominal_format(spec)
     allowed = [spec.model.factory] if spec.model.factory else []
-    family = open_family(root_of(spec.model, spec.task, inputs.facts()), allowed)
+    root_network = root_of(spec.model, spec.task, inputs.facts(), space=spec.space)
+    family = open_family(root_network, allowed)
     space, train = SearchSpace.of(spec.space), _with_precision(spec.train)
     rule = make_rule(train, space)
     root = build_skeleton(family, family.root.config)
+    norms = num_own_norms(family)
     groups = groups_of(family, root)
     footprint = footprint_of(family, rule, train, inputs)
     routes = routes_of(family, space, inputs)
-    optimizer = costs.optimizer_bytes(train, groups.whole)
-    masks = costs.step_mask_bytes(train, rule, groups.whole)
-    state, whole = optimizer + masks, groups.whole
+    whole = groups.whole + 4 * norms
+    optimizer = costs.optimizer_bytes(train, whole)
+    state = optimizer + costs.step_mask_bytes(train, rule, whole)
     memory = {"replicated": costs.replicated(whole, footprint.gradient, state, footprint.peak)}
     wire = {"replicated": costs.replicated_wire(footprint.gradient, processes)}
     if processes > 1 and family.facts.can_shard and set(space.as_lists()) == {"depth"}:
@@ -96,7 +99,7 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
         processes=processes,
         shards=bool(getattr(train, "shard", False)),
         submodels=len(space),
-        params=sum(parameter.numel() for parameter in root.parameters()),
+        params=sum(parameter.numel() for parameter in root.parameters()) + norms,
         unit=inputs.unit,
         units=inputs.num_units,
         footprint=footprint,
@@ -104,7 +107,7 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
         wire=wire,
         compute=compute,
         evaluation=costs.evaluation_of(space, routes, family.shares_depths, has_statistics(root)),
-        storage=_storage(root, routes, optimizer),
+        storage=_storage(root, 4 * norms, routes, optimizer),
     )
 
 
@@ -125,14 +128,21 @@ def teacher_macs(train: TrainSpec) -> float:
     return float(row.macs * source.format.num_units)
 
 
-def _storage(root: nn.Module, routes: Mapping[SubModel, Route], optimizer: int) -> Storage:
+def _storage(
+    root: nn.Module, beside: int, routes: Mapping[SubModel, Route], optimizer: int
+) -> Storage:
     stored, statistics = stored_bytes(root)
-    weights = stored - statistics
+    weights = stored - statistics + beside
     return Storage(
         run=weights + sum(route.statistics for route in routes.values()),
         artifacts=sum(route.stored for route in routes.values()),
         checkpoint=weights + optimizer,
     )
+
+
+def num_own_norms(family: Family) -> int:
+    """Count the parameters that some widths' norms have beside the root network."""
+    return sum(math.prod(piece.shape) for piece in own_norms(family).vectors.values())
 
 
 def groups_of(family: Family, root: nn.Module) -> Groups:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sortednet_cli.engine.sources.source import Source
-from sortednet_cli.engine.sources.weights import check_weights, load_weights
+from sortednet_cli.engine.sources.weights import check_weights, read_weights
 from sortednet_cli.machine.device import move_to
 from sortednet_cli.nesting import NestedNetwork, SlicePlan, plan_between
 from sortednet_cli.space import SubModel
@@ -43,7 +43,7 @@ class ArtifactSource(Source):
         self.verify_weights()
         check_weights(self.family, config, self.weight_files)
         module = self.family.build(config)
-        load_weights(module, self.weight_files)
+        module.load_state_dict(read_weights(module, self.weight_files), strict=False)
         return module.eval()
 
     def network(

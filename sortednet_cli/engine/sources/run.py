@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from sortednet_cli.engine.sources.source import Source
-from sortednet_cli.engine.sources.weights import check_weights, load_weights, read_statistics
+from sortednet_cli.engine.sources.weights import check_weights, read_statistics, read_weights
 from sortednet_cli.errors import RequestError
 from sortednet_cli.machine.device import move_to
 from sortednet_cli.nesting import (
@@ -16,6 +16,7 @@ from sortednet_cli.nesting import (
     SlicePlan,
     build_skeleton,
     init_network,
+    own_norms,
     plan_from_root,
 )
 from sortednet_cli.nesting.skeleton import statistic_names
@@ -52,13 +53,16 @@ class RunSource(Source):
         self.verify_weights()
         if self.checks is not None:
             self.checks.verify(statistics)
-        check_weights(self.family, self.family.root.config, self.weight_files)
+        beside = {n: piece.shape for n, piece in own_norms(self.family).vectors.items()}
+        check_weights(self.family, self.family.root.config, self.weight_files, beside)
         module = init_network(self.family, seed=0)
-        load_weights(module, self.weight_files)
+        weights = read_weights(module, self.weight_files, beside)
         stored = read_statistics(statistics, self._max_statistics_bytes())
         self._check_statistics(stored)
         move_to(module.eval(), torch.device(device), channels_last)
-        return NestedNetwork(self.family, self.space, module, stored)
+        network = NestedNetwork(self.family, self.space, module, stored)
+        network.load(weights)
+        return network
 
     def _max_statistics_bytes(self) -> int:
         """Bound the bytes of all sub-models' statistics by the largest sub-model's."""

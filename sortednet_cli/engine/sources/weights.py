@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -11,6 +13,10 @@ from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Config, Family
 from sortednet_cli.nesting import build_skeleton
 from sortednet_cli.storage.tensors import TensorFiles, open_tensors, read_tensors
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_NOTHING: Shapes = MappingProxyType({})
 
 
 def read_statistics(path: Path, most: int) -> dict[str, dict[str, torch.Tensor]]:
@@ -28,30 +34,42 @@ def read_statistics(path: Path, most: int) -> dict[str, dict[str, torch.Tensor]]
     return statistics
 
 
-def check_weights(family: Family, config: Config, paths: tuple[Path, ...]) -> None:
+def check_weights(
+    family: Family, config: Config, paths: tuple[Path, ...], beside: Shapes = _NOTHING
+) -> None:
     """Compare stored tensors with a configuration before either takes memory.
+
+    Args:
+        beside: shapes of the tensors that are stored besides the module's.
 
     Raises:
         RequestError: the files are damaged, or their tensors do not fit the configuration.
     """
     with open_tensors(*paths) as files:
-        _check_fit(build_skeleton(family, config), files, paths)
+        _check_fit(build_skeleton(family, config), beside, files, paths)
 
 
-def _check_fit(module: nn.Module, files: TensorFiles, paths: tuple[Path, ...]) -> None:
-    own = module.state_dict()
+def _check_fit(
+    module: nn.Module, beside: Shapes, files: TensorFiles, paths: tuple[Path, ...]
+) -> None:
+    own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    own.update(beside)
     where = paths[0] if len(paths) == 1 else paths[0].parent
     for name in files.names:
-        if name not in own or tuple(own[name].shape) != tuple(files.slices(name).get_shape()):
+        if own.get(name) != tuple(files.slices(name).get_shape()):
             raise RequestError(f"{where} does not belong here: {name} does not fit the model")
-    missing = {name for name, _ in module.named_parameters()} - set(files.names)
+    missing = {*dict(module.named_parameters()), *beside} - set(files.names)
     if missing:
         raise RequestError(f"{where} does not belong here: it holds no tensor {min(missing)!r}")
 
 
-def load_weights(module: nn.Module, paths: tuple[Path, ...]) -> None:
-    """Copy stored tensors into a module; the files may lack its normalisation statistics."""
+def read_weights(
+    module: nn.Module, paths: tuple[Path, ...], beside: Shapes = _NOTHING
+) -> dict[str, torch.Tensor]:
+    """Read a module's stored tensors; the files may lack its normalisation statistics.
+
+    Arguments and errors are those of `check_weights`.
+    """
     with open_tensors(*paths) as files:
-        _check_fit(module, files, paths)
-        stored = {name: files.read(name) for name in files.names}
-    module.load_state_dict(stored, strict=False)
+        _check_fit(module, beside, files, paths)
+        return {name: files.read(name) for name in files.names}

@@ -140,7 +140,7 @@ class RootOptimizer:
         """Give weights that open the state of new ones; they have collected decay, or nothing."""
         for name, old in before.items():
             parameter = self.parameters.get(name)
-            if parameter is None or opened[name] == old:
+            if parameter is None or opened.get(name, old) == old:
                 continue
             new = opened[name].mask(parameter.shape) & ~old.mask(parameter.shape)
             for key, value in self.optimizer.state.get(parameter, {}).items():

@@ -64,7 +64,7 @@ def create_session(
     folder = pretrained.folder if pretrained else None
     data = open_data(spec.data, spec.task, tokenizer=folder)
     stock = pretrained.config if pretrained else {}
-    root = root_of(model, spec.task, data.format.facts(), stock)
+    root = root_of(model, spec.task, data.format.facts(), stock, spec.space)
     allowed = [spec.model.factory] if spec.model.factory else []
     family = open_root(root, allowed, data.format, where="model.config")
     check_request(spec, family, data, device, processes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, cast
 
 from pydantic import Field
@@ -52,7 +53,7 @@ class MobileNetV2Family(StagedFamily):
         for _, _, count, _ in entry(config, _SETTING, _ROWS):
             if type(count) is not int:
                 raise RequestError(f"model.config.{_SETTING}: {count!r} is not a number of blocks")
-        super().__init__(Root(root.family, config, root.depth_order))
+        super().__init__(replace(root, config=config))
 
     @property
     def stages(self) -> Sequence[int]:

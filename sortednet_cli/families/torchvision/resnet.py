@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, cast
 
 from pydantic import Field
@@ -43,7 +44,7 @@ class ResNetFamily(StagedFamily):
         config = {**defaults, **root.config}
         entry(config, "layers", _FOUR_COUNTS)
         entry(config, "width_per_group", int)
-        super().__init__(Root(root.family, config, root.depth_order))
+        super().__init__(replace(root, config=config))
 
     @property
     def stages(self) -> Sequence[int]:

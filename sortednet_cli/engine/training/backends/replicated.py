@@ -55,12 +55,13 @@ class Replicated(Backend):
     ) -> Beginning:
         train, space = spec.train, SearchSpace.of(spec.space)
         module = init_network(family, stream_seed(train.seed, "init"))
-        saved = load_checkpoint(run, sum(t.nbytes for t in module.state_dict().values()))
         channels_last = train.in_channels_last and keeps_channels_last(
             family, space, device, in_bf16(train.precision, device)
         )
         placed = move_to(module, device, channels_last)
         network = NestedNetwork(family, space, placed, compiles=train.compile)
+        own = placed.state_dict() | network.weights
+        saved = load_checkpoint(run, sum(tensor.nbytes for tensor in own.values()))
         # One buffer is what several processes sum.
         network.enable_training(in_place=self.processes.count > 1 or device.type != "cpu")
         optimizer = RootOptimizer(network, train)
@@ -70,6 +71,7 @@ class Replicated(Backend):
             optimizer.load_state(saved.optimizer)
         else:
             _set_first_weights(spec, family, network, samples)
+            network.start_own_norms()
         self.processes.broadcast([p.detach() for p in network.parameters.values()])
         return network, optimizer, saved
 
@@ -131,4 +133,4 @@ def _restore(run: RunFolder, network: NestedNetwork, saved: Checkpoint) -> None:
             f"{run.checkpoints}: weights.safetensors of step {saved.update}"
             " does not belong here: its tensors are not the model's"
         )
-    network.module.load_state_dict(saved.weights, strict=False)
+    network.load(saved.weights)
