@@ -33,7 +33,10 @@ def nominal_format(spec: RunSpec) -> InputFormat:
     if size is None:
         raise RequestError("data.image_size: set it, for the size is not known without the data")
     if num_classes is None:
-        raise RequestError("model.config.num_classes: set it, for it is not known without the data")
+        raise RequestError(
+            "model.config.num_classes: set it, for the number of classes is not known without the"
+            " data"
+        )
     channels, names = source.channels, tuple(map(str, range(num_classes)))
     neutral = (0.5,) * channels
     return ImageFormat(channels, size, num_classes, names, neutral, neutral, "none")

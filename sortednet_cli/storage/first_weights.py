@@ -91,15 +91,19 @@ def find_torchvision_weights(name: str) -> Any:
     try:
         return torchvision.models.get_weight(name)
     except (ValueError, AttributeError, KeyError) as error:
+        models = torchvision.models.list_models(module=torchvision.models)
         kinds = sorted(
             type(each).__name__
-            for model in torchvision.models.list_models(module=torchvision.models)
+            for model in models
             for each in torchvision.models.get_model_weights(model)
         )
         known = list(dict.fromkeys(kinds))
         if kind in known:
             members = [each.name for each in getattr(torchvision.models, kind)]
             reason = f"{kind} has {listed(members)}"
+        elif kind in models:
+            named = map(str, torchvision.models.get_model_weights(kind))
+            reason = f"the weights of {kind} are {listed(named)}"
         else:
             reason = f"there is no {kind}{suggestion(kind, known)}"
         raise RequestError(f"model.pretrained = '{TORCHVISION}{name}': {reason}") from error

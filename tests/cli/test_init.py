@@ -288,6 +288,7 @@ REFUSED = {
     "arguments": (["arguments", PHOTOS], ["config.json: model_args must be a table"]),
     "no-type": (["typeless"], ["neither a model_type", "give a factory"]),
     "torchvision": (["torchvision:ResNet51_Weights.X"], ["did you mean ResNet50_Weights?"]),
+    "a-model": (["torchvision:resnet50"], ["weights of resnet50 are ResNet50_Weights.IMAGENET1K_"]),
     "too-small": (["torchvision:ResNet18_Weights.DEFAULT"], ["resnet18 is none of", "resnet50"]),
     "not-allowed": (["nets:Net"], ["--allow-factory nets:Net"]),
     "needs": (

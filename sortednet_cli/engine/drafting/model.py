@@ -78,12 +78,12 @@ def find_model(name: str, allowed: Collection[str]) -> Found:
         RequestError: nothing is known by that name, or what is there cannot be cut.
         WorkError: the hub cannot be reached.
     """
-    if name.startswith(TORCHVISION):
-        return _of_torchvision_weights(name)
-    if _FACTORY.fullmatch(name) and not name.startswith(_PACKAGE):
+    if _FACTORY.fullmatch(name) and not name.startswith((_PACKAGE, TORCHVISION)):
         check_allowed(name, allowed)
         return Found(f"the factory {name}", {"family": "custom", "factory": name})
     try:
+        if name.startswith(TORCHVISION):
+            return _of_torchvision_weights(name)
         place = find_pretrained(name)
         if place is None and (named := _of_library(name)) is not None:
             return named
