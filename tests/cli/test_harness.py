@@ -183,7 +183,7 @@ def test_a_damaged_file_of_scores_is_refused(run: Path) -> None:
     file.write_text(file.read_text().replace("0.5", "0.9"))
     commands = [["frontier", RUN], ["eval", RUN, "--harness=tasks/pick.yaml"]]
     refused_all(run, commands, "harness.json is damaged")
-    assert command("info", RUN, "--check").code == 1
+    refused(command("info", RUN, "--check"), 2, "harness.json is damaged")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_an_unknown_task_is_named_with_the_nearest(
 
     monkeypatch.setattr(lm_eval.tasks, "TaskManager", Known)
     done = command("eval", RUN, "--harness=pikc", "--harness-path=tasks")
-    refused(done, 2, "--harness pikc: lm-eval has no such task; did you mean pick?")
+    refused(done, 2, "--harness pikc: lm-eval has no such task (did you mean pick?)")
 
 
 def test_a_task_whose_data_is_on_the_hub_says_that_it_needs_the_network(

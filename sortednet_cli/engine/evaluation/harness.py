@@ -25,7 +25,7 @@ from sortednet_cli.logs import logger
 from sortednet_cli.machine.device import choose_device, true_fp32
 from sortednet_cli.machine.memory import describe_pass, enough_memory
 from sortednet_cli.space import SubModel
-from sortednet_cli.storage.harness import HarnessScore, add_harness, numbers_of
+from sortednet_cli.storage.harness import HarnessScore, add_harness, numbers_of, read_harness
 from sortednet_cli.storage.sources import check_causal
 
 BATCH_SIZE = 8
@@ -68,6 +68,7 @@ def evaluate_harness(
         WorkError: a task's data cannot be had, memory ran out, or lm-eval failed.
     """
     check_causal(source.path, source.format.task)
+    read_harness(source.path)  # refuses a damaged file before hours of work
     space = source.space
     submodels = space.submodels if request.every else [space.resolve(request.axes)]
     with apart():
