@@ -123,7 +123,7 @@ class ModelSpec(SpecModel):
     init: Literal["stock", "nested", "nested-identity"] = "stock"
     """First weights: the stock class's, or with zeros that give all widths the same features."""
     norms: Literal["shared", "by-width"] = "shared"
-    """Scales and shifts of norms: slices of the same ones in all widths, or each width has its own."""
+    """Scales and shifts of norms: slices of the same ones for all widths, or each width's own."""
     pretrained: str | None = None
     """What to start from: a folder, `package:NAME/FOLDER`, a hub name, or a file of weights."""
     reorder: Literal["importance", "activation", "none"] = "none"

@@ -64,6 +64,8 @@ class TrainSpec(SpecModel):
     """The highest learning rate of the schedule."""
     crossing_lr: Annotated[float, Field(ge=0, le=1)] = 1.0
     """The fraction of the learning rate that crossing weights get; image networks only."""
+    rare_lr: Annotated[float, Field(ge=1, lt=_FLOAT32_MAX)] = 1.0
+    """The most that multiplies the learning rate of weights that few draws train; only `sgd`."""
     momentum: Fraction = 0.9
     """Momentum of `sgd` and `rmsprop`."""
     clip: PositiveFloat | None = None
@@ -155,6 +157,24 @@ class TrainSpec(SpecModel):
         for key in ("teacher_share", "temperature"):
             if getattr(self, key) != 1 and not self.distill and self.teacher is None:
                 raise ValueError(f"train.{key} needs train.teacher, or train.distill = true")
+        return self
+
+    @model_validator(mode="after")
+    def _rare_lr_fits(self) -> Self:
+        if self.rare_lr == 1:
+            return self
+        if self.optimizer != "sgd":
+            raise ValueError(
+                f"train.rare_lr is for sgd: {self.optimizer} divides by the root mean square of the"
+                " gradient, which is small where few draws train: set it to 1"
+            )
+        for key, has in (
+            ("the rule 'single'", self.rule == "single"),
+            ("train.largest_first, which trains all weights alike", self.largest_first > 0),
+            ("train.shard, whose sub-models share every tensor whole", self.shard),
+        ):
+            if has:
+                raise ValueError(f"train.rare_lr is not for {key}: set it to 1")
         return self
 
     @model_validator(mode="after")

@@ -153,7 +153,7 @@ def optimizer_bytes(train: TrainSpec, weights: int) -> int:
 def step_mask_bytes(train: TrainSpec, rule: Rule, weights: int) -> int:
     """Bound the bytes of the masks for weights that are updated in part: two copies of all."""
     opens = rule.opened(0.0) != rule.space.largest
-    return 2 * weights if opens or train.crossing_lr < 1 else 0
+    return 2 * weights if opens or train.crossing_lr < 1 or train.rare_lr > 1 else 0
 
 
 def replicated(weights: int, gradient: int, optimizer: int, micro_batch: int) -> Memory:

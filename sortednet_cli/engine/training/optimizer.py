@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
+from sortednet_cli.engine.training.rates import rare_rates
 from sortednet_cli.errors import RequestError
 from sortednet_cli.nesting import NestedNetwork, TensorSlice, broadcast_mask, crossing_weights
 from sortednet_cli.space import SubModel
@@ -31,7 +32,8 @@ class RootOptimizer:
       alone: decay would wear down weights that have not begun to learn. When it opens, it has no
       momentum, and the mean square gradient of the weights that were open in its tensor: a first
       step is then no larger than theirs.
-    - Crossing weights have `train.crossing_lr` of the learning rate.
+    - Crossing weights have `train.crossing_lr` of the learning rate, weights that few draws train
+      up to `train.rare_lr` times it.
     - `train.decay = "weights"` decays tensors of two or more dimensions (not norms and
       biases), `"all"` decays everything.
     """
@@ -103,10 +105,13 @@ class RootOptimizer:
     def _masks(self) -> dict[str, Tensor]:
         """Make the step masks: the share of its step that each weight takes back, by parameter.
 
+        It is negative for a weight that takes a larger step.
+
         A parameter whose weights all take whole steps has no mask. The step is masked, not the
         gradient: AdamW and RMSprop divide by its size, so that a smaller one changes nothing.
         """
-        if not self.crossing and self.opened == self.network.space.largest:
+        rare = rare_rates(self.network, self.spec, self.opened)
+        if not self.crossing and not rare and self.opened == self.network.space.largest:
             return {}
         slices = self._slices(self.opened)
         masks = {}
@@ -116,9 +121,11 @@ class RootOptimizer:
                 taken = broadcast_mask(
                     torch.where(self.crossing[name], self.spec.crossing_lr, 1.0), weight
                 )
+            if name in rare:
+                taken = taken * rare[name]
             if name in slices and slices[name].shape != weight.shape:
                 taken = taken * slices[name].mask(weight.shape)
-            if taken.min() < 1:
+            if (taken != 1).any():
                 masks[name] = self._like(weight, (1 - taken).to(weight))
         return masks
 

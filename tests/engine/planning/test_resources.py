@@ -183,7 +183,9 @@ def test_optimizer_state_is_what_the_optimizer_keeps(optimizer: str, momentum: f
     assert costs.optimizer_bytes(spec.train, weights) == found
 
 
-@pytest.mark.parametrize("setting", ["train.crossing_lr=0.3", "train.smallest_first=0.5"])
+@pytest.mark.parametrize(
+    "setting", ["train.crossing_lr=0.3", "train.rare_lr=2.0", "train.smallest_first=0.5"]
+)
 def test_what_an_optimizer_holds_for_steps_in_part_is_planned(setting: str) -> None:
     spec = load_preset("digits-resnet", [setting, "model.config.channels=[8]"])
     network = _network(spec)
