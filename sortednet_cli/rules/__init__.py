@@ -45,6 +45,8 @@ def make_rule(train: TrainSpec, space: SearchSpace) -> Rule:
         kind.check(train, space)
         if train.rule not in RULES.own:
             _check_draw(train.rule, kind(train, space))
+        if train.distill == "next":
+            _check_several(train.rule, kind(train, space))
         if train.largest_first:
             return largest_first(kind, train, space)
         if train.smallest_first:
@@ -82,4 +84,14 @@ def _check_draw(name: str, rule: Rule) -> None:
             f"train.rule: the rule {name!r} drew {drawn_text or 'nothing'}: a draw must hold"
             " different sub-models of the search space, the largest first, and their weights must"
             " sum to 1"
+        )
+
+
+def _check_several(name: str, rule: Rule) -> None:
+    """RequestError if a rule trains no more than one sub-model of a micro-batch."""
+    if all(len(rule.draw(Random(number))) == 1 for number in range(16)):
+        more = "raise train.draws" if name == "sorted" else "take another rule"
+        raise RequestError(
+            f'train.distill = "next": the rule {name!r} trains one sub-model of each micro-batch,'
+            f" so that none has a larger one to learn from: {more}, or set train.distill to true"
         )

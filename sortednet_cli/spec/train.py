@@ -32,8 +32,9 @@ class TrainSpec(SpecModel):
     """For `sum` and `sandwich-sum`: a loss weight for each depth, in order; by default equal."""
     loss: Literal["mean", "sum"] | None = None
     """How the losses of a micro-batch combine; by default `sum` for `sandwich`, else `mean`."""
-    distill: bool = False
-    """Whether the largest sub-model teaches the others in the same micro-batch."""
+    distill: bool | Literal["next"] = False
+    """Whether the largest sub-model teaches the others in the same micro-batch, or with `"next"`
+    each drawn sub-model the next smaller one."""
     teacher: str | None = None
     """A trained model that teaches all sub-models: a run, an artifact, a folder or a hub name."""
     teacher_share: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -156,7 +157,7 @@ class TrainSpec(SpecModel):
             raise ValueError("give one of train.distill and train.teacher")
         for key in ("teacher_share", "temperature"):
             if getattr(self, key) != 1 and not self.distill and self.teacher is None:
-                raise ValueError(f"train.{key} needs train.teacher, or train.distill = true")
+                raise ValueError(f"train.{key} needs train.teacher or train.distill")
         return self
 
     @model_validator(mode="after")
@@ -195,10 +196,11 @@ class TrainSpec(SpecModel):
                 raise ValueError(f"train.{key} is not for the rule 'single': set it to 0")
         if self.largest_first and self.smallest_first:
             raise ValueError("give one of train.largest_first and train.smallest_first")
-        if self.smallest_first and self.distill:
+        if self.smallest_first and self.distill is True:
             raise ValueError(
-                "train.distill needs the largest sub-model from the start, but train.smallest_first"
-                " trains it last: set train.smallest_first to 0"
+                "train.distill = true needs the largest sub-model from the start, but"
+                " train.smallest_first trains it last: set train.smallest_first to 0, or"
+                ' train.distill to "next"'
             )
         if self.submodel is not None and self.rule != "single":
             raise ValueError("train.submodel is only for the rule 'single'")

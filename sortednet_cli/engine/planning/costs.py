@@ -231,7 +231,7 @@ def compute_of(
         draws = phase.draws()
         runs = sum(shared_macs([routes[submodel] for submodel in draw]) for draw in draws)
         forward += phase.length * runs / len(draws)
-        if train.distill:
+        if train.distill is True:
             num_without = sum(draw[0] != space.largest for draw in draws)
             share = phase.length * num_without / len(draws)
             teacher += share * whole

@@ -19,7 +19,7 @@ from sortednet_cli.engine.training.teacher import FixedTeacher
 from sortednet_cli.machine.cuda_graphs import open_graphs
 from sortednet_cli.machine.memory import enough_memory
 from sortednet_cli.machine.precision import seed_generators
-from sortednet_cli.nesting import NestedNetwork
+from sortednet_cli.nesting import Costs, NestedNetwork
 from sortednet_cli.rules import Rule, Share, skipped_layers
 from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
@@ -113,12 +113,19 @@ class Trainer:
             self.rule.sums_losses,
             graphs,
             self.teacher,
+            lambda submodel: self.costs.of(submodel).macs,
         )
 
     @property
     def batches_each(self) -> int:
         """Micro-batches of one update, on all processes."""
         return self.spec.accumulate * self.processes.count
+
+    @cached_property
+    def costs(self) -> Costs:
+        """What sub-models cost on the data."""
+        form = self.data.format
+        return Costs(self.network.family, form.random_inputs, form.num_units)
 
     def release(self) -> None:
         """Give back what updates alone need of the device's memory."""

@@ -7,15 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sortednet_cli.data import Batch
+from sortednet_cli.engine.training.tails import Tails
 from sortednet_cli.engine.training.teacher import FixedTeacher
+from sortednet_cli.engine.training.teaching import (
+    Lessons,
+    Size,
+    Teacher,
+    all_from,
+    larger_first,
+    lessons_of,
+    next_larger,
+    product_of_axes,
+)
 from sortednet_cli.families import Inputs, SharedPass
 from sortednet_cli.machine.graphs import PassGraphs
 from sortednet_cli.machine.memory import describe_pass, enough_memory
@@ -48,6 +59,7 @@ class MicroBatches:
         sums_losses: whether the losses of a micro-batch are summed, not averaged.
         graphs: what records passes and replays them, if anything does.
         teacher: another network that teaches all sub-models, if there is one.
+        size: what `train.distill = "next"` orders sub-models by.
     """
 
     network: NestedNetwork
@@ -57,6 +69,7 @@ class MicroBatches:
     sums_losses: bool = False
     graphs: PassGraphs | None = None
     teacher: FixedTeacher | None = None
+    size: Size = product_of_axes
 
     def add_gradients(
         self,
@@ -77,34 +90,51 @@ class MicroBatches:
         """
         inputs, given = batch
         targets = self.task.targets(given, self.network.device)
+        if self.spec.distill == "next":
+            drawn = larger_first(drawn)
         # The weights of a draw sum to one; a sum of losses gives each loss a weight of one.
         scale = (len(drawn) if self.sums_losses else 1) / self.per_update
         weights = {submodel: weight * scale for submodel, weight in drawn}
-        teacher = self._teacher_beforehand(inputs, targets, drawn)
+        teaching = self._teaching(list(weights))
+        logits = self._logits_beforehand(inputs, targets, teaching, list(weights))
         losses = []
         for group in self.network.groups(list(weights)):
             own = {submodel: weights[submodel] for submodel in group}
+            lessons = lessons_of(group, teaching)
+            known = {teacher: logits[teacher] for _, teacher in lessons.pairs if teacher in logits}
             self.network.check_sharing(group[0])
             with self._may_fail(group, len(given)):
-                work = partial(self._pass, own, skipped)
-                found = self._run(tuple(own.items()), work, inputs, targets, teacher)
-            teacher = teacher or found[len(group) :]
+                work = partial(self._pass, own, lessons, skipped)
+                key = (tuple(own.items()), lessons)
+                found = self._run(key, work, inputs, targets, known)
             pairs = zip(group, found[: len(group)], strict=True)
             losses += [SubModelLoss(submodel, number, loss) for submodel, loss in pairs]
+            logits |= _divided(found[len(group) :], lessons.kept)
         return losses
 
-    def _teacher_beforehand(
-        self, inputs: Inputs, targets: Targets, drawn: Sequence[Share]
-    ) -> list[Tensor]:
-        """The teacher's logits by chunk; none where it is trained first, or there is none."""
-        largest = self.network.space.largest
+    def _teaching(self, drawn: Sequence[SubModel]) -> dict[SubModel, Teacher]:
+        """Who teaches whom; all others learn from the labels alone."""
         if self.teacher is not None:
+            return all_from("fixed", drawn)
+        if self.spec.distill == "next":
+            return next_larger(drawn, self.size)
+        return all_from(self.network.space.largest, drawn) if self.spec.distill else {}
+
+    def _logits_beforehand(
+        self,
+        inputs: Inputs,
+        targets: Targets,
+        teaching: Mapping[SubModel, Teacher],
+        drawn: Sequence[SubModel],
+    ) -> dict[Teacher, list[Tensor]]:
+        """The logits by chunk of a teacher that is not among those drawn."""
+        largest = self.network.space.largest
+        logits: dict[Teacher, list[Tensor]] = {}
+        for teacher in set(teaching.values()) - set(drawn):
+            work = self._ask if teacher == "fixed" else partial(self._teach, largest)
             with self._may_fail([largest], self.spec.batch_size):
-                return self._run("teacher", self._ask, inputs, targets)
-        if not self.spec.distill or drawn[0][0] == largest:
-            return []
-        with self._may_fail([largest], self.spec.batch_size):
-            return self._run("teacher", partial(self._teach, largest), inputs, targets)
+                logits[teacher] = self._run("teacher", work, inputs, targets)
+        return logits
 
     def _run(self, key: Hashable, work: Callable[..., list[Tensor]], *inputs: Any) -> list[Tensor]:
         """Run a pass, or replay it if it was recorded; `key` tells passes apart."""
@@ -113,10 +143,11 @@ class MicroBatches:
     def _pass(
         self,
         weights: Mapping[SubModel, float],
+        lessons: Lessons,
         skipped: Collection[int],
         inputs: Inputs,
         targets: Targets,
-        teacher: Sequence[Tensor],
+        known: Mapping[Teacher, Sequence[Tensor]],
     ) -> list[Tensor]:
         """Train what one pass serves, the deepest sub-model first.
 
@@ -124,20 +155,20 @@ class MicroBatches:
         gradient of its logits, and one backward pass takes them all through the body.
 
         Returns:
-            The weighted losses; then the largest sub-model's logits by chunk, if it teaches here.
+            The weighted losses; then the logits by chunk of each sub-model that is `kept`.
         """
         group = list(weights)
         shared = self.network.shared_pass(group, training=True)
         if skipped:
             shared.skip(skipped)
-        tails = _Tails(self, shared, group, weights, teacher)
+        tails = Tails(self.task, self.spec, shared, group, weights, lessons, known)
         with self.network.collecting(group):
             self.network.run(partial(self._forward, shared, inputs, targets, tails))
             torch.autograd.backward(tails.states, tails.gradients)
-        return [*tails.losses, *tails.taught]
+        return [*tails.losses, *(piece for own in tails.taught.values() for piece in own)]
 
     def _forward(
-        self, shared: SharedPass, inputs: Inputs, targets: Targets, tails: _Tails
+        self, shared: SharedPass, inputs: Inputs, targets: Targets, tails: Tails
     ) -> list[Tensor]:
         """Run body and tails; return what the body made, by which FSDP finds its backward pass."""
         # One context for both: a weight is cast once, not for each chunk and exit.
@@ -183,68 +214,7 @@ class MicroBatches:
         )
 
 
-@dataclass
-class _Tails:
-    """The tails of one pass, an entry for each sub-model of its group.
-
-    Attributes:
-        states: of the rows that are scored, [N, C], with their graph.
-        gradients: of the losses with respect to the states.
-        losses: weighted, without a graph.
-        taught: the largest sub-model's logits by chunk, if it is in the group and teaches.
-    """
-
-    owner: MicroBatches
-    shared: SharedPass
-    group: Sequence[SubModel]
-    weights: Mapping[SubModel, float]
-    teacher: Sequence[Tensor]
-    states: list[Tensor] = field(default_factory=list)
-    gradients: list[Tensor] = field(default_factory=list)
-    losses: list[Tensor] = field(default_factory=list)
-    taught: list[Tensor] = field(default_factory=list)
-    _pieces: list[list[Tensor]] = field(default_factory=list)
-
-    def run(self, states: list[Tensor], wanted: Tensor) -> None:
-        """Add the exits' losses, a chunk of logits at a time, so that few logits exist at once."""
-        self.states, self._pieces = states, [[] for _ in self.group]
-        self.losses = [torch.zeros((), device=self.owner.network.device) for _ in self.group]
-        for chunk, rows in enumerate(chunks(len(wanted), self.owner.task.num_outputs)):
-            for number in range(len(self.group)):
-                logits = self._logits(number, rows)
-                self.losses[number] += self._add(logits, number, chunk, wanted[rows], len(wanted))
-        if not len(wanted):  # gradients of zero, so that all processes have the same to sum
-            for number in range(len(self.group)):
-                self._backward(self._logits(number, slice(0, 0)).sum())
-        self.gradients = [_joined([cast(Tensor, p.grad) for p in own]) for own in self._pieces]
-
-    def _logits(self, number: int, rows: slice) -> Tensor:
-        self._pieces[number].append(self.states[number].detach()[rows].requires_grad_())
-        return self.shared.logits(number, self._pieces[number][-1]).float()
-
-    def _add(
-        self, logits: Tensor, number: int, chunk: int, wanted: Tensor, num_rows: int
-    ) -> Tensor:
-        """Run the backward pass of one chunk of logits; return its part of the weighted loss."""
-        owner, submodel = self.owner, self.group[number]
-        # A teacher that is trained itself learns from the labels alone.
-        is_largest = submodel == owner.network.space.largest
-        is_teacher = is_largest and owner.teacher is None
-        teacher = self.teacher or self.taught
-        learns_from = None if is_teacher or not teacher else teacher[chunk]
-        spec = owner.spec
-        loss = owner.task.loss(logits, wanted, learns_from, spec.teacher_share, spec.temperature)
-        part = loss * (self.weights[submodel] * len(wanted) / num_rows)
-        self._backward(part)
-        if spec.distill and is_teacher:
-            self.taught.append(logits.detach())
-        return part.detach()
-
-    def _backward(self, loss: Tensor) -> None:
-        """Run backward as torch asks for it, outside of autocast, while its casts are kept."""
-        with torch.autocast(self.owner.network.device.type, enabled=False):
-            loss.backward()  # type: ignore[no-untyped-call]
-
-
-def _joined(gradients: list[Tensor]) -> Tensor:
-    return gradients[0] if len(gradients) == 1 else torch.cat(gradients)
+def _divided(pieces: Sequence[Tensor], among: Sequence[SubModel]) -> dict[Teacher, list[Tensor]]:
+    """Divide chunks of logits among the sub-models that they are of, in order."""
+    count = len(pieces) // max(1, len(among))
+    return {s: list(pieces[n * count : (n + 1) * count]) for n, s in enumerate(among)}

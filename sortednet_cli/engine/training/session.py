@@ -32,7 +32,7 @@ from sortednet_cli.families import Family, Inputs
 from sortednet_cli.machine.device import true_fp32
 from sortednet_cli.machine.memory import enough_memory
 from sortednet_cli.machine.precision import warn_of_emulation
-from sortednet_cli.nesting import Costs, ignore_layout_warning
+from sortednet_cli.nesting import ignore_layout_warning
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import RunSpec
@@ -84,8 +84,7 @@ class Session:
             self.run.require_unfinished()
         with enough_memory("the root network and its gradient", SMALLER):
             trainer, start, seconds = self._prepared()
-        costs = Costs(self.family, self.data.format.random_inputs, self.data.format.num_units)
-        trainer.network.inspect = costs.count
+        trainer.network.inspect = trainer.costs.count
         trackers = self.spec.train.tracker_names if self.processes.leads else ()
         with tracking(trackers, self.run.path, start.update + 1) as recorder:
             driver = Driver(self.run, trainer, self.backend, recorder, time.monotonic() - seconds)
@@ -93,7 +92,7 @@ class Session:
             train_seconds, began = driver.seconds, time.monotonic()
             trainer.release()
             release()  # what updates used: scoring needs memory of other sizes
-            rows = yield from score_all(driver, costs, stopped)
+            rows = yield from score_all(driver, trainer.costs, stopped)
             release()
             written = self._store(trainer, rows)
             record_frontier(recorder, self.run.path, self.spec, rows, trainer.task)
