@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from math import prod
+from math import lcm, prod
 from random import Random
 from typing import Any, ClassVar, Literal
 
@@ -55,6 +55,11 @@ class Rule(ABC):
     @classmethod  # noqa: B027 - most rules fit any search space
     def check(cls, train: TrainSpec, space: SearchSpace) -> None:
         """RequestError with the field's name if the rule does not fit the search space."""
+
+    @property
+    def first(self) -> Rule:
+        """The rule of the first micro-batch of every update: by default this one."""
+        return self
 
     @abstractmethod
     def draw(self, random: Random, progress: float = 1.0) -> list[Share]:
@@ -129,8 +134,14 @@ class Phase:
         return self.end - self.start
 
     def draws(self) -> list[list[SubModel]]:
-        """List equally likely draws of the phase, as `Rule.draws`."""
-        return self.rule.draws(self.start, self.end)
+        """List equally likely draws of all micro-batches of the phase, as `Rule.draws`."""
+        others = self.rule.draws(self.start, self.end)
+        if self.rule.first is self.rule:
+            return others
+        firsts = self.rule.first.draws(self.start, self.end)
+        size = lcm(len(firsts), len(others))
+        num_others = self.rule.train.accumulate - 1
+        return firsts * (size // len(firsts)) + others * (size // len(others) * num_others)
 
 
 def equal_shares(submodels: Sequence[SubModel]) -> list[Share]:

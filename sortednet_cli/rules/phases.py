@@ -27,6 +27,11 @@ class Phases(Rule):
         self._starts = [start for start, _ in rules]
         self._rules = [rule for _, rule in rules]
 
+    @property
+    def first(self) -> Rule:
+        starts = zip(self._starts, self._rules, strict=True)
+        return Phases(self.train, [(start, rule.first) for start, rule in starts])
+
     def draw(self, random: Random, progress: float = 1.0) -> list[Share]:
         return self._at(progress).draw(random, progress)
 

@@ -24,6 +24,10 @@ class Sorted(Rule):
                 f"train.draws = {train.draws}: the search space has only {len(space)} sub-models"
             )
 
+    @property
+    def first(self) -> Rule:
+        return WithLargest(self.train, self.space) if self.train.always_largest else self
+
     def draw(self, random: Random, progress: float = 1.0) -> list[Share]:
         indices = random.sample(range(len(self.space)), self.count)
         return equal_shares([self.space.submodels[i] for i in sorted(indices, reverse=True)])
@@ -35,3 +39,22 @@ class Sorted(Rule):
 
     def heaviest(self) -> list[Share]:
         return equal_shares(deepest(self.space, self.count))
+
+
+class WithLargest(Sorted):
+    """The largest sub-model in place of one draw; the others are uniform over all but it.
+
+    The rule of the first micro-batch under `train.always_largest`.
+    """
+
+    @property
+    def first(self) -> Rule:
+        return self
+
+    def draw(self, random: Random, progress: float = 1.0) -> list[Share]:
+        *others, largest = self.space.submodels
+        indices = random.sample(range(len(others)), self.count - 1)
+        return equal_shares([largest, *(others[i] for i in sorted(indices, reverse=True))])
+
+    def draws(self, start: float = 0.0, end: float = 1.0) -> list[list[SubModel]]:
+        return [[self.space.largest]] if self.count == 1 else super().draws(start, end)

@@ -23,6 +23,9 @@ class TrainSpec(SpecModel):
     """For the rule `single`: the sub-model, such as `"w0.5-d8"`; by default the largest."""
     draws: PositiveInt = 1
     """For the rule `sorted`: how many sub-models each micro-batch trains."""
+    always_largest: bool = False
+    """For the rule `sorted`: whether the first micro-batch of every update trains the largest in
+    place of one draw."""
     num_random: Annotated[int, Field(ge=0)] = 2
     """How many random sub-models a `sandwich` adds, or random widths a `sandwich-sum`."""
     random_exits: Annotated[int, Field(ge=0)] | None = None
@@ -176,6 +179,17 @@ class TrainSpec(SpecModel):
         ):
             if has:
                 raise ValueError(f"train.rare_lr is not for {key}: set it to 1")
+        return self
+
+    @model_validator(mode="after")
+    def _more_than_the_largest(self) -> Self:
+        if self.always_largest and self.rule != "sorted":
+            raise ValueError("train.always_largest is only for the rule 'sorted'")
+        if self.always_largest and self.draws == self.accumulate == 1:
+            raise ValueError(
+                "train.always_largest: an update of one draw would train nothing but the largest:"
+                " raise train.draws or train.accumulate"
+            )
         return self
 
     @model_validator(mode="after")

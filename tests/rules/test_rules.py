@@ -48,6 +48,53 @@ def test_more_draws_than_submodels() -> None:
         _spec(rule="sandwich", draws=2)
 
 
+@pytest.mark.parametrize("draws", [1, 3])
+def test_the_first_micro_batch_always_draws_the_largest(draws: int) -> None:
+    fields = {"rule": "sorted", "draws": draws, "accumulate": 2}
+    rule = make_rule(_spec(**fields, always_largest=True), SPACE)
+    without = make_rule(_spec(**fields), SPACE)
+    assert without.first is without
+    counts: Counter[SubModel] = Counter()
+    for i in range(2000):
+        assert rule.draw(Random(i)) == without.draw(Random(i))
+        shares = rule.first.draw(Random(i))
+        assert shares[0] == (SPACE.largest, 1 / draws)
+        places = [SPACE.submodels.index(submodel) for submodel, _ in shares]
+        assert len(set(places)) == draws
+        assert places == sorted(places, reverse=True)
+        counts.update(submodel for submodel, _ in shares[1:])
+    # 500 expected each of eight; five standard deviations are 97.
+    assert len(counts) == (0 if draws == 1 else 8)
+    assert all(abs(count - 500) < 97 for count in counts.values())
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_draws_of_a_phase_hold_first_micro_batches_by_their_share(draws: int) -> None:
+    rule = make_rule(_spec(rule="sorted", draws=draws, accumulate=4, always_largest=True), SPACE)
+    (phase,) = rule.phases()
+    found = phase.draws()
+    share = sum(SPACE.largest in draw for draw in found) / len(found)
+    assert share == pytest.approx(1 / 4 + 3 / 4 * draws / 9, abs=0.05 * (draws - 1))
+
+
+def test_the_largest_that_is_open_is_always_drawn() -> None:
+    spec = _spec(rule="sorted", draws=2, always_largest=True, smallest_first=0.5)
+    rule = make_rule(spec, SPACE)
+    for progress in (0.0, 0.2, 0.4, 0.5, 1.0):
+        shares = rule.first.draw(Random(0), progress)
+        assert shares[0][0] == rule.opened(progress)
+    last = make_rule(_spec(rule="sorted", draws=2, always_largest=True), SPACE)
+    assert rule.first.draw(Random(1), 0.7) == last.first.draw(Random(1))
+
+
+def test_the_largest_alone_is_no_training_of_all() -> None:
+    with pytest.raises(ValueError, match=r"raise train\.draws or train\.accumulate"):
+        _spec(rule="sorted", always_largest=True)
+    for rule in ("sandwich", "sum", "sandwich-sum", "single"):
+        with pytest.raises(ValueError, match=r"train\.always_largest is only for"):
+            _spec(rule=rule, always_largest=True, accumulate=2)
+
+
 def test_sandwich_holds_both_ends_and_distinct_others() -> None:
     rule = make_rule(_spec(rule="sandwich", num_random=3), SPACE)
     for i in range(50):
@@ -203,6 +250,7 @@ def test_one_beginning_at_most_and_a_teacher_that_is_trained() -> None:
     [
         {"rule": "sorted"},
         {"rule": "sorted", "draws": 3},
+        {"rule": "sorted", "draws": 3, "accumulate": 2, "always_largest": True},
         {"rule": "sandwich", "num_random": 1},
         {"rule": "sum"},
         {"rule": "sandwich-sum"},

@@ -203,18 +203,24 @@ class Trainer:
 
     def _draw(self, index: int, micro: int, rank: int, progress: float = 1.0) -> list[Share]:
         """What a process trains in a micro-batch: any process can tell for any other."""
-        return self.rule.draw(self._random("rule", index, micro, rank), progress)
+        number = self._number(micro, rank)
+        rule = self.rule if number else self.rule.first
+        return rule.draw(self._random("rule", index, number), progress)
 
     def _skipped(self, index: int, micro: int, rank: int) -> frozenset[int]:
         """The layers that a process skips in a micro-batch: any process can tell for any other."""
         highest, count = self.spec.layer_dropout, self.network.family.num_alike_layers
         if not highest:
             return frozenset()
-        return skipped_layers(self._random("layers", index, micro, rank), highest, count)
+        random = self._random("layers", index, self._number(micro, rank))
+        return skipped_layers(random, highest, count)
 
-    def _random(self, purpose: str, index: int, micro: int, rank: int) -> Random:
-        """A stream of its own for a micro-batch of an update and process."""
-        number = micro * self.processes.count + rank if self.spec.diverse_ranks else micro
+    def _number(self, micro: int, rank: int) -> int:
+        """Number of a micro-batch among those of an update that draw for themselves."""
+        return micro * self.processes.count + rank if self.spec.diverse_ranks else micro
+
+    def _random(self, purpose: str, index: int, number: int) -> Random:
+        """A stream of its own for a micro-batch of an update."""
         return Random(stream_seed(self.spec.seed, purpose, index, number))
 
     def _drawn(self, index: int, progress: float) -> tuple[SubModel, ...]:

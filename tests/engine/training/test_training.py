@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -262,6 +263,38 @@ def test_a_training_begins_with_the_largest_alone(digits: Images) -> None:
     assert any(submodels != (largest,) for submodels in later)
     resumed = list(trainer.updates(Position(2, 2), lambda: False))
     assert [update.submodels for update in resumed] == [u.submodels for u in updates[2:]]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_largest_is_in_every_update(processes: int, digits: Images) -> None:
+    """In the first of six micro-batches, whichever process takes it."""
+    spec = _tiny("train.rule=sorted", "train.draws=1", "train.smallest_first=0",
+                 f"train.accumulate={6 // processes}", "train.always_largest=true")  # fmt: skip
+    trainer, ranks = _trainer(spec, digits), range(processes)
+    trainer.processes = replace(trainer.processes, count=processes)
+    drawn = [
+        [
+            trainer._draw(index, micro, rank)[0][0]
+            for micro in range(6 // processes)
+            for rank in ranks
+        ]
+        for index in range(6)
+    ]
+    space = trainer.network.space
+    assert all(submodels[0] == space.largest for submodels in drawn)
+    assert {submodel for _, *others in drawn for submodel in others} == set(space.submodels)
+
+
+@pytest.mark.parametrize("stop_at", [3, 4])
+def test_a_resumed_training_has_the_largest_in_its_updates(stop_at: int, tmp_path: Path) -> None:
+    spec = _tiny("train.accumulate=2", "train.always_largest=true", "train.draws=1")
+    straight, broken = (_fit(tmp_path / name, spec) for name in ("straight", "broken"))
+    list(straight.events())
+    with pytest.raises(Interrupted):
+        list(broken.events(_stop_after(stop_at)))
+    list(reopen_session(broken.run, CPU, ()).events())
+    assert straight.run.weights.read_bytes() == broken.run.weights.read_bytes()
+    assert straight.run.metrics.read_bytes() == broken.run.metrics.read_bytes()
 
 
 def test_what_is_not_open_yet_keeps_its_first_weights(digits: Images) -> None:
