@@ -1,63 +1,63 @@
-"""What a layer's products cost for several positions at once, with the weight on either side.
+"""What a layer's products cost for several positions at once, by the layout of the weights.
 
-    python -m benchmarks.speed.row_costs --threads 1
+    python -m benchmarks.speed.row_costs --hidden 576 --ffn 1536
 
-Prints microseconds a layer, the median of 40 passes over different layers, and writes nothing.
-Decoding uses the left side from 7 to 32 rows on a CPU.
+Prints microseconds a layer, the median of 15 passes over different layers, and writes nothing.
+`right` is a stock linear layer and `left` has the weight on the left. `packed` has it in oneDNN's
+blocks, with one to three rows filled up to four. On a CPU, decoding packs large weights and takes
+the left side for small ones, up to 32 rows. On one thread it is CPU time, which other processes
+change less.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-REPEATS, LAYERS = 40, 8
+from benchmarks.harness import in_turn
+from sortednet_cli.engine.generation.products import Product
+
+REPEATS, LAYERS = 15, 8
+Layer = list[Callable[[Tensor], Tensor]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--hidden", type=int, default=384)
+    parser.add_argument("--ffn", type=int, help="by default three times the hidden size")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    hidden = options.hidden
-    shapes = ((3 * hidden, hidden), (hidden, hidden), (6 * hidden, hidden), (hidden, 3 * hidden))
-    layers = [[torch.randn(shape) for shape in shapes] for _ in range(LAYERS)]
+    hidden, ffn = options.hidden, options.ffn or 3 * options.hidden
+    shapes = ((3 * hidden, hidden), (hidden, hidden), (2 * ffn, hidden), (hidden, ffn))
+    weights = [torch.randn(shape) for _ in range(LAYERS) for shape in shapes]
+    kinds: dict[str, Layer] = {
+        "right": [lambda inputs, weight=weight: F.linear(inputs, weight) for weight in weights],
+        "left": [Product(weight, None, pack=False) for weight in weights],
+        "packed": [Product(weight, None) for weight in weights],
+    }
     print(f"hidden size {hidden}, {options.threads} threads; microseconds a layer")
-    print("rows  weight right  weight left")
+    print("rows" + "".join(f"{kind:>9}" for kind in kinds))
     with torch.inference_mode():
-        for rows in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48):
-            right, left = (median(layers, rows, hidden, side) for side in (on_right, on_left))
-            print(f"{rows:4d}  {right:12.0f}  {left:11.0f}")
+        for rows in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32):
+            inputs = [torch.randn(rows, weight.shape[1]) for weight in weights]
+            seconds = in_turn(
+                {kind: partial(run, layer, inputs) for kind, layer in kinds.items()},
+                REPEATS,
+            )
+            costs = (statistics.median(spent) / LAYERS * 1e6 for spent in seconds.values())
+            print(f"{rows:4d}" + "".join(f"{cost:9.0f}" for cost in costs))
 
 
-def on_right(inputs: Tensor, weight: Tensor) -> Tensor:
-    return F.linear(inputs, weight)
-
-
-def on_left(inputs: Tensor, weight: Tensor) -> Tensor:
-    return (weight @ inputs.t()).t()
-
-
-def median(
-    layers: list[list[Tensor]], rows: int, hidden: int, product: Callable[[Tensor, Tensor], Tensor]
-) -> float:
-    """Microseconds of the products of one layer."""
-    narrow, wide = torch.randn(rows, hidden), torch.randn(rows, 3 * hidden)
-    seconds = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        for weights in layers:
-            for weight in weights:
-                product(narrow if weight.shape[1] == hidden else wide, weight)
-        seconds.append((time.perf_counter() - start) / len(layers))
-    return statistics.median(seconds) * 1e6
+def run(layer: Layer, inputs: list[Tensor]) -> None:
+    for product, given in zip(layer, inputs, strict=True):
+        product(given)
 
 
 if __name__ == "__main__":

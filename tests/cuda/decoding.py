@@ -207,7 +207,7 @@ def test_launches_of_a_token_and_of_a_round(
     decode(12)()
     assert right(launches(gpu, decode(12)) - launches(gpu, decode(11)), token)
     with torch.inference_mode():
-        stack, way = Stack(decoder._module, 16, choice), Speculative(1, Fixed(3))
+        stack, way = Stack(decoder._model, 16, choice), Speculative(1, Fixed(3))
         stack.push(prompt(4))
         stack.advance(DEPTH)
 

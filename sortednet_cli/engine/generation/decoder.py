@@ -12,6 +12,7 @@ from torch import nn
 
 from sortednet_cli.engine.generation.automatic import Automatic
 from sortednet_cli.engine.generation.choice import Chooser, Greedy
+from sortednet_cli.engine.generation.models import open_model
 from sortednet_cli.engine.generation.speculative import Adaptive, Fixed, Speculative
 from sortednet_cli.engine.generation.stack import Stack
 from sortednet_cli.engine.generation.statistics import DecodingStats
@@ -75,15 +76,15 @@ class Decoder:
         cuda_graphs: GraphChoice = "auto",
         frequent: Sequence[int] = (),
     ) -> None:
-        self._module = module
+        self._model = open_model(module)
         self._options: tuple[GraphChoice, Sequence[int]] = (cuda_graphs, frequent)
-        self._stack = Stack(module, 1, *self._options)
+        self._stack = Stack(self._model, 1, *self._options)
         self.depth, self.context = self._stack.depth, self._stack.context
         self.exits = sorted(depth for depth in exits if 0 < depth < self.depth)
         self.dtype = next(module.parameters()).dtype
         self._end = frozenset(end)
         if module.config.model_type not in own_families():  # type: ignore[union-attr, operator]
-            self._check_logits()
+            self._check_logits(module)
         self._timings: LayerTimings | None = None
 
     @property
@@ -184,7 +185,7 @@ class Decoder:
         yield from strategy.tokens(stack, token, chooser, stats, wanted - 1)
 
     @torch.inference_mode()
-    def _check_logits(self) -> None:
+    def _check_logits(self, module: nn.Module) -> None:
         """RequestError if layers, embedding or tail are not used as the stock module does."""
         count = min(self.context, _CHECKED)
         tokens = list(range(count))
@@ -193,11 +194,11 @@ class Decoder:
         stack.advance(self.depth)
         found = stack.logits(count)
         ids = torch.tensor([tokens], device=found.device)
-        wanted = self._module(input_ids=ids).logits[0].float()
+        wanted = module(input_ids=ids).logits[0].float()
         scale = float(wanted.abs().max())
         if not torch.allclose(found, wanted, rtol=1e-2, atol=1e-2 * scale):
             raise RequestError(
-                f"{ARCHITECTURES}: {self._module.config.model_type!r} declares an embedding, a tail"  # type: ignore[union-attr]
+                f"{ARCHITECTURES}: {module.config.model_type!r} declares an embedding, a tail"  # type: ignore[union-attr]
                 " or layers whose logits differ from its class's: extract the sub-model, and call"
                 " transformers' own generate()"
             )
@@ -206,7 +207,7 @@ class Decoder:
         """Return the emptied stack, with room for `length` positions."""
         if self._stack.capacity < length:
             rounded = -(-length // _CAPACITY_STEP) * _CAPACITY_STEP
-            self._stack = Stack(self._module, min(self.context, rounded), *self._options)
+            self._stack = Stack(self._model, min(self.context, rounded), *self._options)
         self._stack.truncate(0)
         return self._stack
 

@@ -10,18 +10,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sortednet_cli.engine.generation.positions import Positions
+from sortednet_cli.engine.generation.products import Product
 
 
 class FusedLayer:
     """A layer of a stock LLaMA, Qwen2 or Mistral; the caller owns its key-value cache.
 
-    Query, key and value share one matrix product, gate and up another, and both residual sums are
-    fused into a product. Query and key features are stored in pairs, so that the rotary embedding
-    is one complex product; the order of features does not change their dot products.
+    Query, key and value share one matrix product, and gate and up another. Query and key features
+    are stored in pairs, so that the rotary embedding is one complex product; the order of features
+    does not change their dot products.
 
     Args:
-        layer: the stock layer. Its output and down weights are shared if they are contiguous;
-            all others are copied.
+        layer: the stock layer. Its large weights are copied on a CPU; on other devices output and
+            down are shared if they are contiguous.
         config: the stock configuration.
         index: the layer's number.
     """
@@ -40,12 +41,10 @@ class FusedLayer:
         queries = _reordered(attention.q_proj, self.heads, pairs)
         keys = _reordered(attention.k_proj, self.key_heads, pairs)
         values = _weight_and_bias(attention.v_proj)
-        self._qkv, self._qkv_bias = _stacked([queries, keys, values])
-        self._out, self._out_bias = _contiguous(attention.o_proj)
-        self._gate_up, self._gate_up_bias = _stacked(
-            [_weight_and_bias(mlp.gate_proj), _weight_and_bias(mlp.up_proj)]
-        )
-        self._down, self._down_bias = _contiguous(mlp.down_proj)
+        self._qkv = _stacked([queries, keys, values])
+        self._out = Product(*_weight_and_bias(attention.o_proj))
+        self._gate_up = _stacked([_weight_and_bias(mlp.gate_proj), _weight_and_bias(mlp.up_proj)])
+        self._down = Product(*_weight_and_bias(mlp.down_proj))
         self._activation = mlp.act_fn
         self._attention_norm = layer.input_layernorm.weight.detach()
         self._mlp_norm = layer.post_attention_layernorm.weight.detach()
@@ -64,17 +63,17 @@ class FusedLayer:
         """Run some positions, as `Layer` says; rotations are complex [n, 1, D / 2]."""
         count = len(states)
         normed = F.rms_norm(states, self._shape, self._attention_norm, self._epsilon)
-        qkv = _linear(normed, self._qkv, self._qkv_bias).reshape(count, -1, self.head_dim)
+        qkv = self._qkv(normed).reshape(count, -1, self.head_dim)
         rotated = _rotate(qkv[:, : self.heads + self.key_heads], rotations)
         new_keys = rotated[:, self.heads :].transpose(0, 1)
         new_values = qkv[:, self.heads + self.key_heads :].transpose(0, 1)
         keys = positions.extend(keys, new_keys, self.window)
         values = positions.extend(values, new_values, self.window)
         attended = self._attend(rotated[:, : self.heads], keys, values, mask)
-        states = _add_linear(states, attended, self._out, self._out_bias)
+        states = self._out.add_to(states, attended)
         normed = F.rms_norm(states, self._shape, self._mlp_norm, self._epsilon)
-        gate, up = _linear(normed, self._gate_up, self._gate_up_bias).chunk(2, -1)
-        return _add_linear(states, self._activation(gate) * up, self._down, self._down_bias)
+        gate, up = self._gate_up(normed).chunk(2, -1)
+        return self._down.add_to(states, self._activation(gate) * up)
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """Attend from queries [n, H, D] to keys [K, T, D]; the heads of a group share a key."""
@@ -124,44 +123,13 @@ def _reordered(linear: Any, heads: int, order: Tensor) -> tuple[Tensor, Tensor |
     return weight, None if bias is None else bias.reshape(heads, -1)[:, order].flatten()
 
 
-def _stacked(parts: list[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
+def _stacked(parts: list[tuple[Tensor, Tensor | None]]) -> Product:
     """Stack linear layers of one input; missing biases become zeros if another has one."""
     weight = torch.cat([weight for weight, _ in parts])
     if all(bias is None for _, bias in parts):
-        return weight, None
+        return Product(weight, None)
     filled = [w.new_zeros(len(w)) if bias is None else bias for w, bias in parts]
-    return weight, torch.cat(filled)
-
-
-def _contiguous(linear: Any) -> tuple[Tensor, Tensor | None]:
-    weight, bias = _weight_and_bias(linear)
-    return weight.contiguous(), bias
-
-
-def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Compute a linear layer: inputs [n, C] times weight [O, C], plus bias."""
-    if not _weight_on_left(inputs):
-        return F.linear(inputs, weight, bias)
-    out = (weight @ inputs.t()).t()
-    return out if bias is None else out + bias
-
-
-def _add_linear(states: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Compute a residual sum: states [n, O] plus inputs [n, C] times weight [O, C], plus bias."""
-    if _weight_on_left(inputs):
-        out = torch.addmm(states.t(), weight, inputs.t()).t()
-    else:
-        out = torch.addmm(states, inputs, weight.t())
-    return out if bias is None else out + bias
-
-
-def _weight_on_left(inputs: Tensor) -> bool:
-    """Whether the product is faster with the weight on the left, its output column-major.
-
-    On CPUs that holds for 7 to 32 rows: 16 rows then cost as much as 7. With the weight on the
-    right they cost up to twice that (benchmarks/speed/row_costs.py).
-    """
-    return inputs.device.type == "cpu" and 7 <= len(inputs) <= 32
+    return Product(weight, torch.cat(filled))
 
 
 def attention_window(config: Any, index: int) -> int:

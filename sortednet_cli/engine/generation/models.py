@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sortednet_cli.engine.generation.layers import FusedLayer
 from sortednet_cli.engine.generation.positions import Positions
+from sortednet_cli.engine.generation.products import Product
 from sortednet_cli.engine.generation.stock_layer import StockLayer
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.families.transformers.architecture import Architecture, Head
@@ -83,10 +84,8 @@ class CausalModel(ABC):
 
     def __init__(self, module: nn.Module, architecture: Architecture) -> None:
         model: Any = module
-        self._module, self._config = module, model.config
-        self._base: Any = module.get_submodule(architecture.base)
-        self._architecture = architecture
-        self._rotary: Any = getattr(self._base, "rotary_emb", None)
+        self._config = model.config
+        self._rotary: Any = getattr(module.get_submodule(architecture.base), "rotary_emb", None)
         self.context = int(model.config.max_position_embeddings)
         self.embedding: Tensor = model.get_input_embeddings().weight.detach()
 
@@ -142,18 +141,24 @@ class CausalModel(ABC):
 
 
 class FusedModel(CausalModel):
-    """A model whose layers are computed by `FusedLayer`."""
+    """A model whose layers are computed by `FusedLayer`.
+
+    It keeps no reference to the stock module, whose copied weights are freed with the module.
+    """
 
     def __init__(self, module: nn.Module, architecture: Architecture) -> None:
         super().__init__(module, architecture)
         model: Any = module
+        base: Any = module.get_submodule(architecture.base)
         self.layers = [
-            FusedLayer(layer, self._config, index) for index, layer in enumerate(self._base.layers)
+            FusedLayer(layer, self._config, index) for index, layer in enumerate(base.layers)
         ]
-        self._norm = self._base.norm.weight.detach()
-        self._epsilon = float(self._base.norm.variance_epsilon)
+        self._norm = base.norm.weight.detach()
+        self._epsilon = float(base.norm.variance_epsilon)
         self._head = model.lm_head.weight.detach()
         self._bias = None if model.lm_head.bias is None else model.lm_head.bias.detach()
+        is_tied = self._head.data_ptr() == self.embedding.data_ptr()
+        self._product = Product(self._head, self._bias, pack=not is_tied)
 
     def embed(self, tokens: Sequence[int] | Tensor, first: int) -> Tensor:
         if len(tokens) == 1 and not isinstance(tokens, Tensor):
@@ -161,14 +166,15 @@ class FusedModel(CausalModel):
         return self.embedding.index_select(0, self.sent(tokens))
 
     def logits(self, states: Tensor) -> Tensor:
-        return F.linear(self._normed(states), self._head, self._bias).float()
+        return self._product(self._normed(states)).float()
 
     def _normed(self, states: Tensor) -> Tensor:
         return F.rms_norm(states, tuple(self._norm.shape), self._norm, self._epsilon)
 
     def logits_of(self, tokens: Tensor) -> Callable[[Tensor], Tensor]:
         head, bias = self._head[tokens], None if self._bias is None else self._bias[tokens]
-        return lambda states: F.linear(self._normed(states), head, bias).float()
+        product = Product(head, bias)
+        return lambda states: product(self._normed(states)).float()
 
     def packed(self, cosines: Tensor, sines: Tensor) -> Tensor:
         """Pack them as complex numbers [T, 1, D / 2]."""
@@ -185,6 +191,7 @@ class StockModel(CausalModel):
 
     def __init__(self, module: nn.Module, architecture: Architecture, head: Head) -> None:
         super().__init__(module, architecture)
+        self._module = module
         self._tail, self._embed = head.tail, architecture.embed
         layers = cast(nn.ModuleList, module.get_submodule(architecture.layers))
         by_type = isinstance(getattr(self._rotary, "rope_type", None), dict)

@@ -37,7 +37,8 @@ class Stack:
     before they are recorded, and if they cannot be: a position's logits do not depend on that.
 
     Args:
-        module: a stock causal model of a declared architecture, in eval mode.
+        model: a stock causal model of a declared architecture, in eval mode; or as `open_model`
+            prepared it, so that several stacks share its weights.
         capacity: least number of positions that the cache has room for.
         cuda_graphs: whether passes are recorded; "auto" where that can be done.
         frequent: the tokens that drafts choose from, if the head can be cut; none for all.
@@ -50,18 +51,18 @@ class Stack:
         seen: number of positions that each layer has processed.
 
     Raises:
-        RequestError: the module is no such model, `capacity` exceeds its context, or passes cannot
+        RequestError: the model is no such one, `capacity` exceeds its context, or passes cannot
             be recorded but must be.
     """
 
     def __init__(
         self,
-        module: nn.Module,
+        model: nn.Module | CausalModel,
         capacity: int,
         cuda_graphs: GraphChoice = "auto",
         frequent: Sequence[int] = (),
     ) -> None:
-        self._model = open_model(module)
+        self._model = model if isinstance(model, CausalModel) else open_model(model)
         self._drafted = self._model.sent(frequent)
         self._draft_head = self._model.logits_of(self._drafted) if frequent else None
         self.context = self._model.context

@@ -1,0 +1,81 @@
+"""Products of a few rows with a large weight, which decoding spends its time on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_PACKED = 1 << 18
+"""Least number of elements of a weight that is packed: oneDNN's calls cost more than others."""
+
+_ROWS = 4
+"""Fewest rows of a product with a packed weight: four take no longer than one, two, or three."""
+
+
+class Product:
+    """A linear layer for few rows, with its weight laid out for the fastest kernel.
+
+    A product of few rows should take as long as its weight takes to be read. On a CPU, the usual
+    kernels take longer, above all for two to eight rows. Two layouts are faster
+    (benchmarks/speed/row_costs.py): large weights in oneDNN's blocks, where six rows cost as much
+    as one, and small ones on the left side of the product.
+
+    Args:
+        weight: [O, C].
+        bias: [O], or none.
+        pack: whether a large weight is packed, which copies it. False suits one that is needed
+            as it is too, such as an embedding.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, pack: bool = True) -> None:
+        self._bias = bias
+        self._packed = pack and weight.numel() >= _PACKED and _can_pack(weight)
+        self._weight = weight.contiguous()
+        if self._packed:
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, _ROWS)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Compute inputs [n, C] times weight [O, C], plus bias."""
+        if self._packed:
+            return self._by_blocks(inputs)
+        if not _weight_on_left(inputs):
+            return F.linear(inputs, self._weight, self._bias)
+        count = len(inputs)
+        out = (self._weight @ _padded(inputs, 2).t())[:, :count].t()
+        return out if self._bias is None else out + self._bias
+
+    def add_to(self, states: Tensor, inputs: Tensor) -> Tensor:
+        """Compute a residual sum: states [n, O] plus the product of inputs [n, C]."""
+        if self._packed or _weight_on_left(inputs):
+            return states + self(inputs)
+        out = torch.addmm(states, inputs, self._weight.t())
+        return out if self._bias is None else out + self._bias
+
+    def _by_blocks(self, inputs: Tensor) -> Tensor:
+        rows = _padded(inputs, _ROWS)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(
+            rows, self._weight, self._bias, "none", [], ""
+        )
+        return out[: len(inputs)]
+
+
+def _padded(inputs: Tensor, rows: int) -> Tensor:
+    """Add rows of zeros to inputs [n, C] up to a number of them."""
+    missing = rows - len(inputs)
+    return F.pad(inputs, (0, 0, 0, missing)) if missing > 0 else inputs
+
+
+def _can_pack(weight: Tensor) -> bool:
+    """Whether this build of torch has oneDNN, and products of packed weights of this type."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32
+
+
+def _weight_on_left(inputs: Tensor) -> bool:
+    """Whether a product is faster with the weight on the left."""
+    is_float = inputs.dtype == torch.float32 or len(inputs) >= 7
+    return inputs.device.type == "cpu" and is_float and len(inputs) <= 32

@@ -1,0 +1,64 @@
+"""Products with weights laid out for few rows, and the memory that they take."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sortednet_cli.engine.generation import Decoder, Plain, products
+from sortednet_cli.engine.generation.products import Product
+from tests.engine.generation.models import FUSED, make, prompt
+
+EXITS = (1, 2, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("pack", [False, True])
+def test_every_number_of_rows_gives_the_linear_layer(
+    dtype: torch.dtype, biased: bool, pack: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "_PACKED", 0)
+    torch.manual_seed(0)
+    weight = torch.randn(23, 37, dtype=dtype)
+    bias = torch.randn(23, dtype=dtype) if biased else None
+    product = Product(weight, bias, pack=pack)
+    tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-5
+    for rows in (1, 2, 3, 4, 5, 7, 16, 33, 70):
+        inputs, states = torch.randn(rows, 37, dtype=dtype), torch.randn(rows, 23, dtype=dtype)
+        wanted = F.linear(inputs, weight, bias)
+        torch.testing.assert_close(product(inputs), wanted, rtol=tolerance, atol=5 * tolerance)
+        found = product.add_to(states, inputs)
+        torch.testing.assert_close(found, states + wanted, rtol=tolerance, atol=5 * tolerance)
+
+
+@pytest.mark.parametrize("kind", FUSED)
+def test_packed_weights_change_no_token(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_PACKED", 0)
+    model = make(kind)
+    decoder = Decoder(model, EXITS)
+    for seed in range(3):
+        tokens = prompt(5 + seed, seed)
+        ids = torch.tensor([tokens])
+        stock = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=40, do_sample=False
+        )[0, len(tokens) :].tolist()
+        assert list(decoder.stream(tokens, Plain(), 40)) == stock
+        assert list(decoder.stream(tokens, decoder.speculative(2, 4), 40)) == stock
+
+
+def test_a_decoder_keeps_one_copy_of_the_weights() -> None:
+    model = make("llama")
+    gone = [weakref.ref(layer.mlp.gate_proj.weight) for layer in model.model.layers]
+    decoder = Decoder(model, EXITS)
+    layers = decoder._stack.layers
+    del model
+    gc.collect()
+    assert not any(weight() is not None for weight in gone)
+    list(decoder.stream(prompt(9), Plain(), 80))  # longer than the first cache
+    assert decoder._stack.capacity > 1
+    assert decoder._stack.layers is layers
