@@ -9,11 +9,16 @@ Nothing is trained. All ways decode the same prompts in one process, prompt by p
 that what else the machine does falls on all of them. Draft depth and length of "best fixed", and
 the exit of transformers' assistant_early_exit, are chosen on prompts of their own before. Writes
 benchmarks/results/decoding.json and, with --plot, the picture of acceptance.
+
+With --bounds it decodes greedily alone, and prints and writes (draft_bounds.json) what layer times
+and acceptance allow of drafts: a chain, the second candidate of an uncertain last token beside it
+(`leaf`), two whole branches from the first uncertain token on (`tree`), and prompt look-up.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import statistics
@@ -25,16 +30,20 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
 
-from benchmarks.harness import RESULTS
+from benchmarks.harness import RESULTS, write
+from benchmarks.speed.draft_bounds import KINDS, Said, bounds, look_up_bounds
 from sortednet_cli import LoadedRun, load_run
-from sortednet_cli.data.text.tokenizer import load_tokenizer
 from sortednet_cli.engine.generation import DecodingStats, EarlyExit, Plain, Stack, Strategy
+from sortednet_cli.engine.generation.generator import Generator
+from sortednet_cli.engine.generation.prompts import Prompts
 from sortednet_cli.engine.generation.timings import MAX_ROWS, LayerTimings
+from sortednet_cli.families.transformers.stock_configs import end_tokens, with_end
 from sortednet_cli.storage.exit_thresholds import read_thresholds
+from sortednet_cli.storage.frequent_tokens import read_frequent
 
 PILOTS = 3
+LOOKED_UP = 10
 
 
 @dataclass
@@ -63,9 +72,14 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     run = load_run(options.run)
-    prompts = read_prompts(run, options.data, options.prompts + PILOTS)
-    pilots, prompts = prompts[:PILOTS], prompts[PILOTS:]
     made = Bench(run, options.max_new_tokens)
+    prompts = made.encode(options.data, options.prompts + PILOTS)
+    pilots, prompts = prompts[:PILOTS], prompts[PILOTS:]
+    if options.bounds:
+        result = made.bounds(prompts) | {"run": run.name, "threads": options.threads}
+        print(bounds_table(result))
+        write("draft_bounds", result, options.out)
+        return
     ways = made.ways(pilots)
     for way in ways:
         way.run(pilots[0])
@@ -83,6 +97,7 @@ def main() -> None:
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "ways": [record(way, ways) for way in ways],
         "bound": bound(made.decoder.timings, made.agreements(prompts, ways[0].outputs)),
+        "drafts": made.bounds(prompts, ways[0].outputs),
         "pace_microseconds": {
             "layer": [round(s * 1e6, 1) for s in made.decoder.timings.layer[1:]],
             "head": [round(s * 1e6, 1) for s in made.decoder.timings.head[1:]],
@@ -110,9 +125,11 @@ class Bench:
     def __init__(self, run: LoadedRun, max_new_tokens: int) -> None:
         self._wanted = max_new_tokens
         largest = run.space.largest
-        network = run.network()
-        self._stock: Any = network.standalone(largest)
-        self.decoder = run.decoder(largest)
+        self._stock: Any = run.network().standalone(largest)
+        self._generator = Generator(run, largest, torch.device("cpu"))
+        self.decoder = self._generator.decoder
+        self._ends = end_tokens(with_end(run.generation, Prompts(run).end))
+        self._frequent = read_frequent(run.tokenizer)
         self._calibration = read_thresholds(run.path, largest)
         self.fixed = (self.decoder.exits[0], 2)
 
@@ -137,6 +154,7 @@ class Bench:
             self.speculative("speculative, auto", None, None),
             self.stock("transformers greedy", None),
             self.stock(f"transformers assistant_early_exit={stock_depth}", stock_depth),
+            self.stock("transformers prompt look-up", prompt_lookup_num_tokens=LOOKED_UP),
         ]
         if self._calibration:
             exits = {depth: e.threshold for depth, e in self._calibration.exits.items()}
@@ -149,9 +167,17 @@ class Bench:
     def speculative(self, name: str, depth: int | None, length: int | None) -> Way:
         return self._own(name, self.decoder.speculative(depth, length))
 
-    def stock(self, name: str, depth: int | None) -> Way:
-        """Transformers' greedy decoding, or its speculation with an early exit."""
-        extra = {} if depth is None else {"assistant_early_exit": depth}
+    def encode(self, path: Path, count: int) -> list[list[int]]:
+        """Prompts of the questions in a JSONL file, in the form that the run was trained with."""
+        lines = path.read_text().splitlines()[:count]
+        return self._generator.encode([json.loads(line)["question"] for line in lines])
+
+    def stock(self, name: str, depth: int | None = None, **extra: int) -> Way:
+        """Transformers' greedy decoding, or one of its speculative ways."""
+        if depth is not None:
+            extra["assistant_early_exit"] = depth
+        if self._ends:
+            extra |= {"eos_token_id": self._ends, "pad_token_id": self._ends[0]}  # type: ignore[dict-item]
 
         def run(prompt: list[int]) -> list[int]:
             ids = torch.tensor([prompt])
@@ -162,7 +188,7 @@ class Bench:
                 do_sample=False,
                 **extra,
             )
-            return without_end(found[0, len(prompt) :].tolist(), self._stock.config.eos_token_id)
+            return without_end(found[0, len(prompt) :].tolist(), self._ends)
 
         return Way(name, run)
 
@@ -180,21 +206,60 @@ class Bench:
         self, prompts: Sequence[list[int]], outputs: Sequence[list[int]]
     ) -> dict[int, list[list[bool]]]:
         """By depth and text: whether each token is what that depth says there."""
-        depths = [*self.decoder.exits, self.decoder.depth]
-        found: dict[int, list[list[bool]]] = {depth: [] for depth in depths}
+        said = self.said(prompts, outputs)
+        found = {depth: [[token.first for token in t] for t in said[depth]] for depth in said}
+        return found | {self.decoder.depth: [[True] * len(output) for output in outputs if output]}
+
+    def said(
+        self, prompts: Sequence[list[int]], outputs: Sequence[list[int]]
+    ) -> dict[int, list[list[Said]]]:
+        """By depth and text: what that depth would draft at each token of plain decoding."""
+        found: dict[int, list[list[Said]]] = {depth: [] for depth in self.decoder.exits}
         with torch.inference_mode():
             for prompt, output in zip(prompts, outputs, strict=True):
                 if not output:
                     continue
-                stack = Stack(self._stock, len(prompt) + len(output))
+                stack, wanted = Stack(self._stock, len(prompt) + len(output)), torch.tensor(output)
                 stack.push([*prompt, *output])
-                says: dict[int, Tensor] = {}
-                for depth in depths:
+                for depth in self.decoder.exits:
                     stack.advance(depth)
-                    says[depth] = stack.logits(len(output) + 1)[:-1].argmax(-1)
-                for depth in depths:
-                    found[depth].append((says[depth] == says[depths[-1]]).tolist())
+                    logits = stack.logits(len(output) + 1)[:-1]
+                    if self._frequent:
+                        drafted = torch.full_like(logits, -torch.inf)
+                        drafted[:, self._frequent] = logits[:, self._frequent]
+                        logits = drafted
+                    shares, tokens = logits.softmax(-1).topk(2)
+                    right = (tokens == wanted[:, None]).tolist()
+                    rows = zip(right, shares[:, 0].tolist(), strict=True)
+                    found[depth].append([Said(*flags, share) for flags, share in rows])
         return found
+
+    def bounds(
+        self, prompts: Sequence[list[int]], outputs: Sequence[list[int]] | None = None
+    ) -> dict[str, Any]:
+        """What drafts could gain on some prompts, by measured times."""
+        if outputs is None:
+            plain = self.plain()
+            for prompt in prompts:
+                plain.take(prompt)
+            outputs = plain.outputs
+        pace, depth = self.decoder.timings, self.decoder.depth
+        said = self.said(prompts, outputs)
+        rows = bounds(pace, depth, said)
+        for row in rows:
+            flags = [token.first for text in said[row["depth"]] for token in text]
+            row["acceptance"] = statistics.fmean(flags)
+        return {
+            "prompts": len(prompts),
+            "tokens": sum(map(len, outputs)),
+            "microseconds": {
+                "layer": [round(s * 1e6, 1) for s in pace.layer[1:]],
+                "head": [round(s * 1e6, 1) for s in pace.head[1:]],
+                "draft_head": round(pace.draft_head * 1e6, 1),
+            },
+            "depths": rows,
+            "look_up": look_up_bounds(pace, depth, zip(prompts, outputs, strict=True)),
+        }
 
     def _own(self, name: str, strategy: Strategy) -> Way:
         way = Way(name, lambda prompt: [], DecodingStats())
@@ -206,8 +271,8 @@ class Bench:
         return way
 
 
-def without_end(tokens: list[int], end: int | None) -> list[int]:
-    return tokens[: tokens.index(end)] if end in tokens else tokens
+def without_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
+    return list(itertools.takewhile(lambda token: token not in ends, tokens))
 
 
 def record(way: Way, ways: Sequence[Way]) -> dict[str, Any]:
@@ -280,16 +345,6 @@ def rounds(text: Sequence[bool], most: int) -> list[int]:
     return found
 
 
-def read_prompts(run: LoadedRun, path: Path, count: int) -> list[list[int]]:
-    """Questions of a JSONL file as the run's own training saw them."""
-    tokenizer: Any = load_tokenizer(run.tokenizer)
-    lines = path.read_text().splitlines()[:count]
-    form: Any = run.format
-    start = [] if form.bos_id is None else [form.bos_id]
-    questions = [f"{json.loads(line)['question']}\n" for line in lines]
-    return [start + tokenizer(q, add_special_tokens=False)["input_ids"] for q in questions]
-
-
 def table(result: dict[str, Any]) -> str:
     """Rates of all ways, and how far their texts are those of greedy decoding."""
     lines = [
@@ -306,6 +361,16 @@ def table(result: dict[str, Any]) -> str:
             f" {'' if passes is None else f'{passes:.2f}'} |"
             f" {way['texts_identical']} of {result['prompts']} | {way['tokens_agreeing']:.1%} |"
         )
+    return "\n".join(lines)
+
+
+def bounds_table(result: dict[str, Any]) -> str:
+    """By draft depth: what chains and trees of drafts could gain over plain decoding."""
+    lines = ["| draft depth | acceptance | chain | leaf | tree |", "|" + " --- |" * 5]
+    for row in result["depths"]:
+        gains = " | ".join(f"{row[kind]['gain']:.2f}" for kind in KINDS)
+        lines.append(f"| {row['depth']} | {row['acceptance']:.3f} | {gains} |")
+    lines.append(f"| prompt look-up | | {result['look_up']['gain']:.2f} | | |")
     return "\n".join(lines)
 
 
@@ -378,6 +443,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--max-new-tokens", type=int, default=160)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bounds", action="store_true", help="only what drafts could gain")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--out", type=Path)
     return parser.parse_args()

@@ -227,3 +227,27 @@ def test_one_spec_is_one_folder() -> None:
 
     assert folder("train.lr=0.2") == folder("train.lr=0.1", "train.lr=0.2", "train.draws=1")
     assert folder("train.lr=0.2") != folder("train.lr=0.1")
+
+
+def test_rounds_of_chains_and_trees_gain_what_their_drafts_allow() -> None:
+    """Three sure tokens, one that only the second candidate is right about, and two more."""
+    names = _script("speed.draft_bounds")
+    said = names["Said"]
+    sure, unsure = said(True, False, 0.9), said(False, True, 0.3)
+    text = [sure, sure, unsure, sure, sure, sure]
+
+    def gained(kind: str, length: int) -> tuple[int, int]:
+        made = names[kind](text, 0, length, 0.5)
+        return made.gained, made.rows
+
+    assert gained("chain", 5) == (3, 4)  # ends with the unsure one, which is wrong
+    assert gained("leaf", 5) == (4, 5)
+    assert gained("tree", 5) == (6, 5 + 3 + 1)
+    assert gained("tree", 2) == gained("leaf", 2) == gained("chain", 2) == (3, 3)
+
+
+def test_look_up_drafts_what_followed_the_longest_match() -> None:
+    looked_up = _script("speed.draft_bounds")["looked_up"]
+    assert looked_up([1, 2, 3, 7, 9, 3, 8, 1, 2, 3], 2) == [7, 9]
+    assert looked_up([5, 3, 8, 3], 4) == [8, 3]
+    assert looked_up([1, 2, 3], 4) == []
