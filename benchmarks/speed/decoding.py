@@ -31,7 +31,7 @@ from typing import Any
 import torch
 import transformers
 
-from benchmarks.harness import RESULTS, write
+from benchmarks.harness import RESULTS, clock, write
 from benchmarks.speed.draft_bounds import KINDS, Said, bounds, look_up_bounds
 from sortednet_cli import LoadedRun, load_run
 from sortednet_cli.engine.generation import DecodingStats, EarlyExit, Plain, Stack, Strategy
@@ -243,7 +243,9 @@ class Bench:
             for prompt in prompts:
                 plain.take(prompt)
             outputs = plain.outputs
-        pace, depth = self.decoder.timings, self.decoder.depth
+        depth, stack = self.decoder.depth, Stack(self._stock, 128, frequent=self._frequent)
+        with torch.inference_mode():
+            pace = LayerTimings.measure(stack, clock)
         said = self.said(prompts, outputs)
         rows = bounds(pace, depth, said)
         for row in rows:

@@ -36,7 +36,7 @@ class LayerTimings:
         return depth * self.layer[1] + self.head[1]
 
     @classmethod
-    def measure(cls, stack: Stack) -> LayerTimings:
+    def measure(cls, stack: Stack, clock: Callable[[], float] = time.perf_counter) -> LayerTimings:
         """Time an empty stack, by the median of several repeats for each number of positions."""
         past = max(1, min(_PAST, stack.capacity - MAX_ROWS))
         most = min(MAX_ROWS, stack.capacity - past)
@@ -56,20 +56,20 @@ class LayerTimings:
             def choose(rows: int = rows) -> None:
                 stack.logits(rows).topk(2).values.tolist()
 
-            layer.append(_median(run) / stack.depth)
-            head.append(_median(choose))
-        draft_head = _median(lambda: stack.draft_logits().max().item())
+            layer.append(_median(run, clock) / stack.depth)
+            head.append(_median(choose, clock))
+        draft_head = _median(lambda: stack.draft_logits().max().item(), clock)
         stack.truncate(0)
         # A shorter context never needs the times of more positions.
         missing = [math.inf] * (MAX_ROWS - most)
         return cls((*layer, *missing), (*head, *missing), draft_head)
 
 
-def _median(run: Callable[[], object]) -> float:
+def _median(run: Callable[[], object], clock: Callable[[], float]) -> float:
     run()
     seconds = []
     for _ in range(_REPEATS):
-        start = time.perf_counter()
+        start = clock()
         run()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     return statistics.median(seconds)
