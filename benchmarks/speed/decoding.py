@@ -231,7 +231,9 @@ class Bench:
                     shares, tokens = logits.softmax(-1).topk(2)
                     right = (tokens == wanted[:, None]).tolist()
                     rows = zip(right, shares[:, 0].tolist(), strict=True)
-                    found[depth].append([Said(*flags, share) for flags, share in rows])
+                    found[depth].append(
+                        [Said(first, second, share) for (first, second), share in rows]
+                    )
         return found
 
     def bounds(

@@ -38,7 +38,7 @@ def main() -> None:
     shapes = ((3 * hidden, hidden), (hidden, hidden), (2 * ffn, hidden), (hidden, ffn))
     weights = [torch.randn(shape) for _ in range(LAYERS) for shape in shapes]
     kinds: dict[str, Layer] = {
-        "right": [lambda inputs, weight=weight: F.linear(inputs, weight) for weight in weights],
+        "right": [partial(F.linear, weight=weight) for weight in weights],
         "left": [Product(weight, None, pack=False) for weight in weights],
         "packed": [Product(weight, None) for weight in weights],
     }

@@ -68,7 +68,8 @@ def _padded(inputs: Tensor, rows: int) -> Tensor:
 
 def _can_pack(weight: Tensor) -> bool:
     """Whether this build of torch has oneDNN, and products of packed weights of this type."""
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if weight.device.type != "cpu" or not has_onednn:
         return False
     if weight.dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
