@@ -45,8 +45,8 @@ def evaluate(source: Source, request: EvaluateRequest, report: Report) -> Evalua
     if request.harness is not None:
         from sortednet_cli.engine.evaluation.harness import evaluate_harness
 
-        tried = evaluate_harness(source, request, request.harness, report)
-        return Evaluation(source.path, request.split, source.task.metric, tried)
+        scored = evaluate_harness(source, request, request.harness, report)
+        return Evaluation(source.path, request.split, source.task.metric, scored)
     space, measure = source.space, measure_named(source.task.metric)
     if request.min_score is not None:
         measure.check_bound(request.min_score)
