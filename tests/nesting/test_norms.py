@@ -153,11 +153,11 @@ def test_what_is_extracted_is_what_was_trained(run: Path, tmp_path: Path) -> Non
         with torch.no_grad():
             inside = network.at(width=width)(images)
             assert torch.equal(load_artifact(out).module()(images), inside)
-    half = artifact_norm(tmp_path / "w0.5")
+    half = _artifact_norm(tmp_path / "w0.5")
     assert not torch.equal(half, stored["norm.weight"][:4])
 
 
-def artifact_norm(path: Path) -> Tensor:
+def _artifact_norm(path: Path) -> Tensor:
     return load_file(path / "model.safetensors")["norm.weight"]
 
 
@@ -166,7 +166,7 @@ def test_an_artifact_is_cut_again_in_depth_alone(run: Path, tmp_path: Path) -> N
     assert command("extract", run, f"--out={whole}", "--quiet").code == 0
     done = command("extract", whole, "--depth=1", f"--out={shallow}", "--quiet")
     assert done.code == 0, done.err
-    assert torch.equal(artifact_norm(shallow), artifact_norm(whole))
+    assert torch.equal(_artifact_norm(shallow), _artifact_norm(whole))
     done = command("extract", whole, "--width=0.5", f"--out={tmp_path / 'half'}")
     assert done.code == 2
     assert "width 0.5 is not in the search space; legal values are 1" in done.err
