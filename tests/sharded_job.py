@@ -68,6 +68,7 @@ CASES = {
         *("data.text=text", "data.label=label"),
     ),
     "taught": ("train.distill=true", "train.optimizer=rmsprop"),
+    "averaged": ("train.average=0.9", "train.rule=sorted", "train.seed=1"),
     "opening": ("train.smallest_first=0.7", "train.weight_decay=0.1"),
     "skipping": ("train.layer_dropout=0.6", "train.weight_decay=0.1", "train.seed=2"),
     "pretrained": ("model.pretrained={folder}/stock",),

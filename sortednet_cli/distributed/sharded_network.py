@@ -77,9 +77,8 @@ class ShardedNetwork(NestedNetwork):
         stored = {n: t for n, t in stored_tensors(self.module).items() if n in buffers}
         return {name: shard.detach() for name, shard in self._shards.items()} | stored
 
-    @property
-    def local_weights(self) -> dict[str, Tensor]:
-        return {name: local_shard(shard.detach()) for name, shard in self._shards.items()}
+    def local(self, tensor: Tensor) -> Tensor:
+        return local_shard(tensor)
 
     @property
     def local_gradients(self) -> list[Tensor]:

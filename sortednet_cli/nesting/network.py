@@ -103,7 +103,11 @@ class NestedNetwork:
     @property
     def local_weights(self) -> dict[str, Tensor]:
         """The part of each parameter that this process holds, tied ones once."""
-        return {name: parameter.detach() for name, parameter in self.parameters.items()}
+        return {name: self.local(p.detach()) for name, p in self.parameters.items()}
+
+    def local(self, tensor: Tensor) -> Tensor:
+        """The part of a tensor like a parameter that this process holds."""
+        return tensor
 
     @property
     def gradients(self) -> dict[str, Tensor]:

@@ -72,6 +72,8 @@ class TrainSpec(SpecModel):
     """The most that multiplies the learning rate of weights that few draws train; only `sgd`."""
     momentum: Fraction = 0.9
     """Momentum of `sgd` and `rmsprop`."""
+    average: Fraction = 0.0
+    """Decay of a moving average of the weights, which a run then scores and stores; 0 is none."""
     clip: PositiveFloat | None = None
     """The largest norm of an update's gradient; by default there is no limit."""
     weight_decay: Annotated[float, Field(ge=0, lt=_FLOAT32_MAX)] = 5e-4

@@ -137,17 +137,17 @@ class Storage:
 
 
 def optimizer_bytes(train: TrainSpec, weights: int) -> int:
-    """Count the bytes of the optimizer's state.
+    """Count the bytes of the optimizer's state, and of the weights' average.
 
     Per weight, AdamW stores two moments, SGD a momentum, and RMSprop the mean square and a
-    momentum, in float32. A momentum of 0 is not stored.
+    momentum, in float32. A momentum of 0 is not stored. `train.average` stores one more.
 
     Args:
         weights: bytes of the weights.
     """
     momentum = int(train.momentum > 0)
     num_stored = {"adamw": 2, "sgd": momentum, "rmsprop": 1 + momentum}
-    return num_stored[train.optimizer] * weights
+    return (num_stored[train.optimizer] + int(train.average > 0)) * weights
 
 
 def step_mask_bytes(train: TrainSpec, rule: Rule, weights: int) -> int:

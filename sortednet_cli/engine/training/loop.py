@@ -177,7 +177,7 @@ class Trainer:
                 schedule.learning_rate(self.spec, index),
             )
             self._open_weights(index, schedule)
-            self._step(self._touched(index, schedule.progress(index)), lr, loss)
+            self._step(done.update, self._touched(index, schedule.progress(index)), lr, loss)
             yield Update(done, loss, lr, drawn, save)
 
     def _accumulate(
@@ -266,13 +266,14 @@ class Trainer:
         now, before = schedule.progress(index), schedule.progress(index - 1)
         self.optimizer.open(self.rule.opened(now), self.rule.opened(before))
 
-    def _step(self, touched: set[str], lr: float, loss: Tensor) -> None:
-        """Step, unless the loss is no number."""
+    def _step(self, update: int, touched: set[str], lr: float, loss: Tensor) -> None:
+        """Step and average, unless the loss is no number."""
         skip = ~torch.isfinite(loss)
         if not self.optimizer.skips_on_device and not self.watch.check():
             return
         with enough_memory("the optimizer's state", SMALLER):
             self.optimizer.step(touched, lr, skip)
+            self.optimizer.add_to_average(update, skip)
 
 
 def total_updates(spec: TrainSpec, batches_per_epoch: int, processes: int = 1) -> int:

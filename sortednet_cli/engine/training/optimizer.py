@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
+from sortednet_cli.engine.training.average import WeightAverage
 from sortednet_cli.engine.training.rates import rare_rates
 from sortednet_cli.errors import RequestError
 from sortednet_cli.nesting import NestedNetwork, TensorSlice, broadcast_mask, crossing_weights
@@ -17,6 +18,8 @@ from sortednet_cli.spec import TrainSpec
 _MOMENTA = ("momentum_buffer", "exp_avg")
 _MEAN_SQUARES = ("exp_avg_sq", "square_avg")
 """Names of torch's optimizers for their state."""
+_AVERAGE = "average"
+"""The name of a parameter's average beside them."""
 
 
 class RootOptimizer:
@@ -64,6 +67,7 @@ class RootOptimizer:
         self.crossing = {} if spec.crossing_lr == 1 else crossing_weights(network)
         self.opened = network.space.largest
         self._set_masks()
+        self.average = WeightAverage(network, spec.average) if spec.average else None
 
     def open(self, opened: SubModel, before: SubModel) -> None:
         """Say which sub-model holds all that is open for the next step, and for the one before."""
@@ -96,6 +100,11 @@ class RootOptimizer:
         self.optimizer.step()
         if masked:
             torch._foreach_lerp_(weights, before, [self.step_masks[name] for name in masked])
+
+    def add_to_average(self, update: int, skip: Tensor | None = None) -> None:
+        """Add the weights after an update to their average, if there is one; see `step`."""
+        if self.average is not None:
+            self.average.add(update, skip if self.skips_on_device else None)
 
     def _set_masks(self) -> None:
         self.step_masks = self._masks()
@@ -158,13 +167,14 @@ class RootOptimizer:
                     value.masked_fill_(new.to(value.device), 0)
 
     def state(self) -> dict[str, Tensor]:
-        """Optimizer state as `parameter/key` tensors."""
+        """Optimizer state, and the average of the weights, as `parameter/key` tensors."""
+        averages = {} if self.average is None else self.average.values
         return {
             f"{name}/{key}": torch.as_tensor(value)
             for name, parameter in self.parameters.items()
             for key, value in self.optimizer.state.get(parameter, {}).items()
             if value is not None
-        }
+        } | {f"{name}/{_AVERAGE}": value for name, value in averages.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         for path, value in state.items():
@@ -182,7 +192,10 @@ class RootOptimizer:
                 own = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             else:
                 own = value.to(parameter.device, copy=True)
-            self.optimizer.state[parameter][key] = own.detach()
+            if key == _AVERAGE and self.average is not None:
+                self.average.values[name] = own.detach()
+            else:
+                self.optimizer.state[parameter][key] = own.detach()
 
 
 def learning_rate(spec: TrainSpec, update: int, total: int) -> float:

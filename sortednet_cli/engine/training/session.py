@@ -91,6 +91,8 @@ class Session:
             yield from driver.updates(start, stopped)
             train_seconds, began = driver.seconds, time.monotonic()
             trainer.release()
+            if trainer.optimizer.average is not None:
+                trainer.optimizer.average.replace_weights()
             release()  # what updates used: scoring needs memory of other sizes
             rows = yield from score_all(driver, trainer.costs, stopped)
             release()
