@@ -44,6 +44,8 @@ class TrainSpec(SpecModel):
     """The teacher's share of a student's loss; labels have the rest. Needs a teacher."""
     temperature: PositiveFloat = 1.0
     """What divides the logits of teacher and student before they are compared. Needs a teacher."""
+    divergence: Literal["kl", "alpha"] = "kl"
+    """The teacher's loss: `kl`, or AlphaNet's `alpha` with a clipped ratio. Needs a teacher."""
     largest_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The fraction of the updates, at the start, that train the largest sub-model alone."""
     smallest_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -160,8 +162,8 @@ class TrainSpec(SpecModel):
     def _one_teacher(self) -> Self:
         if self.distill and self.teacher is not None:
             raise ValueError("give one of train.distill and train.teacher")
-        for key in ("teacher_share", "temperature"):
-            if getattr(self, key) != 1 and not self.distill and self.teacher is None:
+        for key, default in {"teacher_share": 1, "temperature": 1, "divergence": "kl"}.items():
+            if getattr(self, key) != default and not self.distill and self.teacher is None:
                 raise ValueError(f"train.{key} needs train.teacher or train.distill")
         return self
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sortednet_cli.machine.transfer import send
+from sortednet_cli.tasks.divergence import Divergence, alpha_divergence, cross_entropy_from
 
 IGNORED = -100
 """The target of a position that is not scored."""
@@ -72,6 +73,7 @@ class Task(ABC):
         teacher: Tensor | None = None,
         share: float = 1.0,
         temperature: float = 1.0,
+        divergence: Divergence = "kl",
     ) -> Tensor:
         """Compute the mean cross-entropy of logits [N, K] against targets [N].
 
@@ -80,11 +82,12 @@ class Task(ABC):
             share: weight of the teacher's loss; the labels' loss has weight 1 - share.
             temperature: what divides both logits first. The teacher's loss is multiplied by its
                 square, so that gradients keep their size.
+            divergence: what the teacher's loss is.
         """
         distilled = None
         if teacher is not None:
-            softer = (teacher / temperature).softmax(1)
-            distilled = F.cross_entropy(logits / temperature, softer) * temperature**2
+            measure = cross_entropy_from if divergence == "kl" else alpha_divergence
+            distilled = measure(logits / temperature, teacher / temperature) * temperature**2
         if distilled is not None and share == 1:
             return distilled
         labelled = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)

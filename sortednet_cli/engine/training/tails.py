@@ -70,7 +70,9 @@ class Tails:
     def _add(self, logits: Tensor, wanted: Tensor, teacher: Tensor | None, weight: float) -> Tensor:
         """Run the backward pass of one chunk of logits; return its part of the weighted loss."""
         spec = self.spec
-        loss = self.task.loss(logits, wanted, teacher, spec.teacher_share, spec.temperature)
+        loss = self.task.loss(
+            logits, wanted, teacher, spec.teacher_share, spec.temperature, spec.divergence
+        )
         part = loss * weight
         self._backward(part)
         return part.detach()
