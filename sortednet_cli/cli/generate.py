@@ -72,7 +72,10 @@ _SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed for sampli
 _DraftDepthOption = Annotated[
     str | None,
     typer.Option(
-        "--draft-depth", metavar="D|auto", help="Number of layers that draft (speculative)."
+        "--draft-depth",
+        metavar="D|auto",
+        help="Number of layers that draft (speculative); 0 copies drafts from the text so far."
+        " Default: auto, whatever is fastest.",
     ),
 ]
 _DraftLengthOption = Annotated[
@@ -124,7 +127,7 @@ def generate(
     quiet: options.QuietOption = False,
     verbose: options.VerboseOption = False,
 ) -> None:
-    """Continue texts; with --mode speculative, the first layers draft and the others verify.
+    """Continue texts; with --mode speculative, several tokens are drafted and verified at once.
 
     Example: sortednet generate --prompt "The with statement" --mode speculative
     """
@@ -280,6 +283,8 @@ def _summary(stats: DecodingStats) -> str:
         text += f"; {stats.tokens / stats.passes:.2f} per pass through all layers"
     if stats.acceptance is not None:
         text += f"; {stats.acceptance:.0%} of drafts accepted"
+    if stats.rounds:
+        text += f"; rounds: {', '.join(f'{n} {name}' for name, n in sorted(stats.rounds.items()))}"
     if stats.changed:
         text += f"; {stats.changed} tokens changed when verified one by one"
     if stats.exits:

@@ -1,11 +1,14 @@
-"""Speculative decoding that finds the best draft depth while it decodes."""
+"""Speculative decoding that finds what drafts best while it decodes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from sortednet_cli.engine.generation.choice import Chooser
-from sortednet_cli.engine.generation.speculative import Adaptive, Fixed, Speculative
+from sortednet_cli.engine.generation.draft_length import Adaptive
+from sortednet_cli.engine.generation.history import History
+from sortednet_cli.engine.generation.look_up import LookUp
+from sortednet_cli.engine.generation.speculative import Speculative
 from sortednet_cli.engine.generation.stack import Stack
 from sortednet_cli.engine.generation.statistics import DecodingStats
 from sortednet_cli.engine.generation.timings import LayerTimings
@@ -18,49 +21,65 @@ _MOST_TRIED = 6
 
 
 class Automatic:
-    """Tries the exits from the shallowest up, some rounds each, until one is slower than the last.
+    """Looks drafts up where that is expected to pay most; else drafts by the exit that pays most.
 
-    A deeper exit agrees more often but costs more, so the rate of tokens rises up to the best
-    depth and falls after it. A trial is an ordinary round: no token is generated twice. After the
+    Exits are tried from the shallowest up, some rounds each, until one is slower than the last. A
+    deeper exit agrees more often but costs more, so the rate of tokens rises up to the best depth
+    and falls after it. A trial is an ordinary round: no token is generated twice. After the
     trials, the exit with the best recent rate drafts, unless all are slower than decoding without
     drafts. The estimates are kept for later prompts.
 
     Args:
         timings: measured times.
-        exits: depths that can draft, ascending.
+        exits: depths that can draft, ascending; perhaps none.
         depth: layers of the model.
     """
 
     def __init__(self, timings: LayerTimings, exits: Sequence[int], depth: int) -> None:
-        step = -(-len(exits) // _MOST_TRIED)
+        step = max(1, -(-len(exits) // _MOST_TRIED))
         self._untried = list(exits)[step - 1 :: step]
         self._lengths = {d: Adaptive(timings, d, depth) for d in self._untried}
         self._strategies = {d: Speculative(d, length) for d, length in self._lengths.items()}
-        # Not plain decoding, which would not settle ties that joint passes left in the cache.
-        self._without = Speculative(exits[0], Fixed(0))
+        self._copied = Adaptive(timings, 0, depth)
+        self._look_up = LookUp(self._copied)
         self._rate = 1 / timings.step(depth)
         self._tried: list[int] = []
         self._rounds = 0
 
     @property
     def depth(self) -> int | None:
-        """The exit that drafts in the next round; None if drafts do not pay."""
-        if self._rounds or not self._tried:
+        """The exit that drafts in the next round that looks nothing up; None if no exit pays."""
+        if self._untried:
             return self._untried[0]
-        best = max(self._tried, key=lambda depth: self._lengths[depth].rate)
-        return best if self._lengths[best].rate > self._rate else None
+        best = max(self._tried, key=lambda depth: self._lengths[depth].rate, default=None)
+        return None if best is None or self._lengths[best].rate <= self._rate else best
 
     def tokens(
-        self, stack: Stack, token: int, chooser: Chooser, stats: DecodingStats, wanted: int
+        self,
+        stack: Stack,
+        tokens: Sequence[int],
+        chooser: Chooser,
+        stats: DecodingStats,
+        wanted: int,
     ) -> Iterator[int]:
-        prompt, generated = stack.length, [token]
+        history = History(tokens, wanted)
         while True:
             depth = self.depth
-            strategy = self._without if depth is None else self._strategies[depth]
-            new = strategy.round(stack, prompt, generated, chooser, stats, wanted)
-            self._count_trial()
-            generated += new
+            if depth is None or self._looks_up(history, depth):
+                # Without drafts too, as plain decoding would not settle ties that joint passes
+                # left in the cache.
+                new = self._look_up.round(stack, history, chooser, stats)
+            else:
+                new = self._strategies[depth].round(stack, history, chooser, stats)
+                self._look_up.learn(history, new)
+                self._count_trial()
+            history.extend(new)
             yield from new
+
+    def _looks_up(self, history: History, depth: int) -> bool:
+        """Whether a look-up is expected to be faster than drafts of an exit."""
+        rate = max(self._rate, self._lengths[depth].rate)
+        return bool(self._look_up.drafts(history)) and self._copied.expected_rate > rate
 
     def _count_trial(self) -> None:
         """Count a trial round; after enough of them, try the next exit or end the trials."""
@@ -73,7 +92,7 @@ class Automatic:
         rates = [self._lengths[depth].rate for depth in self._tried[-2:]]
         if rates[-1] < rates[0]:
             self._untried = []
-        self._rounds = int(bool(self._untried))
+        self._rounds = 0
         if not self._untried and self.depth is None:
             best = max(self._lengths[depth].rate for depth in self._tried)
             logger.info(

@@ -12,8 +12,10 @@ from torch import nn
 
 from sortednet_cli.engine.generation.automatic import Automatic
 from sortednet_cli.engine.generation.choice import Chooser, Greedy
+from sortednet_cli.engine.generation.draft_length import Adaptive, Fixed
+from sortednet_cli.engine.generation.look_up import LookUp
 from sortednet_cli.engine.generation.models import open_model
-from sortednet_cli.engine.generation.speculative import Adaptive, Fixed, Speculative
+from sortednet_cli.engine.generation.speculative import Speculative
 from sortednet_cli.engine.generation.stack import Stack
 from sortednet_cli.engine.generation.statistics import DecodingStats
 from sortednet_cli.engine.generation.strategy import Strategy
@@ -99,31 +101,32 @@ class Decoder:
     def speculative(
         self, depth: int | None = None, length: int | None = None
     ) -> Speculative | Automatic:
-        """Make a strategy that drafts with the first `depth` layers; None finds the best depth.
+        """Make a strategy that drafts tokens and verifies them together.
 
         Args:
+            depth: number of first layers that draft; 0 copies drafts from where the text's last
+                tokens stood before; None looks up where that pays, and finds the best depth.
             length: tokens to draft before each check; None adapts to the drafts' confidence.
 
         Raises:
-            RequestError: the depth was not trained, or no trained depth can draft.
+            RequestError: the depth was not trained, or a length is given without a depth.
         """
-        if not self.exits:
-            raise RequestError(
-                f"no exit below depth {self.depth} was trained, so nothing can draft: decode a"
-                " deeper sub-model, or use another mode"
-            )
         if depth is None:
             if length is not None:
                 raise RequestError("a fixed draft length needs a draft depth")
             return Automatic(self.timings, self.exits, self.depth)
-        if depth not in self.exits:
+        if depth and not self.exits:
+            raise RequestError(
+                f"no exit below depth {self.depth} was trained, so no layers can draft: draft depth"
+                " 0 looks drafts up"
+            )
+        if depth and depth not in self.exits:
             raise RequestError(
                 f"draft depth {depth} was not trained; the trained depths below {self.depth} are"
-                f" {listed(map(str, self.exits))}"
+                f" {listed(map(str, self.exits))}, and 0 looks drafts up"
             )
-        if length is None:
-            return Speculative(depth, Adaptive(self.timings, depth, self.depth))
-        return Speculative(depth, Fixed(length))
+        drafted = Adaptive(self.timings, depth, self.depth) if length is None else Fixed(length)
+        return Speculative(depth, drafted) if depth else LookUp(drafted)
 
     def check_prompt(self, prompt: Sequence[int]) -> None:
         """RequestError if a prompt is empty, or leaves no room for another token."""
@@ -182,7 +185,7 @@ class Decoder:
         stack.advance(stack.depth)
         token = chooser.pick(stack.logits(1)[0], stack.length)
         yield token
-        yield from strategy.tokens(stack, token, chooser, stats, wanted - 1)
+        yield from strategy.tokens(stack, [*prompt, token], chooser, stats, wanted - 1)
 
     @torch.inference_mode()
     def _check_logits(self, module: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from sortednet_cli.engine.generation.choice import Chooser
 from sortednet_cli.engine.generation.stack import Stack
@@ -23,8 +23,14 @@ class EarlyExit:
         self._thresholds = sorted(thresholds.items())
 
     def tokens(
-        self, stack: Stack, token: int, chooser: Chooser, stats: DecodingStats, wanted: int
+        self,
+        stack: Stack,
+        tokens: Sequence[int],
+        chooser: Chooser,
+        stats: DecodingStats,
+        wanted: int,
     ) -> Iterator[int]:
+        token = tokens[-1]
         while True:
             stack.push([token])
             for depth, threshold in self._thresholds:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sortednet_cli.engine.generation.choice import Chooser
 from sortednet_cli.engine.generation.stack import Stack
@@ -13,8 +13,14 @@ class Plain:
     """One pass through all layers for each token."""
 
     def tokens(
-        self, stack: Stack, token: int, chooser: Chooser, stats: DecodingStats, wanted: int
+        self,
+        stack: Stack,
+        tokens: Sequence[int],
+        chooser: Chooser,
+        stats: DecodingStats,
+        wanted: int,
     ) -> Iterator[int]:
+        token = tokens[-1]
         while True:
             stack.push([token])
             stack.advance(stack.depth)

@@ -23,6 +23,8 @@ class DecodingStats:
             close.
         replayed: sequences recomputed from their prompt, because they were still too close then.
         changed: recomputed positions that got another token than in the joint pass.
+        rounds: number of rounds of speculative decoding by what drafted: "look-up", "depth D", or
+            "none".
         exits: number of tokens by the depth of their logits.
     """
 
@@ -36,6 +38,7 @@ class DecodingStats:
     recomputed: int = 0
     replayed: int = 0
     changed: int = 0
+    rounds: Counter[str] = field(default_factory=Counter)
     exits: Counter[int] = field(default_factory=Counter)
 
     @property
@@ -66,6 +69,8 @@ class DecodingStats:
                 "replayed": self.replayed,
                 "changed": self.changed,
             }
+        if self.rounds:
+            record["rounds"] = dict(sorted(self.rounds.items()))
         if self.exits:
             record["exits"] = {str(depth): self.exits[depth] for depth in sorted(self.exits)}
         return record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from sortednet_cli.engine.generation.choice import Chooser
@@ -14,12 +14,18 @@ class Strategy(Protocol):
     """Generates the tokens after the first."""
 
     def tokens(
-        self, stack: Stack, token: int, chooser: Chooser, stats: DecodingStats, wanted: int
+        self,
+        stack: Stack,
+        tokens: Sequence[int],
+        chooser: Chooser,
+        stats: DecodingStats,
+        wanted: int,
     ) -> Iterator[int]:
-        """Yield the tokens after `token`, which has no position yet, until the caller stops.
+        """Yield the tokens after `tokens` until the caller stops.
 
         Args:
-            stack: the layers, which have all processed all positions.
+            stack: the layers, which have all processed the prompt.
+            tokens: the prompt and the first token after it, which has no position yet.
             wanted: most tokens that the caller takes; the stack has room for them.
         """
         ...
