@@ -13,6 +13,9 @@ benchmarks/results/decoding.json and, with --plot, the picture of acceptance.
 With --bounds it decodes greedily alone, and prints and writes (draft_bounds.json) what layer times
 and acceptance allow of drafts: a chain, the second candidate of an uncertain last token beside it
 (`leaf`), two whole branches from the first uncertain token on (`tree`), and prompt look-up.
+
+With --look-up it times greedy decoding, prompt look-up and the automatic way alone, by the clock of
+CPU time on one thread, prints their table and writes it (look_up.json).
 """
 
 from __future__ import annotations
@@ -22,7 +25,6 @@ import itertools
 import json
 import platform
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +44,7 @@ from sortednet_cli.families.transformers.stock_configs import end_tokens, with_e
 from sortednet_cli.storage.exit_thresholds import read_thresholds
 from sortednet_cli.storage.frequent_tokens import read_frequent
 
+COUNTS = ("acceptance", "tokens_per_pass", "rounds")
 PILOTS = 3
 LOOKED_UP = 10
 
@@ -61,9 +64,9 @@ class Way:
         return sum(map(len, self.outputs)) / self.seconds
 
     def take(self, prompt: list[int]) -> None:
-        start = time.perf_counter()
+        start = clock()
         output = self.run(prompt)
-        self.seconds += time.perf_counter() - start
+        self.seconds += clock() - start
         self.outputs.append(output)
 
 
@@ -80,14 +83,16 @@ def main() -> None:
         print(bounds_table(result))
         write("draft_bounds", result, options.out)
         return
+    if options.look_up:
+        ways = made.looking_up()
+        take_turns(ways, pilots[0], prompts)
+        shared = {"run": run.name, "prompts": len(prompts), "threads": options.threads}
+        result = shared | {"ways": [record(way, ways) for way in ways]}
+        print(look_up_table(result))
+        write("look_up", result, options.out)
+        return
     ways = made.ways(pilots)
-    for way in ways:
-        way.run(pilots[0])
-        way.stats = None if way.stats is None else DecodingStats()
-    for number, prompt in enumerate(prompts):
-        shift = number % len(ways)
-        for way in [*ways[shift:], *ways[:shift]]:
-            way.take(prompt)
+    take_turns(ways, pilots[0], prompts)
     result = {
         "run": run.name,
         "prompts": len(prompts),
@@ -117,6 +122,17 @@ def main() -> None:
     out.write_text(json.dumps(result, indent=1) + "\n")
     if options.plot:
         draw(result["acceptance"], options.plot)
+
+
+def take_turns(ways: Sequence[Way], pilot: list[int], prompts: Sequence[list[int]]) -> None:
+    """Run all ways on each prompt, in an order that turns, after one prompt that is not timed."""
+    for way in ways:
+        way.run(pilot)
+        way.stats = None if way.stats is None else DecodingStats()
+    for number, prompt in enumerate(prompts):
+        shift = number % len(ways)
+        for way in [*ways[shift:], *ways[:shift]]:
+            way.take(prompt)
 
 
 class Bench:
@@ -151,15 +167,23 @@ class Bench:
             self.plain(),
             self.speculative(f"speculative, {length} drafts at depth {depth}", depth, length),
             self.speculative(f"speculative, adaptive at depth {depth}", depth, None),
-            self.speculative("speculative, auto", None, None),
+            *self.looking_up()[1:],
             self.stock("transformers greedy", None),
             self.stock(f"transformers assistant_early_exit={stock_depth}", stock_depth),
             self.stock("transformers prompt look-up", prompt_lookup_num_tokens=LOOKED_UP),
         ]
         if self._calibration:
             exits = {depth: e.threshold for depth, e in self._calibration.exits.items()}
-            ways.insert(4, self._own(f"early exit, {self._calibration.target}", EarlyExit(exits)))
+            ways.insert(5, self._own(f"early exit, {self._calibration.target}", EarlyExit(exits)))
         return ways
+
+    def looking_up(self) -> list[Way]:
+        """Greedy decoding, and the ways that look drafts up."""
+        return [
+            self.plain(),
+            self.speculative("speculative, look-up", 0, None),
+            self.speculative("speculative, auto", None, None),
+        ]
 
     def plain(self) -> Way:
         return self._own("greedy", Plain())
@@ -298,7 +322,7 @@ def record(way: Way, ways: Sequence[Way]) -> dict[str, Any]:
     if way.stats is not None:
         found |= {
             key: way.stats.record().get(key)
-            for key in ("acceptance", "tokens_per_pass", "recomputed", "replayed", "changed")
+            for key in (*COUNTS, "recomputed", "replayed", "changed")
         }
     return found
 
@@ -378,6 +402,21 @@ def bounds_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def look_up_table(result: dict[str, Any]) -> str:
+    """Rates beside greedy decoding of the ways that look drafts up."""
+    lines = ["| way | of greedy | acceptance | tokens a pass | texts identical | rounds |"]
+    lines.append("|" + " --- |" * 6)
+    for way in result["ways"]:
+        accepted, rounds = way["acceptance"], way["rounds"] or {}
+        shown = ", ".join(f"{count} {name}" for name, count in sorted(rounds.items()))
+        lines.append(
+            f"| {way['name']} | {way['of_greedy']:.2f} |"
+            f" {'' if accepted is None else f'{accepted:.2f}'} | {way['tokens_per_pass']:.2f} |"
+            f" {way['texts_identical']} of {result['prompts']} | {shown} |"
+        )
+    return "\n".join(lines)
+
+
 def acceptance_table(result: dict[str, Any]) -> str:
     """By draft depth: how often it is accepted, and what that could gain."""
     lines = [
@@ -448,6 +487,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--max-new-tokens", type=int, default=160)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bounds", action="store_true", help="only what drafts could gain")
+    parser.add_argument("--look-up", action="store_true", help="only ways that look drafts up")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--out", type=Path)
     return parser.parse_args()

@@ -77,6 +77,19 @@ def test_json_and_statistics(run: Path) -> None:
     assert document["completions"][0]["finish"] == "length"
     assert document["completions"][0]["tokens"] == document["statistics"]["tokens"] == 7
     assert document["statistics"]["drafted"] >= document["statistics"]["accepted"]
+    assert set(document["statistics"]["rounds"]) <= {"depth 1", "none"}
+
+
+def test_drafts_are_looked_up(run: Path) -> None:
+    """Alone on request, and by default also where no layers can draft."""
+    start = ("generate", "--prompt=the a the a the", "--json", "--max-new-tokens=12")
+    looked_up = ("--mode=speculative", "--draft-depth=0", "--draft-length=3")
+    for depth, how in (("3", looked_up), ("1", ("--mode=speculative",))):
+        found = json.loads(command(*start, f"--depth={depth}", *how).out)
+        wanted = json.loads(command(*start, f"--depth={depth}").out)
+        assert found["completions"] == wanted["completions"]
+        assert set(found["statistics"]["rounds"]) <= {"look-up", "none"}
+        assert sum(found["statistics"]["rounds"].values()) == found["statistics"]["passes"]
 
 
 def test_transformers_continues_a_prompt_as_it_was_trained(run: Path) -> None:
@@ -145,7 +158,10 @@ def test_a_closed_pipe_ends_quietly(run: Path) -> None:
             ["--prompt=a", "--mode=speculative", "--draft-depth=x"],
             ["must be auto or a whole number"],
         ),
-        (["--prompt=a", "--mode=speculative", "--depth=1"], ["nothing can draft"]),
+        (
+            ["--prompt=a", "--mode=speculative", "--depth=1", "--draft-depth=1"],
+            ["no layers can draft", "draft depth 0"],
+        ),
         (["--prompt=a", "--draft-depth=1"], ["only for --mode speculative"]),
         (["--prompt=a", "--mode=speculative", "--draft-length=2"], ["needs --draft-depth D"]),
         (["--prompt=a", "--top-p=0.5"], ["give --temperature"]),

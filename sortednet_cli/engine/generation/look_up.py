@@ -23,10 +23,9 @@ class LookUp(Speculative):
         length: decides how many tokens to draft.
     """
 
-    name = "look-up"
-
     def __init__(self, length: DraftLength) -> None:
         super().__init__(0, length)
+        self.name = "look-up"
 
     def round(
         self, stack: Stack, history: History, chooser: Chooser, stats: DecodingStats

@@ -126,8 +126,10 @@ def test_automatic_speculation_drafts_only_where_that_pays(
     assert isinstance(strategy, Automatic)
     with caplog.at_level(logging.INFO, "sortednet"):
         for seed in range(3):
-            tokens = prompt(8, seed)
-            assert list(decoder.stream(tokens, strategy, 60)) == plain_tokens(decoder, tokens, 60)
+            # Drawn, because greedy texts of random models repeat themselves: look-up copies those.
+            tokens, chooser, again = prompt(8, seed), *(Sampling(seed=seed) for _ in range(2))
+            wanted = list(decoder.stream(tokens, Plain(), 60, chooser=chooser))
+            assert list(decoder.stream(tokens, strategy, 60, chooser=again)) == wanted
     assert strategy.depth == (1 if agree else None)
     assert ("no exit pays as a draft" in caplog.text) == (not agree)
 
@@ -285,7 +287,7 @@ def test_what_cannot_draft_is_refused() -> None:
         RequestError, match="draft depth 4 was not trained; the trained depths below 4 are 1, 2"
     ):
         decoder.speculative(DEPTH)
-    with pytest.raises(RequestError, match="nothing can draft"):
+    with pytest.raises(RequestError, match="no layers can draft"):
         Decoder(make("llama")).speculative(1)
     with pytest.raises(RequestError, match="129 tokens, 2 more than the 127"):
         next(decoder.stream(prompt(129), Plain(), 1))
