@@ -45,6 +45,7 @@ from sortednet_cli.engine.generation import (
     DecodingStats,
     Fixed,
     Greedy,
+    History,
     Plain,
     Speculative,
     Stack,
@@ -222,7 +223,7 @@ def decoding(module: nn.Module, count: Count, cuda_graphs: bool) -> dict[str, fl
 
         def run() -> None:
             stack.truncate(start)
-            drafting.round(stack, start, [1], Greedy(), stats, DRAFTS + 1)
+            drafting.round(stack, History([*PROMPT, 1], DRAFTS + 1), Greedy(), stats)
 
         for _ in range(WARMUPS + 1):
             run()

@@ -16,6 +16,7 @@ from sortednet_cli.engine.generation import (
     EarlyExit,
     Fixed,
     Greedy,
+    History,
     Plain,
     Speculative,
     Stack,
@@ -213,7 +214,7 @@ def test_launches_of_a_token_and_of_a_round(
 
         def round_() -> None:
             stack.truncate(4)
-            way.round(stack, 4, [1], Greedy(), DecodingStats(), 9)
+            way.round(stack, History([*prompt(4), 1], 9), Greedy(), DecodingStats())
 
         for _ in range(WARMUPS + 1):
             round_()

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -72,12 +71,12 @@ def _save_stock(folder: Path) -> None:
 
 def _plain(path: Path, spec: RunSpec, processes: int, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """Train alone what `processes` would: their batches, and one draw for all of them."""
-    stream = Trainer._random
+    number = Trainer._number
 
-    def same_for_all(self: Trainer, purpose: str, index: int, micro: int, rank: int) -> Random:
-        return stream(self, purpose, index, micro // processes, rank)
+    def same_for_all(self: Trainer, micro: int, rank: int) -> int:
+        return number(self, micro // processes, rank)
 
-    monkeypatch.setattr(Trainer, "_random", same_for_all)
+    monkeypatch.setattr(Trainer, "_number", same_for_all)
     each = {"accumulate": spec.train.accumulate * processes, "shard": False}
     spec = spec.model_copy(update={"train": spec.train.model_copy(update=each)})
     if path.exists():

@@ -4,6 +4,7 @@ from sortednet_cli.engine.generation.choice import Chooser, Greedy, Sampling
 from sortednet_cli.engine.generation.decoder import Completion, Decoder
 from sortednet_cli.engine.generation.draft_length import Adaptive, Fixed
 from sortednet_cli.engine.generation.early_exit import EarlyExit
+from sortednet_cli.engine.generation.history import History
 from sortednet_cli.engine.generation.look_up import LookUp
 from sortednet_cli.engine.generation.plain import Plain
 from sortednet_cli.engine.generation.speculative import Speculative
@@ -20,6 +21,7 @@ __all__ = [
     "EarlyExit",
     "Fixed",
     "Greedy",
+    "History",
     "LookUp",
     "Plain",
     "Sampling",

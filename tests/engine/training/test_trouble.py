@@ -95,12 +95,12 @@ def test_out_of_memory_names_what_had_too_little(tmp_path: Path) -> None:
     """In a process that may have little more address space than its imports take."""
     script = (
         "import resource, sys; from pathlib import Path\n"
-        "import torch, torchvision, sortednet_cli.engine.training.session\n"
+        "import sklearn.datasets, torch, torchvision, sortednet_cli.engine.training.session\n"
         "from sortednet_cli.cli.main import run\n"
         "torch.nn.Conv2d(8, 8, 3)(torch.ones(2, 8, 9, 9)).sum().backward()\n"
         "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + (250 << 20), -1))\n"
-        "for channels in (1024, 64):\n"
+        "for channels in (1024, 128):\n"
         "    more = [f'--set=model.config.channels=[{channels}]', f'--out={channels}']\n"
         "    assert run([*sys.argv[1:], *more]) == 1\n"
     )
@@ -119,7 +119,7 @@ def test_out_of_memory_names_what_had_too_little(tmp_path: Path) -> None:
     assert re.search(
         r"out of memory: w\S+ on 1000 samples: .*; lower train.batch_size", errors[1]
     ), found
-    assert not any(RunFolder.open(tmp_path / name).finished for name in ("1024", "64"))
+    assert not any(RunFolder.open(tmp_path / name).finished for name in ("1024", "128"))
 
 
 @pytest.mark.parametrize(
