@@ -59,13 +59,17 @@ def _writing(folder: Path) -> Iterator[None]:
         raise WorkError(f"cannot write into {folder}: {error.strerror or error}") from error
 
 
-def try_lock(path: Path, patience: float = 0.0, *, fallback: bool = False) -> BaseFileLock | None:
+def try_lock(
+    path: Path, patience: float = 0.0, *, fallback: bool = False, check: bool = True
+) -> BaseFileLock | None:
     """Create and lock a file; None if another process holds the lock.
 
     Args:
         patience: seconds to wait for another process that holds it.
         fallback: on a file system without locks, let the file's existence be the lock. Such a
             lock outlives its process until another on the same machine finds that process dead.
+        check: where the lock seems to be held, make sure that files can be created there. That
+            may leave a file if the holder removes its own in that moment.
 
     Raises:
         OSError: the file cannot be created or locked.
@@ -77,7 +81,8 @@ def try_lock(path: Path, patience: float = 0.0, *, fallback: bool = False) -> Ba
     try:
         return lock.acquire(patience, _PAUSE_SECONDS).lock
     except Timeout:
-        _check_creatable(path)
+        if check:
+            _check_creatable(path)
         return None
 
 

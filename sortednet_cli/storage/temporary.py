@@ -55,7 +55,7 @@ def sweep(folder: Path) -> None:
 
 
 def _sweep_one(lock_path: Path) -> None:
-    lock = try_lock(lock_path)
+    lock = try_lock(lock_path, check=False)
     if lock is not None:
         _remove(lock_path.with_name(lock_path.name.removesuffix(_LOCK_SUFFIX) + SUFFIX))
         _release(lock, lock_path)
@@ -75,8 +75,9 @@ def _claim(path: Path) -> tuple[Path, BaseFileLock | None]:
                 raise
             _remove(lock_path)
             return staging, None
-        if lock is not None:  # otherwise another process's sweep took it: try another name
+        if lock is not None:
             return staging, lock
+        _sweep_one(lock_path)  # another process's sweep took it first: try another name
 
 
 def _lock_of(staging: Path) -> Path:

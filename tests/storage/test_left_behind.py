@@ -7,9 +7,11 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
 from sortednet_cli.engine.training.events import Updated
 from sortednet_cli.engine.training.session import Session
@@ -128,6 +130,24 @@ def test_two_threads_of_one_name(work: Path) -> None:
             second.write(b"two")
         assert (work / "a").read_bytes() == b"two"
     assert (work / "a").read_bytes() == b"one"
+
+
+def test_a_sweep_that_meets_a_writer_at_its_end_leaves_no_lock(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer's lock is held when the sweep tries it, and gone a moment later."""
+    acquire, missed = FileLock.acquire, iter(range(2))
+
+    def meets(self: FileLock, *words: Any) -> Any:
+        if next(missed, None) is None:
+            return acquire(self, *words)
+        Path(self.lock_file).unlink(missing_ok=True)
+        raise Timeout(self.lock_file)
+
+    monkeypatch.setattr(FileLock, "acquire", meets)
+    (work / ".a.7-00000000.lock.sortednet-tmp").touch()
+    write_text(work / "b", "text")  # it sweeps first; then its own name is taken once
+    assert [path.name for path in work.iterdir()] == ["b"]
 
 
 def test_all_of_a_folder_is_on_disk_before_it_has_its_name(
