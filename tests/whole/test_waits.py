@@ -185,6 +185,7 @@ CHOOSERS: dict[str, Callable[[], Chooser]] = {
 WAYS: dict[str, Callable[[Decoder], Strategy]] = {
     "plain": lambda decoder: Plain(),
     "drafts": lambda decoder: decoder.speculative(2, 3),
+    "look-up": lambda decoder: decoder.speculative(0, 3),
     "adaptive": lambda decoder: decoder.speculative(3),
     "automatic": lambda decoder: decoder.speculative(),
     "early exit": lambda decoder: EarlyExit({1: 0.2, 2: 0.3}),
