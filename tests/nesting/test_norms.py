@@ -14,15 +14,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sortednet_cli import load_artifact, load_run
-from sortednet_cli.engine.training.events import Interrupted
 from sortednet_cli.engine.training.optimizer import RootOptimizer
-from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.errors import RequestError
 from sortednet_cli.nesting import NestedNetwork, own_norms, plan_between, plan_from_root
 from sortednet_cli.space import SubModel
-from sortednet_cli.spec import TrainSpec, load_preset
+from sortednet_cli.spec import TrainSpec
 from tests.commands import TINY, command
 from tests.pico import PICOS, Pico
+from tests.resuming import check_resumes, opening
 
 pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")
 
@@ -191,29 +190,7 @@ def test_the_plan_counts_them_and_a_sub_model_does_not(run: Path) -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_training_that_stops_resumes_to_the_same_bytes(optimizer: str, tmp_path: Path) -> None:
     """Also while widths open, whose norms have no state before."""
-    spec = load_preset(
-        "digits-resnet",
-        [
-            "train.updates=4",
-            "train.smallest_first=0.99",
-            f"train.optimizer={optimizer}",
-            "train.batch_size=16",
-            "train.recalibrate_samples=16",
-            "model.norms=by-width",
-            "model.config.channels=[4]",
-            "space.width=[0.5,1.0]",
-            "space.depth=[8]",
-        ],
-    )
-    straight = create_session(tmp_path / "straight", spec, CPU)
-    list(straight.events())
-    for count in (1, 2, 3):
-        broken = create_session(tmp_path / f"stopped-{count}", spec, CPU)
-        calls = iter(range(100))
-        with pytest.raises(Interrupted):
-            list(broken.events(lambda calls=calls, count=count: next(calls) >= count))  # type: ignore[misc]
-        list(reopen_session(broken.run, CPU, ()).events())
-        assert broken.run.weights.read_bytes() == straight.run.weights.read_bytes(), count
+    check_resumes(opening(f"train.optimizer={optimizer}", "model.norms=by-width"), tmp_path)
 
 
 def test_they_start_from_pretrained_weights(run: Path, tmp_path: Path) -> None:

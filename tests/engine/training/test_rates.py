@@ -9,14 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from sortednet_cli.engine.training.events import Interrupted
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.engine.training.rates import rare_rates
-from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.nesting import NestedNetwork
-from sortednet_cli.spec import TrainSpec, load_preset
+from sortednet_cli.spec import TrainSpec
 from tests.commands import TINY, command
 from tests.pico import PICOS
+from tests.resuming import check_resumes, opening
 
 CPU = torch.device("cpu")
 
@@ -79,30 +78,8 @@ def test_shares_are_those_of_the_open_space() -> None:
 
 
 def test_a_training_that_stops_resumes_to_the_same_bytes(tmp_path: Path) -> None:
-    spec = load_preset(
-        "digits-resnet",
-        [
-            "train.updates=4",
-            "train.smallest_first=0.99",
-            "train.rare_lr=2.0",
-            "train.crossing_lr=0.5",
-            "train.batch_size=16",
-            "train.recalibrate_samples=16",
-            "model.norms=by-width",
-            "model.config.channels=[4]",
-            "space.width=[0.5,1.0]",
-            "space.depth=[8]",
-        ],
-    )
-    straight = create_session(tmp_path / "straight", spec, CPU)
-    list(straight.events())
-    for count in (1, 3):
-        broken = create_session(tmp_path / f"stopped-{count}", spec, CPU)
-        calls = iter(range(100))
-        with pytest.raises(Interrupted):
-            list(broken.events(lambda calls=calls, count=count: next(calls) >= count))  # type: ignore[misc]
-        list(reopen_session(broken.run, CPU, ()).events())
-        assert broken.run.weights.read_bytes() == straight.run.weights.read_bytes(), count
+    settings = ("train.rare_lr=2.0", "train.crossing_lr=0.5", "model.norms=by-width")
+    check_resumes(opening(*settings), tmp_path, stops=(1, 3))
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
 from sortednet_cli.engine.evaluation.score import calibration_batches
 from sortednet_cli.engine.training import measured
-from sortednet_cli.engine.training.events import Interrupted
 from sortednet_cli.engine.training.loop import Trainer
 from sortednet_cli.engine.training.optimizer import RootOptimizer
-from sortednet_cli.engine.training.start import create_session, reopen_session
+from sortednet_cli.engine.training.start import create_session
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.machine.precision import has_bf16, in_bf16, seed_generators, warn_of_emulation
@@ -26,6 +25,7 @@ from sortednet_cli.rules import make_rule
 from sortednet_cli.spec import ModelSpec, TrainSpec, load_preset
 from sortednet_cli.tasks import Classification, LanguageModelling
 from tests.pico import PICOS, Pico
+from tests.resuming import check_resumes, opening
 
 pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")
 
@@ -274,26 +274,5 @@ def test_a_batch_of_one_that_has_no_variance_is_refused(tmp_path: Path) -> None:
 def test_a_training_that_stops_where_weights_open_resumes_to_the_same_bytes(
     optimizer: str, tmp_path: Path
 ) -> None:
-    """Two widths open after two of four updates; a checkpoint of then knows what opens next."""
-    spec = load_preset(
-        "digits-resnet",
-        [
-            "train.updates=4",
-            "train.smallest_first=0.99",
-            f"train.optimizer={optimizer}",
-            "train.batch_size=16",
-            "train.recalibrate_samples=16",
-            "model.config.channels=[4]",
-            "space.width=[0.5,1.0]",
-            "space.depth=[8]",
-        ],
-    )
-    straight = create_session(tmp_path / "straight", spec, CPU)
-    list(straight.events())
-    for count in (1, 2, 3):
-        broken = create_session(tmp_path / f"stopped-{count}", spec, CPU)
-        calls = iter(range(100))
-        with pytest.raises(Interrupted):
-            list(broken.events(lambda calls=calls, count=count: next(calls) >= count))  # type: ignore[misc]
-        list(reopen_session(broken.run, CPU, ()).events())
-        assert broken.run.weights.read_bytes() == straight.run.weights.read_bytes(), count
+    """A checkpoint of before knows what opens next."""
+    check_resumes(opening(f"train.optimizer={optimizer}"), tmp_path)
