@@ -1,4 +1,4 @@
-"""The precision that a network trains in, and the random state of its device."""
+"""The precision that a network trains in, what its processor has for it, and its random state."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from sortednet_cli.logs import logger
 
 _ISA_LIMIT = "ONEDNN_MAX_CPU_ISA"
+_ISA_WITH_AVX512 = ("AVX512", "AVX10", "ALL", "DEFAULT")
 _ISA_WITH_BF16 = ("BF16", "FP16", "AMX", "AVX10", "ALL", "DEFAULT")
 
 
@@ -31,6 +32,13 @@ def has_bf16(device: torch.device) -> bool:
     # Versions of torch up to 2.11 cannot say; assume no hardware support.
     capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def has_avx512() -> bool:
+    """Whether the processor has AVX-512, and oneDNN may use it."""
+    limit = os.environ.get(_ISA_LIMIT, "DEFAULT").upper()
+    has = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return has and limit.startswith(_ISA_WITH_AVX512)
 
 
 def warn_of_emulation(precision: str, device: torch.device) -> None:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sortednet_cli.machine.precision import has_avx512
+
 _PACKED = 1 << 18
 """Least number of elements of a weight that is packed: oneDNN's calls cost more than others."""
 
@@ -18,8 +20,8 @@ class Product:
 
     A product of few rows should take as long as its weight takes to be read. On a CPU, the usual
     kernels take longer, above all for two to eight rows. Two layouts are faster
-    (benchmarks/speed/row_costs.py): large weights in oneDNN's blocks, where six rows cost as much
-    as one, and small ones on the left side of the product.
+    (benchmarks/speed/row_costs.py): with AVX-512, large weights in oneDNN's blocks, where five rows
+    cost as much as one; all others on the left side of the product.
 
     Args:
         weight: [O, C].
@@ -67,9 +69,12 @@ def _padded(inputs: Tensor, rows: int) -> Tensor:
 
 
 def _can_pack(weight: Tensor) -> bool:
-    """Whether this build of torch has oneDNN, and products of packed weights of this type."""
+    """Whether packing a weight of this type is possible, and faster.
+
+    With AVX2 alone, one to three rows take longer with packed weights than with stock ones.
+    """
     has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if weight.device.type != "cpu" or not has_onednn:
+    if weight.device.type != "cpu" or not has_onednn or not has_avx512():
         return False
     if weight.dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -23,6 +23,7 @@ def test_every_number_of_rows_gives_the_linear_layer(
     dtype: torch.dtype, biased: bool, pack: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "_PACKED", 0)
+    monkeypatch.setattr(products, "has_avx512", lambda: True)
     torch.manual_seed(0)
     weight = torch.randn(23, 37, dtype=dtype)
     bias = torch.randn(23, dtype=dtype) if biased else None
@@ -39,6 +40,7 @@ def test_every_number_of_rows_gives_the_linear_layer(
 @pytest.mark.parametrize("kind", FUSED)
 def test_packed_weights_change_no_token(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "_PACKED", 0)
+    monkeypatch.setattr(products, "has_avx512", lambda: True)
     model = make(kind)
     decoder = Decoder(model, EXITS)
     for seed in range(3):
@@ -49,6 +51,25 @@ def test_packed_weights_change_no_token(kind: str, monkeypatch: pytest.MonkeyPat
         )[0, len(tokens) :].tolist()
         assert list(decoder.stream(tokens, Plain(), 40)) == stock
         assert list(decoder.stream(tokens, decoder.speculative(2, 4), 40)) == stock
+
+
+@pytest.mark.parametrize(
+    ("capability", "limit", "packs"),
+    [
+        ("AVX512", None, True),
+        ("AVX512", "avx512_core", True),
+        ("AVX512", "AVX2", False),
+        ("AVX2", None, False),
+    ],
+)
+def test_weights_are_packed_only_where_that_is_faster(
+    capability: str, limit: str | None, packs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    if limit is not None:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert products._can_pack(torch.ones(2, 2)) == packs
 
 
 def test_a_decoder_keeps_one_copy_of_the_weights() -> None:
