@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from sortednet_cli.errors import suggestion
+from sortednet_cli.wrong_values import wrong_values
 
 
 def told(error: Any) -> str:
@@ -27,12 +28,11 @@ def _of_value(error: Any) -> str:
     errors = getattr(error.__cause__, "errors", None)  # pydantic's, which newer typer reads with
     if not callable(errors) or getattr(error, "param", None) is None:
         return ""
-    wrong = errors()[0]
-    said = wrong["msg"].removeprefix("Value error, ").rstrip(".")
-    given = "" if repr(wrong["input"]) in said else f", not {wrong['input']!r}"
-    legal = [word for word in re.findall("'([^']*)'", said) if word != wrong["input"]]
-    name = error.param.opts[0]
-    return f"{name}: {said[:1].lower()}{said[1:]}{given}{suggestion(wrong['input'], legal)}"
+    wrong, given = next(wrong_values(errors())), errors()[0]["input"]
+    said = wrong.message.rstrip(".")
+    if wrong.kind == "value_error":  # a choice, whose legal words stand in its own message
+        said += suggestion(given, [w for w in re.findall("'([^']*)'", said) if w != given])
+    return f"{error.param.opts[0]}: {said}"
 
 
 def _of_name(error: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from sortednet_cli.errors import RequestError
+from sortednet_cli.wrong_values import wrong_values
 
 Config = dict[str, Any]
 """A stock configuration, as JSON values."""
@@ -55,9 +56,9 @@ def entry(config: Mapping[str, Any], key: str, kind: Any) -> Any:
     try:
         TypeAdapter(kind).validate_python(config[key], strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(map(str, (key, *first["loc"])))
-        raise RequestError(f"model.config.{path}: {first['msg'].lower()}") from error
+        first = next(wrong_values(error.errors()))
+        path = ".".join(map(str, (key, *first.path)))
+        raise RequestError(f"model.config.{path}: {first.message}") from error
     return config[key]
 
 

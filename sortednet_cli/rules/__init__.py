@@ -20,6 +20,7 @@ from sortednet_cli.spec import TrainSpec
 from sortednet_cli.spec.fields import SpecModel
 from sortednet_cli.spec.load import explain
 from sortednet_cli.spec.vocabulary import RULES
+from sortednet_cli.wrong_values import wrong_values
 
 __all__ = [
     "Phase",
@@ -68,7 +69,10 @@ def _check_options(kind: type[Rule], train: TrainSpec) -> None:
     except ValidationError as error:
         legal, where = list(model.model_fields), ("train", "rule_options")
         raise RequestError(
-            "\n".join(explain(i, (*where, *i["loc"]), legal) for i in error.errors())
+            "\n".join(
+                explain(wrong, (*where, *wrong.path), legal)
+                for wrong in wrong_values(error.errors())
+            )
         ) from error
 
 

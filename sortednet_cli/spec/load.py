@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from sortednet_cli.spec import presets
 from sortednet_cli.spec.data import DATA_KINDS
 from sortednet_cli.spec.models import RunSpec
 from sortednet_cli.spec.vocabulary import STORED
+from sortednet_cli.wrong_values import WrongValue, wrong_values
 
 Table = dict[str, Any]
 
@@ -79,7 +79,7 @@ def parse_spec(
     try:
         return RunSpec.model_validate(table, context=STORED if stored else None)
     except ValidationError as error:
-        lines = [f"  {_explain(item)}" for item in error.errors(include_url=False)]
+        lines = [f"  {_explain(wrong)}" for wrong in wrong_values(error.errors())]
         raise RequestError("\n".join([f"{where}: the spec is wrong", *lines])) from error
 
 
@@ -124,30 +124,23 @@ def _parse_value(text: str) -> Any:
     return value
 
 
-def _explain(item: Mapping[str, Any]) -> str:
-    is_key = item["type"] == "extra_forbidden"
-    legal = _legal_keys(item["loc"][:-1]) if is_key else []
-    return explain(item, _without_kind(item["loc"]), legal)
+def _explain(wrong: WrongValue) -> str:
+    legal = _legal_keys(wrong.path[:-1]) if wrong.kind == "extra_forbidden" else []
+    return explain(wrong, _without_kind(wrong.path), legal)
 
 
-def explain(item: Mapping[str, Any], location: Sequence[Any], legal: Sequence[str]) -> str:
-    """Format one of pydantic's errors as a line.
+def explain(wrong: WrongValue, location: Sequence[Any], legal: Sequence[str]) -> str:
+    """Format a wrong value or an unknown key as a line.
 
     Args:
-        item: the error.
-        location: path of the wrong key.
+        location: its path, as the user writes it.
         legal: the legal keys, if the key is unknown.
     """
     path = ".".join(map(str, location))
-    if item["type"] == "extra_forbidden":
+    if wrong.kind == "extra_forbidden":
         hint = suggestion(location[-1], legal)
         return f"{path}: unknown key{hint}; the keys are {listed(legal)}"
-    message = item["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    if item["type"] in ("missing", "value_error"):
-        return f"{path}: {message}" if path else message
-    values = re.findall("'([^']*)'", item["msg"]) if item["type"] == "literal_error" else []
-    return f"{path}: {message}, not {item['input']!r}{suggestion(item['input'], values)}"
+    return f"{path}: {wrong.message}" if path else wrong.message
 
 
 def _without_kind(location: Sequence[Any]) -> Sequence[Any]:

@@ -28,6 +28,7 @@ from sortednet_cli.spec.fields import MAX_IMAGE_SIZE, MAX_LENGTH, AxisName, Plai
 from sortednet_cli.spec.vocabulary import STORED
 from sortednet_cli.storage.checks import FileCheck, check_seal
 from sortednet_cli.storage.files import parse_json, read_bytes, read_json
+from sortednet_cli.wrong_values import wrong_values
 
 FORMAT = 2
 """Format 2 adds checksums of the folder's files and of the manifest itself. A version that knows
@@ -196,8 +197,7 @@ def check(value: Mapping[str, Any], path: Path, model: type[Model]) -> Model:
         return model.model_validate_json(json.dumps(value), context=STORED)
     except ValidationError as error:
         wrong = [
-            f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}"
-            for item in error.errors(include_url=False)
+            f"{'.'.join(map(str, one.path))}: {one.message}" for one in wrong_values(error.errors())
         ]
         raise RequestError(f"{path} is damaged: {'; '.join(wrong)}") from error
     except RequestError as error:  # it names what only another package has

@@ -87,7 +87,7 @@ REQUESTS: list[tuple[list[str], str]] = [
     (["presets", "show", "digit-resnet"], "did you mean digits-resnet?"),
     (["completion", "tcsh"], "'tcsh' is not one of"),
     (["train", "--preset=digit-resnet"], "did you mean digits-resnet?"),
-    (["train", *TINY, "--set=train.lr=fast"], "train.lr: input should be a valid number"),
+    (["train", *TINY, "--set=train.lr=fast"], "train.lr: must be a number"),
     (["train", *TINY, "--set=train.rule=single", "--set=train.submodel=w9"], "no sub-model 'w9'"),
     (["train", *TINY, "--set=data.source=image-folder"], 'image-folder" needs --data PATH'),
     (["train", *TINY, "--set=data.source=image-folder", "--data=no"], "no does not exist"),

@@ -136,8 +136,8 @@ def test_a_budget_that_nothing_fits_is_still_a_wrong_request(home: Path) -> None
         ("-0.1", "--min-score -0.1: accuracy is a number from 0 to 1"),
         ("nan", "--min-score nan: accuracy is a number from 0 to 1"),
         ("inf", "--min-score inf: accuracy is"),
-        ("90%", "--min-score: input should be a valid number"),
-        ("", "--min-score: input should be a valid number"),
+        ("90%", "--min-score: must be a number"),
+        ("", "--min-score: must be a number"),
     ],
 )
 def test_a_score_of_nonsense(home: Path, name: str, score: str, fragment: str) -> None:

@@ -146,7 +146,7 @@ def test_what_it_does_not_say_is_found_from_its_draws() -> None:
         (["train.rule_options.count=2"], "train.rule_options: the rule 'sorted' has no options"),
         (
             ["train.rule=growing", "train.rule_options.count=x"],
-            "train.rule_options.count: input should be a valid integer",
+            "train.rule_options.count: must be a whole number",
         ),
         (
             ["train.rule=growing", "train.rule_options.coun=2"],

@@ -189,7 +189,7 @@ def test_a_network_of_no_blocks(home: Path, count: int) -> None:
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ('stem_channels=""', "model.config.stem_channels: input should be a valid integer"),
+        ('stem_channels=""', "model.config.stem_channels: must be a whole number"),
         ("stem_channels=0", "leaves no channel of 0"),
         ("channels=[0]", "leaves no channel of 0"),
     ],

@@ -25,7 +25,7 @@ from tests.served import GOOD, NAME, Served, serving
         ({"prompt": [1, 2]}, 400, "prompt"),
         ({"prompt": "word " * 20_000}, 400, "more than the 8191 that fit"),
         ({"prompt": "\ud800"}, 400, "not valid JSON"),
-        ({"max_tokens": 0}, 400, "max_tokens: input should be greater than or equal to 1"),
+        ({"max_tokens": 0}, 400, "max_tokens: must be greater than or equal to 1"),
         ({"max_tokens": 9000}, 400, "max_tokens 9000 is more than 8191"),
         ({"max_tokens": "2"}, 400, "max_tokens"),
         ({"n": 2}, 400, "n: 2 is not supported"),

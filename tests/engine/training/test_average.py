@@ -155,5 +155,5 @@ def test_a_plan_counts_the_average() -> None:
 def test_a_decay_lies_between_zero_and_one(decay: object, tmp_path: Path) -> None:
     done = command("train", "--preset=digits-resnet", f"--set=train.average={decay}",
                    f"--out={tmp_path / 'run'}")  # fmt: skip
-    refused(done, 2, "train.average: input should be")
+    refused(done, 2, "train.average: must be")
     assert not list(tmp_path.iterdir())

@@ -128,7 +128,7 @@ def test_a_resumed_training_is_an_uninterrupted_one(distill: str, tmp_path: Path
     ("setting", "message"),
     [
         (ALPHA, "train.divergence needs train.teacher or train.distill"),
-        ('train.divergence="beta"', "train.divergence: input should be 'kl' or 'alpha'"),
+        ('train.divergence="beta"', "train.divergence: must be 'kl' or 'alpha'"),
     ],
 )
 def test_what_it_cannot_be_is_refused(setting: str, message: str, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from sortednet_cli.engine.requests import SamplingOptions
 from sortednet_cli.engine.serving.app.errors import ApiError
 from sortednet_cli.errors import suggestion
+from sortednet_cli.wrong_values import wrong_values
 
 MAX_JSON_BYTES = 4 * 2**20
 _SECONDS = 60.0
@@ -161,10 +162,9 @@ async def read_body(request: Request, kind: type[Body]) -> Body:
     try:
         return kind.model_validate(_supported(given, kind))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        message = f"{field}: {first['msg'][:1].lower()}{first['msg'][1:]}"
-        raise ApiError(400, message, param=str(first["loc"][0])) from error
+        first = next(wrong_values(error.errors()))
+        message = f"{'.'.join(map(str, first.path))}: {first.message}"
+        raise ApiError(400, message, param=str(first.path[0])) from error
 
 
 async def bounded_parts(request: Request, most: int) -> AsyncGenerator[bytes, None]:
