@@ -36,6 +36,7 @@ from sortednet_cli.spec import presets
 WITH_LARGEST = (*ALIKE, "train.always_largest=true", "train.draws=2")
 HALF_TAUGHT = ("train.distill=true", "train.teacher_share=0.5")
 QUARTERS = (*ALIKE, "train.batch_size=32", "train.accumulate=4")
+ENDS = (*ALIKE, "train.rule=sandwich", "train.num_random=1")
 PUBLISHED = (*SANDWICH, "train.loss=sum", "train.num_random=2", "train.distill=true")
 
 CANDIDATES: dict[str, tuple[str, ...]] = {
@@ -61,6 +62,9 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     ),
     "the largest and one, norms by width": (*WITH_LARGEST, "model.norms=by-width"),
     "the largest and one, averaged": (*WITH_LARGEST, "train.average=0.998"),
+    "the largest, the smallest and one": (*ENDS, "train.loss=mean"),
+    "the largest, the smallest and one, half taught": (*ENDS, "train.loss=mean", *HALF_TAUGHT),
+    "the largest, the smallest and one, summed, half taught": (*ENDS, *HALF_TAUGHT),
     "sandwich of US-Nets": PUBLISHED,
     "sandwich of AlphaNet": (*PUBLISHED, "train.divergence=alpha", "train.clip=1"),
 }
