@@ -188,7 +188,7 @@ def test_a_cpu_has_always_ended() -> None:
 class _Slow:
     """A stack on a device that works in its own time: 2 ms for each position that was asked for."""
 
-    depth, capacity = 2, 32
+    depth, capacity, device = 2, 32, torch.device("meta")  # with a clock of its own
 
     def __init__(self) -> None:
         self.due = 0.0
@@ -214,7 +214,7 @@ class _Slow:
 
 
 def test_layers_are_timed_until_the_device_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sortednet_cli.engine.generation.timings._REPEATS", 1)
+    monkeypatch.setattr("sortednet_cli.engine.generation.timings._MOST", 3)
     stack: Any = _Slow()
     pace = LayerTimings.measure(stack)
     assert pace.layer[1] >= 1e-3

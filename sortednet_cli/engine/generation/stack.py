@@ -46,6 +46,7 @@ class Stack:
     Attributes:
         depth: number of layers.
         capacity: number of positions that the cache has room for.
+        device: where it runs.
         asynchronous: whether a look at a value waits for the device, which runs behind the host.
         length: number of positions.
         seen: number of positions that each layer has processed.
@@ -82,6 +83,7 @@ class Stack:
         self._keys = list(like.new_zeros(shape).unbind(0))
         self._values = list(like.new_zeros(shape).unbind(0))
         self._states = like.new_zeros(capacity, like.shape[1])
+        self.device = like.device
         self.asynchronous = not like.is_cpu
         self._tables = {
             kind: Rotations(self._model, kind, capacity)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sortednet_cli.engine.generation.stack import Stack
+from sortednet_cli.machine.clock import work_clock
 
 MAX_ROWS = 16
 """Most positions in a pass that is timed."""
@@ -16,11 +16,12 @@ MAX_ROWS = 16
 _TIMED = (1, 2, 3, 4, 6, 8, 12, MAX_ROWS)
 """Numbers of positions that are timed; what lies between is interpolated."""
 
-_LEAST, _REPEATS = 3, 7
-_ENOUGH = 0.1
-"""Seconds after which one number of positions is not repeated again: long passes vary little."""
+_LEAST, _MOST, _ENOUGH = 3, 8, 0.5
+"""Turns that are timed, and the seconds after which no more than the least are."""
 
 _PAST = 64
+
+_Work = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -42,45 +43,55 @@ class LayerTimings:
         return depth * self.layer[1] + self.head[1]
 
     @classmethod
-    def measure(cls, stack: Stack, clock: Callable[[], float] = time.perf_counter) -> LayerTimings:
+    def measure(cls, stack: Stack, clock: Callable[[], float] | None = None) -> LayerTimings:
         """Time an empty stack.
 
-        The fastest of several repeats counts, because whatever else the machine does only adds to
-        one. A model that takes long for a pass has few of them, so that this ends before a short
-        text would.
+        All numbers of positions take turns, and the fastest turn of each counts: whatever else the
+        machine does only adds to some. A model that takes long has few turns, so that this ends
+        before a short text would.
         """
+        clock = clock or work_clock(stack.device)
         past = max(1, min(_PAST, stack.capacity - MAX_ROWS))
         most = min(MAX_ROWS, stack.capacity - past)
         stack.push([0] * past)
         stack.advance(stack.depth)
         stack.wait()
-        layer, head = dict[int, float](), dict[int, float]()
-        for rows in sorted({most, *(rows for rows in _TIMED if rows < most)}):
-            tokens = [0] * rows
+        sizes = sorted({most, *(rows for rows in _TIMED if rows < most)})
 
-            def run(tokens: list[int] = tokens) -> None:
-                stack.truncate(past)
-                stack.push(tokens)
-                stack.advance(stack.depth)
-                stack.wait()
+        def run(rows: int) -> None:
+            stack.truncate(past)
+            stack.push([0] * rows)
+            stack.advance(stack.depth)
+            stack.wait()
 
-            def choose(rows: int = rows) -> None:
-                stack.logits(rows).topk(2).values.tolist()
+        def choose(rows: int) -> None:
+            stack.logits(rows).topk(2).values.tolist()
 
-            layer[rows] = _fastest(run, clock) / stack.depth
-            head[rows] = _fastest(choose, clock)
-        draft_head = _fastest(lambda: stack.draft_logits().max().item(), clock)
+        def draft(rows: int) -> None:
+            stack.draft_logits().max().item()
+
+        seconds = _fastest([(work, rows) for rows in sizes for work in (run, choose, draft)], clock)
         stack.truncate(0)
-        return cls(_by_rows(layer), _by_rows(head), draft_head)
+        layer = {rows: seconds[run, rows] / stack.depth for rows in sizes}
+        head = {rows: seconds[choose, rows] for rows in sizes}
+        return cls(_by_rows(layer), _by_rows(head), min(seconds[draft, rows] for rows in sizes))
 
 
-def _fastest(run: Callable[[], object], clock: Callable[[], float]) -> float:
-    seconds: list[float] = []
-    while len(seconds) < _LEAST or (len(seconds) < _REPEATS and sum(seconds) < _ENOUGH):
-        start = clock()
-        run()
-        seconds.append(clock() - start)
-    return min(seconds)
+def _fastest(
+    jobs: Sequence[tuple[_Work, int]], clock: Callable[[], float]
+) -> dict[tuple[_Work, int], float]:
+    """Return the seconds of each job's fastest turn."""
+    fastest = dict.fromkeys(jobs, math.inf)
+    spent, turns = 0.0, 0
+    while turns < _LEAST or (turns < _MOST and spent < _ENOUGH):
+        turns += 1
+        for work, rows in jobs:
+            start = clock()
+            work(rows)
+            seconds = clock() - start
+            spent += seconds
+            fastest[work, rows] = min(fastest[work, rows], seconds)
+    return fastest
 
 
 def _by_rows(timed: Mapping[int, float]) -> tuple[float, ...]:

@@ -6,7 +6,6 @@ Knows how to time a few passes of a network; not how a training runs.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from sortednet_cli.data import InputFormat
 from sortednet_cli.engine.training.kernels import overrunning_layer
 from sortednet_cli.families import Family, Inputs
 from sortednet_cli.logs import logger
+from sortednet_cli.machine.clock import work_clock
 from sortednet_cli.machine.cuda_graphs import open_graphs
 from sortednet_cli.machine.device import move_to
 from sortednet_cli.machine.graphs import WARMUPS
@@ -172,13 +172,14 @@ class _Timer:
         batch = tree_map(lambda tensor: tensor.to(device), batch)
         work = partial(self._run, submodel, precision)
         _wait(device)
-        start = time.perf_counter()
+        clock = work_clock(device)
+        start = clock()
         if self._graphs is None:
             work(batch)
         else:
             self._graphs.run((submodel, precision), work, batch)
         _wait(device)
-        return time.perf_counter() - start
+        return clock() - start
 
     def _run(self, submodel: SubModel, precision: str, batch: Inputs) -> list[Tensor]:
         module, device = self._network.at(submodel).train(), self._network.device

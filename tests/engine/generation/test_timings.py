@@ -35,23 +35,25 @@ def measure(clock: Clock, capacity: int = 96) -> LayerTimings:
     return LayerTimings.measure(Stack(make("llama"), capacity), clock)
 
 
-def test_a_slow_model_has_few_passes_of_each_size() -> None:
+JOBS = 3 * len(timings._TIMED)  # layers, the head and a draft's head
+
+
+def test_a_slow_model_has_few_turns() -> None:
     clock = Clock(repeated(1.0))
     measure(clock)
-    sizes = len(timings._TIMED)
-    assert clock.looks == 2 * timings._LEAST * (
-        2 * sizes + 1
-    )  # layers and head of each, and the draft's head
+    assert clock.looks == 2 * timings._LEAST * JOBS
 
 
-def test_a_fast_model_is_repeated() -> None:
+def test_a_fast_model_has_more() -> None:
     clock = Clock(repeated(1e-4))
     measure(clock)
-    assert clock.looks == 2 * timings._REPEATS * (2 * len(timings._TIMED) + 1)
+    assert clock.looks == 2 * timings._MOST * JOBS
 
 
-def test_a_disturbed_pass_does_not_count() -> None:
-    pace = measure(Clock(repeated(1e-3, 1e-3, 50.0)))
+def test_a_disturbed_turn_does_not_count() -> None:
+    """As many passes in a row as two turns have."""
+    slow, fast = [50.0] * (2 * JOBS), [1e-3] * JOBS
+    pace = measure(Clock(repeated(*slow, *fast)))
     assert pace.head[1:] == pytest.approx([1e-3] * MAX_ROWS)
 
 
