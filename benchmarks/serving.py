@@ -6,6 +6,8 @@
 With a preset the run is trained for two updates first: speed and memory do not depend on what
 weights say. OpenAI's client asks for texts of three sizes: one request after another, then all at
 once. The server's processor time is counted beside the clock's, as other processes change it less.
+Of the texts that the three sizes made at once, `--checked` are compared with those that the decoder
+of `sortednet generate` makes alone.
 
 For the memory, one server that has answered for every one of `--memory-sizes` sizes is compared
 with as many servers at once, each of an artifact. PSS counts a page that processes share once.
@@ -29,10 +31,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from openai import AsyncOpenAI, OpenAI
 
 from benchmarks.harness import RESULTS
 from sortednet_cli import load_run
+from sortednet_cli.engine.generation import Plain
+from sortednet_cli.engine.generation.generator import Generator
 from sortednet_cli.machine.versions import versions
 
 PROMPT = "The with statement is used to wrap the execution of a block"
@@ -86,6 +91,12 @@ def main() -> None:
             for size in spread:
                 server.ask(f"{server.name}:{size}", 8)
             one = server.memory
+        mixed = [sizes[number % len(sizes)] for number in range(options.checked)]
+        texts = cases[-1]["batched"]["texts"]
+        same = same_as_generated(run, mixed, texts, options.max_tokens)
+        for case in cases:
+            for way in ("single", "batched"):
+                del case[way]["texts"]
         many = artifacts(run, spread, Path(folder))
         empty = with_nothing()
     result = {
@@ -97,6 +108,7 @@ def main() -> None:
         "machine": platform.machine(),
         "versions": versions(),
         "cases": cases,
+        "checked": {"texts": options.checked, "same_as_generate": same},
         "memory": {
             "sizes": spread,
             "one_server": one,
@@ -123,35 +135,55 @@ def measure(server: Server, sizes: Sequence[str], options: argparse.Namespace) -
     }
 
 
-def timed(server: Server, models: Sequence[str], tokens: int, at_once: int) -> dict[str, float]:
+def same_as_generated(run: Path, asked: Sequence[str], texts: Sequence[str], tokens: int) -> int:
+    """Count the texts that are those of `generate`, of requests for these sizes."""
+    loaded = load_run(run)
+    same = 0
+    for size in dict.fromkeys(asked):
+        numbers = [number for number, own in enumerate(asked) if own == size]
+        prompts = [prompt_of(number) for number in numbers]
+        generator = Generator(loaded, loaded.space.named(size), torch.device("cpu"))
+        answers = generator.answers(prompts, generator.encode(prompts), Plain(), tokens)
+        for number, (_, pieces) in zip(numbers, answers, strict=True):
+            same += "".join(pieces) == texts[number]
+    return same
+
+
+def prompt_of(number: int) -> str:
+    return f"{PROMPT} {number}"
+
+
+def timed(server: Server, models: Sequence[str], tokens: int, at_once: int) -> dict[str, Any]:
     """Ask for a text of each model; return tokens per second, and the latencies' median."""
 
-    async def ask() -> tuple[int, list[float]]:
+    async def ask() -> list[tuple[int, float, str]]:
         door = asyncio.Semaphore(at_once)
         async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", timeout=3600) as client:
 
-            async def one(number: int, model: str) -> tuple[int, float]:
+            async def one(number: int, model: str) -> tuple[int, float, str]:
                 async with door:
                     start = time.perf_counter()
                     answer = await client.completions.create(
                         model=model,
-                        prompt=f"{PROMPT} {number}",
+                        prompt=prompt_of(number),
                         max_tokens=tokens,
                         temperature=0,
                     )
                     assert answer.usage is not None
-                    return answer.usage.completion_tokens, time.perf_counter() - start
+                    seconds = time.perf_counter() - start
+                    return answer.usage.completion_tokens, seconds, answer.choices[0].text
 
-            answers = await asyncio.gather(*(one(*pair) for pair in enumerate(models)))
-        return sum(count for count, _ in answers), sorted(seconds for _, seconds in answers)
+            return await asyncio.gather(*(one(*pair) for pair in enumerate(models)))
 
     start, cpu = time.perf_counter(), server.cpu_seconds
-    count, seconds = asyncio.run(ask())
+    counts, latencies, texts = zip(*asyncio.run(ask()), strict=True)
+    count, seconds = sum(counts), sorted(latencies)
     return {
         "tokens": count,
         "tokens_per_second": count / (time.perf_counter() - start),
         "tokens_per_cpu_second": count / (server.cpu_seconds - cpu),
         "median_seconds": seconds[len(seconds) // 2],
+        "texts": texts,
     }
 
 
@@ -257,6 +289,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--singles", type=int, default=6, help="requests one by one")
     parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--checked", type=int, default=12, help="texts compared with generate's")
     parser.add_argument("--memory-sizes", type=int, default=6)
     parser.add_argument("--out", type=Path, help="the result's file")
     options = parser.parse_args()
