@@ -30,13 +30,15 @@ from sortednet_cli import load_run
 from sortednet_cli.engine.generation import Decoder, Plain
 from sortednet_cli.engine.generation.prompts import Prompts
 
-OURS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+OURS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 Decode = Callable[[list[int]], Iterator[int]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path)
     parser.add_argument("--gguf", type=Path, required=True, help="the same weights for llama.cpp")
     parser.add_argument("--data", type=Path, required=True, help="JSONL with the questions")

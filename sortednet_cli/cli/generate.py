@@ -95,8 +95,8 @@ _AgreementOption = Annotated[
     ),
 ]
 _PrecisionOption = Annotated[
-    Literal["fp32", "bf16"],
-    typer.Option("--precision", help="Precision of weights and cache."),
+    Literal["fp32", "fp16", "bf16"],
+    typer.Option("--precision", help="Precision of the weights; on a GPU of all else too."),
 ]
 
 

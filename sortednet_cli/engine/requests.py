@@ -149,7 +149,7 @@ class GenerateRequest:
             training.
         stops: texts before which a completion ends.
         sampling: None takes the most likely token each time.
-        precision: precision of weights and cache: `fp32` or `bf16`.
+        precision: precision of the weights: `fp32`, `fp16` or `bf16`.
         cuda_graphs: whether passes are replayed as CUDA graphs; "auto" where that can be done.
         device: as `--device` takes it.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from sortednet_cli.data import TextFormat
 from sortednet_cli.engine.generation.decoder import Decoder
@@ -15,6 +16,8 @@ from sortednet_cli.storage.artifact import FREQUENT_TOKENS
 from sortednet_cli.storage.frequent_tokens import read_frequent
 from sortednet_cli.storage.sources import check_causal
 
+_HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
 
 def make_decoder(
     source: Source,
@@ -24,16 +27,18 @@ def make_decoder(
     cuda_graphs: GraphChoice = "auto",
     end: int | None = None,
 ) -> Decoder:
-    """Make a decoder of a sub-model, with weights in `fp32` or `bf16`.
+    """Make a decoder of a sub-model, with weights in `fp32`, `fp16` or `bf16`.
 
     Args:
         end: a token that ends a text, besides those of the source.
+
+    Raises:
+        RequestError: the source is no causal model, or `fp16` cannot hold a weight.
     """
     require_causal(source)
     module = source.network(device).at(submodel).eval()
-    if precision == "bf16":
-        for parameter in module.parameters():  # not the buffers: rotations need float32
-            parameter.data = parameter.data.to(torch.bfloat16)
+    if (dtype := _HALVES.get(precision)) is not None:
+        _halve(module, dtype)
     depths = dict(source.space.axes).get("depth", ())
     ends = end_tokens(with_end(source.generation, end))
     frequent = read_frequent(source.tokenizer)
@@ -42,6 +47,17 @@ def make_decoder(
             f"{source.tokenizer / FREQUENT_TOKENS} names a token that the model does not have"
         )
     return Decoder(module, [int(depth) for depth in depths], ends, cuda_graphs, frequent)
+
+
+def _halve(module: nn.Module, dtype: torch.dtype) -> None:
+    """Convert the parameters, but not the buffers: rotations need float32."""
+    most = torch.finfo(dtype).max
+    for name, parameter in module.named_parameters():
+        if parameter.detach().abs().max() > most:
+            raise RequestError(
+                f"--precision fp16: {name} has a weight above {most:g}: take bf16 or fp32"
+            )
+        parameter.data = parameter.data.to(dtype)
 
 
 def require_causal(source: Source) -> TextFormat:

@@ -17,7 +17,7 @@ from sortednet_cli.machine.transfer import fetch, send
 from sortednet_cli.seeds import stream_seed
 
 _MARGIN = {torch.float32: 1e-4, torch.float64: 1e-10}
-_COARSE_MARGIN = 2e-2
+_COARSE_MARGIN = {torch.float16: 3e-3, torch.bfloat16: 2e-2}
 """Relative difference of two logits below which rounding could swap them. In float32, a pass over
 several positions and a pass over one differ by about 1e-6."""
 
@@ -86,7 +86,7 @@ class Greedy:
     """
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
-        self._margin = _MARGIN.get(dtype, _COARSE_MARGIN)
+        self._margin = (_MARGIN | _COARSE_MARGIN)[dtype]
         self._exact = dtype in _MARGIN
 
     def scores(self, logits: Tensor, position: int) -> Tensor:

@@ -25,11 +25,12 @@ class FusedLayer:
             down are shared if they are contiguous.
         config: the stock configuration.
         index: the layer's number.
+        dtype: of states and cache; the weights keep theirs.
     """
 
     rotation = ""  # the same in all layers
 
-    def __init__(self, layer: Any, config: Any, index: int) -> None:
+    def __init__(self, layer: Any, config: Any, index: int, dtype: torch.dtype) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self.heads = int(config.num_attention_heads)
         self.key_heads = int(config.num_key_value_heads)
@@ -46,8 +47,8 @@ class FusedLayer:
         self._gate_up = _stacked([_weight_and_bias(mlp.gate_proj), _weight_and_bias(mlp.up_proj)])
         self._down = Product(*_weight_and_bias(mlp.down_proj))
         self._activation = mlp.act_fn
-        self._attention_norm = layer.input_layernorm.weight.detach()
-        self._mlp_norm = layer.post_attention_layernorm.weight.detach()
+        self._attention_norm = layer.input_layernorm.weight.detach().to(dtype)
+        self._mlp_norm = layer.post_attention_layernorm.weight.detach().to(dtype)
         self._epsilon = float(layer.input_layernorm.variance_epsilon)
         self._shape = tuple(self._attention_norm.shape)
 

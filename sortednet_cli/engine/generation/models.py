@@ -78,6 +78,7 @@ class CausalModel(ABC):
         layers: its layers.
         context: number of positions that it has.
         embedding: the weight of its embedding [V, C].
+        dtype: of its states and of the cache.
     """
 
     layers: list[Layer]
@@ -88,6 +89,7 @@ class CausalModel(ABC):
         self._rotary: Any = getattr(module.get_submodule(architecture.base), "rotary_emb", None)
         self.context = int(model.config.max_position_embeddings)
         self.embedding: Tensor = model.get_input_embeddings().weight.detach()
+        self.dtype = self.embedding.dtype
 
     @abstractmethod
     def embed(self, tokens: Sequence[int] | Tensor, first: int) -> Tensor:
@@ -143,27 +145,31 @@ class CausalModel(ABC):
 class FusedModel(CausalModel):
     """A model whose layers are computed by `FusedLayer`.
 
-    It keeps no reference to the stock module, whose copied weights are freed with the module.
+    It keeps no reference to the stock module, whose copied weights are freed with the module. On a
+    CPU states are float32 even if weights are of half the size: reading those is what takes long.
     """
 
     def __init__(self, module: nn.Module, architecture: Architecture) -> None:
         super().__init__(module, architecture)
         model: Any = module
         base: Any = module.get_submodule(architecture.base)
+        is_half = self.embedding.is_cpu and self.embedding.dtype in (torch.float16, torch.bfloat16)
+        self.dtype = torch.float32 if is_half else self.embedding.dtype
         self.layers = [
-            FusedLayer(layer, self._config, index) for index, layer in enumerate(base.layers)
+            FusedLayer(layer, self._config, index, self.dtype)
+            for index, layer in enumerate(base.layers)
         ]
-        self._norm = base.norm.weight.detach()
+        self._norm = base.norm.weight.detach().to(self.dtype)
         self._epsilon = float(base.norm.variance_epsilon)
         self._head = model.lm_head.weight.detach()
         self._bias = None if model.lm_head.bias is None else model.lm_head.bias.detach()
         is_tied = self._head.data_ptr() == self.embedding.data_ptr()
-        self._product = Product(self._head, self._bias, pack=not is_tied)
+        self._product = Product(self._head, self._bias, pack=is_half or not is_tied)
 
     def embed(self, tokens: Sequence[int] | Tensor, first: int) -> Tensor:
         if len(tokens) == 1 and not isinstance(tokens, Tensor):
-            return self.embedding[tokens[0]][None]
-        return self.embedding.index_select(0, self.sent(tokens))
+            return self.embedding[tokens[0]][None].to(self.dtype)
+        return self.embedding.index_select(0, self.sent(tokens)).to(self.dtype)
 
     def logits(self, states: Tensor) -> Tensor:
         return self._product(self._normed(states)).float()

@@ -14,6 +14,14 @@ _PACKED = 1 << 18
 _ROWS = 4
 """Fewest rows of a product with a packed weight: four take no longer than one, two, or three."""
 
+_WIDENED = 4
+"""Fewest rows for which a weight that is not packed is widened to the inputs' dtype."""
+
+_MOST_FLOAT16 = torch.finfo(torch.float16).max
+
+_PART = 1 << 19
+"""Most elements of a weight that are widened at a time."""
+
 
 class Product:
     """A linear layer for few rows, with its weight laid out for the fastest kernel.
@@ -22,6 +30,10 @@ class Product:
     kernels take longer, above all for two to eight rows. Two layouts are faster
     (benchmarks/speed/row_costs.py): with AVX-512, large weights in oneDNN's blocks, where five rows
     cost as much as one; all others on the left side of the product.
+
+    A weight in float16 or bfloat16 takes half as long to be read. Its inputs may be float32: they
+    are rounded for the product. Many rows with a weight that is not packed take less time if it is
+    widened to float32, a part at a time.
 
     Args:
         weight: [O, C].
@@ -38,7 +50,27 @@ class Product:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, _ROWS)
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Compute inputs [n, C] times weight [O, C], plus bias."""
+        """Compute inputs [n, C] times weight [O, C], plus bias, in the inputs' dtype."""
+        if inputs.dtype == self._weight.dtype:
+            return self._product(inputs)
+        if len(inputs) < _WIDENED or self._packed:
+            return self._product(self._rounded(inputs)).to(inputs.dtype)
+        return self._widened(inputs)
+
+    def add_to(self, states: Tensor, inputs: Tensor) -> Tensor:
+        """Compute a residual sum: states [n, O] plus the product of inputs [n, C]."""
+        if self._packed or inputs.dtype != self._weight.dtype or _weight_on_left(inputs):
+            return states + self(inputs)
+        out = torch.addmm(states, inputs, self._weight.t())
+        return out if self._bias is None else out + self._bias
+
+    def _rounded(self, inputs: Tensor) -> Tensor:
+        """Round inputs to the weight's dtype; what float16 cannot hold becomes its largest."""
+        if self._weight.dtype == torch.float16:
+            inputs = inputs.clamp(-_MOST_FLOAT16, _MOST_FLOAT16)
+        return inputs.to(self._weight.dtype)
+
+    def _product(self, inputs: Tensor) -> Tensor:
         if self._packed:
             return self._by_blocks(inputs)
         if not _weight_on_left(inputs):
@@ -47,19 +79,18 @@ class Product:
         out = (self._weight @ _padded(inputs, 2).t())[:, :count].t()
         return out if self._bias is None else out + self._bias
 
-    def add_to(self, states: Tensor, inputs: Tensor) -> Tensor:
-        """Compute a residual sum: states [n, O] plus the product of inputs [n, C]."""
-        if self._packed or _weight_on_left(inputs):
-            return states + self(inputs)
-        out = torch.addmm(states, inputs, self._weight.t())
-        return out if self._bias is None else out + self._bias
-
     def _by_blocks(self, inputs: Tensor) -> Tensor:
         rows = _padded(inputs, _ROWS)
         out: Tensor = torch.ops.mkldnn._linear_pointwise(
             rows, self._weight, self._bias, "none", [], ""
         )
         return out[: len(inputs)]
+
+    def _widened(self, inputs: Tensor) -> Tensor:
+        """Compute the product in the inputs' dtype, with parts that a cache holds."""
+        parts = torch.split(self._weight, max(1, _PART // self._weight.shape[1]))
+        out = torch.cat([inputs @ part.to(inputs.dtype).t() for part in parts], -1)
+        return out if self._bias is None else out + self._bias
 
 
 def _padded(inputs: Tensor, rows: int) -> Tensor:

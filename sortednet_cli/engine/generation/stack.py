@@ -71,7 +71,7 @@ class Stack:
             raise RequestError(f"the model has {self.context} positions, not {capacity}")
         self.layers = self._model.layers
         self.depth = len(self.layers)
-        like, first = self._model.embedding, self.layers[0]
+        like, first = self._model.embedding.new_empty(0, dtype=self._model.dtype), self.layers[0]
         self._graphs = open_graphs(cuda_graphs, like.device, "--cuda-graphs true")
         if self._graphs is not None:
             capacity = self._num_columns(capacity)
@@ -82,7 +82,7 @@ class Stack:
         # Zeros instead of empty: attention multiplies masked positions by zero, and NaN stays NaN.
         self._keys = list(like.new_zeros(shape).unbind(0))
         self._values = list(like.new_zeros(shape).unbind(0))
-        self._states = like.new_zeros(capacity, like.shape[1])
+        self._states = like.new_zeros(capacity, self._model.embedding.shape[1])
         self.device = like.device
         self.asynchronous = not like.is_cpu
         self._tables = {

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from sortednet_cli.engine.generation import Decoder, Plain, products
 from sortednet_cli.engine.generation.products import Product
+from sortednet_cli.engine.generation.stack import Stack
 from tests.engine.generation.models import FUSED, make, prompt
 
 EXITS = (1, 2, 3)
@@ -35,6 +36,60 @@ def test_every_number_of_rows_gives_the_linear_layer(
         torch.testing.assert_close(product(inputs), wanted, rtol=tolerance, atol=5 * tolerance)
         found = product.add_to(states, inputs)
         torch.testing.assert_close(found, states + wanted, rtol=tolerance, atol=5 * tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-3), (torch.bfloat16, 1.6e-2)])
+@pytest.mark.parametrize("avx512", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+def test_float32_inputs_of_a_weight_of_half_the_size(
+    dtype: torch.dtype,
+    tolerance: float,
+    avx512: bool,
+    biased: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are rounded once, as is the result: within two units of the weight's precision."""
+    monkeypatch.setattr(products, "_PACKED", 0)
+    monkeypatch.setattr(products, "_PART", 5 * 37)  # several parts
+    monkeypatch.setattr(products, "has_avx512", lambda: avx512)
+    torch.manual_seed(0)
+    weight = torch.randn(23, 37).to(dtype)
+    bias = torch.randn(23).to(dtype) if biased else None
+    product = Product(weight, bias)
+    for rows in (1, 2, 3, 4, 5, 16, 70):
+        inputs, states = torch.randn(rows, 37), torch.randn(rows, 23)
+        exact = F.linear(inputs, weight.float(), None if bias is None else bias.float())
+        scale = float((inputs.abs() @ weight.float().abs().t()).max())
+        found = product(inputs)
+        assert found.dtype == torch.float32
+        assert float((found - exact).abs().max()) < tolerance * scale
+        assert torch.equal(product.add_to(states, inputs), states + found)
+
+
+def test_inputs_that_float16_cannot_hold_stay_finite() -> None:
+    product = Product(torch.full((2, 4), 0.5, dtype=torch.float16), None)
+    inputs = torch.tensor([[1e6, 1.0, 1.0, -1e6]])
+    assert product(inputs).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", FUSED)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_of_the_size_decodes_close_to_float32(kind: str, dtype: torch.dtype) -> None:
+    """Logits of each position of a text, against those of the same rounded weights in float32."""
+    model = make(kind)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    tokens = prompt(12)
+    with torch.inference_mode():
+        stack = Stack(model, 16)
+        found = []
+        for token in tokens:
+            stack.push([token])
+            stack.advance(stack.depth)
+            found.append(stack.logits(1)[0])
+        wanted = model.float()(torch.tensor([tokens])).logits[0]
+    error = (torch.stack(found) - wanted).abs().max() / wanted.abs().max()
+    assert error < 8 * torch.finfo(dtype).eps
 
 
 @pytest.mark.parametrize("kind", FUSED)
