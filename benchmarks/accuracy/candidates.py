@@ -65,6 +65,27 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     "the largest, the smallest and one": (*ENDS, "train.loss=mean"),
     "the largest, the smallest and one, half taught": (*ENDS, "train.loss=mean", *HALF_TAUGHT),
     "the largest, the smallest and one, summed, half taught": (*ENDS, *HALF_TAUGHT),
+    "the largest, the smallest and two, summed, half taught": (
+        *ENDS,
+        *HALF_TAUGHT,
+        "train.num_random=2",
+    ),
+    "the largest, the smallest and one, summed, half taught by the next, smallest first": (
+        *ENDS,
+        "train.distill=next",
+        "train.teacher_share=0.5",
+        "train.smallest_first=0.5",
+    ),
+    "the largest, the smallest and one, summed, half taught, norms by width": (
+        *ENDS,
+        *HALF_TAUGHT,
+        "model.norms=by-width",
+    ),
+    "the largest, the smallest and one, summed, half taught, averaged": (
+        *ENDS,
+        *HALF_TAUGHT,
+        "train.average=0.998",
+    ),
     "sandwich of US-Nets": PUBLISHED,
     "sandwich of AlphaNet": (*PUBLISHED, "train.divergence=alpha", "train.clip=1"),
 }

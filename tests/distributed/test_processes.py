@@ -54,7 +54,14 @@ def _same(one: Path, other: Path) -> None:
             torch.testing.assert_close(found[key], tensor, rtol=1e-4, atol=1e-5, msg=key)
 
 
-@pytest.mark.parametrize("extra", [(), ("--set=train.rule=sandwich", "--set=train.distill=true")])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        (),
+        ("--set=train.rule=sandwich", "--set=train.distill=true"),
+        ("--set=model.norms=by-width", "--set=train.average=0.9", "--set=train.rare_lr=3"),
+    ],
+)
 def test_two_processes_are_one_with_twice_the_micro_batches(
     tmp_path: Path, extra: tuple[str, ...]
 ) -> None:
