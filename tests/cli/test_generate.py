@@ -7,7 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from sortednet_cli.engine.generation.causal import _halve
+from sortednet_cli.errors import RequestError
 from tests.commands import command, refused, shell
 
 PICO = (
@@ -65,6 +68,27 @@ def test_every_mode_from_a_run_and_from_its_artifact(run: Path) -> None:
         assert texts[source, "speculative"] == texts[source, "greedy"]
     for mode in ("greedy", "early-exit"):
         assert texts[RUN, mode] == texts["artifacts/pydoc-llama-d3", mode]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_weights_of_half_the_size(run: Path, precision: str) -> None:
+    """The text begins as in float32; rounding may change it later."""
+    words = ("generate", RUN, "--prompt=The with", "--max-new-tokens=12", "--json")
+    whole = json.loads(command(*words).out)["completions"][0]["text"]
+    for mode in ("greedy", "speculative"):
+        done = command(*words, "--precision", precision, "--mode", mode)
+        completion = json.loads(done.out)["completions"][0]
+        assert completion["tokens"] == 12
+        assert completion["text"][:3] == whole[:3]
+
+
+def test_float16_refuses_weights_that_it_cannot_hold() -> None:
+    module = torch.nn.Linear(2, 2)
+    module.weight.data[0, 0] = 1e5
+    with pytest.raises(RequestError, match="weight has an entry above 65504: take bf16 or fp32"):
+        _halve(module, torch.float16)
+    _halve(module, torch.bfloat16)
+    assert module.weight.dtype == torch.bfloat16
 
 
 def test_json_and_statistics(run: Path) -> None:

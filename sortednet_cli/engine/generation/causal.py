@@ -55,7 +55,7 @@ def _halve(module: nn.Module, dtype: torch.dtype) -> None:
     for name, parameter in module.named_parameters():
         if parameter.detach().abs().max() > most:
             raise RequestError(
-                f"--precision fp16: {name} has a weight above {most:g}: take bf16 or fp32"
+                f"--precision fp16: {name} has an entry above {most:g}: take bf16 or fp32"
             )
         parameter.data = parameter.data.to(dtype)
 
