@@ -172,7 +172,8 @@ def _meaning(parameter: Any) -> str:
 def _spec_keys() -> Lines:
     yield from ["# Spec keys", ""]
     yield "A spec is a TOML file. `sortednet presets show NAME` prints one to start from, and"
-    yield "`--set TABLE.KEY=VALUE` changes one key for one training. An unknown key is an error"
+    yield "`--set TABLE.KEY=VALUE` changes one key for one training, and `--set TABLE.KEY=` removes"
+    yield "one that a preset has, so that its default holds. An unknown key is an error"
     yield "that lists the legal ones; all errors of a spec are reported at once."
     yield ""
     yield "See [families](models.md), [sources](data.md), [rules](../explanation/training.md)."

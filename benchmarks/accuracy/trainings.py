@@ -30,7 +30,11 @@ ALONE = (
     "train.smallest_first=0",
     "train.crossing_lr=1",
     "train.draws=1",
+    "train.always_largest=false",
+    "train.depth_weights=",
+    "train.random_exits=",
     "model.init=stock",
+    "model.norms=shared",
 )
 """What makes a training one of the largest sub-model by itself."""
 

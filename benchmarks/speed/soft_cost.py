@@ -110,8 +110,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def trainer(path: Path, kind: str, options: argparse.Namespace) -> Trainer:
     """A training of the rule `sum`, or of the largest alone, whose batches `plain` takes too."""
-    rule = "sum" if kind == "sum" else "single"
-    settings = [f"train.rule={rule}", "train.updates=1000", *options.set]
+    rule = ["train.rule=sum"] if kind == "sum" else ["train.rule=single", "train.depth_weights="]
+    settings = [*rule, "train.updates=1000", *options.set]
     spec = load_preset(options.preset, settings)
     return create_session(path, spec, torch.device("cpu")).prepare()[0]
 

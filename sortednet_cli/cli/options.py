@@ -31,7 +31,9 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help="Spec file i
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="A.B=V", help="Override a spec key, as in train.lr=0.05. May be repeated."
+        "--set",
+        metavar="A.B=V",
+        help="Override a spec key, as in train.lr=0.05; train.clip= removes it. May be repeated.",
     ),
 ]
 WidthOption = Annotated[

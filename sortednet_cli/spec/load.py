@@ -23,7 +23,10 @@ Table = dict[str, Any]
 
 
 def load_preset(name: str, overrides: Sequence[str] = ()) -> RunSpec:
-    """Read a preset and apply `a.b=value` overrides; raises the errors of `parse_spec`."""
+    """Read a preset and apply `a.b=value` overrides; raises the errors of `parse_spec`.
+
+    An override without a value, `a.b=`, removes the key.
+    """
     where = f"preset {name}{_changed_by(overrides)}"
     return parse_spec(presets.text(name), where=where, name=name, overrides=overrides)
 
@@ -101,6 +104,9 @@ def _apply(table: Table, override: str) -> None:
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise RequestError(f"--set {override!r}: write it as a.b=value")
+    if not text.strip():
+        _remove(table, override, keys)
+        return
     value = _parse_value(text.strip())
     if keys[0] == "train" and keys[-1] in ("updates", "epochs"):
         # Both set the length of the training, so an override of one replaces the other.
@@ -113,6 +119,20 @@ def _apply(table: Table, override: str) -> None:
             raise RequestError(f"--set {override!r}: {key} is a value, not a table")
         table = nested
     table[keys[-1]] = value
+
+
+def _remove(table: Table, override: str, keys: Sequence[str]) -> None:
+    """Remove a key, so that its default holds; RequestError if there is no such key."""
+    *tables, last = keys
+    for key in tables:
+        nested = table.get(key, {})
+        table = nested if isinstance(nested, dict) else {}
+    kinds = DATA_KINDS if tables[:1] == ["data"] else [None]
+    legal = {key for kind in kinds for key in _legal_keys(_with_kind(tables, kind))}
+    if last not in table and last not in legal:
+        hint = suggestion(last, legal)
+        raise RequestError(f"--set {override!r}: there is no such key to remove{hint}")
+    table.pop(last, None)
 
 
 def _parse_value(text: str) -> Any:
@@ -148,9 +168,14 @@ def _without_kind(location: Sequence[Any]) -> Sequence[Any]:
     return [part for i, part in enumerate(location) if i != 1 or location[0] != "data"]
 
 
+def _with_kind(location: Sequence[str], kind: str | None) -> Sequence[str]:
+    """Insert the kind of data into a path that a user wrote, if there is one."""
+    return location if kind is None else [*location[:1], kind, *location[1:]]
+
+
 def _legal_keys(location: Sequence[Any]) -> list[str]:
     model: Any = RunSpec
-    if location[:1] == ("data",):
+    if len(location) > 1 and location[0] == "data":
         model, location = DATA_KINDS[location[1]], location[2:]
     for part in location:
         fields = getattr(model, "model_fields", {})

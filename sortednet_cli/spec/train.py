@@ -225,7 +225,10 @@ class TrainSpec(SpecModel):
         if self.rule != "sorted" and self.draws > 1:
             raise ValueError("train.draws is only for the rule 'sorted'")
         if self.depth_weights is not None and self.rule not in ("sum", "sandwich-sum"):
-            raise ValueError("train.depth_weights is only for the rules 'sum' and 'sandwich-sum'")
+            raise ValueError(
+                "train.depth_weights is only for the rules 'sum' and 'sandwich-sum': remove it,"
+                " as by --set train.depth_weights="
+            )
         if self.random_exits is not None and self.rule not in ("sum", "sandwich-sum"):
             raise ValueError("train.random_exits is only for the rules 'sum' and 'sandwich-sum'")
         return self

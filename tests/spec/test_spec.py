@@ -65,6 +65,22 @@ def test_malformed_overrides(override: str) -> None:
     assert "--set" in _errors(GOOD, override)
 
 
+def test_an_override_without_a_value_removes_the_key() -> None:
+    changed = ["train.lr=0.7", "train.clip=3"]
+    spec = parse_spec(GOOD, where="here", name="x", overrides=changed)
+    assert (spec.train.lr, spec.train.clip) == (0.7, 3)
+    removed = [*changed, "train.lr=", "train.clip=", "data.pair=", "data.path="]
+    spec = parse_spec(GOOD, where="here", name="x", overrides=removed)
+    assert (spec.train.lr, spec.train.clip) == (0.1, None)
+
+
+@pytest.mark.parametrize(
+    "override", ["train.lrr=", "nothing=", "train.lr.x=", "data.label_colum=", "model.config.size="]
+)
+def test_what_is_not_there_cannot_be_removed(override: str) -> None:
+    assert "no such key to remove" in _errors(GOOD, override)
+
+
 def test_overrides_are_toml_values_or_bare_text() -> None:
     spec = parse_spec(
         GOOD,
