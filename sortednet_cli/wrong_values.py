@@ -65,7 +65,9 @@ def _path(error: Mapping[str, Any]) -> tuple[str | int, ...]:
 
 
 def _message(error: Mapping[str, Any]) -> str:
-    if error["type"] in ("missing", "value_error", "extra_forbidden"):
+    if error["type"] == "missing":
+        return "it is missing"
+    if error["type"] in ("value_error", "extra_forbidden"):
         message: str = error["msg"].removeprefix("Value error, ")
         return message[:1].lower() + message[1:]
     return _none_of([error])

@@ -69,6 +69,16 @@ def test_repeats_only_the_start_of_a_long_value() -> None:
     assert len(one.message) < 120
 
 
+def test_says_that_a_value_is_missing() -> None:
+    class Needed(BaseModel):
+        value: int
+
+    with pytest.raises(ValidationError) as raised:
+        Needed.model_validate({})
+    (one,) = wrong_values(raised.value.errors())
+    assert (one.path, one.message) == (("value",), "it is missing")
+
+
 def test_keeps_the_kind_of_an_unknown_key() -> None:
     (one,) = wrong(nothing=1)
     assert one.kind == "extra_forbidden"

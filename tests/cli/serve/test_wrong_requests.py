@@ -38,7 +38,7 @@ from tests.served import GOOD, NAME, Served, serving
         ({"stop": ""}, 400, "stop"),
         ({"stop": ["x"] * 17}, 400, "stop"),
         ({"temprature": 1}, 400, "unknown field 'temprature' (did you mean temperature?)"),
-        ({"model": None}, 400, "model: field required"),
+        ({"model": None}, 400, "model: it is missing"),
         ({"model": NAME * 200}, 404, "no model has a name of 800 characters"),
         ({"model": "gpt-4"}, 404, "no model 'gpt-4': the models are 'pico'"),
     ],

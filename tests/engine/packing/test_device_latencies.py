@@ -153,7 +153,7 @@ def test_nothing_is_measured_and_torch_is_not_imported(home: Path) -> None:
         ({"latency_ms": {}}, "lacks the latencies of 4 of 4 sub-models"),
         ({"latency_ms": [1.0]}, "phone.json is damaged: latency_ms: "),
         ({"format": 2}, "phone.json is damaged: format: "),
-        ({"conditions": {}}, "phone.json is damaged: conditions.runtime: Field required"),
+        ({"conditions": {}}, "phone.json is damaged: conditions.runtime: it is missing"),
         ({"conditions": {**CONDITIONS, "threads": 0}}, "is damaged: conditions.threads: "),
         ({"repeats": "many"}, "phone.json is damaged: repeats: "),
         ({"more": 1}, "phone.json is damaged: more: "),
@@ -180,7 +180,7 @@ def test_a_latency_is_a_positive_number(home: Path, time: object) -> None:
         ("", "phone.json is damaged: it is not JSON"),
         ("[]", "phone.json is damaged: it holds no JSON object"),
         ('{"format": 1', "phone.json is damaged: it is not JSON"),
-        ("{}", "phone.json is damaged: format: Field required; run: Field required"),
+        ("{}", "phone.json is damaged: format: it is missing; run: it is missing"),
     ],
 )
 def test_a_damaged_file_is_refused(home: Path, content: str | None, said: str) -> None:
