@@ -21,11 +21,11 @@ from typing import Any
 from benchmarks.accuracy.lone_twins import spread
 from benchmarks.accuracy.rules import ALIKE, RULES, SANDWICH, cost_per_sample
 from benchmarks.accuracy.trainings import (
-    ALONE,
     Result,
     Row,
     Training,
     add_options,
+    alone,
     mean_score,
     score,
     trainer_of,
@@ -150,8 +150,7 @@ def candidate(name: str, lr: float, options: argparse.Namespace) -> Training:
 
 
 def twin(row: Row, lr: float, options: argparse.Namespace) -> Training:
-    space = [f"space.{axis}=[{value}]" for axis, value in row["axes"].items()]
-    settings = (*options.set, *ALONE, f"train.lr={lr}", *space)
+    settings = (*options.set, *alone(row["axes"]), f"train.lr={lr}")
     return Training(f"{options.preset}-alone-{row['name']}-{lr:g}", options.preset, settings)
 
 
@@ -179,7 +178,7 @@ def table(result: dict[str, Any]) -> str:
     ]
     for own in result["candidates"]:
         scores = own["test"]
-        worst = min(scores[name] / alone for name, alone in twins.items())
+        worst = min(scores[name] / one for name, one in twins.items())
         lines.append(
             f"| {own['candidate']} | {own['lr']:g} | {own['work']:.2f}"
             f" | {' | '.join(f'{100 * scores[name]:.1f}' for name in twins)}"

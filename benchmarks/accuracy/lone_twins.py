@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy.trainings import (
-    ALONE,
     Result,
     Row,
     Trainer,
     Training,
     add_options,
+    alone,
     mean_score,
     score,
     trainer_of,
@@ -108,8 +108,7 @@ def twins_of(
     pairs = list(itertools.product(rows, options.alone_lr))
     trainings = []
     for row, lr in pairs:
-        space = [f"space.{axis}=[{value}]" for axis, value in row["axes"].items()]
-        settings = [*ALONE, f"train.lr={lr}", *space]
+        settings = [*alone(row["axes"]), f"train.lr={lr}"]
         name = f"{options.preset}-{row['name']}-{lr:g}"
         if updates is not None:
             settings.append(f"train.updates={updates[row['name']]}")

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,11 @@ ALONE = (
 
 Row = dict[str, Any]
 Result = dict[str, Any]
+
+
+def alone(axes: Mapping[str, Any]) -> tuple[str, ...]:
+    """What makes a training one of the sub-model with these axes by itself."""
+    return (*ALONE, *(f"space.{axis}=[{value}]" for axis, value in axes.items()))
 
 
 @dataclass(frozen=True)
