@@ -4,9 +4,9 @@
 
 Prints microseconds a layer, the median of 15 passes over different layers, and writes nothing.
 `right` is a stock linear layer and `left` has the weight on the left. `packed` has it in oneDNN's
-blocks, with one to three rows filled up to four. With AVX-512, decoding packs large weights; it
-takes the left side for all others, up to 32 rows. On one thread it is CPU time, which other
-processes change less.
+blocks, with one to three rows filled up to four. With AVX-512, decoding packs large weights for
+several rows; it takes the left side for all else, up to 32 rows. On one thread it is CPU time,
+which other processes change less.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
         "left": [Product(weight, None, pack=False) for weight in weights],
     }
     with mock.patch.object(products, "has_avx512", lambda: True):
-        kinds["packed"] = [Product(weight, None) for weight in weights]
+        kinds["packed"] = [Product(weight, None, pack=True) for weight in weights]
     print(f"hidden size {hidden}, {options.threads} threads; microseconds a layer")
     print("rows" + "".join(f"{kind:>9}" for kind in kinds))
     with torch.inference_mode():

@@ -98,6 +98,13 @@ _PrecisionOption = Annotated[
     Literal["fp32", "fp16", "bf16"],
     typer.Option("--precision", help="Precision of the weights; on a GPU of all else too."),
 ]
+_CompileOption = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Compile passes of one token for the CPU: takes some ten seconds, and a C++ compiler.",
+    ),
+]
 
 
 def generate(
@@ -121,6 +128,7 @@ def generate(
     data: options.DataOption = None,
     precision: _PrecisionOption = "fp32",
     cuda_graphs: options.GraphsOption = "auto",
+    compiles: _CompileOption = False,
     allow_factory: options.AllowOption = None,
     device: options.DeviceOption = "auto",
     as_json: options.JsonOption = False,
@@ -159,6 +167,7 @@ def generate(
         sampling=_read_sampling(temperature, top_p, seed),
         precision=precision,
         cuda_graphs=options.read_graphs(cuda_graphs),
+        compiles=compiles,
         device=device,
     )
     _print(engine.generate(request), mode, as_json)

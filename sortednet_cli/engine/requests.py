@@ -151,6 +151,7 @@ class GenerateRequest:
         sampling: None takes the most likely token each time.
         precision: precision of the weights: `fp32`, `fp16` or `bf16`.
         cuda_graphs: whether passes are replayed as CUDA graphs; "auto" where that can be done.
+        compiles: whether passes of one position are compiled.
         device: as `--device` takes it.
     """
 
@@ -166,6 +167,7 @@ class GenerateRequest:
     sampling: SamplingOptions | None = None
     precision: str = "fp32"
     cuda_graphs: bool | Literal["auto"] = "auto"
+    compiles: bool = False
     device: str = "auto"
 
 

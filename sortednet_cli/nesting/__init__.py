@@ -1,6 +1,5 @@
 """Slice plans, the nested network, normalisation statistics and costs."""
 
-from sortednet_cli.nesting.compiled import compiling
 from sortednet_cli.nesting.cost import Costs, SubModelCost, cost_of
 from sortednet_cli.nesting.crossing import broadcast_mask, crossing_weights, zero_crossing_weights
 from sortednet_cli.nesting.identity import init_as_identity
@@ -29,7 +28,6 @@ __all__ = [
     "build_skeleton",
     "check_fused",
     "check_space",
-    "compiling",
     "cost_of",
     "crossing_weights",
     "has_statistics",

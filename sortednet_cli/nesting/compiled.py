@@ -6,20 +6,12 @@ search space costs one compilation for each kind of block and width.
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
 from torch import nn
 
-from sortednet_cli.errors import WorkError
-
-MAX_KINDS = 4096
-"""Most kinds of blocks to compile. Torch's default of 8 is meant for a single model whose inputs
-keep changing."""
+from sortednet_cli.machine.compiler import compiled
 
 
 def compile_blocks(blocks: Iterable[nn.Module]) -> None:
@@ -30,37 +22,17 @@ def compile_blocks(blocks: Iterable[nn.Module]) -> None:
     children: it is a single kernel, and recalibration puts normalisation layers into training
     mode after training.
     """
-    import torch._dynamo.config as limits
-
-    limits.recompile_limit = max(limits.recompile_limit, MAX_KINDS)
-    limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, MAX_KINDS)
-    # It logs on every machine without a GPU that it found none.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     for block in blocks:
         if not any(block.children()):
             continue
         block.forward = _in_training(block)
 
 
-@contextmanager
-def compiling() -> Iterator[None]:
-    """Turn a compiler error into a WorkError. A block is compiled when it first runs."""
-    from torch._dynamo.exc import TorchDynamoException
-
-    try:
-        with warnings.catch_warnings():  # torch's compiler warns about its own modules
-            warnings.simplefilter("ignore")
-            yield
-    except TorchDynamoException as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
-        raise WorkError(f"train.compile: {reason.strip()}; train without it") from error
-
-
 def _in_training(block: nn.Module) -> Callable[..., Any]:
     plain = block.forward
-    compiled = torch.compile(plain, dynamic=False)
+    fast = compiled(plain, dynamic=False)
 
     def forward(*inputs: Any, **named: Any) -> Any:
-        return (compiled if block.training else plain)(*inputs, **named)
+        return (fast if block.training else plain)(*inputs, **named)
 
     return forward

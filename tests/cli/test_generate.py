@@ -234,3 +234,19 @@ def test_a_cpu_has_no_graphs_to_replay(run: Path) -> None:
     )
     texts = [command(*words, "--cuda-graphs", choice).out for choice in ("auto", "false")]
     assert texts[0] == texts[1] != ""
+
+
+@pytest.mark.usefixtures("run")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own parts
+def test_compiled_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ("generate", "--quiet", "--prompt", "The with", "--max-new-tokens", "20")
+    torch._dynamo.reset()
+    done = command(*asked, "--compile")
+    assert done.code == 0, done.err
+    assert done == command(*asked)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    torch._dynamo.reset()
+    with torch._inductor.config.patch(
+        {"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}
+    ):
+        refused(command(*asked, "--compile"), 1, "--compile", "generate without it")

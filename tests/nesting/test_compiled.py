@@ -11,7 +11,8 @@ from torch._dynamo.utils import counters
 
 from sortednet_cli.engine.loaded import load_run
 from sortednet_cli.errors import WorkError
-from sortednet_cli.nesting import NestedNetwork, compiling
+from sortednet_cli.machine.compiler import compiling
+from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
 from tests.commands import TINY, command, refused
 from tests.fixtures.make import SETTINGS
@@ -40,7 +41,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def _gradients(pico: Pico, network: NestedNetwork, submodel: SubModel) -> dict[str, torch.Tensor]:
     network.zero_gradients()
     shared = network.shared_pass([submodel], training=True)
-    with compiling():
+    with compiling("train.compile", "train without it"):
         (states,) = shared.states(pico.inputs())
     shared.logits(0, states).square().mean().backward()
     return {name: gradient.clone() for name, gradient in network.gradients.items()}
@@ -93,15 +94,18 @@ def test_a_compiled_training_ends_close_to_a_plain_one() -> None:
 @pytest.mark.usefixtures("work")
 def test_a_compiler_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
     torch._dynamo.reset()
-    with torch._inductor.config.patch(force_disable_caches=True):
+    with torch._inductor.config.patch(
+        {"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}
+    ):
         done = command("train", *TINY, "--set=train.compile=true", "--out=run")
     refused(done, 1, "train.compile", "train without it")
 
 
 def test_only_the_compiler_is_blamed() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), compiling():
+    told = compiling("train.compile", "train without it")
+    with pytest.raises(RuntimeError, match="shapes"), told:
         raise RuntimeError("shapes do not fit")
-    with pytest.raises(WorkError, match=r"train\.compile: broken; train without it"), compiling():
+    told = compiling("train.compile", "train without it")
+    with pytest.raises(WorkError, match=r"train\.compile: broken; train without it"), told:
         raise torch._dynamo.exc.TorchDynamoException("broken")

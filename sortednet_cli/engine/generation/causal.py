@@ -26,14 +26,19 @@ def make_decoder(
     precision: str = "fp32",
     cuda_graphs: GraphChoice = "auto",
     end: int | None = None,
+    *,
+    compiles: bool = False,
 ) -> Decoder:
     """Make a decoder of a sub-model, with weights in `fp32`, `fp16` or `bf16`.
 
     Args:
         end: a token that ends a text, besides those of the source.
+        compiles: whether passes of one position are compiled.
 
     Raises:
-        RequestError: the source is no causal model, or `fp16` cannot hold a weight.
+        RequestError: the source is no causal model, `fp16` cannot hold a weight, or nothing
+            compiles the model.
+        WorkError: the compiler fails.
     """
     require_causal(source)
     module = source.network(device).at(submodel).eval()
@@ -46,7 +51,8 @@ def make_decoder(
         raise RequestError(
             f"{source.tokenizer / FREQUENT_TOKENS} names a token that the model does not have"
         )
-    return Decoder(module, [int(depth) for depth in depths], ends, cuda_graphs, frequent)
+    exits = [int(depth) for depth in depths]
+    return Decoder(module, exits, ends, cuda_graphs, frequent, compiles=compiles)
 
 
 def _halve(module: nn.Module, dtype: torch.dtype) -> None:

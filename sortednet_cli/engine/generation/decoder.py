@@ -57,6 +57,7 @@ class Decoder:
         end: tokens that end a text.
         cuda_graphs: whether passes are recorded as CUDA graphs; "auto" where that can be done.
         frequent: the tokens that drafts choose from, which changes no text; none for all.
+        compiles: whether passes of one position are compiled.
 
     Attributes:
         depth: number of layers.
@@ -67,7 +68,8 @@ class Decoder:
     Raises:
         RequestError: the module is no such model, or another package declares its architecture
             with logits that differ from the module's; or `cuda_graphs` is true on a device without
-            them.
+            them, or nothing compiles the model.
+        WorkError: the compiler fails.
     """
 
     def __init__(
@@ -77,16 +79,20 @@ class Decoder:
         end: Collection[int] = (),
         cuda_graphs: GraphChoice = "auto",
         frequent: Sequence[int] = (),
+        *,
+        compiles: bool = False,
     ) -> None:
-        self._model = open_model(module)
+        self._model = open_model(module, compiles=compiles)
         self._options: tuple[GraphChoice, Sequence[int]] = (cuda_graphs, frequent)
-        self._stack = Stack(self._model, 1, *self._options)
+        self._stack = self._new_stack(1)
         self.depth, self.context = self._stack.depth, self._stack.context
         self.exits = sorted(depth for depth in exits if 0 < depth < self.depth)
         self.dtype = next(module.parameters()).dtype
         self._end = frozenset(end)
         if module.config.model_type not in own_families():  # type: ignore[union-attr, operator]
             self._check_logits(module)
+        if compiles:
+            self._compile()
         self._timings: LayerTimings | None = None
 
     @property
@@ -210,9 +216,22 @@ class Decoder:
         """Return the emptied stack, with room for `length` positions."""
         if self._stack.capacity < length:
             rounded = -(-length // _CAPACITY_STEP) * _CAPACITY_STEP
-            self._stack = Stack(self._model, min(self.context, rounded), *self._options)
+            self._stack = self._new_stack(min(self.context, rounded))
         self._stack.truncate(0)
         return self._stack
+
+    @torch.inference_mode()
+    def _compile(self) -> None:
+        """Compile now, before a text begins."""
+        stack = self._empty_stack(2)
+        for _ in range(2):
+            stack.push([0])
+            stack.advance(stack.depth)
+
+    @torch.inference_mode()
+    def _new_stack(self, capacity: int) -> Stack:
+        # In inference mode always, since its tensors then compile alike.
+        return Stack(self._model, capacity, *self._options)
 
 
 def check_prompt(prompt: Sequence[int], context: int) -> None:

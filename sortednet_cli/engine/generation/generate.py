@@ -56,13 +56,21 @@ def generate(source: Source, request: GenerateRequest) -> Generation:
 
     Raises:
         RequestError: there is no such sub-model, a prompt is empty or too long, the model does not
-            support the mode, or the device has no CUDA graphs but must have.
+            support the mode, the device has no CUDA graphs but must have, or nothing compiles the
+            model.
+        WorkError: the compiler fails.
     """
     submodel = source.space.resolve(request.axes)
     device = choose_device(request.device)
     check_graphs(request.cuda_graphs, device, "--cuda-graphs true")
     generator = Generator(
-        source, submodel, device, request.precision, request.cuda_graphs, request.chat
+        source,
+        submodel,
+        device,
+        request.precision,
+        request.cuda_graphs,
+        request.chat,
+        request.compiles,
     )
     encoded = generator.encode(request.prompts)
     strategy = generator.strategy(request.mode, request.draft_depth, request.draft_length)

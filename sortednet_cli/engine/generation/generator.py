@@ -70,6 +70,7 @@ class Generator:
     precision: str = "fp32"
     cuda_graphs: GraphChoice = "auto"
     chat: bool | None = None
+    compiles: bool = False
     stats: DecodingStats = field(default_factory=DecodingStats)
 
     def __post_init__(self) -> None:
@@ -81,6 +82,7 @@ class Generator:
             self.precision,
             self.cuda_graphs,
             self._prompts.end,
+            compiles=self.compiles,
         )
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sortednet_cli.engine.generation.compiled import CompiledLayers
 from sortednet_cli.engine.generation.layers import FusedLayer
 from sortednet_cli.engine.generation.positions import Positions
 from sortednet_cli.engine.generation.products import Product
@@ -79,9 +80,11 @@ class CausalModel(ABC):
         context: number of positions that it has.
         embedding: the weight of its embedding [V, C].
         dtype: of its states and of the cache.
+        compiled: passes of one position through its layers, compiled; None if they are not.
     """
 
     layers: list[Layer]
+    compiled: CompiledLayers | None = None
 
     def __init__(self, module: nn.Module, architecture: Architecture) -> None:
         model: Any = module
@@ -149,22 +152,23 @@ class FusedModel(CausalModel):
     CPU states are float32 even if weights are of half the size: reading those is what takes long.
     """
 
-    def __init__(self, module: nn.Module, architecture: Architecture) -> None:
+    def __init__(self, module: nn.Module, architecture: Architecture, *, compiles: bool) -> None:
         super().__init__(module, architecture)
         model: Any = module
         base: Any = module.get_submodule(architecture.base)
         is_half = self.embedding.is_cpu and self.embedding.dtype in (torch.float16, torch.bfloat16)
         self.dtype = torch.float32 if is_half else self.embedding.dtype
         self.layers = [
-            FusedLayer(layer, self._config, index, self.dtype)
+            # A compiler cannot use packed weights.
+            FusedLayer(layer, self._config, index, self.dtype, pack=is_half and not compiles)
             for index, layer in enumerate(base.layers)
         ]
+        self.compiled = CompiledLayers() if compiles else None
         self._norm = base.norm.weight.detach().to(self.dtype)
         self._epsilon = float(base.norm.variance_epsilon)
         self._head = model.lm_head.weight.detach()
         self._bias = None if model.lm_head.bias is None else model.lm_head.bias.detach()
-        is_tied = self._head.data_ptr() == self.embedding.data_ptr()
-        self._product = Product(self._head, self._bias, pack=is_half or not is_tied)
+        self._product = Product(self._head, self._bias, pack=is_half)
 
     def embed(self, tokens: Sequence[int] | Tensor, first: int) -> Tensor:
         if len(tokens) == 1 and not isinstance(tokens, Tensor):
@@ -179,7 +183,7 @@ class FusedModel(CausalModel):
 
     def logits_of(self, tokens: Tensor) -> Callable[[Tensor], Tensor]:
         head, bias = self._head[tokens], None if self._bias is None else self._bias[tokens]
-        product = Product(head, bias)
+        product = Product(head, bias, pack=head.dtype != torch.float32)
         return lambda states: product(self._normed(states)).float()
 
     def packed(self, cosines: Tensor, sines: Tensor) -> Tensor:
@@ -224,15 +228,21 @@ class StockModel(CausalModel):
         return torch.stack([cosines, sines], 1).to(self.embedding.dtype)
 
 
-def open_model(module: nn.Module) -> CausalModel:
+def open_model(module: nn.Module, *, compiles: bool = False) -> CausalModel:
     """Prepare a stock model for decoding, with the fastest layers for it.
 
+    Args:
+        compiles: whether passes of one position are compiled.
+
     Raises:
-        RequestError: its class is not that of a declared decoder.
+        RequestError: its class is not that of a declared decoder, or nothing compiles it.
     """
     architecture, head = _declared(module)
-    if type(module).__name__ in _FUSED:
-        return FusedModel(module, architecture)
+    name = type(module).__name__
+    if compiles and not (name in _FUSED and next(module.parameters()).is_cpu):
+        raise RequestError(f"--compile is for {listed(_FUSED)} on a CPU: generate without it")
+    if name in _FUSED:
+        return FusedModel(module, architecture, compiles=compiles)
     return StockModel(module, architecture, head)
 
 

@@ -9,7 +9,13 @@ from torch import Tensor
 
 
 class Positions(ABC):
-    """Positions of a sequence that follow each other."""
+    """Positions of a sequence that follow each other.
+
+    Attributes:
+        follow: whether there are positions before them; a prompt has none.
+    """
+
+    follow: bool
 
     @abstractmethod
     def rows(self, table: Tensor) -> Tensor:
@@ -35,6 +41,7 @@ class KnownPositions(Positions):
     """Positions `first` to `last`, whose numbers the host knows: views serve."""
 
     def __init__(self, first: int, last: int) -> None:
+        self.follow = first > 0
         self._range = slice(first, last)
         self._first, self._last = first, last
 
@@ -61,6 +68,7 @@ class DevicePositions(Positions):
     """
 
     def __init__(self, first: Tensor, count: int, columns: int) -> None:
+        self.follow = True
         self._numbers = first + torch.arange(count, device=first.device)
         self._columns = columns
 
@@ -73,3 +81,19 @@ class DevicePositions(Positions):
     def extend(self, cache: Tensor, new: Tensor, window: int) -> Tensor:
         cache.index_copy_(1, self._numbers, new)
         return cache[:, : self._columns]
+
+
+class LastPosition(Positions):
+    """The last position of tables and caches that end with it."""
+
+    follow = True
+
+    def rows(self, table: Tensor) -> Tensor:
+        return table[-1:]
+
+    def write(self, table: Tensor, rows: Tensor) -> None:
+        table[-1:] = rows
+
+    def extend(self, cache: Tensor, new: Tensor, window: int) -> Tensor:
+        cache[:, -1:] = new
+        return cache[:, -window:] if window else cache

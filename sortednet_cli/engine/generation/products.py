@@ -27,9 +27,10 @@ class Product:
     """A linear layer for few rows, with its weight laid out for the fastest kernel.
 
     A product of few rows should take as long as its weight takes to be read. On a CPU, the usual
-    kernels take longer, above all for two to eight rows. Two layouts are faster
-    (benchmarks/speed/row_costs.py): with AVX-512, large weights in oneDNN's blocks, where five rows
-    cost as much as one; all others on the left side of the product.
+    kernels take longer, above all for two to eight rows. Two ways are faster
+    (benchmarks/speed/row_costs.py): the weight on the left side of the product, and with AVX-512,
+    large weights in oneDNN's blocks, where five rows cost as much as one. In float32 one row costs
+    less on the left.
 
     A weight in float16 or bfloat16 takes half as long to be read. Its inputs may be float32: they
     are rounded for the product. Many rows with a weight that is not packed take less time if it is
@@ -38,16 +39,21 @@ class Product:
     Args:
         weight: [O, C].
         bias: [O], or none.
-        pack: whether a large weight is packed, which copies it. False suits one that is needed
-            as it is too, such as an embedding.
+        pack: whether a large weight is packed, which copies it, if that is faster.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, pack: bool = True) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, pack: bool) -> None:
         self._bias = bias
-        self._packed = pack and weight.numel() >= _PACKED and _can_pack(weight)
+        self._packed = pack and _is_packed(weight)
         self._weight = weight.contiguous()
         if self._packed:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, _ROWS)
+
+    def packed(self) -> Product:
+        """Return the product with its weight packed; itself if that is not faster."""
+        if self._packed or not _is_packed(self._weight):
+            return self
+        return Product(self._weight, self._bias, pack=True)
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Compute inputs [n, C] times weight [O, C], plus bias, in the inputs' dtype."""
@@ -99,11 +105,13 @@ def _padded(inputs: Tensor, rows: int) -> Tensor:
     return F.pad(inputs, (0, 0, 0, missing)) if missing > 0 else inputs
 
 
-def _can_pack(weight: Tensor) -> bool:
-    """Whether packing a weight of this type is possible, and faster.
+def _is_packed(weight: Tensor) -> bool:
+    """Whether a weight can be packed, and several rows then take less time.
 
-    With AVX2 alone, one to three rows take longer with packed weights than with stock ones.
+    With AVX2 alone, two or three rows take longer with packed weights than with stock ones.
     """
+    if weight.numel() < _PACKED:
+        return False
     has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if weight.device.type != "cpu" or not has_onednn or not has_avx512():
         return False

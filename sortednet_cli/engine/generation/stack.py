@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from sortednet_cli.engine.generation.layers import causal_mask
+from sortednet_cli.engine.generation.compiled import CompiledLayers
+from sortednet_cli.engine.generation.layers import FusedLayer, causal_mask
 from sortednet_cli.engine.generation.models import CausalModel, open_model
 from sortednet_cli.engine.generation.positions import DevicePositions, KnownPositions, Positions
 from sortednet_cli.errors import RequestError
@@ -143,6 +145,9 @@ class Stack:
         """Run some layers on all positions from `first` on."""
         last, count = self.length, self.length - first
         # A prompt of any length would be a recording of its own.
+        if self._model.compiled is not None and first and count == 1:
+            self._run_compiled(self._model.compiled, layers)
+            return
         if self._graphs is None or not first or count > _MASK_ROWS:
             masks = {window: self._mask(window, first, last) for window in self._windows}
             self._run(layers, KnownPositions(first, last), masks)
@@ -168,6 +173,19 @@ class Stack:
                 masks[layer.window],
             )
         positions.write(self._states, states)
+
+    def _run_compiled(self, compiled: CompiledLayers, layers: range) -> None:
+        """Run some layers on the last position."""
+        position = KnownPositions(self.length - 1, self.length)
+        # A clone is a tensor like those that the layers return, so that all compile alike.
+        states = position.rows(self._states).clone()
+        rotations = torch.view_as_real(position.rows(self._tables[""].chosen))
+        seen = [
+            (self._keys[index][:, : self.length], self._values[index][:, : self.length])
+            for index in layers
+        ]
+        chosen = cast("list[FusedLayer]", self.layers[layers.start : layers.stop])
+        position.write(self._states, compiled(chosen, states, rotations, seen))
 
     def _run_at(self, layers: range, count: int, columns: int, first: Tensor) -> list[Tensor]:
         """Run some layers on `count` positions from one on, [1], that the device knows."""

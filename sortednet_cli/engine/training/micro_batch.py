@@ -28,10 +28,11 @@ from sortednet_cli.engine.training.teaching import (
     product_of_axes,
 )
 from sortednet_cli.families import Inputs, SharedPass
+from sortednet_cli.machine.compiler import compiling
 from sortednet_cli.machine.graphs import PassGraphs
 from sortednet_cli.machine.memory import describe_pass, enough_memory
 from sortednet_cli.machine.precision import in_bf16
-from sortednet_cli.nesting import NestedNetwork, compiling
+from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.rules import Share
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
@@ -200,7 +201,9 @@ class MicroBatches:
     @contextmanager
     def _may_fail(self, group: Sequence[SubModel], num_samples: int) -> Iterator[None]:
         """Tell what a pass lacked: memory, or a compiler."""
-        compiler: AbstractContextManager[None] = compiling() if self.spec.compile else nullcontext()
+        compiler: AbstractContextManager[None] = nullcontext()
+        if self.spec.compile:
+            compiler = compiling("train.compile", "train without it")
         with enough_memory(describe_pass(group, num_samples), _LOWER), compiler:
             yield
 

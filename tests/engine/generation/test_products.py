@@ -55,7 +55,7 @@ def test_float32_inputs_of_a_weight_of_half_the_size(
     torch.manual_seed(0)
     weight = torch.randn(23, 37).to(dtype)
     bias = torch.randn(23).to(dtype) if biased else None
-    product = Product(weight, bias)
+    product = Product(weight, bias, pack=True)
     for rows in (1, 2, 3, 4, 5, 16, 70):
         inputs, states = torch.randn(rows, 37), torch.randn(rows, 23)
         exact = F.linear(inputs, weight.float(), None if bias is None else bias.float())
@@ -67,7 +67,7 @@ def test_float32_inputs_of_a_weight_of_half_the_size(
 
 
 def test_inputs_that_float16_cannot_hold_stay_finite() -> None:
-    product = Product(torch.full((2, 4), 0.5, dtype=torch.float16), None)
+    product = Product(torch.full((2, 4), 0.5, dtype=torch.float16), None, pack=True)
     inputs = torch.tensor([[1e6, 1.0, 1.0, -1e6]])
     assert product(inputs).isfinite().all()
 
@@ -108,6 +108,30 @@ def test_packed_weights_change_no_token(kind: str, monkeypatch: pytest.MonkeyPat
         assert list(decoder.stream(tokens, decoder.speculative(2, 4), 40)) == stock
 
 
+@pytest.mark.parametrize("kind", FUSED)
+def test_checks_change_no_bit_of_prompts_and_single_positions(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a text that is computed again would not be that of plain decoding."""
+    monkeypatch.setattr(products, "_PACKED", 0)
+    monkeypatch.setattr(products, "has_avx512", lambda: True)
+    stack = Stack(make(kind), 32)
+
+    def run(*sizes: int) -> torch.Tensor:
+        stack.truncate(0)
+        for size in sizes:
+            stack.push(prompt(size))
+            stack.advance(stack.depth)
+        return stack.logits(1)
+
+    with torch.inference_mode():
+        before = run(7, 1, 1)
+        assert all(layer._several is None for layer in stack.layers)
+        run(7, 4)
+        assert all(layer._several is not layer._products for layer in stack.layers)
+        assert torch.equal(run(7, 1, 1), before)
+
+
 @pytest.mark.parametrize(
     ("capability", "limit", "packs"),
     [
@@ -124,7 +148,9 @@ def test_weights_are_packed_only_where_that_is_faster(
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     if limit is not None:
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
-    assert products._can_pack(torch.ones(2, 2)) == packs
+    monkeypatch.setattr(products, "_PACKED", 4)
+    assert products._is_packed(torch.ones(2, 2)) == packs
+    assert not products._is_packed(torch.ones(1, 3))
 
 
 def test_a_decoder_keeps_one_copy_of_the_weights() -> None:
