@@ -30,7 +30,14 @@ from sortednet_cli import load_run
 from sortednet_cli.engine.generation import Decoder, Plain
 from sortednet_cli.engine.generation.prompts import Prompts
 
-OURS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+OURS = {
+    "float32": (torch.float32, False),
+    "float32, compiled": (torch.float32, True),
+    "float16": (torch.float16, False),
+    "float16, compiled": (torch.float16, True),
+    "bfloat16": (torch.bfloat16, False),
+}
+"""The precision of the weights, and whether passes of one token are compiled."""
 
 Decode = Callable[[list[int]], Iterator[int]]
 
@@ -53,8 +60,10 @@ def main() -> None:
     asked = [prompts.encode(json.loads(line)["question"], 1 << 20) for line in lines]
     room = max(map(len, asked)) + wanted
     ways: dict[str, Decode] = {
-        f"sortednet, {name}": ours(run.network().standalone(run.space.largest).to(dtype), wanted)
-        for name, dtype in OURS.items()
+        f"sortednet, {name}": ours(
+            run.network().standalone(run.space.largest).to(dtype), wanted, compiles
+        )
+        for name, (dtype, compiles) in OURS.items()
     }
     ways["llama.cpp"] = llama_cpp(options.gguf, options.threads, room)
     pilot, *asked = asked
@@ -78,8 +87,8 @@ def main() -> None:
     print(table(result))
 
 
-def ours(module: Any, wanted: int) -> Decode:
-    decoder = Decoder(module.eval())
+def ours(module: Any, wanted: int, compiles: bool) -> Decode:
+    decoder = Decoder(module.eval(), compiles=compiles)
     return lambda prompt: decoder.stream(prompt, Plain(), wanted)
 
 

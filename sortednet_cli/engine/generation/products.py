@@ -14,6 +14,9 @@ _PACKED = 1 << 18
 _ROWS = 4
 """Fewest rows of a product with a packed weight: four take no longer than one, two, or three."""
 
+_BY_BLOCKS = 8
+"""Fewest rows for which it pays to pack a weight for one product."""
+
 _WIDENED = 4
 """Fewest rows for which a weight that is not packed is widened to the inputs' dtype."""
 
@@ -30,7 +33,7 @@ class Product:
     kernels take longer, above all for two to eight rows. Two ways are faster
     (benchmarks/speed/row_costs.py): the weight on the left side of the product, and with AVX-512,
     large weights in oneDNN's blocks, where five rows cost as much as one. In float32 one row costs
-    less on the left.
+    less on the left. For the many rows of a prompt, oneDNN packs a weight as it goes.
 
     A weight in float16 or bfloat16 takes half as long to be read. Its inputs may be float32: they
     are rounded for the product. Many rows with a weight that is not packed take less time if it is
@@ -44,14 +47,15 @@ class Product:
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, pack: bool) -> None:
         self._bias = bias
-        self._packed = pack and _is_packed(weight)
+        self._packable = _can_pack(weight)
+        self._packed = pack and self._packable
         self._weight = weight.contiguous()
         if self._packed:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, _ROWS)
 
     def packed(self) -> Product:
         """Return the product with its weight packed; itself if that is not faster."""
-        if self._packed or not _is_packed(self._weight):
+        if self._packed or not self._packable:
             return self
         return Product(self._weight, self._bias, pack=True)
 
@@ -65,7 +69,7 @@ class Product:
 
     def add_to(self, states: Tensor, inputs: Tensor) -> Tensor:
         """Compute a residual sum: states [n, O] plus the product of inputs [n, C]."""
-        if self._packed or inputs.dtype != self._weight.dtype or _weight_on_left(inputs):
+        if self._packable or inputs.dtype != self._weight.dtype or _weight_on_left(inputs):
             return states + self(inputs)
         out = torch.addmm(states, inputs, self._weight.t())
         return out if self._bias is None else out + self._bias
@@ -77,7 +81,7 @@ class Product:
         return inputs.to(self._weight.dtype)
 
     def _product(self, inputs: Tensor) -> Tensor:
-        if self._packed:
+        if self._packed or (self._packable and len(inputs) >= _BY_BLOCKS):
             return self._by_blocks(inputs)
         if not _weight_on_left(inputs):
             return F.linear(inputs, self._weight, self._bias)
@@ -105,8 +109,8 @@ def _padded(inputs: Tensor, rows: int) -> Tensor:
     return F.pad(inputs, (0, 0, 0, missing)) if missing > 0 else inputs
 
 
-def _is_packed(weight: Tensor) -> bool:
-    """Whether a weight can be packed, and several rows then take less time.
+def _can_pack(weight: Tensor) -> bool:
+    """Whether a weight is large and can be packed, and several rows then take less time.
 
     With AVX2 alone, two or three rows take longer with packed weights than with stock ones.
     """
