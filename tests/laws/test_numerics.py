@@ -16,12 +16,14 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 
 from sortednet_cli.data import nominal_format
-from sortednet_cli.engine.training.kernels import keeps_channels_last
+from sortednet_cli.data.images.format import ImageFormat
+from sortednet_cli.engine.training import kernels
+from sortednet_cli.engine.training.kernels import keeps_channels_last, with_trusted_precision
 from sortednet_cli.families import Family, Inputs, open_family, root_of
 from sortednet_cli.machine.device import move_to
 from sortednet_cli.nesting import NestedNetwork, ignore_layout_warning, init_network
 from sortednet_cli.space import SearchSpace, SubModel
-from sortednet_cli.spec import CustomAxis, ModelSpec, RunSpec, load_preset, presets
+from sortednet_cli.spec import CustomAxis, ModelSpec, RunSpec, TrainSpec, load_preset, presets
 from tests.spec.test_presets import PICO_CONFIG, PICO_SPACE, PICO_TRANSFORMER
 
 SAMPLES = 4
@@ -212,10 +214,10 @@ def test_a_layer_that_would_meet_the_wrong_kernel_keeps_the_default_format() -> 
     )
     family = open_family(root_of(model, "classification", {}), [factory])
     halves, whole = (SearchSpace.of({"width": widths}) for widths in ([0.5, 1.0], [1.0]))
-    assert keeps_channels_last(family, whole, CPU, in_bf16=False)
-    assert not keeps_channels_last(family, halves, CPU, in_bf16=False)
-    assert keeps_channels_last(family, halves, CPU, in_bf16=True)
-    assert keeps_channels_last(family, halves, torch.device("cuda"), in_bf16=False)
+    assert keeps_channels_last(family, whole, CPU, uses_bf16=False)
+    assert not keeps_channels_last(family, halves, CPU, uses_bf16=False)
+    assert keeps_channels_last(family, halves, CPU, uses_bf16=True)
+    assert keeps_channels_last(family, halves, torch.device("cuda"), uses_bf16=False)
 
 
 def test_presets_that_train_in_channels_last_meet_no_wrong_kernel() -> None:
@@ -223,4 +225,63 @@ def test_presets_that_train_in_channels_last_meet_no_wrong_kernel() -> None:
         spec = load_preset(name)
         if True in _formats(spec):
             family = open_family(root_of(spec.model, spec.task, nominal_format(spec).facts()))
-            assert keeps_channels_last(family, SearchSpace.of(spec.space), CPU, in_bf16=False)
+            assert keeps_channels_last(family, SearchSpace.of(spec.space), CPU, uses_bf16=False)
+
+
+def narrowing(channels: int, stride: int) -> nn.Module:
+    """A network that divides the width of an image twice."""
+    return nn.Sequential(
+        nn.Conv2d(3, channels, 3, stride, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(channels, 8, 3, stride, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+
+
+def _narrowing(stride: int) -> tuple[Family, SearchSpace, dict[int, str]]:
+    """The family, and by the size of an image the precision that it can train in if asked bf16."""
+    factory = "tests.laws.test_numerics:narrowing"
+    axes = {"width": CustomAxis(scales=("channels",))}
+    config = {"channels": 32, "stride": stride}
+    model = ModelSpec(family="custom", factory=factory, config=config, axes=axes)
+    family = open_family(root_of(model, "classification", {}), [factory])
+    expected = {stride * stride: "bf16", stride * (stride - 1): "fp32"}
+    return family, SearchSpace.of({"width": [0.5, 1.0]}), expected
+
+
+def _images(size: int) -> ImageFormat:
+    return ImageFormat(3, size, 8, tuple("abcdefgh"), (0.5,) * 3, (0.2,) * 3, "images")
+
+
+@pytest.mark.parametrize("asked", ["auto", "bf16"])
+@pytest.mark.parametrize("stride", [2, 3])
+def test_bfloat16_is_not_trusted_where_a_stride_is_wider_than_the_input(
+    asked: str, stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "has_avx512", lambda: True)
+    monkeypatch.setattr(kernels, "in_bf16", lambda precision, _: precision != "fp32")
+    family, space, expected = _narrowing(stride)
+    train = TrainSpec(precision=asked, updates=1)
+    for size, precision in expected.items():
+        trusted = with_trusted_precision(train, family, space, _images(size), CPU)
+        assert trusted.precision == (asked if precision == "bf16" else precision), size
+    assert with_trusted_precision(train, family, space, _images(2), torch.device("cuda")) == train
+    monkeypatch.setattr(kernels, "has_avx512", lambda: False)
+    assert with_trusted_precision(train, family, space, _images(2), CPU) == train
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+def test_gradients_of_narrow_inputs_are_right_in_what_is_taken(stride: int) -> None:
+    """On this processor, whatever it is."""
+    family, space, expected = _narrowing(stride)
+    for size in expected:
+        images = _images(size)
+        train = TrainSpec(precision="bf16", updates=1)
+        taken = with_trusted_precision(train, family, space, images, CPU).precision
+        network = NestedNetwork(family, space, init_network(family, 0))
+        network.enable_training()
+        view = network.at(space.largest)
+        inputs = images.random_inputs(SAMPLES, torch.Generator().manual_seed(0))
+        found = dict(_differences(family, space.largest, view, inputs, taken == "bf16"))
+        assert max(found.values()) < 0.1, (size, taken, found)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from sortednet_cli.data import InputFormat
 from sortednet_cli.families import Family
 from sortednet_cli.logs import logger
+from sortednet_cli.machine.precision import has_avx512, in_bf16
 from sortednet_cli.nesting import build_skeleton, spare_skeleton
 from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.spec import TrainSpec
 
 _BLOCK = 16
 """Channels that oneDNN's kernels for x86 take together, at most."""
 
 
 def keeps_channels_last(
-    family: Family, space: SearchSpace, device: torch.device, in_bf16: bool
+    family: Family, space: SearchSpace, device: torch.device, uses_bf16: bool
 ) -> bool:
     """Whether a network can train in `channels_last`; if not, the log says why.
 
@@ -25,7 +30,7 @@ def keeps_channels_last(
     float32 channels lie last and are fewer than its block (uxlfoundation/oneDNN, issue 6035): the
     process crashes, or other numbers change.
     """
-    name = overrunning_layer(family, space, device, in_bf16)
+    name = overrunning_layer(family, space, device, uses_bf16)
     if name is not None:
         logger.warning(
             "train.channels_last is left out: on this processor oneDNN cannot be trusted with the"
@@ -37,13 +42,13 @@ def keeps_channels_last(
 
 
 def overrunning_layer(
-    family: Family, space: SearchSpace, device: torch.device, in_bf16: bool
+    family: Family, space: SearchSpace, device: torch.device, uses_bf16: bool
 ) -> str | None:
     """Name the first layer that would meet the kernel, or return None if there is none.
 
     Narrow networks meet it, so the narrowest is looked at.
     """
-    if device.type != "cpu" or in_bf16:
+    if device.type != "cpu" or uses_bf16:
         return None
     narrowest = SubModel.of(
         {axis: max(values) if axis == "depth" else min(values) for axis, values in space.axes}
@@ -57,3 +62,60 @@ def overrunning_layer(
         if math.prod(layer.kernel_size) == 1 and max(layer.stride) > 1:
             return str(name)
     return None
+
+
+def with_trusted_precision(
+    train: TrainSpec, family: Family, space: SearchSpace, inputs: InputFormat, device: torch.device
+) -> TrainSpec:
+    """Replace bfloat16 by float32 where its gradients would be wrong; the log then says why."""
+    if not in_bf16(train.precision, device):
+        return train
+    convolution = narrow_convolution(family, space, inputs, device)
+    if convolution is None:
+        return train
+    logger.warning(
+        "train.precision: fp32 is taken, as on this processor oneDNN cannot be trusted with the"
+        " gradient in bfloat16 of %s",
+        convolution,
+    )
+    return train.model_copy(update={"precision": "fp32"})
+
+
+def narrow_convolution(
+    family: Family, space: SearchSpace, inputs: InputFormat, device: torch.device
+) -> str | None:
+    """Describe the first convolution whose bfloat16 gradient would be wrong; None without one.
+
+    With AVX-512, oneDNN's weight gradient in bfloat16 reads what nothing has written where the
+    input is narrower than the stride: it is NaN, or any number. So it is for images of 16 pixels
+    in the last stage of a ResNet. In float32, and with AVX2 alone, it is right.
+    """
+    if device.type != "cpu" or not has_avx512() or inputs.kind != "image":
+        return None
+    for submodel in (space.largest, space.smallest):
+        skeleton = build_skeleton(family, family.shrink(submodel)).eval()
+        convolutions = _Convolutions()
+        with convolutions, torch.no_grad(), torch.device("meta"):
+            family.forward(skeleton, inputs.random_inputs(1))
+        if convolutions.narrow:
+            return convolutions.narrow[0]
+    return None
+
+
+class _Convolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Describes the convolutions whose input is narrower than their stride."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.narrow: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.convolution.default:
+            inputs, weight, _, stride = args[:4]
+            width, kernel = inputs.shape[-1], weight.shape[-1]
+            if width < stride[-1] and kernel > 1:
+                self.narrow.append(
+                    f"a convolution of kernel size {kernel} with stride {stride[-1]}, whose input"
+                    f" has a width of {width}"
+                )
+        return func(*args, **(kwargs or {}))

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from sortednet_cli.data import InputFormat
-from sortednet_cli.engine.training.kernels import overrunning_layer
+from sortednet_cli.engine.training.kernels import narrow_convolution, overrunning_layer
 from sortednet_cli.families import Family, Inputs
 from sortednet_cli.logs import logger
 from sortednet_cli.machine.clock import work_clock
@@ -77,7 +77,7 @@ def _ways(
     family: Family, space: SearchSpace, inputs: InputFormat, train: TrainSpec, device: torch.device
 ) -> Iterator[Way]:
     """What a spec leaves open, the plainest first."""
-    for precision in _precisions(family, train, device):
+    for precision in _precisions(family, space, inputs, train, device):
         formats: Sequence[bool] = (False, True)
         if train.channels_last != "auto":
             formats = (train.channels_last,)
@@ -91,10 +91,16 @@ def _ways(
             yield Way(precision, channels_last)
 
 
-def _precisions(family: Family, train: TrainSpec, device: torch.device) -> Sequence[str]:
+def _precisions(
+    family: Family,
+    space: SearchSpace,
+    inputs: InputFormat,
+    train: TrainSpec,
+    device: torch.device,
+) -> Sequence[str]:
     if train.precision != "auto":
         return (train.precision,)
-    if not has_bf16(device):
+    if not has_bf16(device) or narrow_convolution(family, space, inputs, device) is not None:
         return ("fp32",)
     return ("fp32", "bf16") if _may_time(family, train) else ("bf16",)
 

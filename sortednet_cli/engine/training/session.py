@@ -21,6 +21,7 @@ from sortednet_cli.engine.training.backends import Backend, backend_of
 from sortednet_cli.engine.training.deterministic import deterministic
 from sortednet_cli.engine.training.driver import Driver
 from sortednet_cli.engine.training.events import Event, Finished
+from sortednet_cli.engine.training.kernels import with_trusted_precision
 from sortednet_cli.engine.training.loop import SMALLER, Position, Trainer
 from sortednet_cli.engine.training.requirements import check_pass
 from sortednet_cli.engine.training.scoring import score_all
@@ -78,8 +79,13 @@ class Session:
 
     def _events(self, stopped: Callable[[], bool]) -> Iterator[Event]:
         ignore_layout_warning()
+        space = SearchSpace.of(self.spec.space)
+        train = with_trusted_precision(
+            self.spec.train, self.family, space, self.data.format, self.device
+        )
+        self.spec = self.spec.model_copy(update={"train": train})
         if self.processes.leads:
-            warn_of_emulation(self.spec.train.precision, self.device)
+            warn_of_emulation(train.precision, self.device)
             # It was unfinished when it was opened; another process may have held it since.
             self.run.require_unfinished()
         with enough_memory("the root network and its gradient", SMALLER):
