@@ -49,6 +49,17 @@ NESTED = (*SORTED, "model.init=nested")
 LARGEST_FIRST = (*NESTED, "train.largest_first=0.5")
 ALIKE = (*SORTED, "model.init=nested-identity", "train.crossing_lr=0.3")
 SANDWICH = (*STOCK, "train.rule=sandwich", "train.loss=mean")
+LINES = (
+    *(f"model.{key}=" for key in ("config", "depth_order", "init")),
+    "model.family=custom",
+    "model.factory=benchmarks.accuracy.lines:LinesNetwork",
+    "model.config.width=1.0",
+    "model.axes.width.sets=width",
+    *PLAIN,
+    "train.crossing_lr=1",
+    "train.rule=sandwich",
+)
+"""Learning Compressible Subspaces with a line, for the four widths of `cifar10-cpreresnet20`."""
 RULES: dict[str, tuple[str, ...]] = {
     "single": ("train.accumulate=1", *ALONE),
     "single, identity init": ("train.accumulate=1", *ALONE, "model.init=nested-identity"),
@@ -64,6 +75,9 @@ RULES: dict[str, tuple[str, ...]] = {
     "sandwich, distilled": (*SANDWICH, "train.distill=true"),
     "sandwich, summed": (*SANDWICH, "train.loss=sum"),
     "sandwich, summed, distilled": (*SANDWICH, "train.loss=sum", "train.distill=true"),
+    "slimmable": (*SANDWICH, "train.loss=sum", "model.norms=by-width"),
+    "LCS, point": (*SANDWICH, "train.loss=sum", "model.config.norm=instance"),
+    "LCS, line": LINES,
     "sum": (*STOCK, "train.rule=sum"),
     "sandwich-sum": (*STOCK, "train.rule=sandwich-sum", "train.num_random=1"),
 }
