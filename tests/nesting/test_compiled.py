@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch._dynamo.utils import counters
@@ -26,16 +23,6 @@ pytestmark = [
 
 KINDS = {"preact_basic": 4, "mobilenet_v2": 7, "llama": 1, "bert_classifier": 1, "custom": None}
 """Parts of the deepest sub-model that differ in code or shape; a custom model compiles whole."""
-
-
-@pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Everything but the making of machine code, which takes most of the time."""
-    torch._dynamo.reset()
-    counters.clear()
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    yield
-    torch._dynamo.reset()
 
 
 def _gradients(pico: Pico, network: NestedNetwork, submodel: SubModel) -> dict[str, torch.Tensor]:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from sortednet_cli.engine.generation import Stack
+
 VOCAB = 61
 DEPTH = 4
 
@@ -94,3 +96,13 @@ def make(kind: str, seed: int = 0, context: int = 128) -> Any:
 def prompt(length: int, seed: int = 0) -> list[int]:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(VOCAB, (length,), generator=generator).tolist()
+
+
+def logits_one_by_one(stack: Stack, tokens: list[int]) -> torch.Tensor:
+    """Logits [n, V] of each position of a text, from a pass of its own."""
+    found = []
+    for token in tokens:
+        stack.push([token])
+        stack.advance(stack.depth)
+        found.append(stack.logits(1)[0])
+    return torch.stack(found)

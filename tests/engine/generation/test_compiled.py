@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch._dynamo.utils import counters
@@ -12,21 +9,11 @@ from torch._dynamo.utils import counters
 from sortednet_cli.engine.generation import Decoder, EarlyExit, Plain
 from sortednet_cli.engine.generation.compiled import _GROUP
 from sortednet_cli.errors import RequestError
-from tests.engine.generation.models import FUSED, make, prompt
+from tests.engine.generation.models import FUSED, logits_one_by_one, make, prompt
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own parts
 
 EXITS = (1, 2, 3)
-
-
-@pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Everything but the making of machine code, which takes most of the time."""
-    torch._dynamo.reset()
-    counters.clear()
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    yield
-    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("kind", FUSED)
@@ -61,14 +48,10 @@ def test_machine_code_gives_the_logits_of_the_stock_module(dtype: torch.dtype) -
         parameter.data = parameter.data.to(dtype)
     tokens = prompt(24)
     stack = Decoder(model, compiles=True)._empty_stack(24)
-    found = []
     with torch.inference_mode():
-        for token in tokens:
-            stack.push([token])
-            stack.advance(stack.depth)
-            found.append(stack.logits(1)[0])
+        found = logits_one_by_one(stack, tokens)
         wanted = model.float()(torch.tensor([tokens])).logits[0]
-    error = (torch.stack(found) - wanted).abs().max() / wanted.abs().max()
+    error = (found - wanted).abs().max() / wanted.abs().max()
     assert error < (1e-5 if dtype == torch.float32 else 8 * torch.finfo(dtype).eps)
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sortednet_cli.engine.generation import Decoder, Plain, products
 from sortednet_cli.engine.generation.products import Product
 from sortednet_cli.engine.generation.stack import Stack
-from tests.engine.generation.models import FUSED, make, prompt
+from tests.engine.generation.models import FUSED, logits_one_by_one, make, prompt
 
 EXITS = (1, 2, 3)
 
@@ -82,13 +82,9 @@ def test_half_of_the_size_decodes_close_to_float32(kind: str, dtype: torch.dtype
     tokens = prompt(12)
     with torch.inference_mode():
         stack = Stack(model, 16)
-        found = []
-        for token in tokens:
-            stack.push([token])
-            stack.advance(stack.depth)
-            found.append(stack.logits(1)[0])
+        found = logits_one_by_one(stack, tokens)
         wanted = model.float()(torch.tensor([tokens])).logits[0]
-    error = (torch.stack(found) - wanted).abs().max() / wanted.abs().max()
+    error = (found - wanted).abs().max() / wanted.abs().max()
     assert error < 8 * torch.finfo(dtype).eps
 
 
