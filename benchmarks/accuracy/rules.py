@@ -60,6 +60,13 @@ LINES = (
     "train.rule=sandwich",
 )
 """Learning Compressible Subspaces with a line, for the four widths of `cifar10-cpreresnet20`."""
+OF_WIDTHS = {
+    "slimmable": (*SANDWICH, "train.loss=sum", "model.norms=by-width"),
+    "LCS, point": (*SANDWICH, "train.loss=sum", "model.config.norm=instance"),
+    "LCS, line": LINES,
+}
+"""Published for widths alone: of a preset's rules only if they are named."""
+
 RULES: dict[str, tuple[str, ...]] = {
     "single": ("train.accumulate=1", *ALONE),
     "single, identity init": ("train.accumulate=1", *ALONE, "model.init=nested-identity"),
@@ -75,9 +82,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "sandwich, distilled": (*SANDWICH, "train.distill=true"),
     "sandwich, summed": (*SANDWICH, "train.loss=sum"),
     "sandwich, summed, distilled": (*SANDWICH, "train.loss=sum", "train.distill=true"),
-    "slimmable": (*SANDWICH, "train.loss=sum", "model.norms=by-width"),
-    "LCS, point": (*SANDWICH, "train.loss=sum", "model.config.norm=instance"),
-    "LCS, line": LINES,
+    **OF_WIDTHS,
     "sum": (*STOCK, "train.rule=sum"),
     "sandwich-sum": (*STOCK, "train.rule=sandwich-sum", "train.num_random=1"),
 }
@@ -166,9 +171,9 @@ def compare(
 
 
 def fitting(preset: str) -> list[str]:
-    """The rules that a preset's search space allows."""
+    """The rules that a preset's search space allows, of those for any axes."""
     has_depth = "depth" in load_preset(preset).space
-    return [name for name in RULES if has_depth or "sum" not in name]
+    return [name for name in RULES if name not in OF_WIDTHS and (has_depth or "sum" not in name)]
 
 
 def choice(name: str) -> Any:

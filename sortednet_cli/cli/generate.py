@@ -102,7 +102,7 @@ _CompileOption = Annotated[
     bool,
     typer.Option(
         "--compile",
-        help="Compile passes of one token for the CPU: takes some ten seconds, and a C++ compiler.",
+        help="Compile passes of one token for the CPU first: takes seconds, and a C++ compiler.",
     ),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -92,6 +93,12 @@ def narrow_convolution(
     """
     if device.type != "cpu" or not has_avx512() or inputs.kind != "image":
         return None
+    return _first_narrow(family, space, inputs)
+
+
+@lru_cache(maxsize=1)  # a new run asks when it chooses a precision, and when it begins
+def _first_narrow(family: Family, space: SearchSpace, inputs: InputFormat) -> str | None:
+    """Describe the first convolution whose input is narrower than its stride."""
     for submodel in (space.largest, space.smallest):
         skeleton = build_skeleton(family, family.shrink(submodel)).eval()
         convolutions = _Convolutions()

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from sortednet_cli.data import InputFormat
-from sortednet_cli.engine.training.kernels import narrow_convolution, overrunning_layer
+from sortednet_cli.engine.training.kernels import overrunning_layer, with_trusted_precision
 from sortednet_cli.families import Family, Inputs
 from sortednet_cli.logs import logger
 from sortednet_cli.machine.clock import work_clock
@@ -100,7 +100,9 @@ def _precisions(
 ) -> Sequence[str]:
     if train.precision != "auto":
         return (train.precision,)
-    if not has_bf16(device) or narrow_convolution(family, space, inputs, device) is not None:
+    if not has_bf16(device):
+        return ("fp32",)
+    if with_trusted_precision(train, family, space, inputs, device).precision == "fp32":
         return ("fp32",)
     return ("fp32", "bf16") if _may_time(family, train) else ("bf16",)
 
