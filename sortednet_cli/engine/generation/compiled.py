@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from sortednet_cli.engine.generation.layers import FusedLayer
 
 _GROUP = 5
-"""Layers that are compiled as one. More would save little time, and take longer to compile."""
+"""Layers that are compiled as one. More would save little time, and take longer to compile. What
+remains of a range runs layer by layer, so that drafts of any depth need no further compilation."""
 
 Seen = tuple[Tensor, Tensor]
 """A layer's keys and values [K, t, D] up to the position, whose own are not written yet."""
@@ -30,7 +31,7 @@ class CompiledLayers:
 
     def __init__(self) -> None:
         self._run = compiled(_run, fullgraph=True)
-        self._is_first = True
+        self._known: set[int] = set()
 
     def __call__(
         self,
@@ -52,15 +53,23 @@ class CompiledLayers:
         Raises:
             WorkError: the compiler fails.
         """
-        if self._is_first:  # else it would be compiled for one length, and then once more
-            for tensor in (part for pair in seen for part in pair):
-                torch._dynamo.maybe_mark_dynamic(tensor, 1)
-            self._is_first = False
+        start = 0
         with compiling("--compile", "generate without it"):
-            for start in range(0, len(layers), _GROUP):
-                group = slice(start, start + _GROUP)
+            while start < len(layers):
+                size = _GROUP if start + _GROUP <= len(layers) else 1
+                group = slice(start, start + size)
+                self._prepare(seen[group])
                 states = self._run(layers[group], states, rotations, seen[group])
+                start += size
         return states
+
+    def _prepare(self, seen: Sequence[Seen]) -> None:
+        """Let one compilation serve all lengths, where the compiler would begin with this one."""
+        if len(seen) in self._known:
+            return
+        for tensor in (part for pair in seen for part in pair):
+            torch._dynamo.maybe_mark_dynamic(tensor, 1)
+        self._known.add(len(seen))
 
 
 def _run(

@@ -222,11 +222,15 @@ class Decoder:
 
     @torch.inference_mode()
     def _compile(self) -> None:
-        """Compile now, before a text begins."""
+        """Compile what any mode runs now, before a text begins."""
         stack = self._empty_stack(2)
-        for _ in range(2):
+        stack.push([0])
+        stack.advance(stack.depth)
+        for depths in ((stack.depth,), (*self.exits, stack.depth)):
+            stack.truncate(1)
             stack.push([0])
-            stack.advance(stack.depth)
+            for depth in depths:
+                stack.advance(depth)
 
     @torch.inference_mode()
     def _new_stack(self, capacity: int) -> Stack:

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from sortednet_cli.engine.generation import Decoder, EarlyExit, Plain
-from sortednet_cli.engine.generation.compiled import _GROUP
+from sortednet_cli.engine.generation import Decoder, EarlyExit, Plain, compiled
 from sortednet_cli.errors import RequestError
 from tests.engine.generation.models import FUSED, logits_one_by_one, make, prompt
 
@@ -30,14 +29,18 @@ def test_compiled_passes_write_the_same_text(kind: str) -> None:
 
 
 @pytest.mark.usefixtures("traced")
-def test_layers_and_lengths_share_a_compilation() -> None:
-    """A text that outgrows its cache, and another after it."""
-    model = make("llama")
-    decoder = Decoder(model, compiles=True)
+def test_nothing_is_compiled_once_a_text_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drafts of every depth, texts that outgrow their cache, and others after them."""
+    monkeypatch.setattr(compiled, "_GROUP", 3)
+    decoder = Decoder(make("llama"), EXITS, compiles=True)
+    before = counters["stats"]["unique_graphs"]
+    assert before == 2  # three layers, and one
     for length in (80, 5):
+        for depth in (*EXITS, None):
+            list(decoder.stream(prompt(9), decoder.speculative(depth), length))
         list(decoder.stream(prompt(9), Plain(), length))
-    kinds = {min(_GROUP, decoder.depth - start) for start in range(0, decoder.depth, _GROUP)}
-    assert counters["stats"]["unique_graphs"] == len(kinds)
+        list(decoder.stream(prompt(9), EarlyExit({1: 0.1, 2: 0.1}), length))
+    assert counters["stats"]["unique_graphs"] == before
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
