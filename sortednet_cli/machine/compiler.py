@@ -24,9 +24,12 @@ def compiled(work: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         options: as `torch.compile` takes them.
     """
     import torch._dynamo.config as limits
+    import torch.compiler.config as caching
 
     limits.recompile_limit = max(limits.recompile_limit, MAX_KINDS)
     limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, MAX_KINDS)
+    # Its cache does not tell processors apart: code for longer vectors would compute nonsense here.
+    caching.cache_key_tag = torch.backends.cpu.get_cpu_capability()
     # It logs on every machine without a GPU that it found none.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     return torch.compile(work, **options)

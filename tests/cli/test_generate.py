@@ -250,3 +250,18 @@ def test_compiled_passes(monkeypatch: pytest.MonkeyPatch) -> None:
         {"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}
     ):
         refused(command(*asked, "--compile"), 1, "--compile", "generate without it")
+
+
+@pytest.mark.usefixtures("run")
+def test_processors_do_not_share_compiled_code(work: Path) -> None:
+    """One has longer vectors than the other; the compiler's cache is on a disk that both see."""
+    script = "sortednet generate -q --prompt 'The with' --max-new-tokens 20"
+    wanted = shell(script)
+    for capability in ("avx512", "avx2"):
+        done = shell(
+            f"{script} --compile",
+            fresh=True,
+            ATEN_CPU_CAPABILITY=capability,
+            TORCHINDUCTOR_CACHE_DIR=str(work / "cache"),
+        )
+        assert (done.code, done.out) == (0, wanted.out), done.err

@@ -80,10 +80,11 @@ class Stack:
         self.capacity = capacity
         self._numbers = torch.arange(capacity, device=like.device)
         self._groups = first.groups
-        shape = (self.depth, first.key_heads, capacity, first.head_dim)
+        shape = (first.key_heads, capacity, first.head_dim)
         # Zeros instead of empty: attention multiplies masked positions by zero, and NaN stays NaN.
-        self._keys = list(like.new_zeros(shape).unbind(0))
-        self._values = list(like.new_zeros(shape).unbind(0))
+        # Of each layer by itself: a compiler takes views that begin elsewhere for another kind.
+        self._keys = [like.new_zeros(shape) for _ in self.layers]
+        self._values = [like.new_zeros(shape) for _ in self.layers]
         self._states = like.new_zeros(capacity, self._model.embedding.shape[1])
         self.device = like.device
         self.asynchronous = not like.is_cpu
