@@ -91,8 +91,21 @@ def test_an_update_with_a_bad_loss_changes_no_weight(tmp_path: Path, spoilt: lis
     assert all(torch.equal(states[1][name], states[2][name]) for name in states[0])
 
 
-def test_out_of_memory_names_what_had_too_little(tmp_path: Path) -> None:
-    """In a process that may have little more address space than its imports take."""
+@pytest.mark.parametrize(
+    ("channels", "blocks", "lack"),
+    [
+        (1024, 8, "the root network and its gradient: .*; take a"),
+        (512, 1, r"w\S+ on 1000 samples: .*; lower train.batch_size"),
+    ],
+)
+def test_out_of_memory_names_what_had_too_little(
+    tmp_path: Path, channels: int, blocks: int, lack: str
+) -> None:
+    """In a process that may have little more address space than its imports take.
+
+    What it asks for in vain is a large tensor, so that enough is left for small allocations:
+    libraries below crash where these fail.
+    """
     script = (
         "import resource, sys; from pathlib import Path\n"
         "import sklearn.datasets, torch, torchvision, sortednet_cli.engine.training.session\n"
@@ -100,26 +113,27 @@ def test_out_of_memory_names_what_had_too_little(tmp_path: Path) -> None:
         "torch.nn.Conv2d(8, 8, 3)(torch.ones(2, 8, 9, 9)).sum().backward()\n"
         "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + (250 << 20), -1))\n"
-        "for channels in (1024, 128):\n"
-        "    more = [f'--set=model.config.channels=[{channels}]', f'--out={channels}']\n"
-        "    assert run([*sys.argv[1:], *more]) == 1\n"
+        "sys.exit(run(sys.argv[1:]))\n"
     )
+    settings = [
+        f"--set=model.config.channels=[{channels}]",
+        f"--set=model.config.blocks=[{blocks}]",
+        f"--set=space.depth=[{blocks}]",
+        "--set=train.batch_size=1000",
+    ]
     found = subprocess.run(
-        [sys.executable, "-c", script, "train", *TINY, "--set=train.batch_size=1000"],
+        [sys.executable, "-c", script, "train", *TINY, *settings, "--out=run"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
         env=environment(),
     )
-    assert found.returncode == 0, found
+    assert found.returncode == 1, found
     errors = [line for line in found.stderr.splitlines() if line.startswith("error:")]
-    assert len(errors) == 2, found
-    assert re.search("out of memory: the root network and its gradient: .*; take a", errors[0])
-    assert re.search(
-        r"out of memory: w\S+ on 1000 samples: .*; lower train.batch_size", errors[1]
-    ), found
-    assert not any(RunFolder.open(tmp_path / name).finished for name in ("1024", "128"))
+    assert len(errors) == 1, found
+    assert re.search(f"out of memory: {lack}", errors[0]), found
+    assert not RunFolder.open(tmp_path / "run").finished
 
 
 @pytest.mark.parametrize(
