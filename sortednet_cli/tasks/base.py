@@ -35,7 +35,7 @@ class Targets:
 class Task(ABC):
     """Loss and metrics, as pure functions of logits and targets.
 
-    Nothing here waits for the device; `metrics` takes what has been copied to the host.
+    Nothing here waits for the device; `count` takes what has been copied to the host.
 
     Attributes:
         num_outputs: number of classes or tokens, the size K of the logits' last dimension.
@@ -98,11 +98,15 @@ class Task(ABC):
         """Summarise one chunk of scored logits [N, K] and targets [N], as a tuple of tensors."""
 
     @abstractmethod
-    def metrics(self, tallies: list[Any], num_bytes: int) -> Mapping[str, float]:
-        """Compute metrics, including `loss`, from all tallies of a part.
+    def count(self, tally: Any) -> Tensor:
+        """Turn a tally that is on the host into counts that add up over chunks, float64 [M]."""
+
+    @abstractmethod
+    def metrics(self, counts: Tensor, num_bytes: int) -> Mapping[str, float]:
+        """Compute metrics, including `loss`, from the counts of all chunks of a part.
 
         Args:
-            tallies: of the chunks in order, on the host.
+            counts: their sum, float64 [M].
             num_bytes: UTF-8 bytes of the scored text; 0 if the targets are not a text.
         """
 
@@ -119,3 +123,8 @@ def summed(losses: Tensor) -> float:
     batch size.
     """
     return float(losses.double().sum())
+
+
+def as_counts(*numbers: float) -> Tensor:
+    """Numbers as counts, float64 [M]."""
+    return torch.tensor(numbers, dtype=torch.float64)

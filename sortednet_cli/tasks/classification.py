@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from sortednet_cli.spec.measures import ACCURACY
-from sortednet_cli.tasks.base import Targets, Task, losses, summed
+from sortednet_cli.tasks.base import Targets, Task, as_counts, losses, summed
 
 Tally = tuple[Tensor, Tensor, Tensor]
 """Predicted classes, true classes and losses of one chunk, [N] each."""
+
+_NUM_COUNTS = 3
+"""How many counts every classification has."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,14 @@ class Classification(Task):
     def tally(self, logits: Tensor, targets: Tensor) -> Tally:
         return logits.argmax(1), targets, losses(logits, targets)
 
-    def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
+    def count(self, tally: Tally) -> Tensor:
+        """Losses, samples and correct predictions."""
+        predicted, true, own = tally
+        return as_counts(summed(own), len(own), int((predicted == true).sum()))
+
+    def metrics(self, counts: Tensor, num_bytes: int) -> dict[str, float]:
         """Compute accuracy and mean loss."""
-        correct = sum(int((predicted == true).sum()) for predicted, true, _ in tallies)
-        total = sum(len(true) for _, true, _ in tallies)
-        loss = sum(summed(own) for *_, own in tallies)
+        loss, total, correct = counts.tolist()
         return {"accuracy": correct / total, "loss": loss / total}
 
 
@@ -39,7 +45,13 @@ class Classification(Task):
 class TextClassification(Classification):
     """Classification of texts, with two more metrics."""
 
-    def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
+    def count(self, tally: Tally) -> Tensor:
+        """What `Classification` counts, then each pair of a true and a predicted class."""
+        predicted, true, _ = tally
+        pairs = torch.bincount(true * self.num_outputs + predicted, minlength=self.num_outputs**2)
+        return torch.cat([super().count(tally), pairs.double()])
+
+    def metrics(self, counts: Tensor, num_bytes: int) -> dict[str, float]:
         """Compute accuracy, mean loss, F1 and Matthews correlation.
 
         With two classes, F1 is that of class 1; with more, it is the mean over the classes that
@@ -48,12 +60,15 @@ class TextClassification(Classification):
         """
         from sklearn.metrics import f1_score, matthews_corrcoef
 
-        predicted = torch.cat([tally[0] for tally in tallies]).numpy()
-        true = torch.cat([tally[1] for tally in tallies]).numpy()
+        pairs = counts[_NUM_COUNTS:].view(self.num_outputs, self.num_outputs)
+        true, predicted = (classes.numpy() for classes in pairs.nonzero(as_tuple=True))
+        weights = pairs[pairs > 0].numpy()
         average = "binary" if self.num_outputs == 2 else "macro"
-        one_class = bool((predicted == true[0]).all() and (true == true[0]).all())
+        one_class = len(weights) == 1 and true[0] == predicted[0]
+        f1 = f1_score(true, predicted, average=average, zero_division=0, sample_weight=weights)
+        matthews = 0.0 if one_class else matthews_corrcoef(true, predicted, sample_weight=weights)
         return {
-            **super().metrics(tallies, num_bytes),
-            "f1": float(f1_score(true, predicted, average=average, zero_division=0)),
-            "matthews": 0.0 if one_class else float(matthews_corrcoef(true, predicted)),
+            **super().metrics(counts[:_NUM_COUNTS], num_bytes),
+            "f1": float(f1),
+            "matthews": float(matthews),
         }

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sortednet_cli.machine.transfer import send
 from sortednet_cli.spec.measures import PERPLEXITY
-from sortednet_cli.tasks.base import IGNORED, Targets, Task, losses, summed
+from sortednet_cli.tasks.base import IGNORED, Targets, Task, as_counts, losses, summed
 
 Tally = tuple[Tensor, Tensor]
 """Losses in nats [N] and number of correct predictions of one chunk."""
@@ -37,15 +37,18 @@ class LanguageModelling(Task):
     def tally(self, logits: Tensor, targets: Tensor) -> Tally:
         return losses(logits, targets), (logits.argmax(1) == targets).sum()
 
-    def metrics(self, tallies: list[Tally], num_bytes: int) -> dict[str, float]:
+    def count(self, tally: Tally) -> Tensor:
+        """Nats, tokens and correct predictions."""
+        own, correct = tally
+        return as_counts(summed(own), len(own), int(correct))
+
+    def metrics(self, counts: Tensor, num_bytes: int) -> dict[str, float]:
         """Compute loss in nats per token, perplexity, and accuracy of the next or masked token.
 
         If the scored tokens are a text, also compute bits per byte, which do not depend on the
         tokenizer.
         """
-        nats = sum(summed(own) for own, _ in tallies)
-        correct = sum(int(count) for _, count in tallies)
-        total = sum(len(own) for own, _ in tallies)
+        nats, total, correct = counts.tolist()
         loss = nats / total
         metrics = {
             "perplexity": math.exp(loss) if loss < 700 else math.inf,

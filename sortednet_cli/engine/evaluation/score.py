@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -136,43 +137,65 @@ def score_parts(
 ) -> dict[SubModel, dict[str, Metrics]]:
     """Score a group of sub-models that one pass serves on parts of the data, by name.
 
-    What the passes found stays on the device until the last of them has been queued.
+    What the passes found stays on an accelerator until the last of them has been queued. On a CPU
+    it is counted batch by batch: tensors that outlive their batch lie between its activations, and
+    what is free between them is too small for a longer batch, so that the heap grows and grows.
     """
     shared = network.shared_pass(group, training=False)
-    tallies: dict[str, list[list[Any]]] = {}
+    found: dict[str, list[_Found]] = {}
     for name, part in parts.items():
+        found[name] = [_Found() for _ in group]
         with enough_memory(describe_pass(group, min(batch_size, len(part))), _ADVICE):
-            tallies[name] = _tallies(network, shared, len(group), part, task, batch_size, between)
-    tallies = fetch(tallies)
+            _score_part(network, shared, found[name], part, task, batch_size, between)
+    waiting = fetch({name: [own.tallies for own in each] for name, each in found.items()})
     return {
         submodel: {
-            name: task.metrics(tallies[name][number], part.num_bytes)
+            name: task.metrics(
+                sum(map(task.count, waiting[name][number]), found[name][number].counts),
+                part.num_bytes,
+            )
             for name, part in parts.items()
         }
         for number, submodel in enumerate(group)
     }
 
 
-def _tallies(
+@dataclass
+class _Found:
+    """What the passes found for one sub-model.
+
+    Attributes:
+        counts: the sum over the chunks that have been counted; 0 before the first.
+        tallies: of the chunks that an accelerator has queued.
+    """
+
+    counts: Any = 0
+    tallies: list[Any] = field(default_factory=list)
+
+
+def _score_part(
     network: NestedNetwork,
     shared: SharedPass,
-    count: int,
+    found: Sequence[_Found],
     part: Part,
     task: Task,
     batch_size: int,
     between: Callable[[], None],
-) -> list[list[Any]]:
-    """Tally the chunks of a part, for each of the `count` sub-models of a pass."""
-    tallies: list[list[Any]] = [[] for _ in range(count)]
+) -> None:
+    """Score a part of the data batch by batch, for each sub-model of a pass."""
+    on_host = network.device.type == "cpu"
 
     def add(inputs: Inputs, targets: Targets) -> None:
-        for number, states in enumerate(shared.states(inputs)):
+        for number, (own, states) in enumerate(zip(found, shared.states(inputs), strict=True)):
             scored = task.scored(states, targets)
             for rows in chunks(len(scored), task.num_outputs):
                 logits = shared.logits(number, scored[rows]).float()
-                tallies[number].append(task.tally(logits, targets.values[rows]))
+                tally = task.tally(logits, targets.values[rows])
+                if on_host:
+                    own.counts += task.count(tally)
+                else:
+                    own.tallies.append(tally)
 
     for inputs, given in part.batches(batch_size, network.device):
         between()
         network.run(partial(add, inputs, task.targets(given, network.device)))
-    return tallies

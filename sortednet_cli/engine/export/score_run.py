@@ -28,10 +28,10 @@ def score_run(source: Source, data: Dataset, run: Run) -> Mapping[str, float]:
         run: computes logits from the inputs of `Family.logits_inputs`.
     """
     task, part, cpu = source.task, data.validation, torch.device("cpu")
-    tallies: list[Any] = []
+    counts: Any = 0
     for inputs, given in part.batches(BATCH_SIZE, cpu):
         targets = task.targets(given, cpu)
         logits = task.scored(run(source.family.logits_inputs(inputs)), targets).float()
         for rows in chunks(len(logits), task.num_outputs):
-            tallies.append(task.tally(logits[rows], targets.values[rows]))
-    return task.metrics(tallies, part.num_bytes)
+            counts += task.count(task.tally(logits[rows], targets.values[rows]))
+    return task.metrics(counts, part.num_bytes)

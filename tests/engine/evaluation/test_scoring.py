@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes, activation_bytes
-from sortednet_cli.families import open_family, root_of
+from sortednet_cli.engine.evaluation.score import score_parts
+from sortednet_cli.families import Inputs, open_family, root_of
 from sortednet_cli.spec import load_preset
+from sortednet_cli.tasks import make_task
 from tests.commands import TINY, command
+from tests.pico import NUM_CLASSES, PICOS, VOCAB
 
 
 @pytest.mark.parametrize(
@@ -55,3 +62,42 @@ def test_eval_gives_the_scores_that_training_stored(work: Path) -> None:
     done = command("eval", "--all", "--json", "--quiet")
     found = {str(row["axes"]): row["metrics"] for row in json.loads(done.out)["submodels"]}
     assert found == {str(row["axes"]): row["metrics"]["test"] for row in rows}
+
+
+class _Part:
+    """The same batch again and again, with random targets."""
+
+    num_bytes = 0
+
+    def __init__(self, inputs: Inputs, targets: Tensor) -> None:
+        self.batch = inputs, targets
+
+    def __len__(self) -> int:
+        return 4 * 6
+
+    def batches(self, *_: object) -> Iterator[tuple[Inputs, Tensor]]:
+        return (self.batch for _ in range(6))
+
+
+@pytest.mark.parametrize("name", ["preact_prefix_instance", "bert_classifier", "llama"])
+def test_no_tensor_outlives_its_batch_on_a_cpu(name: str) -> None:
+    """Small tensors between activations keep the heap from joining what is free around them.
+
+    With texts of many lengths, the memory of a process then grows with every batch.
+    """
+    pico = PICOS[name]
+    network = pico.network(training=False)
+    inputs: Any = pico.inputs()
+    shape = tuple(inputs["input_ids"].shape) if pico.task != "classification" else (4,)
+    outputs = VOCAB if pico.task != "classification" else NUM_CLASSES
+    part: Any = _Part(inputs, torch.randint(outputs, shape))
+    alive: list[int] = []
+
+    def count() -> None:
+        alive.append(sum(issubclass(type(each), Tensor) for each in gc.get_objects()))
+
+    task = make_task(pico.task, "text" if pico.is_text else "image", outputs)
+    (group, *_) = network.groups(network.space.submodels)
+    score_parts(network, group, {"test": part}, task, 4, count)
+    assert len(alive) == 6
+    assert alive[2:] == alive[1:-1], alive

@@ -78,9 +78,9 @@ def test_the_averaged_weights_are_measured_and_scored(tmp_path: Path) -> None:
     for row in finished.rows:
         module = network.at(**row.submodel.axes)
         with torch.no_grad():
-            found = [source.task.tally(module(images), labels)
+            found = [source.task.count(source.task.tally(module(images), labels))
                      for images, labels in session.data.test.batches(100, CPU)]  # fmt: skip
-        assert source.task.metrics(found, 0) == row.metrics["test"]
+        assert source.task.metrics(sum(found), 0) == row.metrics["test"]
     assert all(torch.equal(weight, stored[name]) for name, weight in network.weights.items())
 
 
