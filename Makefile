@@ -32,7 +32,7 @@ test-isa: $(VENV)/installed-dev
 docs: $(VENV)/installed-dev
 	$(BIN)/python -m docs.site
 
-# Every speed figure again: about an hour on one core, and 17 GB of room in BENCH.
+# Most speed figures again: about an hour on one core, and 17 GB of room in BENCH.
 BENCH ?= bench
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.speed.shared_prefixes

@@ -263,8 +263,8 @@ def _toml(field: Any) -> str:
 
 def _python_api() -> Lines:
     yield from ["# Python API", ""]
-    yield "The functions do what the commands of the same names do, and print nothing. All of this"
-    yield "page, the errors too, is imported from `sortednet_cli`:"
+    yield "The functions do what the commands do (`evaluate` is `eval`), and print nothing. All of"
+    yield "this page, the errors too, is imported from `sortednet_cli`:"
     yield from ["", "```python", *_EXAMPLE.strip().splitlines(), "```"]
     objects = {name: getattr(sortednet_cli, name) for name in sorted(sortednet_cli.__all__)}
     for name, found in sorted(objects.items(), key=lambda pair: inspect.isclass(pair[1])):

@@ -12,8 +12,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 INTRO = """# Result files
 
-Every figure of these pages comes from one of the files below. Each holds the versions and the
-machine that made it, too. Cite a file with the commit that holds it. [Reproduce a
+Every table of measurements on these pages comes from one of the files below. Each holds the
+versions and the machine that made it, too. Cite a file with the commit that holds it. [Reproduce a
 result](../how-to/reproduce.md) says how a table is made again;
 [Data](data.md#the-data-sets-of-the-results) says where the data sets come from.
 

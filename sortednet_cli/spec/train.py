@@ -37,7 +37,7 @@ class TrainSpec(SpecModel):
     """How the losses of a micro-batch combine; by default `sum` for `sandwich`, else `mean`."""
     distill: bool | Literal["next"] = False
     """Whether the largest sub-model teaches the others in the same micro-batch, or with `"next"`
-    each drawn sub-model the next smaller one."""
+    the next larger one that was drawn teaches each sub-model."""
     teacher: str | None = None
     """A trained model that teaches all sub-models: a run, an artifact, a folder or a hub name."""
     teacher_share: Annotated[float, Field(gt=0, le=1)] = 1.0
