@@ -124,7 +124,7 @@ def _tasks(
         raise RequestError(f"{wrong[0]} needs --harness TASK")
     if wrong:
         raise RequestError(
-            f"{wrong[0]} is for the model's own data, and --harness scores on its tasks': give one"
+            f"{wrong[0]} is for the model's own data, and --harness scores on its tasks: give one"
             " of them"
         )
     if names is None:

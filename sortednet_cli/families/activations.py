@@ -36,16 +36,15 @@ def mean_inputs(
         By path, [units], relative to their mean, so that all layers weigh the same.
     """
     totals: dict[str, Tensor] = {}
-    was_training = module.training
     with ExitStack() as hooks:
         for path, dim in dims.items():
             hook = partial(_add, totals, path, dim)
             handle = module.get_submodule(path).register_forward_pre_hook(hook)
             hooks.callback(handle.remove)
+        hooks.callback(module.train, module.training)
         module.eval()
         for inputs in batches:
             run(module, inputs)
-        module.train(was_training)
     return {path: total / total.mean().clamp_min(1e-30) for path, total in totals.items()}
 
 
@@ -55,4 +54,5 @@ def _add(
     found: Tensor = given[0]
     others = [d for d in range(found.dim()) if d != dim % found.dim()]
     mean = found.abs().float().mean(others)
-    totals[path] = totals[path] + mean if path in totals else mean
+    # One tensor for all batches: a new one would lie between the activations of the next.
+    totals.setdefault(path, torch.zeros_like(mean)).add_(mean)

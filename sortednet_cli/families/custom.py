@@ -6,7 +6,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -187,7 +187,8 @@ def _foreign_code() -> Iterator[None]:
         with redirect_stdout(sys.stderr):
             yield
     finally:
-        sys.path.remove(folder)
+        with suppress(ValueError):  # the code may have removed it
+            sys.path.remove(folder)
 
 
 def _line_of(error: Exception) -> str:

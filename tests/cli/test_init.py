@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -305,6 +306,7 @@ REFUSED = {
     ),
     "texts": (["mobilenet_v2", "--data=moods.tsv"], ["takes images", "moods.tsv holds texts"]),
     "images": (["bert", PHOTOS], ["takes texts"]),
+    "no-image": (["mobilenet_v2", "--data=notes.tar"], ["notes.tar holds no image"]),
     "unlabelled": (["bert", "--data=asked.csv"], ["the columns one, two", "text and label"]),
     "no-data": (["timm-vit"], ["give --data"]),
     "nowhere": (["bert", "--data=nowhere"], ["--data nowhere: there is no such file"]),
@@ -316,6 +318,8 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused(place: Path, name: str) -> None:
     (place / "taken.toml").write_text("mine")
+    with tarfile.open(place / "notes.tar", "w", dereference=True) as notes:
+        notes.add(place / "plain.txt", "notes.txt")
     (place / "asked.csv").write_text("one,two\n" + "".join(f"{n},{n + 1}\n" for n in range(40)))
     configs: dict[str, dict[str, Any]] = {
         "falcon": {"model_type": "falcon"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,12 +89,13 @@ def _images(found: Found, path: Path | None) -> FoundData:
 
 def _side(path: Path) -> int:
     """The shorter side of the first image of a folder or a tar."""
-    name, data = FolderTree.open(path).first() if path.is_dir() else next(_of_tar(path))
+    first = (
+        FolderTree.open(path).first() if path.is_dir() else next(read_images(path, Listing()), None)
+    )
+    if first is None:
+        raise RequestError(f"{path} holds no image")
+    name, data = first
     return int(min(open_image(data, name, 3, []).size))
-
-
-def _of_tar(path: Path) -> Iterator[tuple[str, bytes]]:
-    return read_images(path, Listing())
 
 
 def _columns(

@@ -20,6 +20,7 @@ from sortednet_cli.engine.drafting.space import choose_space
 from sortednet_cli.engine.drafting.tables import tables
 from sortednet_cli.engine.requests import DraftRequest
 from sortednet_cli.engine.sources.root import open_root
+from sortednet_cli.engine.training.loop import total_updates
 from sortednet_cli.engine.training.preflight import check_new
 from sortednet_cli.engine.training.start import check_request
 from sortednet_cli.errors import RequestError, as_word
@@ -104,8 +105,7 @@ def draft(request: DraftRequest) -> Draft:
         submodel: cost_of(family, submodel, inputs.random_inputs, inputs.num_units)
         for submodel in (space.smallest, space.largest)
     }
-    per_epoch = samples // (room.batch_size * room.accumulate)
-    updates = max(1, round((spec.train.epochs or 1) * per_epoch))
+    updates = total_updates(spec.train, data.batches_per_epoch(room.batch_size))
     seconds = measured_update(spec, request.device) if request.measure else None
     try:
         write_text(request.out, text)

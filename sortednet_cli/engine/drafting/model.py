@@ -228,7 +228,7 @@ def _of_artifact(
         return _of_timm(str(place), config)
     arguments = {key: value for key, value in config.items() if key not in _FROM_DATA}
     table = {"family": family, **manifest.root.declaration}
-    table["config"] = config["arguments"] if family == "custom" else arguments
+    table["config"] = _entry(config, "arguments", {}) if family == "custom" else arguments
     stated = {**_stated(ModelSpec.model_validate(table)), "pretrained": str(place)}
     size = getattr(manifest.data, "image_size", None)
     return Found(f"the {family} of {place.name}, an artifact", stated, image_size=size)

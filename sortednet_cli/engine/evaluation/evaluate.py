@@ -59,7 +59,8 @@ def evaluate(source: Source, request: EvaluateRequest, report: Report) -> Evalua
             source, submodels, data, splits=(request.split,), device=device, processes=processes
         ):
             rows.append(row)
-            report("score", len(rows) * processes.count, len(submodels), row.submodel.name)
+            done = min(len(rows) * processes.count, len(submodels))
+            report("score", done, len(submodels), row.submodel.name)
         rows = gather_rows(processes, rows, space)
         if not processes.leads:
             return None

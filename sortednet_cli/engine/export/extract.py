@@ -131,7 +131,8 @@ def _load_network(
     if not (check_outputs or plan.statistics):
         return None
     network = source.network()
-    if data is not None and needs_data(source, submodel):
+    if needs_data(source, submodel):
+        assert data is not None
         sizes = BatchSizes.of(network, source.format)
         ensure_statistics(network, [submodel], data, sizes, num_samples=2048)
     return network

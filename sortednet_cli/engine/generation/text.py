@@ -50,9 +50,12 @@ class TextStream:
         if text.endswith(_PARTIAL):
             return ""
         new = text[len(self._emitted) :]
-        # Keep some tokens: a decoder may drop the space at the start of its text.
-        self._window = self._window[-_CONTEXT:]
-        self._emitted = self._text(self._window)
+        # Keep some tokens: a decoder may drop the space at the start of its text. If that cuts a
+        # character, keep all: a decoder may show a whole run of bytes as wrong for one of them.
+        recent = self._window[-_CONTEXT:]
+        if not (end := self._text(recent)).startswith(_PARTIAL):
+            self._window, text = recent, end
+        self._emitted = text
         return self._until_stop(new)
 
     def end(self) -> str:

@@ -113,7 +113,17 @@ def _observe(
 ) -> dict[int, Observed]:
     """Observe the exits of `group`, which starts with the full depth."""
     shared, task = network.shared_pass(group, training=False), source.task
-    pairs: dict[int, list[tuple[Tensor, Tensor]]] = {int(s.axes["depth"]): [] for s in group[1:]}
+    depths = [int(submodel.axes["depth"]) for submodel in group[1:]]
+    pairs: dict[int, list[tuple[Tensor, Tensor]]] = {depth: [] for depth in depths}
+    observed: dict[int, tuple[list[float], list[bool]]] = {depth: ([], []) for depth in depths}
+
+    def keep() -> None:
+        for depth, found in fetch(pairs).items():
+            for confidence, agrees in found:
+                observed[depth][0].extend(confidence.tolist())
+                observed[depth][1].extend(agrees.tolist())
+            pairs[depth].clear()
+
     count, at_once = 0, BatchSizes.of(network, source.format).scored
     for inputs, given in data.validation.batches(at_once, network.device):
         targets = task.targets(given, network.device)
@@ -124,15 +134,15 @@ def _observe(
                 logits = shared.logits(number, picked[number][rows])
                 confidence, token = logits.float().softmax(-1).max(-1)
                 pairs[depth].append((confidence, token == expected))
+        if network.device.type == "cpu":
+            keep()  # as `score_parts` does, so that no tensor lies between activations
         count += len(picked[0])
         if count >= MAX_TOKENS:
             break
     if not count:
         raise WorkError("the validation part has no tokens: thresholds cannot be measured")
-    return {
-        depth: Observed(*map(torch.cat, zip(*batches, strict=True)))
-        for depth, batches in fetch(pairs).items()
-    }
+    keep()
+    return {depth: Observed(*map(torch.tensor, found)) for depth, found in observed.items()}
 
 
 def _sizes(family: Family, module: torch.nn.Module) -> tuple[int, int]:

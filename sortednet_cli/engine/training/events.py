@@ -49,7 +49,7 @@ class Scored:
 
     Attributes:
         row: its costs and scores.
-        done: how many sub-models have theirs.
+        done: how many sub-models have theirs, those of other processes estimated.
         total: of how many.
     """
 

@@ -143,7 +143,7 @@ def time_passes(
     total = dict.fromkeys(ways, 0.0)
     for submodel in dict.fromkeys((space.submodels[len(space) // 2], space.largest)):
         count, seconds = 2, dict.fromkeys(ways, 0.0)
-        for repeat in range(2 + WARMUPS + _REPEATS):
+        for repeat in range(3 + WARMUPS + _REPEATS):
             batch = inputs.random_inputs(count, generator)
             for way in list(total):
                 try:
@@ -154,9 +154,10 @@ def time_passes(
                     logger.info("auto: there is no memory for passes in %s", way)
                     del total[way]
                     continue
-                # The first passes size the batch, those after them prepare kernels for its shape.
-                seconds[way] = min(seconds[way], taken) if repeat > 2 + WARMUPS else taken
-            if repeat == 0 and total:
+                # The first pass builds, the second sizes the batch, and those after it prepare
+                # kernels for its shape.
+                seconds[way] = min(seconds[way], taken) if repeat > 3 + WARMUPS else taken
+            if repeat == 1 and total:
                 share = PASS_SECONDS / seconds[next(iter(total))]
                 count = max(2, min(train.batch_size, math.ceil(count * share)))
         for way in total:

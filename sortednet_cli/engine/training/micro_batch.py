@@ -97,7 +97,7 @@ class MicroBatches:
         scale = (len(drawn) if self.sums_losses else 1) / self.per_update
         weights = {submodel: weight * scale for submodel, weight in drawn}
         teaching = self._teaching(list(weights))
-        logits = self._logits_beforehand(inputs, targets, teaching, list(weights))
+        logits = self._logits_beforehand(inputs, targets, teaching, list(weights), len(given))
         losses = []
         for group in self.network.groups(list(weights)):
             own = {submodel: weights[submodel] for submodel in group}
@@ -127,13 +127,15 @@ class MicroBatches:
         targets: Targets,
         teaching: Mapping[SubModel, Teacher],
         drawn: Sequence[SubModel],
+        num_samples: int,
     ) -> dict[Teacher, list[Tensor]]:
         """The logits by chunk of a teacher that is not among those drawn."""
         largest = self.network.space.largest
         logits: dict[Teacher, list[Tensor]] = {}
         for teacher in set(teaching.values()) - set(drawn):
             work = self._ask if teacher == "fixed" else partial(self._teach, largest)
-            with self._may_fail([largest], self.spec.batch_size):
+            asked = ["the teacher"] if teacher == "fixed" else [largest]
+            with self._may_fail(asked, num_samples):
                 logits[teacher] = self._run("teacher", work, inputs, targets)
         return logits
 
@@ -199,7 +201,7 @@ class MicroBatches:
         return self.network.run(forward)
 
     @contextmanager
-    def _may_fail(self, group: Sequence[SubModel], num_samples: int) -> Iterator[None]:
+    def _may_fail(self, group: Sequence[object], num_samples: int) -> Iterator[None]:
         """Tell what a pass lacked: memory, or a compiler."""
         compiler: AbstractContextManager[None] = nullcontext()
         if self.spec.compile:

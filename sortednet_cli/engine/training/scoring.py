@@ -53,7 +53,8 @@ def score_all(
             for submodel in reversed(group):
                 cost = costs.of(submodel)
                 rows.append(Row(submodel, cost.params, cost.macs, found[submodel]))
-                yield Scored(rows[-1], len(rows) * backend.groups_at_once, len(network.space))
+                done = min(len(rows) * backend.groups_at_once, len(network.space))
+                yield Scored(rows[-1], done, len(network.space))
             release()  # the next width frees and asks for other sizes
     except _Cut:
         cut = True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sortednet_cli.data.text.tokenizer import train_tokenizer
 from sortednet_cli.engine.generation.text import TextStream
@@ -42,3 +44,18 @@ def test_half_a_stop_string_at_the_end_is_text(tokenizer: PreTrainedTokenizerBas
 def test_half_a_letter_at_the_end_is_kept(tokenizer: PreTrainedTokenizerBase) -> None:
     ids = tokenizer("a🙂", add_special_tokens=False)["input_ids"][:-1]
     assert "".join(TextStream(tokenizer).pieces(ids)).startswith("a")
+
+
+def test_letters_of_byte_tokens_are_whole() -> None:
+    """As of LLaMA 2: its decoder shows a whole run of bytes as wrong if one letter is cut."""
+    letters = ["a", "\u2581"]
+    vocab = {word: n for n, word in enumerate([f"<0x{n:02X}>" for n in range(256)] + letters)}
+    model = Tokenizer(BPE(vocab, [], byte_fallback=True))
+    model.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=model)
+    text = "日本語日本語🙂🙂🙂 a"
+    ids = tokenizer(text.replace(" ", "\u2581"), add_special_tokens=False)["input_ids"]
+    assert len(ids) == 6 * 3 + 3 * 4 + 2
+    assert list(TextStream(tokenizer).pieces(ids)) == list(text)
