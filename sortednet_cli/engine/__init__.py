@@ -174,7 +174,7 @@ def _report_finished(path: Path, spec: RunSpec) -> None:
     from sortednet_cli.storage.run import RunFolder
 
     # The factory has just run.
-    request = SourceRequest(path, (spec.model.factory,) if spec.model.factory else ())
+    request = SourceRequest(path, spec.model.factories)
     out = RunFolder(path).report
     try:
         stored = read_stored(request)

@@ -84,18 +84,21 @@ def reorder_channels(
 
     Args:
         module: the root network, changed in place.
-        batches: images [B, C, H, W]; weights need one batch. Raises the errors of
-            `coupled_channels`.
+        batches: images [B, C, H, W]; weights need one batch.
+
+    Raises:
+        RequestError: as `coupled_channels`.
     """
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
     groups = [c for c in coupled_channels(module.eval(), batches[0][:1]) if c.inputs]
     groups = [channels for channels in groups if not channels.fixed]
-    scores = [[_norms(tensors[name], dim) for name, dim in c.inputs] for c in groups]
     if by_activation:
         paths = {_layer(name) for channels in groups for name, _ in channels.inputs}
         dims = {p: 1 if isinstance(module.get_submodule(p), _ConvNd) else -1 for p in paths}
         means = mean_inputs(module, lambda network, images: network(images), batches, dims)
         scores = [[means[_layer(name)] for name, _ in c.inputs] for c in groups]
+    else:
+        scores = [[_norms(tensors[name], dim) for name, dim in c.inputs] for c in groups]
     for channels, found in zip(groups, scores, strict=True):
         order = torch.stack(found).sum(0).argsort(descending=True, stable=True)
         for name, dim in channels.holders:

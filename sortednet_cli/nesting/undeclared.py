@@ -15,8 +15,8 @@ from torch import nn
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Family
 from sortednet_cli.families.fused import Fused, fused_as
-from sortednet_cli.nesting.skeleton import build_skeleton, named_tensors
-from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.nesting.skeleton import build_skeleton, shapes_of
+from sortednet_cli.space import SearchSpace
 
 _MOST_PARTS = 8
 
@@ -54,16 +54,9 @@ def check_fused(family: Family, space: SearchSpace) -> None:
 
 
 def _read(family: Family, space: SearchSpace) -> _Network:
-    narrowest = SubModel.of(
-        {axis: max(values) if axis == "depth" else min(values) for axis, values in space.axes}
-    )
     module = build_skeleton(family, family.root.config)
-    narrow = build_skeleton(family, family.shrink(narrowest))
-    shapes = [
-        {name: tuple(tensor.shape) for name, tensor in named_tensors(each).items()}
-        for each in (module, narrow)
-    ]
-    return _Network(module, *shapes)
+    narrow = build_skeleton(family, family.shrink(space.narrowest))
+    return _Network(module, shapes_of(module), shapes_of(narrow))
 
 
 def _of_two_sizes(
@@ -109,14 +102,11 @@ def _ratio(network: _Network, whole: tuple[str, int], part: tuple[str, int]) -> 
     if not {whole[0], part[0]} <= network.narrow.keys():
         return None
     full, narrow = (
-        Fraction(shapes[whole[0]][whole[1]], shapes[part[0]][part[1]]) for shapes in _both(network)
+        Fraction(shapes[whole[0]][whole[1]], shapes[part[0]][part[1]])
+        for shapes in (network.full, network.narrow)
     )
     shrinks = network.narrow[part[0]][part[1]] < network.full[part[0]][part[1]]
     return full if shrinks and full == narrow and 1 < full <= _MOST_PARTS else None
-
-
-def _both(network: _Network) -> tuple[Shapes, Shapes]:
-    return network.full, network.narrow
 
 
 def _grouped(network: _Network) -> Iterator[tuple[str, str, Fused]]:

@@ -47,6 +47,13 @@ class SearchSpace:
     def smallest(self) -> SubModel:
         return SubModel(tuple((axis, values[0]) for axis, values in self.axes))
 
+    @property
+    def narrowest(self) -> SubModel:
+        """The one of full depth that is smallest on every other axis."""
+        return SubModel(
+            tuple((axis, values[-1 if axis == "depth" else 0]) for axis, values in self.axes)
+        )
+
     def __len__(self) -> int:
         return math.prod(len(values) for _, values in self.axes)
 

@@ -138,6 +138,11 @@ class ModelSpec(SpecModel):
     """For `custom` and `timm`: tensors that hold several, such as query, key and value, by a
     pattern of their name or their module's: `"blocks.*.attn.qkv" = 3`. Axes shrink each part."""
 
+    @property
+    def factories(self) -> tuple[str, ...]:
+        """The factory, if there is one: whoever trains a spec allows it."""
+        return (self.factory,) if self.factory else ()
+
     @model_validator(mode="after")
     def _weights_fit_family(self) -> Self:
         if self.reorder != "none" and self.pretrained is None:

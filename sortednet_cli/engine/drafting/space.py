@@ -42,7 +42,7 @@ def choose_space(family: Family, axes: tuple[str, ...]) -> Axes:
 
 
 def _widths(family: Family) -> tuple[list[int | float], str]:
-    """Return the widths, and why the first that was tried in vain is none."""
+    """Return the widths, and the reason of the first refusal; empty if there was none."""
     fractions = sorted({round(k / n, 7) for n in range(2, _MOST_PARTS + 1) for k in range(1, n)})
     refusals = {width: _not_shrunk(family, "width", width) for width in fractions}
     chosen: list[int | float] = [1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,15 +76,10 @@ class Frontier:
 
     def better_than(self, row: Row) -> Row | None:
         """The row of the frontier that scores at least as well as another for less of the cost."""
-
-        def score(other: Row) -> float:
-            value = other.metrics[self.split][self.metric]
-            return value if self.higher_is_better else -value
-
         most, marked = _known(self.cost, row), zip(self.rows, self.pareto, strict=True)
         cheaper = [other for other, mark in marked if mark and self.cost.value(other) < most]
-        ahead = [other for other in cheaper if score(other) >= score(row)]
-        return max(ahead, key=score, default=None)
+        ahead = [other for other in cheaper if score_of(self, other) >= score_of(self, row)]
+        return max(ahead, key=partial(score_of, self), default=None)
 
 
 @dataclass(frozen=True)
@@ -271,7 +266,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
     return marks
 
 
-def score_of(measure: Measure | Task, row: Row) -> float:
+def score_of(measure: Measure | Task | Frontier, row: Row) -> float:
     """Return a row's validation score, negated if lower values of the metric are better.
 
     NaN, which compares with nothing, is the worst.

@@ -18,13 +18,11 @@ WARMUP = 5
 REPEATS = 25
 
 
-def describe(
-    device: torch.device, batch_size: int = 1, runtime: str = "torch"
-) -> dict[str, int | str]:
+def describe(device: torch.device, runtime: str = "torch") -> dict[str, int | str]:
     """Return the conditions of a latency: runtime, batch size, threads and device."""
     return {
         "runtime": runtime,
-        "batch_size": batch_size,
+        "batch_size": 1,
         "threads": torch.get_num_threads(),
         "device": describe_device(device),
     }
@@ -32,21 +30,19 @@ def describe(
 
 @torch.no_grad()
 @true_fp32()
-def latency_ms(
-    network: NestedNetwork, submodel: SubModel, inputs: InputFormat, batch_size: int = 1
-) -> float:
+def latency_ms(network: NestedNetwork, submodel: SubModel, inputs: InputFormat) -> float:
     """Measure the median time of a forward pass of the standalone sub-model, after warm-up.
 
     Returns:
-        Milliseconds per batch of `batch_size` samples.
+        Milliseconds for one sample.
 
     Raises:
         WorkError: memory ran out.
     """
-    with enough_memory(describe_pass([submodel], batch_size), "use a device with more"):
+    with enough_memory(describe_pass([submodel], 1), "use a device with more"):
         module = network.standalone(submodel)
         with network.device:
-            samples = inputs.random_inputs(batch_size)
+            samples = inputs.random_inputs(1)
 
         def one_pass() -> None:
             network.family.forward(module, samples)

@@ -22,7 +22,8 @@ _COARSE_MARGIN = {torch.float16: 3e-3, torch.bfloat16: 2e-2}
 several positions and a pass over one differ by about 1e-6."""
 
 _CACHED_POSITIONS = 32
-"""Number of positions whose noise is cached: more than one round drafts."""
+"""Number of positions whose noise is cached: more than a round usually drafts.
+Beyond it noise is drawn again."""
 
 
 class Draft(NamedTuple):

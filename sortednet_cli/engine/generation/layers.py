@@ -191,8 +191,6 @@ def attention_window(config: Any, index: int) -> int:
     types = getattr(config, "layer_types", None)
     if types and types[index] != "sliding_attention":
         return 0
-    if config.model_type == "qwen2" and not getattr(config, "use_sliding_window", False):
-        return 0
     return int(getattr(config, "sliding_window", None) or 0)
 
 

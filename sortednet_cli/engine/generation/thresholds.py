@@ -45,8 +45,8 @@ def measure_thresholds(
     """
     require_causal(source)
     network = source.network(device)
-    shallower = [s for s in network.groups(source.space.submodels) if submodel in s]
-    group = [s for s in shallower[0] if s.axes.get("depth", 0) <= submodel.axes.get("depth", 0)]
+    same_width = next(g for g in network.groups(source.space.submodels) if submodel in g)
+    group = [s for s in same_width if s.axes.get("depth", 0) <= submodel.axes.get("depth", 0)]
     if len(group) < 2:
         raise RequestError(
             f"{submodel} has no trained exit, so no token can leave early: calibrate a deeper"

@@ -72,9 +72,8 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
     """
     check_plan(spec)
     inputs = nominal_format(spec)
-    allowed = [spec.model.factory] if spec.model.factory else []
     root_network = root_of(spec.model, spec.task, inputs.facts(), space=spec.space)
-    family = open_family(root_network, allowed)
+    family = open_family(root_network, spec.model.factories)
     space, train = SearchSpace.of(spec.space), _with_precision(spec.train)
     rule = make_rule(train, space)
     root = build_skeleton(family, family.root.config)

@@ -149,9 +149,7 @@ def _match_tensors(
             wrong = listed(matched.missing)
             raise RequestError(f"{path} does not fit {family.loader}: missing or misshapen {wrong}")
         untied = [
-            pair
-            for pair in matched.stored_twice
-            if not _are_equal(files, matched.names, shapes, pair)
+            pair for pair in matched.stored_twice if not _are_equal(files, matched.names, pair)
         ]
     if untied:
         logger.info("%s: %s and %s differ, so they are not tied", path, *untied[0])
@@ -169,7 +167,6 @@ def _open(root: Root, inputs: InputFormat, where: str) -> TransformerFamily:
 def _are_equal(
     files: TensorFiles,
     names: Mapping[str, str],
-    shapes: Mapping[str, tuple[int, ...]],
     pair: tuple[str, str],
 ) -> bool:
     one, other = (names[name] for name in pair)

@@ -76,9 +76,7 @@ class Driver:
         """The error that ends a training which can be resumed."""
         abandoned = self.trainer.processes.abandoned
         why = "the launcher of this job has died: " if abandoned else ""
-        return Interrupted(
-            f"{why}stopped {when}; go on with: sortednet train --resume {as_word(self.run.path)}"
-        )
+        return Interrupted(f"{why}stopped {when}; {self._how_to_go_on}")
 
     def _updates(
         self, start: Position, total: int, stopped: Callable[[], bool]
@@ -130,7 +128,11 @@ class Driver:
             optimizer=self.trainer.optimizer.state(),
         )
 
+    @property
+    def _how_to_go_on(self) -> str:
+        return f"go on with: sortednet train --resume {as_word(self.run.path)}"
+
     def _go_on(self) -> str:
         saved = newest_checkpoint(self.run)
         kept = f"update {saved.counters.update} is saved" if saved else "no update is saved"
-        return f"{kept}; go on with: sortednet train --resume {as_word(self.run.path)}"
+        return f"{kept}; {self._how_to_go_on}"

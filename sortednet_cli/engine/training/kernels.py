@@ -15,7 +15,7 @@ from sortednet_cli.families import Family
 from sortednet_cli.logs import logger
 from sortednet_cli.machine.precision import has_avx512, in_bf16
 from sortednet_cli.nesting import build_skeleton, spare_skeleton
-from sortednet_cli.space import SearchSpace, SubModel
+from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import TrainSpec
 
 _BLOCK = 16
@@ -51,12 +51,9 @@ def overrunning_layer(
     """
     if device.type != "cpu" or uses_bf16:
         return None
-    narrowest = SubModel.of(
-        {axis: max(values) if axis == "depth" else min(values) for axis, values in space.axes}
-    )
-    skeleton = spare_skeleton(family, narrowest)
+    skeleton = spare_skeleton(family, space.narrowest)
     if skeleton is None:
-        skeleton = build_skeleton(family, family.shrink(narrowest))
+        skeleton = build_skeleton(family, family.shrink(space.narrowest))
     for name, layer in skeleton.named_modules():
         if not isinstance(layer, nn.Conv2d) or layer.groups > 1 or layer.in_channels >= _BLOCK:
             continue

@@ -17,7 +17,7 @@ from sortednet_cli.spec import TrainSpec
 
 _MOMENTA = ("momentum_buffer", "exp_avg")
 _MEAN_SQUARES = ("exp_avg_sq", "square_avg")
-"""Names of torch's optimizers for their state."""
+"""What torch's optimizers call their running means of gradients, and of squared gradients."""
 _AVERAGE = "average"
 """The name of a parameter's average beside them."""
 

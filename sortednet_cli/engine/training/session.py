@@ -126,17 +126,12 @@ class Session:
                 self.run.discard()
             raise
 
-    @property
-    def _allowed(self) -> tuple[str, ...]:
-        """Factories that may run: a teacher may be built by the one that builds its students."""
-        return (self.spec.model.factory,) if self.spec.model.factory else ()
-
     def prepare(self) -> tuple[Trainer, Position, float]:
         """Make the trainer, where it begins, and the seconds that it has trained already.
 
         Raises:
-            RequestError: another package's family passes inputs otherwise than its module does, or
-                the teacher has gone, or does not fit.
+            RequestError: another package's family trains by other logits than its module gives, or
+                the teacher has gone or does not fit.
         """
         train = self.spec.train
         space = SearchSpace.of(self.spec.space)
@@ -151,7 +146,7 @@ class Session:
         rule = make_rule(train, space)
         teacher = None
         if train.teacher is not None:
-            source = open_teacher(train.teacher, self.data, self._allowed)
+            source = open_teacher(train.teacher, self.data, self.spec.model.factories)
             teacher = load_teacher(source, self.data, self.device)
         trainer = Trainer(network, task, rule, self.data, optimizer, train, self.processes, teacher)
         if saved is None:

@@ -65,11 +65,10 @@ def create_session(
     data = open_data(spec.data, spec.task, tokenizer=folder)
     stock = pretrained.config if pretrained else {}
     root = root_of(model, spec.task, data.format.facts(), stock, spec.space)
-    allowed = [spec.model.factory] if spec.model.factory else []
-    family = open_root(root, allowed, data.format, where="model.config")
+    family = open_root(root, model.factories, data.format, where="model.config")
     check_request(spec, family, data, device, processes)
     if spec.train.teacher is not None:
-        open_teacher(spec.train.teacher, data, tuple(allowed))
+        open_teacher(spec.train.teacher, data, model.factories)
     spec = with_measured(absolute(spec), family, data.format, device)
     manifest = {
         "created": time.time(),

@@ -42,7 +42,7 @@ def _open(request: TrainRequest, device: torch.device, processes: Processes) -> 
         return create_session(path, spec, device, processes, or_next=request.out is None)
 
     def again(path: Path) -> Session:
-        own = (spec.model.factory,) if spec and spec.model.factory else ()
+        own = spec.model.factories if spec else ()
         return reopen_session(RunFolder.open(path), device, (*allowed, *own), processes)
 
     return open_together(processes, start, again)

@@ -196,7 +196,6 @@ def timm_models() -> list[str]:
 class _Made:
     """What timm's class of a name is, and with which arguments it was called."""
 
-    name: str
     class_name: str
     architecture: TimmArchitecture
     parameters: Collection[str]
@@ -222,18 +221,14 @@ def _inspected(name: str) -> _Made:
     for each in fields:
         arguments |= asdict(cast(Any, each))
     parameters = [p for p in arguments if p not in ("self", "cfg", "device", "dtype")]
-    architecture = ARCHITECTURES.get(kind.__name__, _NONE)
-    made = _Made(name, kind.__name__, architecture, parameters, arguments)
-    if made.architecture is _NONE:
+    architecture = ARCHITECTURES.get(kind.__name__)
+    if architecture is None:
         raise RequestError(
             f"model.name: {name} cannot be cut: no argument of timm's {kind.__name__} scales its"
             f" width or depth; it takes {listed(parameters)}; the classes that can be cut are"
             f" {listed(ARCHITECTURES)}"
         )
-    return made
-
-
-_NONE = TimmArchitecture(widths=())
+    return _Made(kind.__name__, architecture, parameters, arguments)
 
 
 @contextmanager

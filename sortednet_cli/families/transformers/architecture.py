@@ -43,7 +43,6 @@ SCALES = {
     "ffn": ("intermediate_size",),
     "hidden": ("hidden_size",),
 }
-
 """For each axis, the entries that it scales in most configurations."""
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
