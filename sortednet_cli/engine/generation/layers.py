@@ -90,7 +90,8 @@ class FusedLayer:
         return products.down.add_to(states, self._activation(gate) * up)
 
     def _products_for(self, count: int, positions: Positions) -> _Products:
-        if count == 1 or not positions.follow:
+        # Two rows take as long as one with weights on the left.
+        if count <= 2 or not positions.follow:
             return self._products
         if self._several is None:
             self._several = self._products.packed()

@@ -29,6 +29,9 @@ from sortednet_cli.spec.families import (
 _FUSED = ("LlamaForCausalLM", "Qwen2ForCausalLM", "MistralForCausalLM")
 """Classes whose layers `FusedLayer` computes. Others with the same parts use them differently."""
 
+_SEVERAL = 4
+"""Fewest positions whose logits take less time with a packed head, which copies it."""
+
 
 class Layer(Protocol):
     """One layer, which writes its keys and values to a cache that the caller owns.
@@ -169,6 +172,7 @@ class FusedModel(CausalModel):
         self._head = model.lm_head.weight.detach()
         self._bias = None if model.lm_head.bias is None else model.lm_head.bias.detach()
         self._product = Product(self._head, self._bias, pack=is_half)
+        self._several: Product | None = None
 
     def embed(self, tokens: Sequence[int] | Tensor, first: int) -> Tensor:
         if len(tokens) == 1 and not isinstance(tokens, Tensor):
@@ -176,7 +180,14 @@ class FusedModel(CausalModel):
         return self.embedding.index_select(0, self.sent(tokens)).to(self.dtype)
 
     def logits(self, states: Tensor) -> Tensor:
-        return self._product(self._normed(states)).float()
+        return self._product_for(len(states))(self._normed(states)).float()
+
+    def _product_for(self, count: int) -> Product:
+        if count < _SEVERAL:
+            return self._product
+        if self._several is None:
+            self._several = self._product.packed()
+        return self._several
 
     def _normed(self, states: Tensor) -> Tensor:
         return F.rms_norm(states, tuple(self._norm.shape), self._norm, self._epsilon)
