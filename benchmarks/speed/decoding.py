@@ -21,8 +21,6 @@ CPU time on one thread, prints their table and writes it (look_up.json).
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ from typing import Any
 import torch
 import transformers
 
-from benchmarks.harness import RESULTS, write
+from benchmarks.harness import tell, write
 from benchmarks.speed.decoding_ways import Bench, Way, take_turns
 from benchmarks.speed.draft_bounds import KINDS
 from sortednet_cli import load_run
@@ -68,8 +66,6 @@ def main() -> None:
         "prompts": len(prompts),
         "max_new_tokens": options.max_new_tokens,
         "threads": options.threads,
-        "machine": platform.machine(),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "ways": [record(way, ways) for way in ways],
         "bound": bound(made.decoder.timings, made.agreements(prompts, ways[0].outputs)),
         "drafts": made.bounds(prompts, ways[0].outputs),
@@ -88,8 +84,7 @@ def main() -> None:
         result["acceptance"]["unsorted"] = other.acceptance(prompts, plain.outputs)
         result["unsorted"] = record(drafting, [plain, drafting])
     print(table(result), acceptance_table(result), sep="\n\n")
-    out = options.out or RESULTS / "decoding.json"
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    write("decoding", result, options.out)
     if options.plot:
         draw(result["acceptance"], options.plot)
 
@@ -285,4 +280,4 @@ def arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    tell(main)

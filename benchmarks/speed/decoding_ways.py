@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,7 @@ def take_turns(ways: Sequence[Way], pilot: list[int], prompts: Sequence[list[int
         shift = number % len(ways)
         for way in [*ways[shift:], *ways[:shift]]:
             way.take(prompt)
+        print(f"{number + 1} of {len(prompts)} prompts", file=sys.stderr)
 
 
 class Bench:

@@ -183,7 +183,6 @@ def _score_part(
     between: Callable[[], None],
 ) -> None:
     """Score a part of the data batch by batch, for each sub-model of a pass."""
-    on_host = network.device.type == "cpu"
 
     def add(inputs: Inputs, targets: Targets) -> None:
         for number, (own, states) in enumerate(zip(found, shared.states(inputs), strict=True)):
@@ -191,7 +190,7 @@ def _score_part(
             for rows in chunks(len(scored), task.num_outputs):
                 logits = shared.logits(number, scored[rows]).float()
                 tally = task.tally(logits, targets.values[rows])
-                if on_host:
+                if tally[0].is_cpu:
                     own.counts += task.count(tally)
                 else:
                     own.tallies.append(tally)

@@ -134,7 +134,7 @@ def _observe(
                 logits = shared.logits(number, picked[number][rows])
                 confidence, token = logits.float().softmax(-1).max(-1)
                 pairs[depth].append((confidence, token == expected))
-        if network.device.type == "cpu":
+        if picked[0].is_cpu:
             keep()  # as `score_parts` does, so that no tensor lies between activations
         count += len(picked[0])
         if count >= MAX_TOKENS:
