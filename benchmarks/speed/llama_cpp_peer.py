@@ -36,6 +36,7 @@ OURS = {
     "float16": (torch.float16, False),
     "float16, compiled": (torch.float16, True),
     "bfloat16": (torch.bfloat16, False),
+    "bfloat16, compiled": (torch.bfloat16, True),
 }
 """The precision of the weights, and whether passes of one token are compiled."""
 

@@ -1,4 +1,4 @@
-"""Passes of one position through compiled layers.
+"""Passes of one position through compiled layers, and the logits after them.
 
 Between a layer's products lie some twenty small operations, which take as long to be started as to
 be done. Compiled, they are three or four.
@@ -7,7 +7,7 @@ be done. Compiled, they are three or four.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -17,10 +17,13 @@ from sortednet_cli.machine.compiler import compiled, compiling
 
 if TYPE_CHECKING:
     from sortednet_cli.engine.generation.layers import FusedLayer
+    from sortednet_cli.engine.generation.products import Product
 
 _GROUP = 5
 """Layers that are compiled as one. More would save little time, and take longer to compile. What
 remains of a range runs layer by layer, so that drafts of any depth need no further compilation."""
+
+_FAILED = ("--compile", "generate without it")
 
 Seen = tuple[Tensor, Tensor]
 """A layer's keys and values [K, t, D] up to the position, whose own are not written yet."""
@@ -31,6 +34,7 @@ class CompiledLayers:
 
     def __init__(self) -> None:
         self._run = compiled(_run, fullgraph=True)
+        self._multiply = compiled(_multiply, fullgraph=True)
         self._known: set[int] = set()
 
     def __call__(
@@ -54,7 +58,7 @@ class CompiledLayers:
             WorkError: the compiler fails.
         """
         start = 0
-        with compiling("--compile", "generate without it"):
+        with compiling(*_FAILED):
             while start < len(layers):
                 size = _GROUP if start + _GROUP <= len(layers) else 1
                 group = slice(start, start + size)
@@ -62,6 +66,15 @@ class CompiledLayers:
                 states = self._run(layers[group], states, rotations, seen[group])
                 start += size
         return states
+
+    def logits(self, head: Product, states: Tensor) -> Tensor:
+        """Compute logits [1, V] of states [1, C] that are normed.
+
+        Raises:
+            WorkError: the compiler fails.
+        """
+        with compiling(*_FAILED):
+            return cast(Tensor, self._multiply(head, states))
 
     def _prepare(self, seen: Sequence[Seen]) -> None:
         """Let one compilation serve all lengths, where the compiler would begin with this one."""
@@ -79,3 +92,7 @@ def _run(
     for layer, (keys, values) in zip(layers, seen, strict=True):
         states = layer(states, rotations, keys, values, position, None)
     return states
+
+
+def _multiply(head: Product, states: Tensor) -> Tensor:
+    return head(states)

@@ -231,6 +231,7 @@ class Decoder:
             stack.push([0])
             for depth in depths:
                 stack.advance(depth)
+        stack.logits(1)
 
     @torch.inference_mode()
     def _new_stack(self, capacity: int) -> Stack:

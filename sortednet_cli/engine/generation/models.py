@@ -171,7 +171,7 @@ class FusedModel(CausalModel):
         self._epsilon = float(base.norm.variance_epsilon)
         self._head = model.lm_head.weight.detach()
         self._bias = None if model.lm_head.bias is None else model.lm_head.bias.detach()
-        self._product = Product(self._head, self._bias, pack=is_half)
+        self._product = Product(self._head, self._bias, pack=is_half and not compiles)
         self._several: Product | None = None
 
     def embed(self, tokens: Sequence[int] | Tensor, first: int) -> Tensor:
@@ -180,7 +180,10 @@ class FusedModel(CausalModel):
         return self.embedding.index_select(0, self.sent(tokens)).to(self.dtype)
 
     def logits(self, states: Tensor) -> Tensor:
-        return self._product_for(len(states))(self._normed(states)).float()
+        states = self._normed(states)
+        if self.compiled is not None and len(states) == 1 and self._product.is_half:
+            return self.compiled.logits(self._product, states)
+        return self._product_for(len(states))(states).float()
 
     def _product_for(self, count: int) -> Product:
         if count < _SEVERAL:
