@@ -90,8 +90,9 @@ class FusedLayer:
         return products.down.add_to(states, self._activation(gate) * up)
 
     def _products_for(self, count: int, positions: Positions) -> _Products:
-        # Two rows take as long as one with weights on the left.
-        if count <= 2 or not positions.follow:
+        # Two rows take as long as one with weights on the left. The many of a prompt pack float32
+        # as they go.
+        if count <= 2 or not (positions.follow or self._products.qkv.is_half):
             return self._products
         if self._several is None:
             self._several = self._products.packed()
