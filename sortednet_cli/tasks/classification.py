@@ -46,29 +46,27 @@ class TextClassification(Classification):
     """Classification of texts, with two more metrics."""
 
     def count(self, tally: Tally) -> Tensor:
-        """What `Classification` counts, then each pair of a true and a predicted class."""
+        """What `Classification` counts; then by class the labels, predictions and both alike."""
         predicted, true, _ = tally
-        pairs = torch.bincount(true * self.num_outputs + predicted, minlength=self.num_outputs**2)
-        return torch.cat([super().count(tally), pairs.double()])
+        by_class = (true, predicted, true[true == predicted])
+        counted = [torch.bincount(each, minlength=self.num_outputs) for each in by_class]
+        return torch.cat([super().count(tally), *(each.double() for each in counted)])
 
     def metrics(self, counts: Tensor, num_bytes: int) -> dict[str, float]:
         """Compute accuracy, mean loss, F1 and Matthews correlation.
 
         With two classes, F1 is that of class 1; with more, it is the mean over the classes that
-        occur among labels or predictions. Matthews correlation is 0 if all labels and
-        predictions are the same class.
+        occur among labels or predictions. The correlation is that of K classes (Gorodkin, 2004);
+        it is 0 if all labels, or all predictions, are the same class.
         """
-        from sklearn.metrics import f1_score, matthews_corrcoef
-
-        pairs = counts[_NUM_COUNTS:].view(self.num_outputs, self.num_outputs)
-        true, predicted = (classes.numpy() for classes in pairs.nonzero(as_tuple=True))
-        weights = pairs[pairs > 0].numpy()
-        average = "binary" if self.num_outputs == 2 else "macro"
-        one_class = len(weights) == 1 and true[0] == predicted[0]
-        f1 = f1_score(true, predicted, average=average, zero_division=0, sample_weight=weights)
-        matthews = 0.0 if one_class else matthews_corrcoef(true, predicted, sample_weight=weights)
+        true, predicted, alike = counts[_NUM_COUNTS:].view(3, self.num_outputs)
+        f1 = 2 * alike / (true + predicted)  # NaN for a class that does not occur
+        found = f1[1] if self.num_outputs == 2 else f1.nanmean()
+        total = true.sum()
+        spread = (total**2 - true.square().sum()) * (total**2 - predicted.square().sum())
+        covariance = alike.sum() * total - true.dot(predicted)
         return {
             **super().metrics(counts[:_NUM_COUNTS], num_bytes),
-            "f1": float(f1),
-            "matthews": float(matthews),
+            "f1": float(found.nan_to_num()),
+            "matthews": float(covariance / spread.sqrt()) if spread else 0.0,
         }

@@ -35,3 +35,18 @@ def test_scores_of_parts_that_lack_a_class(
     made = scores(num_classes, true, found)
     assert made["f1"] == pytest.approx(f1) and made["matthews"] == pytest.approx(matthews)
     assert made["accuracy"] == sum(a == b for a, b in zip(true, found, strict=True)) / len(true)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 7])
+def test_scores_are_those_of_scikit_learn(num_classes: int) -> None:
+    """By counts of each class alone, as pairs of thousands of classes would take gigabytes."""
+    from sklearn.metrics import f1_score, matthews_corrcoef
+
+    generator = torch.Generator().manual_seed(num_classes)
+    true = torch.randint(num_classes, (200,), generator=generator)
+    other = torch.randint(num_classes, (200,), generator=generator)
+    found = torch.where(torch.rand(200, generator=generator) < 0.6, true, other)
+    made = scores(num_classes, true.tolist(), found.tolist())
+    average = "binary" if num_classes == 2 else "macro"
+    assert made["f1"] == pytest.approx(f1_score(true, found, average=average))
+    assert made["matthews"] == pytest.approx(matthews_corrcoef(true, found))
