@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 _PARTIAL = "�"
 _CONTEXT = 8
+_MOST_BYTES = 4
+"""Of a character in UTF-8."""
 
 
 class TextStream:
@@ -50,13 +52,20 @@ class TextStream:
         if text.endswith(_PARTIAL):
             return ""
         new = text[len(self._emitted) :]
-        # Keep some tokens: a decoder may drop the space at the start of its text. If that cuts a
-        # character, keep all: a decoder may show a whole run of bytes as wrong for one of them.
-        recent = self._window[-_CONTEXT:]
-        if not (end := self._text(recent)).startswith(_PARTIAL):
-            self._window, text = recent, end
-        self._emitted = text
+        self._shorten(text)
         return self._until_stop(new)
+
+    def _shorten(self, text: str) -> None:
+        """Keep some tokens of the window: a decoder may drop the space at the start of its text.
+
+        No cut is inside a character: a decoder may show a whole run of bytes as wrong for it.
+        """
+        self._emitted = text
+        for count in range(_CONTEXT, _CONTEXT + _MOST_BYTES):
+            recent = self._window[-count:]
+            if not (end := self._text(recent)).startswith(_PARTIAL):
+                self._window, self._emitted = recent, end
+                return
 
     def end(self) -> str:
         """Return the rest of the text after the last token."""
