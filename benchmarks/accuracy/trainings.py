@@ -32,6 +32,7 @@ ALONE = (
     "train.draws=1",
     "train.always_largest=false",
     "train.depth_weights=",
+    "train.last_depth_weights=",
     "train.random_exits=",
     "model.init=stock",
     "model.norms=shared",

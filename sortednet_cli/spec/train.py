@@ -33,6 +33,9 @@ class TrainSpec(SpecModel):
     deepest; by default all."""
     depth_weights: tuple[PositiveFloat, ...] | None = None
     """For `sum` and `sandwich-sum`: a loss weight for each depth, in order; by default equal."""
+    last_depth_weights: tuple[PositiveFloat, ...] | None = None
+    """For `sum` and `sandwich-sum`: the loss weights at the end of the training. In between, each
+    depth's share of the loss changes linearly. By default the weights stay as they are."""
     loss: Literal["mean", "sum"] | None = None
     """How the losses of a micro-batch combine; by default `sum` for `sandwich`, else `mean`."""
     distill: bool | Literal["next"] = False
@@ -224,11 +227,10 @@ class TrainSpec(SpecModel):
             raise ValueError("train.submodel is only for the rule 'single'")
         if self.rule != "sorted" and self.draws > 1:
             raise ValueError("train.draws is only for the rule 'sorted'")
-        if self.depth_weights is not None and self.rule not in ("sum", "sandwich-sum"):
-            raise ValueError(
-                "train.depth_weights is only for the rules 'sum' and 'sandwich-sum': remove it,"
-                " as by --set train.depth_weights="
-            )
-        if self.random_exits is not None and self.rule not in ("sum", "sandwich-sum"):
-            raise ValueError("train.random_exits is only for the rules 'sum' and 'sandwich-sum'")
+        for key in ("depth_weights", "last_depth_weights", "random_exits"):
+            if getattr(self, key) is not None and self.rule not in ("sum", "sandwich-sum"):
+                raise ValueError(
+                    f"train.{key} is only for the rules 'sum' and 'sandwich-sum': remove it, as by"
+                    f" --set train.{key}="
+                )
         return self

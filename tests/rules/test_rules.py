@@ -122,6 +122,18 @@ def test_sum_is_all_depths_of_one_width() -> None:
     assert widths == {0.25, 0.5, 1}
 
 
+def test_shares_of_depths_change_linearly_to_the_last_weights() -> None:
+    spec = _spec(rule="sum", depth_weights=[1, 1, 2], last_depth_weights=[1, 2, 17])
+    rule = make_rule(spec, SPACE)
+    for progress, expected in {0: (0.5, 0.25, 0.25), 0.5: (0.675, 0.175, 0.15)}.items():
+        shares = [weight for _, weight in rule.draw(Random(0), progress)]
+        assert shares == pytest.approx(expected)
+    assert [weight for _, weight in rule.draw(Random(0))] == pytest.approx([0.85, 0.1, 0.05])
+    from_equal = make_rule(_spec(rule="sum", last_depth_weights=[1, 2, 17]), SPACE)
+    shares = [weight for _, weight in from_equal.draw(Random(0), 0.0)]
+    assert shares == pytest.approx([1 / 3] * 3)
+
+
 def test_sandwich_sum_is_all_depths_of_a_sandwich_of_widths() -> None:
     space = SearchSpace.of({"width": [0.25, 0.5, 0.75, 1.0], "depth": [2, 3, 4]})
     rule = make_rule(_spec(rule="sandwich-sum", num_random=1, depth_weights=[1, 1, 2]), space)
@@ -188,8 +200,9 @@ def test_rules_are_pure_and_their_weights_sum_to_one(rule: str) -> None:
 def test_sum_needs_depths_and_as_many_weights() -> None:
     with pytest.raises(RequestError, match="depth axis"):
         make_rule(_spec(rule="sum"), SearchSpace.of({"width": [0.5, 1.0]}))
-    with pytest.raises(RequestError, match="2 weights for 3 depths"):
-        make_rule(_spec(rule="sum", depth_weights=[1, 2]), SPACE)
+    for key in ("depth_weights", "last_depth_weights"):
+        with pytest.raises(RequestError, match=rf"train\.{key}: 2 weights for 3 depths"):
+            make_rule(_spec(rule="sum", **{key: [1, 2]}), SPACE)
 
 
 def test_the_largest_alone_comes_first() -> None:

@@ -170,8 +170,9 @@ def test_pico_form_of_a_text_preset_trains_two_steps(name: str, tmp_path: Path) 
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     space = {axis: "[1,2]" if axis == "depth" else "[0.5,1.0]" for axis in original.space}
     overrides = [f"space.{axis}={values}" for axis, values in space.items()]
-    if original.train.depth_weights is not None:
-        overrides.append("train.depth_weights=[1,2]")
+    for key in ("depth_weights", "last_depth_weights"):
+        if getattr(original.train, key) is not None:
+            overrides.append(f"train.{key}=[1,2]")
     overrides += ["train.updates=2", "train.batch_size=4", "train.accumulate=1"]
     overrides += ["data.max_length=16", "data.vocab_size=300"]
     if columns.template == "chat":
