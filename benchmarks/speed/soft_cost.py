@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.accuracy.trainings import ALONE
 from benchmarks.harness import clock, tell, write
 from sortednet_cli.engine.training.loop import Position, Trainer
 from sortednet_cli.engine.training.start import create_session
@@ -110,7 +111,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def trainer(path: Path, kind: str, options: argparse.Namespace) -> Trainer:
     """A training of the rule `sum`, or of the largest alone, whose batches `plain` takes too."""
-    rule = ["train.rule=sum"] if kind == "sum" else ["train.rule=single", "train.depth_weights="]
+    rule = ["train.rule=sum"] if kind == "sum" else ALONE
     settings = [*rule, "train.updates=1000", *options.set]
     spec = load_preset(options.preset, settings)
     return create_session(path, spec, torch.device("cpu")).prepare()[0]
