@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shlex
 import statistics
 import sys
@@ -125,7 +126,7 @@ def over_runs(
 
 def command_line() -> str:
     """The running command as a reader would type it: paths by their last name."""
-    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    words = [re.sub(r"(?<![^=])/[^ ]*", lambda path: Path(path[0]).name, w) for w in sys.argv[1:]]
     spec = sys.modules["__main__"].__spec__
     assert spec is not None  # every benchmark runs as a module
     return shlex.join(["python", "-m", spec.name, *words])

@@ -7,7 +7,7 @@ Three trainings of a preset's network take the same batches in one process, in t
 the largest sub-model alone, by this package (`single`); and the loop that an engineer would write
 around transformers' model, which makes the logits of every position (`plain`). The ratio of their
 times stands beside the ratio of their multiply-adds: body, and a head for every exit and position.
-Then each trains in processes of its own, for the peak of its resident memory above what the
+Before, each trains in processes of its own, for the peak of its resident memory above what the
 process held once its imports were done: as it is, and with an allocator that returns every large
 tensor at once, so that what fragments is not counted. Writes benchmarks/results/soft_cost.json,
 and for another preset soft_cost_PRESET.json.
@@ -57,11 +57,13 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="A.B=V")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    result = {"preset": options.preset, "threads": options.threads, **measure(options)}
-    result["peak_mib"] = {
+    # The peaks come first: taking times holds three trainings in this process.
+    peaks = {
         allocator: {kind: peak_mib(kind, allocator, options) for kind in KINDS}
         for allocator in ALLOCATORS
     }
+    shared = {"preset": options.preset, "threads": options.threads}
+    result = {**shared, **measure(options), "peak_mib": peaks}
     suffix = "" if options.preset == parser.get_default("preset") else f"_{options.preset}"
     write(f"soft_cost{suffix}".replace("-", "_"), result)
     print(table(result))
