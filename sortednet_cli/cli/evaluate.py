@@ -93,7 +93,7 @@ def evaluate(
         tasks,
     )
     with Progress(quiet) as progress:
-        evaluation = engine.evaluate(request, progress.update if every else engine.no_report)
+        evaluation = engine.evaluate(request, progress.update if every else engine.no_progress)
     if evaluation is not None and tasks is not None:
         _print_harness(evaluation, as_json)
     elif evaluation is not None:  # only the first process of a job has the rows

@@ -38,14 +38,14 @@ from sortednet_cli.engine.requests import (
     FrontierRequest,
     GenerateRequest,
     HarnessRequest,
+    Progress,
     PushRequest,
-    Report,
     ReportRequest,
     SamplingOptions,
     ServeRequest,
     SourceRequest,
     TrainRequest,
-    no_report,
+    no_progress,
 )
 from sortednet_cli.engine.training.events import (
     Event,
@@ -64,8 +64,8 @@ if TYPE_CHECKING:
     from sortednet_cli.engine.evaluation.costs import Conditions as Conditions
     from sortednet_cli.engine.evaluation.costs import Cost as Cost
     from sortednet_cli.engine.evaluation.evaluate import Evaluation as Evaluation
+    from sortednet_cli.engine.evaluation.frontier import CostProgress
     from sortednet_cli.engine.evaluation.frontier import Frontier as Frontier
-    from sortednet_cli.engine.evaluation.frontier import Report as CostReport
     from sortednet_cli.engine.export.formats import Exported as Exported
     from sortednet_cli.engine.export.push import Push as Push
     from sortednet_cli.engine.export.request import Extraction as Extraction
@@ -117,7 +117,7 @@ __all__ = [
     "generate",
     "inspect",
     "lack_of_memory",
-    "no_report",
+    "no_progress",
     "pack_formats",
     "plan",
     "push",
@@ -199,7 +199,7 @@ def draft(request: DraftRequest) -> Draft:
     return draft_spec(request)
 
 
-def evaluate(request: EvaluateRequest, report: Report = no_report) -> Evaluation | None:
+def evaluate(request: EvaluateRequest, progress: Progress = no_progress) -> Evaluation | None:
     """Score one sub-model, or all; return None in every process of a job but the first.
 
     Raises:
@@ -223,10 +223,10 @@ def evaluate(request: EvaluateRequest, report: Report = no_report) -> Evaluation
 
     from sortednet_cli.engine.evaluation.evaluate import evaluate as evaluate_source
 
-    return evaluate_source(source, request, report)
+    return evaluate_source(source, request, progress)
 
 
-def frontier(request: FrontierRequest, report: Report = no_report) -> Frontier:
+def frontier(request: FrontierRequest, progress: Progress = no_progress) -> Frontier:
     """Mark the frontier of a run, choose a sub-model within limits, and plot both on request.
 
     A plot is a picture, or the page that `report` writes.
@@ -260,13 +260,13 @@ def frontier(request: FrontierRequest, report: Report = no_report) -> Frontier:
     def opened() -> Source:
         return open_allowed(stored, request.source)
 
-    result = make_frontier(stored, opened, cost, budget, request.device, _report_costs(report))
+    result = make_frontier(stored, opened, cost, budget, request.device, _cost_progress(progress))
     result = judge_frontier(result, stored.measure, request)
     if request.plot is not None and is_page(request.plot):
         from sortednet_cli.engine.reporting.write import write_report
 
         pair = (stored, opened)
-        write_report([pair], request.plot, [cost], request.device, report, result.rows)
+        write_report([pair], request.plot, [cost], request.device, progress, result.rows)
         logger.info("wrote %s", request.plot)
     elif request.plot is not None and stored.space is not None:
         from sortednet_cli.engine.evaluation.plot import draw_frontier
@@ -276,7 +276,7 @@ def frontier(request: FrontierRequest, report: Report = no_report) -> Frontier:
     return result
 
 
-def report(request: ReportRequest, progress: Report = no_report) -> Path:
+def report(request: ReportRequest, progress: Progress = no_progress) -> Path:
     """Write an HTML page in which a user explores the sub-models of runs; return its path.
 
     Raises:
@@ -304,7 +304,7 @@ def report(request: ReportRequest, progress: Report = no_report) -> Path:
     return out
 
 
-def extract(request: ExtractRequest, report: Report = no_report) -> Extraction:
+def extract(request: ExtractRequest, progress: Progress = no_progress) -> Extraction:
     """Cut a sub-model out as a standalone model that stock libraries load.
 
     Raises:
@@ -342,10 +342,10 @@ def extract(request: ExtractRequest, report: Report = no_report) -> Extraction:
 
     from sortednet_cli.engine.export.request import extract_requested
 
-    return extract_requested(source, stored, request, budget, file_format, _report_costs(report))
+    return extract_requested(source, stored, request, budget, file_format, _cost_progress(progress))
 
 
-def bench_pack(request: BenchPackRequest, report: Report = no_report) -> BenchPack:
+def bench_pack(request: BenchPackRequest, progress: Progress = no_progress) -> BenchPack:
     """Write a folder with which another device measures the latency of every sub-model.
 
     Raises:
@@ -363,7 +363,7 @@ def bench_pack(request: BenchPackRequest, report: Report = no_report) -> BenchPa
         request.source, check=lambda stored: check_pack(stored, request, file_format)
     )
     source = open_allowed(stored, request.source)
-    return write_pack(source, stored, request, file_format, report)
+    return write_pack(source, stored, request, file_format, progress)
 
 
 def push(request: PushRequest) -> Push:
@@ -530,6 +530,6 @@ def lack_of_memory(error: BaseException) -> str | None:
     return memory_message(error)
 
 
-def _report_costs(report: Report) -> CostReport:
-    """Adapt `report` to costs: the quantity is the work, and the sub-model is the step."""
-    return lambda cost, done, total, row: report(cost.quantity, done, total, row.submodel.name)
+def _cost_progress(progress: Progress) -> CostProgress:
+    """Adapt progress to costs: the quantity is the work, and the sub-model is the step."""
+    return lambda cost, done, total, row: progress(cost.quantity, done, total, row.submodel.name)

@@ -11,11 +11,11 @@ from sortednet_cli.spec import RunSpec
 
 Axes = Mapping[str, int | float]
 
-Report = Callable[[str, int, int, str], None]
+Progress = Callable[[str, int, int, str], None]
 """Reports progress: takes the name of the work, steps done, all steps, and the last step's name."""
 
 
-def no_report(work: str, done: int, total: int, part: str) -> None:
+def no_progress(work: str, done: int, total: int, part: str) -> None:
     """Ignore progress."""
 
 

@@ -102,6 +102,12 @@ def describe_device(device: torch.device) -> str:
     return str(device) if named is None else f"{device} ({named(device)})"
 
 
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has finished its queued work; a CPU has none."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 def finishes_in_time(device: torch.device, seconds: float = _GRACE_SECONDS) -> bool:
     """Whether a device finishes all its queued work within some time.
 

@@ -28,6 +28,8 @@ _ADVICE = re.compile(
 )
 """Start of the allocator's advice on its own settings."""
 
+MORE_MEMORY = "use a device with more, or free some of this one's"
+"""Advice where a smaller batch would change the result, or nothing is left to lower."""
 
 _SYSTEM, _GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 

@@ -9,7 +9,7 @@ from sortednet_cli.distributed.processes import join_job
 from sortednet_cli.engine.evaluation.gather import gather_rows
 from sortednet_cli.engine.evaluation.judgement import Judgement
 from sortednet_cli.engine.evaluation.score import score_source
-from sortednet_cli.engine.requests import EvaluateRequest, Report
+from sortednet_cli.engine.requests import EvaluateRequest, Progress
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.machine.device import choose_device
@@ -35,7 +35,7 @@ class Evaluation:
     missed: str | None = None
 
 
-def evaluate(source: Source, request: EvaluateRequest, report: Report) -> Evaluation | None:
+def evaluate(source: Source, request: EvaluateRequest, progress: Progress) -> Evaluation | None:
     """Score the sub-models of a request; return None in every process but the first.
 
     Raises:
@@ -45,7 +45,7 @@ def evaluate(source: Source, request: EvaluateRequest, report: Report) -> Evalua
     if request.harness is not None:
         from sortednet_cli.engine.evaluation.harness import evaluate_harness
 
-        scored = evaluate_harness(source, request, request.harness, report)
+        scored = evaluate_harness(source, request, request.harness, progress)
         return Evaluation(source.path, request.split, source.task.metric, scored)
     space, measure = source.space, measure_named(source.task.metric)
     if request.min_score is not None:
@@ -60,7 +60,7 @@ def evaluate(source: Source, request: EvaluateRequest, report: Report) -> Evalua
         ):
             rows.append(row)
             done = min(len(rows) * processes.count, len(submodels))
-            report("score", done, len(submodels), row.submodel.name)
+            progress("score", done, len(submodels), row.submodel.name)
         rows = gather_rows(processes, rows, space)
         if not processes.leads:
             return None

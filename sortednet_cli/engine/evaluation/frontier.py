@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 SELECTION_SPLIT = "validation"
 
-Report = Callable[[Cost, int, int, Row], None]
+CostProgress = Callable[[Cost, int, int, Row], None]
 """Reports progress of a cost: takes the cost, values done, all values, and the last row."""
 
 
-def _no_report(cost: Cost, done: int, total: int, row: Row) -> None:
+def _no_progress(cost: Cost, done: int, total: int, row: Row) -> None:
     """Ignore progress."""
 
 
@@ -107,13 +107,13 @@ class CostTable:
         stored: StoredSource,
         opened: Callable[[], Source],
         device: str = "auto",
-        report: Report = _no_report,
+        progress: CostProgress = _no_progress,
         measured: Sequence[Row] = (),
     ) -> None:
         self._measure = stored.measure
         self._opened = cache(opened)
         self._device = device
-        self._report = report
+        self._progress = progress
         self._rows = {row.submodel: row for row in (*stored_rows(stored), *measured)}
         self.costs: list[Cost] = []
 
@@ -144,7 +144,7 @@ class CostTable:
             extended = replace(row, costs={**row.costs, cost.name: value})
             self._rows[row.submodel] = extended
             if cost.of(row) is None:  # not where a file has all values
-                self._report(cost, done, len(unknown), extended)
+                self._progress(cost, done, len(unknown), extended)
         self.costs.append(cost)
 
     def choose(self, budget: Budget) -> Row:
@@ -183,7 +183,7 @@ def make_frontier(
     cost: Cost,
     budget: Budget | None = None,
     device: str = "auto",
-    report: Report = _no_report,
+    progress: CostProgress = _no_progress,
 ) -> Frontier:
     """Mark the frontier of a source's rows by `cost`, and choose within the budget.
 
@@ -195,7 +195,7 @@ def make_frontier(
     Raises:
         RequestError: the rows have no scores, or none is within the budget.
     """
-    table, measure = CostTable(stored, opened, device, report), stored.measure
+    table, measure = CostTable(stored, opened, device, progress), stored.measure
     chosen = None if budget is None else table.choose(budget).submodel
     table.add(cost, None if budget is None else budget.within(table.rows))
     return replace(
@@ -227,10 +227,10 @@ def select(
     opened: Callable[[], Source],
     budget: Budget,
     device: str = "auto",
-    report: Report = _no_report,
+    progress: CostProgress = _no_progress,
 ) -> Choice:
     """Choose the best row of a source within a budget; arguments and errors as `make_frontier`."""
-    table = CostTable(stored, opened, device, report)
+    table = CostTable(stored, opened, device, progress)
     return Choice(table.choose(budget), table.conditions)
 
 

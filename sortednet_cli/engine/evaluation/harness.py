@@ -16,14 +16,14 @@ from typing import Any, cast
 
 from sortednet_cli.data.text.tokenizer import load_tokenizer
 from sortednet_cli.engine.evaluation.harness_output import apart, quiet
-from sortednet_cli.engine.requests import EvaluateRequest, HarnessRequest, Report
+from sortednet_cli.engine.requests import EvaluateRequest, HarnessRequest, Progress
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.errors import RequestError, WorkError, reason_of, suggestion
 from sortednet_cli.families.transformers.stock_configs import of_depth
 from sortednet_cli.logs import logger
 from sortednet_cli.machine.device import choose_device, true_fp32
-from sortednet_cli.machine.memory import describe_pass, enough_memory
+from sortednet_cli.machine.memory import MORE_MEMORY, describe_pass, enough_memory
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.harness import HarnessScore, add_harness, numbers_of, read_harness
 from sortednet_cli.storage.sources import check_causal
@@ -35,7 +35,6 @@ BOOTSTRAPS = 1000
 """Samples for the standard errors of metrics that have no formula for them."""
 
 _LOCAL = "a task of your own, on files, needs none: see --harness-path"
-_ADVICE = "use a device with more, or free some of this one's"
 _NETWORK = ("httpx", "httpcore", "requests", "urllib3", "aiohttp", "huggingface_hub")
 """Packages whose errors say that the network, or the hub behind it, does not answer."""
 
@@ -54,7 +53,7 @@ class Tasks:
 
 
 def evaluate_harness(
-    source: Source, request: EvaluateRequest, harness: HarnessRequest, report: Report
+    source: Source, request: EvaluateRequest, harness: HarnessRequest, progress: Progress
 ) -> list[Row]:
     """Score the sub-models of a request on tasks of lm-eval, one after another.
 
@@ -76,13 +75,13 @@ def evaluate_harness(
         network = source.network(choose_device(request.device))
         rows = []
         for submodel in submodels:
-            with enough_memory(describe_pass([submodel], BATCH_SIZE), _ADVICE):
+            with enough_memory(describe_pass([submodel], BATCH_SIZE), MORE_MEMORY):
                 scores = _score(source, submodel, network.at(submodel), tasks, harness)
             row = source.row(submodel, _stored_metrics(source, submodel))
             rows.append(replace(row, harness=numbers_of(scores)))
             if source.checks is not None:  # a stock checkpoint is not ours to write into
                 add_harness(source.path, submodel, scores)
-            report("harness", len(rows), len(submodels), submodel.name)
+            progress("harness", len(rows), len(submodels), submodel.name)
     return rows
 
 

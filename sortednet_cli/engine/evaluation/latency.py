@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 from sortednet_cli.data import InputFormat
-from sortednet_cli.machine.device import describe_device, true_fp32
+from sortednet_cli.machine.device import describe_device, true_fp32, wait_for
 from sortednet_cli.machine.memory import describe_pass, enough_memory
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
@@ -46,9 +46,9 @@ def latency_ms(network: NestedNetwork, submodel: SubModel, inputs: InputFormat) 
 
         def one_pass() -> None:
             network.family.forward(module, samples)
-            _synchronize(network.device)
+            wait_for(network.device)
 
-        _synchronize(network.device)
+        wait_for(network.device)
         return median_ms(one_pass)
 
 
@@ -63,8 +63,3 @@ def median_ms(
         if repeat >= warmup:
             times.append(time.perf_counter() - start)
     return 1e3 * statistics.median(times)
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)

@@ -17,14 +17,12 @@ from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.engine.sources.table import Metrics, Row
 from sortednet_cli.families import Inputs, SharedPass
 from sortednet_cli.machine.device import true_fp32
-from sortednet_cli.machine.memory import describe_pass, enough_memory
+from sortednet_cli.machine.memory import MORE_MEMORY, describe_pass, enough_memory
 from sortednet_cli.machine.transfer import fetch
 from sortednet_cli.nesting import NestedNetwork, has_statistics, recalibrate
 from sortednet_cli.space import SubModel
 from sortednet_cli.tasks import Targets, Task
 from sortednet_cli.tasks.chunks import chunks
-
-_ADVICE = "use a device with more, or free some of this one's"
 
 
 def score_source(
@@ -77,7 +75,7 @@ def ensure_statistics(
     """Measure the normalisation statistics of the sub-models of a group that have none."""
     new = [submodel for submodel in group if submodel.name not in network.statistics]
     if new and has_statistics(network.at(new[0])):
-        with enough_memory(describe_pass(new, min(sizes.measured, num_samples)), _ADVICE):
+        with enough_memory(describe_pass(new, min(sizes.measured, num_samples)), MORE_MEMORY):
             batches = calibration_batches(data, sizes, num_samples, network.device, between)
             measured = recalibrate(network.family, new, network.at, batches)
             for submodel, statistics in measured.items():
@@ -145,7 +143,7 @@ def score_parts(
     found: dict[str, list[_Found]] = {}
     for name, part in parts.items():
         found[name] = [_Found() for _ in group]
-        with enough_memory(describe_pass(group, min(batch_size, len(part))), _ADVICE):
+        with enough_memory(describe_pass(group, min(batch_size, len(part))), MORE_MEMORY):
             _score_part(network, shared, found[name], part, task, batch_size, between)
     waiting = fetch({name: [own.tallies for own in each] for name, each in found.items()})
     return {

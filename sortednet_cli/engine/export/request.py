@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sortednet_cli.engine.evaluation.budget import Budget
 from sortednet_cli.engine.evaluation.costs import Conditions
-from sortednet_cli.engine.evaluation.frontier import Report, select
+from sortednet_cli.engine.evaluation.frontier import CostProgress, select
 from sortednet_cli.engine.export.extract import Extracted, extract, needs_data
 from sortednet_cli.engine.export.formats import Format
 from sortednet_cli.engine.requests import ExtractRequest
@@ -37,7 +37,7 @@ def extract_requested(
     request: ExtractRequest,
     budget: Budget | None,
     file_format: Format | None,
-    report: Report,
+    progress: CostProgress,
 ) -> Extraction:
     """Choose the sub-model, by a budget or by its axes, and extract it.
 
@@ -47,7 +47,7 @@ def extract_requested(
     """
     choice = None
     if budget is not None:
-        choice = select(stored, lambda: source, budget, request.device, report)
+        choice = select(stored, lambda: source, budget, request.device, progress)
     submodel = choice.row.submodel if choice else source.space.resolve(request.axes)
     data = None
     if needs_data(source, submodel) or (file_format is not None and file_format.lossy):

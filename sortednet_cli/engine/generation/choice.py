@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Generator, Tensor
 
+from sortednet_cli.engine.requests import SamplingOptions
 from sortednet_cli.errors import RequestError
 from sortednet_cli.machine.transfer import fetch, send
 from sortednet_cli.seeds import stream_seed
@@ -213,3 +214,17 @@ def _likeliest(scores: Tensor) -> Draft:
     """Draft the token with the largest of the scores [V]."""
     confidence, token = scores.softmax(-1).max(-1)
     return Draft(token, confidence)
+
+
+def make_chooser(
+    options: SamplingOptions | None, number: int = 0, dtype: torch.dtype = torch.float32
+) -> Greedy:
+    """Return what picks the tokens after prompt `number` of a request: greedy without options.
+
+    Raises:
+        RequestError: an option is out of range.
+    """
+    if options is None:
+        return Greedy(dtype)
+    seed = stream_seed(options.seed, "draw", number)
+    return Sampling(options.temperature, options.top_p, seed, dtype)

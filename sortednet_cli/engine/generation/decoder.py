@@ -16,17 +16,14 @@ from sortednet_cli.engine.generation.draft_length import Adaptive, Fixed
 from sortednet_cli.engine.generation.look_up import LookUp
 from sortednet_cli.engine.generation.models import open_model
 from sortednet_cli.engine.generation.speculative import Speculative
-from sortednet_cli.engine.generation.stack import Stack
+from sortednet_cli.engine.generation.stack import Stack, round_capacity
 from sortednet_cli.engine.generation.statistics import DecodingStats
 from sortednet_cli.engine.generation.strategy import Strategy
-from sortednet_cli.engine.generation.timings import LayerTimings
+from sortednet_cli.engine.generation.timings import TIMED_POSITIONS, LayerTimings
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.extensions import ARCHITECTURES
 from sortednet_cli.machine.cuda_graphs import GraphChoice
 from sortednet_cli.spec.families import own_families
-
-_CAPACITY_STEP = 64
-"""The cache's capacity is a multiple of this, so that longer texts seldom reallocate it."""
 
 _CHECKED = 6
 """Tokens of the check of another package's architecture."""
@@ -100,7 +97,7 @@ class Decoder:
         """Times of layers and head on this device, measured at the first use."""
         if self._timings is None:
             with torch.inference_mode():
-                stack = self._empty_stack(min(self.context, 2 * _CAPACITY_STEP))
+                stack = self._empty_stack(min(self.context, TIMED_POSITIONS))
                 self._timings = LayerTimings.measure(stack)
         return self._timings
 
@@ -215,8 +212,7 @@ class Decoder:
     def _empty_stack(self, length: int) -> Stack:
         """Return the emptied stack, with room for `length` positions."""
         if self._stack.capacity < length:
-            rounded = -(-length // _CAPACITY_STEP) * _CAPACITY_STEP
-            self._stack = self._new_stack(min(self.context, rounded))
+            self._stack = self._new_stack(min(self.context, round_capacity(length)))
         self._stack.truncate(0)
         return self._stack
 

@@ -13,19 +13,17 @@ from sortednet_cli.engine.generation import (
     Decoder,
     DecodingStats,
     EarlyExit,
-    Greedy,
     Plain,
-    Sampling,
     Strategy,
 )
 from sortednet_cli.engine.generation.causal import make_decoder
+from sortednet_cli.engine.generation.choice import make_chooser
 from sortednet_cli.engine.generation.prompts import Prompts
 from sortednet_cli.engine.generation.text import TextStream
 from sortednet_cli.engine.requests import SamplingOptions
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError
 from sortednet_cli.machine.cuda_graphs import GraphChoice
-from sortednet_cli.seeds import stream_seed
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.exit_thresholds import require_thresholds
 
@@ -123,21 +121,12 @@ class Generator:
                 tokens,
                 strategy,
                 max_new_tokens,
-                chooser=self._chooser(options, number),
+                chooser=make_chooser(options, number, self.decoder.dtype),
                 stats=self.stats,
                 completion=completion,
             )
             texts = TextStream(self._prompts.tokenizer, stops)
             yield answer, _read(answer, texts, stream, completion)
-
-    def _chooser(self, options: SamplingOptions | None, number: int) -> Greedy:
-        """Return the chooser of tokens after prompt `number`."""
-        dtype = self.decoder.dtype
-        if options is None:
-            return Greedy(dtype)
-        return Sampling(
-            options.temperature, options.top_p, stream_seed(options.seed, "draw", number), dtype
-        )
 
 
 def _read(

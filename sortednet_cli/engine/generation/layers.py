@@ -206,10 +206,19 @@ def causal_mask(
     Args:
         past: a number, or a tensor [1] on the device.
     """
-    position = past + torch.arange(rows, device=like.device).repeat_interleave(groups)[:, None]
+    positions = past + torch.arange(rows, device=like.device).repeat_interleave(groups)
+    return mask_of(positions, columns, window, like)
+
+
+def mask_of(positions: Tensor, columns: int, window: int, like: Tensor) -> Tensor:
+    """Make a mask [B, columns]: 0 if the position of row b sees column j, else minus infinity.
+
+    Args:
+        positions: a position for each row, [B].
+    """
     column = torch.arange(columns, device=like.device)
-    hidden = column > position
+    hidden = column > positions[:, None]
     if window:
-        hidden |= column <= position - window
+        hidden |= column <= positions[:, None] - window
     mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
     return mask.masked_fill_(hidden, -math.inf)

@@ -16,6 +16,9 @@ from sortednet_cli.engine.generation.models import CausalModel, open_model
 from sortednet_cli.engine.generation.positions import DevicePositions, KnownPositions, Positions
 from sortednet_cli.errors import RequestError
 from sortednet_cli.machine.cuda_graphs import GraphChoice, open_graphs
+from sortednet_cli.machine.device import wait_for
+
+_CAPACITY_STEP = 64
 
 _MASK_ROWS = 32
 """Most positions of a pass whose mask is cut out of a stored one, or that is recorded."""
@@ -25,6 +28,11 @@ _ALIGNMENT = 8
 
 _COLUMNS = 256
 """A recorded pass attends to a multiple of this many positions; those after its own are hidden."""
+
+
+def round_capacity(positions: int) -> int:
+    """Round a cache's number of positions up, so that texts that grow seldom reallocate it."""
+    return -(-positions // _CAPACITY_STEP) * _CAPACITY_STEP
 
 
 class Stack:
@@ -134,8 +142,7 @@ class Stack:
 
     def wait(self) -> None:
         """Wait until the device has finished, since a GPU runs asynchronously."""
-        if self._states.device.type != "cpu":
-            torch.accelerator.synchronize(self._states.device)
+        wait_for(self._states.device)
 
     def truncate(self, length: int) -> None:
         """Drop all positions from `length` on."""

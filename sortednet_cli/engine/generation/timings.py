@@ -21,6 +21,9 @@ _LEAST, _MOST, _ENOUGH = 3, 8, 0.5
 
 _PAST = 64
 
+TIMED_POSITIONS = _PAST + MAX_ROWS
+"""Positions of the text that is timed, where the model has as many."""
+
 _Work = Callable[[int], None]
 
 

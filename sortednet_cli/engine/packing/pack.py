@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sortednet_cli.engine.export.formats import Format, find_format
 from sortednet_cli.engine.export.latencies import every_format
 from sortednet_cli.engine.packing.device_script import RUNTIMES
-from sortednet_cli.engine.requests import BenchPackRequest, Report
+from sortednet_cli.engine.requests import BenchPackRequest, Progress
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.space import format_count
 from sortednet_cli.storage.files import free_name, new_folder, write_bytes, write_json
@@ -81,7 +81,7 @@ def write_pack(
     stored: StoredSource,
     request: BenchPackRequest,
     file_format: Format,
-    report: Report,
+    progress: Progress,
 ) -> BenchPack:
     """Export every sub-model of a source, and write the folder; nothing of it stays on an error.
 
@@ -100,7 +100,7 @@ def write_pack(
             (staging / file).parent.mkdir(parents=True)
             write_alone(source, network, submodel, file_format, (staging / file).parent)
             models[submodel.name] = file.as_posix()
-            report("export", number, len(submodels), submodel.name)
+            progress("export", number, len(submodels), submodel.name)
         inputs = source.family.logits_inputs(source.format.random_inputs(1))
         facts = {
             "run": stored.name,

@@ -17,7 +17,7 @@ from sortednet_cli.engine.evaluation.frontier import (
 )
 from sortednet_cli.engine.reporting.comparison import share_data
 from sortednet_cli.engine.reporting.curves import read_curves
-from sortednet_cli.engine.requests import Report
+from sortednet_cli.engine.requests import Progress
 from sortednet_cli.engine.sources.describe import describe
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.logs import logger
@@ -39,7 +39,7 @@ def make_document(
     sources: Sequence[tuple[StoredSource, Callable[[], Source]]],
     costs: Sequence[Cost],
     device: str,
-    report: Report,
+    progress: Progress,
     measured: Sequence[Row] = (),
 ) -> Document:
     """Collect what a page shows of runs that have one metric.
@@ -62,7 +62,7 @@ def make_document(
         "same_data": same_data,
         "costs": [_cost_record(cost, device) for cost in costs],
         "runs": [
-            _run_record(*each, costs, device, report, () if at else measured)
+            _run_record(*each, costs, device, progress, () if at else measured)
             for at, each in enumerate(sources)
         ],
     }
@@ -83,13 +83,13 @@ def _run_record(
     opened: Callable[[], Source],
     costs: Sequence[Cost],
     device: str,
-    report: Report,
+    progress: Progress,
     measured: Sequence[Row],
 ) -> Document:
     opened = cache(opened)
 
     def report_cost(cost: Cost, done: int, total: int, row: Row) -> None:
-        report(cost.quantity, done, total, row.submodel.name)
+        progress(cost.quantity, done, total, row.submodel.name)
 
     table = CostTable(stored, opened, device, report_cost, measured)
     for cost in costs:
@@ -109,7 +109,7 @@ def _run_record(
         "test_scores": _scores(rows, "test", metric),
         "costs": {cost.name: _cost_column(cost, rows, stored) for cost in costs},
         "curves": read_curves(stored),
-        "layers": _layers(opened, rows, report),
+        "layers": _layers(opened, rows, progress),
     }
 
 
@@ -136,7 +136,9 @@ def _cost_column(cost: Cost, rows: Sequence[Row], stored: StoredSource) -> Docum
     }
 
 
-def _layers(opened: Callable[[], Source], rows: Sequence[Row], report: Report) -> Document | None:
+def _layers(
+    opened: Callable[[], Source], rows: Sequence[Row], progress: Progress
+) -> Document | None:
     if len(rows) > _MOST_TABLES:
         return None
 
@@ -145,5 +147,5 @@ def _layers(opened: Callable[[], Source], rows: Sequence[Row], report: Report) -
     return layer_tables(
         opened(),
         [row.submodel for row in rows],
-        lambda done, submodel: report("layers", done, len(rows), submodel.name),
+        lambda done, submodel: progress("layers", done, len(rows), submodel.name),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sortednet_cli.engine.evaluation.costs import Cost, computed_costs
 from sortednet_cli.engine.reporting.document import make_document
 from sortednet_cli.engine.reporting.page import write_page
-from sortednet_cli.engine.requests import Report, no_report
+from sortednet_cli.engine.requests import Progress, no_progress
 from sortednet_cli.engine.sources.table import Row
 from sortednet_cli.storage.sources import StoredSource
 
@@ -22,7 +22,7 @@ def write_report(
     out: Path,
     further: Sequence[Cost] = (),
     device: str = "auto",
-    report: Report = no_report,
+    progress: Progress = no_progress,
     measured: Sequence[Row] = (),
 ) -> None:
     """Write the page; WorkError if that fails.
@@ -34,5 +34,5 @@ def write_report(
         measured: rows of the first run with costs that are not measured again.
     """
     named = {cost.name: cost for cost in (*computed_costs(), *further)}
-    document = make_document(sources, list(named.values()), device, report, measured)
+    document = make_document(sources, list(named.values()), device, progress, measured)
     write_page(document, out)

@@ -8,14 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from sortednet_cli.engine.generation import Greedy
-from sortednet_cli.engine.generation.layers import causal_mask
+from sortednet_cli.engine.generation.layers import causal_mask, mask_of
 from sortednet_cli.engine.generation.models import open_stock_model
 from sortednet_cli.engine.generation.positions import KnownPositions
-from sortednet_cli.engine.generation.stack import Rotations
+from sortednet_cli.engine.generation.stack import Rotations, round_capacity
 from sortednet_cli.engine.serving.key_values import KeyValues
-
-_COLUMN_STEP = 64
-"""The cache's positions are a multiple of this."""
 
 
 @dataclass(eq=False)
@@ -95,14 +92,14 @@ class Batch:
         positions = torch.tensor(columns, device=self._device)
         tokens = [sequence.tokens[-1] for sequence in self.sequences]
         states = self._model.embed_at(self._model.sent(tokens), positions)
-        seen = torch.arange(max(columns) + 1, device=self._device)
+        seen = max(columns) + 1
         masks = {
-            window: _mask(positions, seen, window, states)
+            window: mask_of(positions, seen, window, states)
             for window in {layer.window for layer in self._layers}
         }
         rotations = {kind: self._turned(table, columns) for kind, table in self._tables.items()}
         for index, layer in enumerate(self._layers):
-            cache = self._cache.at(index, positions, len(seen))
+            cache = self._cache.at(index, positions, seen)
             states = layer.step(states, rotations[layer.rotation], cache, masks[layer.window])
         return self._model.logits(states)
 
@@ -121,7 +118,7 @@ class Batch:
         columns = self._cache.columns
         if positions > columns:
             # At least twice as many, so that texts that grow move them seldom.
-            columns = -(-max(positions, 2 * columns) // _COLUMN_STEP) * _COLUMN_STEP
+            columns = round_capacity(max(positions, 2 * columns))
         self._cache.reserve(rows, min(columns, self.context), len(self.sequences))
         if not self._tables or self._cache.columns > self._reach:
             self._reach = self._cache.columns
@@ -134,13 +131,3 @@ class Batch:
         """Return the rotations of one position of each sequence, [B, ..]."""
         pairs = zip(self.sequences, columns, strict=True)
         return torch.stack([table.of(len(s.prompt))[column] for s, column in pairs])
-
-
-def _mask(positions: Tensor, seen: Tensor, window: int, like: Tensor) -> Tensor:
-    """Make a mask [B, t]: minus infinity where a sequence at a position does not see a column."""
-    hidden = seen > positions[:, None]
-    if window:
-        hidden |= seen <= positions[:, None] - window
-    return torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(
-        hidden, -torch.inf
-    )

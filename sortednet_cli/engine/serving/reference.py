@@ -7,11 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sortednet_cli.engine.generation import Stack
+from sortednet_cli.engine.generation.stack import Stack, round_capacity
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.space import SubModel
-
-_CAPACITY_STEP = 64
 
 
 class Reference:
@@ -45,7 +43,7 @@ class Reference:
         stack, length = self._stack, len(prompt) + len(tokens)
         if stack is None or self._submodel != submodel or stack.capacity < length:
             # Twice as many positions as now: a new stack computes the text again.
-            rounded = -(-2 * length // _CAPACITY_STEP) * _CAPACITY_STEP
+            rounded = round_capacity(2 * length)
             self.release()
             module: Any = self._network.at(submodel)
             context = int(module.config.max_position_embeddings)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from sortednet_cli.data import ImageFormat
-from sortednet_cli.engine.generation import Greedy, Sampling
+from sortednet_cli.engine.generation.choice import make_chooser
 from sortednet_cli.engine.generation.prompts import Prompts
 from sortednet_cli.engine.generation.text import TextStream
 from sortednet_cli.engine.requests import SamplingOptions, ServeRequest
@@ -23,7 +23,6 @@ from sortednet_cli.errors import RequestError
 from sortednet_cli.families.transformers.stock_configs import end_tokens, with_end
 from sortednet_cli.machine.device import choose_device
 from sortednet_cli.nesting import NestedNetwork
-from sortednet_cli.seeds import stream_seed
 from sortednet_cli.spec.measures import measure_of
 
 Emit = Callable[[Event], None]
@@ -92,10 +91,7 @@ class TextService(Service):
         if max_tokens is not None and max_tokens > self.max_tokens:
             raise RequestError(f"max_tokens {max_tokens} is more than {self.max_tokens}")
         wanted = min(max_tokens or self.max_tokens, self.context - len(prompt))
-        chooser = Greedy()
-        if sampling is not None:
-            seed = stream_seed(sampling.seed, "draw", 0)  # as of the first prompt of `generate`
-            chooser = Sampling(sampling.temperature, sampling.top_p, seed)
+        chooser = make_chooser(sampling)
         stream = TextStream(self.prompts.tokenizer, stops)
         job = Job(size, TextWork(Tokens(prompt, wanted, chooser), stream), emit)
         self.scheduler.submit(job)

@@ -20,7 +20,7 @@ from sortednet_cli.families import Family, Inputs
 from sortednet_cli.logs import logger
 from sortednet_cli.machine.clock import work_clock
 from sortednet_cli.machine.cuda_graphs import open_graphs
-from sortednet_cli.machine.device import move_to
+from sortednet_cli.machine.device import move_to, wait_for
 from sortednet_cli.machine.graphs import WARMUPS
 from sortednet_cli.machine.memory import lack_of_memory
 from sortednet_cli.machine.precision import has_bf16
@@ -180,14 +180,14 @@ class _Timer:
         device = self._network.device
         batch = tree_map(lambda tensor: tensor.to(device), batch)
         work = partial(self._run, submodel, precision)
-        _wait(device)
+        wait_for(device)
         clock = work_clock(device)
         start = clock()
         if self._graphs is None:
             work(batch)
         else:
             self._graphs.run((submodel, precision), work, batch)
-        _wait(device)
+        wait_for(device)
         return clock() - start
 
     def _run(self, submodel: SubModel, precision: str, batch: Inputs) -> list[Tensor]:
@@ -198,8 +198,3 @@ class _Timer:
             logits = self._network.family.forward(module, batch)
         torch.autograd.backward(logits.float().square().mean())
         return []
-
-
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize()
