@@ -219,3 +219,15 @@ def test_launches_of_a_token_and_of_a_round(
         for _ in range(WARMUPS + 1):
             round_()
         assert right(launches(gpu, round_), drafts)
+
+
+@pytest.mark.parametrize("context", [24, 256])
+@pytest.mark.parametrize("kind", KINDS)
+def test_drafts_that_adapt_to_times(kind: str, context: int, gpu: SimulatedGpu) -> None:
+    """Layers and heads are timed on the GPU first, as recorded passes, where there is room."""
+    model, placed = (make(kind, context=context) for _ in range(2))
+    decoder = Decoder(placed.to(GPU), EXITS)
+    wanted = of_transformers(model, prompt(9), 14)
+    assert decoder.timings.step(DEPTH) > 0
+    for depth in (1, None, 0):
+        assert list(decoder.stream(prompt(9), decoder.speculative(depth), 14)) == wanted
