@@ -1,13 +1,18 @@
-"""Making checksums right again after a file was changed, so that what lies behind them is met."""
+"""Runs that were changed or not finished, with checksums that are right all the same."""
 
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from unittest.mock import patch
 
+import torch
+
+from sortednet_cli.engine.training.start import reopen_session
 from sortednet_cli.errors import RequestError
 from sortednet_cli.storage.checks import checks_of, write_sealed
+from sortednet_cli.storage.run import RunFolder
 
 _MANIFESTS = ("run.json", "sortednet.json")
 
@@ -24,8 +29,24 @@ def reseal(path: Path) -> None:
             return
 
 
+def keep_checkpoints() -> AbstractContextManager[object]:
+    """Let runs that this process finishes keep their last checkpoint."""
+    return patch.object(RunFolder, "drop_checkpoints")
+
+
 def unfinished(run: Path) -> None:
-    """Turn a finished run into one that was killed after its last checkpoint."""
+    """Turn a finished run into one that was killed after its last checkpoint.
+
+    It is trained once more, unless it has that checkpoint still, as runs of older versions do.
+    """
+    _mark_unfinished(run)
+    if not (run / "checkpoints").exists():
+        with keep_checkpoints():
+            list(reopen_session(RunFolder.open(run), torch.device("cpu"), ()).events())
+        _mark_unfinished(run)
+
+
+def _mark_unfinished(run: Path) -> None:
     file = run / "run.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "state": "training"}))
 

@@ -148,7 +148,7 @@ class RunFolder:
         return self.manifest().state == "finished"
 
     def finish(self, seconds: float, computed: Mapping[Path, FileCheck]) -> None:
-        """Mark the run finished, once all its files are on disk.
+        """Mark the run finished, once all its files are on disk, and drop its checkpoint.
 
         Args:
             computed: checks that were already computed while the files were written.
@@ -168,6 +168,11 @@ class RunFolder:
         }
         file = self.path / "run.json"
         write_sealed(file, {**read_json(file), **facts})
+        self.drop_checkpoints()
+
+    def drop_checkpoints(self) -> None:
+        """Remove what only an unfinished training needs."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def require_unfinished(self) -> None:
         if self.finished:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests import sealing
 from tests.commands import TINY, command, listing, refused, waiting
 from tests.data.made import tree_files, write_tree
-from tests.sealing import reseal
 
 RUN = Path("runs/digits-resnet")
 FLAT = """
@@ -50,12 +50,12 @@ def edit(path: Path, *keys: str | int, value: Any = None) -> None:
     else:
         place[keys[-1]] = value
     path.write_text(json.dumps(table))
-    reseal(path)
+    sealing.reseal(path)
 
 
 def unfinished() -> None:
     """Turn the finished run into one that was killed after its last checkpoint."""
-    edit(RUN / "run.json", "state", value="training")
+    sealing.unfinished(RUN)
     for name in ("weights.safetensors", "statistics.safetensors", "frontier.json"):
         (RUN / name).unlink()
 

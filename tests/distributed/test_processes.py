@@ -22,6 +22,8 @@ from tests.commands import Done, command, environment
 from tests.fixtures.make import SETTINGS
 from tests.torture.cases import CASES, write_text
 
+KEEPING = Path(__file__).with_name("keeping.py")
+
 
 def _job(
     processes: int,
@@ -119,7 +121,7 @@ def test_a_checkpoint_of_two_goes_on_under_one_and_under_three(tmp_path: Path) -
     counters = _counters(tmp_path / "run")
     done, batches = counters["update"], counters["batches"]
     assert batches == 2 * done
-    resumed = _done(_job(3, "train", "--resume", tmp_path / "run"))
+    resumed = _done(_job(3, "train", "--resume", tmp_path / "run", program=(KEEPING,)))
     assert resumed.code == 0, resumed
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     updates = [json.loads(line)["update"] for line in lines]

@@ -26,6 +26,7 @@ from sortednet_cli.spec import RunSpec, dump_spec
 from sortednet_cli.storage.run import RunFolder
 from tests.commands import TINY, command, environment, refused
 from tests.distributed.test_processes import (
+    KEEPING,
     _counters,
     _done,
     _job,
@@ -33,6 +34,7 @@ from tests.distributed.test_processes import (
     _processes,
     _wait_for_checkpoint,
 )
+from tests.sealing import keep_checkpoints
 from tests.sharded_job import CASES, CPU, spec_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:grad and param do not obey")
@@ -84,7 +86,8 @@ def _plain(path: Path, spec: RunSpec, processes: int, monkeypatch: pytest.Monkey
         fit = reopen_session(RunFolder.open(path), CPU, ())
     else:
         fit = create_session(path, spec, CPU)
-    assert isinstance(list(fit.events())[-1], Finished)
+    with keep_checkpoints():
+        assert isinstance(list(fit.events())[-1], Finished)
     return fit.run
 
 
@@ -164,7 +167,7 @@ def test_a_checkpoint_of_two_goes_on_under_one_plain_and_three_sharded(
     assert _counters(run)["batches"] == 2 * saved
     spec_after = _set_updates(run, saved + 3)
     shutil.copytree(run, tmp_path / "one")
-    resumed = _done(_job(3, "train", "--resume", run))
+    resumed = _done(_job(3, "train", "--resume", run, program=(KEEPING,)))
     assert resumed.code == 0, resumed
     assert resumed.out == f"{run}\n"
     alone = _plain(tmp_path / "one", spec_after, 3, monkeypatch)

@@ -134,12 +134,14 @@ def test_resuming_finds_a_flipped_bit_in_its_checkpoint(kept: Path) -> None:
 def test_no_bit_of_a_manifest_goes_unnoticed(kept: Path) -> None:
     """Every one of them: in what sealed files say, and in how they say it."""
     run, texts = RunFolder(kept / "run"), kept / "texts"
-    pointed = run.pointed_checkpoint()
+    begun = RunFolder(shutil.copytree(run.path, kept / "begun"))
+    unfinished(begun.path)
+    pointed = begun.pointed_checkpoint()
     assert pointed is not None
     for path, read in (
         (run.path / "run.json", run.manifest),
         (kept / "artifact" / "sortednet.json", ArtifactFolder(kept / "artifact").manifest),
-        (pointed / "counters.json", run.newest_checkpoint),
+        (pointed / "counters.json", begun.newest_checkpoint),
         (texts / "decoding.json", lambda: check_thresholds(texts)),
     ):
         whole = path.read_bytes()

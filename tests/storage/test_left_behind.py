@@ -84,7 +84,7 @@ def test_a_checkpoint_that_nobody_pointed_to_is_not_believed(work: Path) -> None
     fit.run.checkpoints.joinpath("step-1").mkdir()
     harmed(fit, lambda path: None)
     assert fit.run.finished
-    assert [path.name for path in fit.run.checkpoints.iterdir() if path.is_dir()] == ["step-8"]
+    assert not fit.run.checkpoints.exists()
 
 
 LEAVE = """

@@ -27,6 +27,7 @@ from sortednet_cli.storage.exit_thresholds import ExitThresholds, read_threshold
 from sortednet_cli.storage.run import RunFolder
 from tests.cli.test_shell import document
 from tests.commands import TINY, command, listing, refused, start
+from tests.sealing import unfinished
 
 RUN = Path("runs/digits-resnet")
 LEFT = "77-0a1b2c3d"
@@ -90,8 +91,7 @@ def test_a_run_that_another_one_finished_meanwhile_is_left_alone(home: Path) -> 
 def test_a_killed_writers_leftovers_are_removed(home: Path) -> None:
     """Also a checkpoint that was never pointed to: another number of processes made it."""
     expected = listing(RUN)
-    manifest = (RUN / "run.json").read_text()
-    (RUN / "run.json").write_text(manifest.replace('"finished",', '"training",'))
+    unfinished(RUN)
     for folder in (f".step-9.{LEFT}{temporary.SUFFIX}", "step-2", "step-9"):
         shutil.copytree(RUN / "checkpoints" / "step-3", RUN / "checkpoints" / folder)
     for file in (f".weights.safetensors.{LEFT}", f"checkpoints/.latest.{LEFT}"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from tests.commands import TINY, command
 from tests.data.made import tree_files, write_tar, write_tree
 from tests.data.text.made import labelled, write_jsonl
+from tests.sealing import unfinished
 
 IMAGES = ("--set=data.source=image-folder", "--set=train.batch_size=4", "--set=train.updates=1")
 TEXTS = (
@@ -88,8 +88,7 @@ def _make_runs() -> None:
     _done("train", *TINY, "--out=run")
     _done("extract", "run", "--out=cut")
     shutil.copytree("run", "half")
-    manifest = json.loads(Path("half/run.json").read_text(encoding="utf-8"))
-    Path("half/run.json").write_text(json.dumps({**manifest, "state": "training"}))
+    unfinished(Path("half"))
     for name in ("weights.safetensors", "statistics.safetensors", "frontier.json"):
         Path("half", name).unlink()
     _done("train", *TEXTS, "--data=plain.txt", "--out=texts")

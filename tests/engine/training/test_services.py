@@ -257,7 +257,6 @@ def test_how_a_training_ended_is_told(work: Path, service: str) -> None:
 def test_a_killed_run_records_its_updates_again(work: Path, service: str) -> None:
     """Where the service does not know them: MLflow is asked, and is not told twice."""
     train(service)
-    Path("run/checkpoints/latest").unlink()
     edit(Path("run/run.json"), "state", value="training")
     assert command("train", "--resume", "run", "--quiet").code == 0
     again = 1 if service == "mlflow" else 2
