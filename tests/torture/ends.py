@@ -7,14 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-TIMES = {
-    "run.json": ("created", "finished", "train_seconds", "digest"),
-    "counters.json": ("seconds", "digest"),
-}
+TIMES = {"run.json": ("created", "finished", "train_seconds", "digest")}
 """Fields that are times, and the digest of the file with them: all that may differ."""
 
-_LOCK_FILES = re.compile(r"(.*/)?\.(lock|lock-holder|.*\.lock\.sortednet-tmp)")
-"""A kill leaves them to the next writer; the last one of a run has none."""
+_LEFT = re.compile(r"(.*/)?\.(lock|lock-holder|.*\.lock\.sortednet-tmp)|checkpoints(/.*)?")
+"""What a kill can leave: lock files to the next writer, of which the last one of a run has none;
+and the last checkpoint, where the run is marked finished and its checkpoint is there yet."""
 
 
 def differences(found: Path, expected: Path, updates: int) -> list[str]:
@@ -34,7 +32,7 @@ def differences(found: Path, expected: Path, updates: int) -> list[str]:
 
 def _names(run: Path) -> set[str]:
     names = (path.relative_to(run).as_posix() for path in run.rglob("*"))
-    return {name for name in names if not _LOCK_FILES.fullmatch(name)}
+    return {name for name in names if not _LEFT.fullmatch(name)}
 
 
 def _content(path: Path) -> Any:

@@ -19,6 +19,7 @@ from sortednet_cli.spec.vocabulary import TRACKERS
 from tests.cli.test_bad_input import edit
 from tests.commands import TINY, command, refused_all
 from tests.extension import installed
+from tests.sealing import unfinished
 
 ROOT = Path(__file__).parents[3]
 TRIED = json.loads((ROOT / "benchmarks" / "results" / "trackers.json").read_text())
@@ -234,8 +235,8 @@ def test_values_and_the_frontier_are_recorded(work: Path, service: str) -> None:
 
 def test_a_resumed_run_continues_its_record(work: Path, service: str) -> None:
     train(service)
+    unfinished(Path("run"))
     began = len(calls())
-    edit(Path("run/run.json"), "state", value="training")
     assert command("train", "--resume", "run", "--quiet").code == 0
     first, second = calls()[:began], calls()[began:]
     assert [name for name, _ in second][-1] == "finish" and not losses(second)

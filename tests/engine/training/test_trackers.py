@@ -15,6 +15,7 @@ from sortednet_cli.storage.run import RunFolder
 from tests.cli.test_bad_input import edit
 from tests.commands import TINY, command, listing, refused
 from tests.extension import installed
+from tests.sealing import unfinished
 
 SOURCE = '''
 """The tracker `lines`: a text file of values."""
@@ -184,8 +185,7 @@ def test_a_training_resumes_without_a_tracker_that_cannot_open(work: Path, tmp_p
     chosen = '--set=train.trackers=["lines"]'
     with installed(tmp_path, {"toy_tracker.py": SOURCE}, POINTS):
         assert command("train", *ARGUMENTS, chosen, "--out=run").code == 0
-        # Stopped in its last moment: a checkpoint, but no scores.
-        edit(work / "run" / "run.json", "state", value="training")
+        unfinished(work / "run")
     away = SOURCE.replace('folder = run / "lines"', "raise OSError('away')")
     with installed(tmp_path, {"toy_tracker.py": away}, POINTS):
         done = command("train", "--resume", "run", "--quiet")
