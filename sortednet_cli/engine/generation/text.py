@@ -1,4 +1,4 @@
-"""Streams of text from tokens: complete characters only, up to a stop string."""
+"""Streams of text from tokens: complete characters only, up to a stop."""
 
 from __future__ import annotations
 
@@ -13,18 +13,25 @@ _CONTEXT = 8
 _MOST_BYTES = 4
 """Of a character in UTF-8."""
 
+_MOST_HELD = 2 * _MOST_BYTES
+"""Most tokens that wait for the rest of a character; more are no character."""
+
 
 class TextStream:
     """Decodes a stream of tokens piece by piece, up to the first stop string.
 
+    Special tokens have no text, so a stop string that is the name of one is that token.
+
     Attributes:
-        stopped: whether a stop string ended the text.
+        stopped: whether a stop ended the text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str] = ()) -> None:
         self._tokenizer = tokenizer
         self._stops = tuple(stops)
+        self._stop_tokens = _special(tokenizer, stops) if stops else set()
         self._window: list[int] = []
+        self._held = 0
         self._emitted = ""
         self._pending = ""
         self.stopped = False
@@ -47,12 +54,25 @@ class TextStream:
         `DecodeStream` is not used because it does not support tokenizers written in Python, and
         drops an incomplete character at the end, which `decode` shows.
         """
+        if token in self._stop_tokens:
+            rest, self.stopped = self.end(), True
+            return rest
         self._window.append(token)
         text = self._text(self._window)
         if text.endswith(_PARTIAL):
-            return ""
-        new = text[len(self._emitted) :]
+            self._held += 1
+            return self._release() if self._held > _MOST_HELD else ""
+        new, self._held = text[len(self._emitted) :], 0
         self._shorten(text)
+        return self._until_stop(new)
+
+    def _release(self) -> str:
+        """Give up on held tokens, but not on the last ones, which may begin a character."""
+        kept = _MOST_BYTES - 1
+        new = self._text(self._window[:-kept])[len(self._emitted) :]
+        # Before them stays enough that what was sent ends the same way without the rest.
+        self._window, self._held = self._window[-2 * _MOST_BYTES :], kept
+        self._emitted = self._text(self._window[:-kept])
         return self._until_stop(new)
 
     def _shorten(self, text: str) -> None:
@@ -61,7 +81,7 @@ class TextStream:
         No cut is inside a character: a decoder may show a whole run of bytes as wrong for it.
         """
         self._emitted = text
-        for count in range(_CONTEXT, _CONTEXT + _MOST_BYTES):
+        for count in range(_CONTEXT, _CONTEXT + _MOST_HELD + 2):
             recent = self._window[-count:]
             if not (end := self._text(recent)).startswith(_PARTIAL):
                 self._window, self._emitted = recent, end
@@ -92,3 +112,9 @@ class TextStream:
             if any(stop.startswith(text[-size:]) for stop in self._stops):
                 return size
         return 0
+
+
+def _special(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> set[int]:
+    """Return the special tokens of some names."""
+    added = tokenizer.added_tokens_decoder.items()
+    return {token for token, entry in added if entry.special and entry.content in names}

@@ -41,6 +41,28 @@ def test_half_a_stop_string_at_the_end_is_text(tokenizer: PreTrainedTokenizerBas
     assert not stream.stopped
 
 
+def test_the_name_of_a_special_token_is_a_stop(tokenizer: PreTrainedTokenizerBase) -> None:
+    ids = tokenizer("so far Quest<|end|> more", add_special_tokens=False)["input_ids"]
+    stream = TextStream(tokenizer, ["Question:", "<|end|>"])
+    assert "".join(stream.pieces(ids)) == "so far Quest"
+    assert stream.stopped
+    assert "".join(TextStream(tokenizer, ["<|pad|>"]).pieces(ids)) == "so far Quest more"
+
+
+def test_bytes_that_are_no_letters_do_not_wait_for_ever(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    whole = tokenizer("🙂é", add_special_tokens=False)["input_ids"]
+    letter = tokenizer("a", add_special_tokens=False)["input_ids"]
+    ids = [whole[1]] * 200 + whole + whole[:3] * 40 + (letter + [whole[1]] * 5) * 40 + whole
+    stream = TextStream(tokenizer)
+    pieces = [stream.push(token) for token in ids]
+    assert "".join(pieces) + stream.end() == tokenizer.decode(ids)
+    assert "".join(pieces).endswith("🙂é")
+    assert len("".join(pieces[:200])) > 180
+    assert len(stream._window) < 32
+
+
 def test_half_a_letter_at_the_end_is_kept(tokenizer: PreTrainedTokenizerBase) -> None:
     ids = tokenizer("a🙂", add_special_tokens=False)["input_ids"][:-1]
     assert "".join(TextStream(tokenizer).pieces(ids)).startswith("a")
