@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
 
-from sortednet_cli.data.text.prompting import chat_tokens, make_prompting
+from sortednet_cli.data.text.prompting import Chat, chat_tokens, make_prompting
 from sortednet_cli.data.text.tokenizer import load_tokenizer, num_tokens, surrounding
 from sortednet_cli.engine.generation.causal import require_causal
 from sortednet_cli.engine.generation.decoder import check_prompt
@@ -50,6 +52,13 @@ class Prompts:
             logger.info("prompts omit what the tokenizer puts after a text: %s", tokens)
         if others := ignored_entries(source.generation):
             logger.info("%s: ignored settings: %s", GENERATION, listed(others))
+
+    @cached_property
+    def chat_end(self) -> int | None:
+        """The special token with which the chat template ends an answer, if there is one."""
+        with suppress(RequestError):
+            return Chat(self.tokenizer).end
+        return None
 
     def encode(self, prompt: str, context: int) -> list[int]:
         """Tokenize a prompt; RequestError if it is empty, or too long for the context."""

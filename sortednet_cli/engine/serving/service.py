@@ -75,6 +75,8 @@ class TextService(Service):
         stops: Sequence[str],
         sampling: SamplingOptions | None,
         emit: Emit,
+        *,
+        is_chat: bool = False,
     ) -> Job:
         """Queue a text to generate.
 
@@ -83,17 +85,16 @@ class TextService(Service):
             max_tokens: most new tokens; None for as many as there may be.
             stops: texts before which the text ends.
             sampling: None takes the most likely token each time.
+            is_chat: whether the token that ends an answer in a chat ends the text.
 
         Raises:
-            RequestError: `max_tokens` is more than a request may ask for.
             QueueFull, Closing: the scheduler's.
         """
-        if max_tokens is not None and max_tokens > self.max_tokens:
-            raise RequestError(f"max_tokens {max_tokens} is more than {self.max_tokens}")
         wanted = min(max_tokens or self.max_tokens, self.context - len(prompt))
         chooser = make_chooser(sampling)
         stream = TextStream(self.prompts.tokenizer, stops)
-        job = Job(size, TextWork(Tokens(prompt, wanted, chooser), stream), emit)
+        end = self.prompts.chat_end if is_chat else None
+        job = Job(size, TextWork(Tokens(prompt, wanted, chooser), stream, end), emit)
         self.scheduler.submit(job)
         return job
 

@@ -30,10 +30,17 @@ _WARMUP, _REPEATS, _PAST = 2, 7, 16
 
 @dataclass(frozen=True)
 class TextWork:
-    """What a job generates: the tokens of `sequence`, as text up to a stop string of `stream`."""
+    """What a job generates.
+
+    Attributes:
+        sequence: its tokens.
+        stream: makes them a text, up to a stop string.
+        end: a token that ends it, besides the model's.
+    """
 
     sequence: Sequence
     stream: TextStream
+    end: int | None = None
 
 
 class TextWorker:
@@ -105,7 +112,7 @@ class TextWorker:
         stream = job.work.stream
         token = self._choose(job, sequence, logits)
         reason: FinishReason | None = None
-        if token in self._end:
+        if token in self._end or token == job.work.end:
             reason = "stop"
         else:
             sequence.tokens.append(token)

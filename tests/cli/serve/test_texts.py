@@ -20,7 +20,7 @@ SIZES = ("d1", "d2", "d3")
 PROMPTS = ["The with statement", "An if", "a", "def f(x):", "é ☃", "raise", "while  True"]
 TEMPLATE = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
-    "{% for message in messages %}[{{ message.role }}] {{ message.content }}\n{% endfor %}"
+    "{% for message in messages %}[{{ message.role }}] {{ message.content }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}[assistant] {% endif %}"
 )
 
@@ -121,6 +121,7 @@ def test_a_chat_from_a_stock_folder(run: Path, work: Path) -> None:
         for file in Path("artifact").glob(pattern):
             shutil.copy(file, chat)
     (chat / "chat_template.jinja").write_text(TEMPLATE)
+    (chat / "generation_config.json").write_text('{"eos_token_id": 2}')  # not the template's
     messages: list[Any] = [
         {"role": "user", "content": "hello"},
         {"role": "assistant", "content": [{"type": "text", "text": "yes"}]},
@@ -128,7 +129,7 @@ def test_a_chat_from_a_stock_folder(run: Path, work: Path) -> None:
     with serving(chat) as server, OpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
         fields: dict[str, Any] = {"model": "chat", "temperature": 0, "max_completion_tokens": 12}
         answer = client.chat.completions.create(messages=messages, **fields)
-        text = "[user] hello\n[assistant] yes\n[assistant] "
+        text = "[user] hello<|end|>\n[assistant] yes<|end|>\n[assistant] "
         chunks = list(client.chat.completions.create(messages=messages, stream=True, **fields))
         assert chunks[0].choices[0].delta.role == "assistant"
         parts = [chunk.choices[0].delta.content or "" for chunk in chunks]
@@ -137,6 +138,21 @@ def test_a_chat_from_a_stock_folder(run: Path, work: Path) -> None:
         assert answer.usage is not None and answer.usage.completion_tokens == 12
         tokens = len(command_tokens(chat, text))
         assert answer.usage.prompt_tokens == tokens
+        # A client may send the answer back as it got it.
+        again = [*messages, answer.choices[0].message, messages[0]]
+        more = client.chat.completions.create(messages=again, **fields).usage
+        assert more is not None and more.prompt_tokens > tokens + 12
+        drawing: Any = {"temperature": 2, "seed": 7, "max_completion_tokens": 600}
+        drawn = client.chat.completions.create(
+            model="chat", messages=messages[:1], **drawing
+        ).choices[0]
+        done = command(
+            "generate", chat, "--chat", "--prompt=hello", "--temperature=2", "--seed=7",
+            "--max-new-tokens=600", "--json", "--quiet",
+        )  # fmt: skip
+        (same,) = json.loads(done.out)["completions"]
+        assert same["finish"] == "end" and same["tokens"] < 600
+        assert (drawn.message.content, drawn.finish_reason) == (same["text"], "stop")
         with pytest.raises(openai.BadRequestError, match="at least 1 item"):
             client.chat.completions.create(messages=[], **fields)
         with pytest.raises(openai.BadRequestError, match="chat template failed: no system here"):

@@ -29,6 +29,7 @@ from tests.served import GOOD, NAME, Served, serving
         ({"max_tokens": 9000}, 400, "max_tokens 9000 is more than 8191"),
         ({"max_tokens": "2"}, 400, "max_tokens"),
         ({"n": 2}, 400, "n: 2 is not supported"),
+        ({"n": True}, 400, "n: true is not supported"),
         ({"logprobs": 1}, 400, "logprobs: 1 is not supported"),
         ({"echo": True}, 400, "echo: true is not supported"),
         ({"frequency_penalty": 0.5}, 400, "frequency_penalty: 0.5 is not supported"),
@@ -65,6 +66,42 @@ def test_wrong_fields(served: Served, change: dict[str, Any], status: int, said:
 def test_wrong_bodies(served: Served, body: bytes, status: int, said: str) -> None:
     answer = served.ask("POST", "/v1/completions", body, content_type="application/json")
     assert (answer.status, said in answer.error["message"]) == (status, True), answer
+
+
+def test_values_that_change_nothing(served: Served) -> None:
+    neutral = {
+        "n": 1,
+        "frequency_penalty": 0.0,
+        "presence_penalty": 0,
+        "logit_bias": {},
+        "echo": None,
+    }
+    answers = [served.post("/v1/completions", {**GOOD, **extra}) for extra in ({}, neutral)]
+    assert [answer.status for answer in answers] == [200, 200], answers
+    first, second = (answer.document["choices"] for answer in answers)
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tool_calls": [{"id": "a"}]}, "messages.0.tool_calls: it is not supported"),
+        ({"refusal": "no"}, "messages.0.refusal: extra inputs are not permitted"),
+        ({"content": None}, "messages.0.content: it is missing"),
+        ({"role": "tool"}, "messages.0.role: must be 'system', 'developer', 'user' or 'assistant'"),
+    ],
+)
+def test_wrong_messages(served: Served, change: dict[str, Any], said: str) -> None:
+    chat = {"model": NAME, "messages": [{"role": "assistant", "content": "a", **change}]}
+    answer = served.post("/v1/chat/completions", chat)
+    assert (answer.status, said in answer.error["message"]) == (400, True), answer
+
+
+def test_the_limit_is_named_as_the_client_names_it(served: Served) -> None:
+    chat = {"model": NAME, "messages": [{"role": "user", "content": "a"}]}
+    error = served.post("/v1/chat/completions", {**chat, "max_completion_tokens": 9000}).error
+    assert error["message"] == "max_completion_tokens 9000 is more than 8191"
+    assert error["param"] == "max_completion_tokens"
 
 
 def test_what_else_can_be_wrong(served: Served) -> None:

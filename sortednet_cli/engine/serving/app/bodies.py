@@ -13,7 +13,14 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from starlette.requests import ClientDisconnect
 
 from sortednet_cli.engine.requests import SamplingOptions
@@ -52,9 +59,22 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 _Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class _StreamOptions(BaseModel):
+def _without_nulls(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
+
+
+class _Part(BaseModel):
+    """An object within a body. As in the body itself, null stands for what is left out."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, given: Any) -> Any:
+        return _without_nulls(given) if isinstance(given, dict) else given
+
+
+class _StreamOptions(_Part):
     include_usage: bool = False
     include_obfuscation: Literal[False] = False
 
@@ -99,19 +119,27 @@ class CompletionBody(_TextBody):
         return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
 
 
-class _TextPart(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class _TextPart(_Part):
     type: Literal["text"]
     text: str
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+def _refuse(given: list[Any]) -> list[Any]:
+    if given:
+        raise ValueError("it is not supported")
+    return given
 
+
+_Empty = Annotated[list[Any], AfterValidator(_refuse)]
+
+
+class _Message(_Part):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[_TextPart]
     name: str | None = None
+    # Clients send an answer back as they got it.
+    annotations: _Empty = []
+    tool_calls: _Empty = []
 
 
 class ChatBody(_TextBody):
@@ -158,9 +186,8 @@ async def read_body(request: Request, kind: type[Body]) -> Body:
         raise ApiError(400, f"the body is not valid JSON: {reason}") from error
     if not isinstance(values, dict):
         raise ApiError(400, "the body must be a JSON object")
-    given = {name: value for name, value in values.items() if value is not None}
     try:
-        return kind.model_validate(_supported(given, kind))
+        return kind.model_validate(_supported(_without_nulls(values), kind))
     except ValidationError as error:
         first = next(wrong_values(error.errors()))
         message = f"{'.'.join(map(str, first.path))}: {first.message}"
@@ -203,9 +230,14 @@ def _supported(given: Mapping[str, Any], kind: type[BaseModel]) -> dict[str, Any
         elif name not in _NEUTRAL:
             hint = suggestion(name, kind.model_fields)
             raise ApiError(400, f"unknown field {name[:60]!r}{hint}", param=name[:60])
-        elif not any(type(value) is type(same) and value == same for same in _NEUTRAL[name]):
+        elif not any(_is_same(value, neutral) for neutral in _NEUTRAL[name]):
             raise ApiError(400, f"{name}: {json.dumps(value)[:60]} is not supported", param=name)
     return fields
+
+
+def _is_same(value: object, other: object) -> bool:
+    """Whether two JSON values are equal; 0.0 is 0, but false is not."""
+    return isinstance(value, bool) == isinstance(other, bool) and value == other
 
 
 def _joined(content: str | list[_TextPart]) -> str:

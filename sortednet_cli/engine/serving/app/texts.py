@@ -29,6 +29,7 @@ def text_routes(service: TextService) -> APIRouter:
     @router.post("/v1/completions")
     async def completions(request: Request) -> Response:
         body = await read_body(request, CompletionBody)
+        _check_most(body, service)
         size = service.names.read(body.model, body.max_latency_ms)
         tokens = await asyncio.to_thread(service.encode, body.text)
         waiting = Waiting(
@@ -43,16 +44,27 @@ def text_routes(service: TextService) -> APIRouter:
     @router.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         body = await read_body(request, ChatBody)
+        _check_most(body, service)
         size = service.names.read(body.model, body.max_latency_ms)
         tokens = await asyncio.to_thread(service.encode_chat, body.chat)
         waiting = Waiting(
             request,
             service.scheduler,
-            lambda emit: service.submit(size, tokens, body.most, body.stops, body.sampling, emit),
+            lambda emit: service.submit(
+                size, tokens, body.most, body.stops, body.sampling, emit, is_chat=True
+            ),
         )
         return await _answer(body, waiting, _Chat, len(tokens), service)
 
     return router
+
+
+def _check_most(body: CompletionBody | ChatBody, service: TextService) -> None:
+    """ApiError if a request asks for more new tokens than it may."""
+    for field in ("max_tokens", "max_completion_tokens"):
+        count = getattr(body, field, None)
+        if count is not None and count > service.max_tokens:
+            raise ApiError(400, f"{field} {count} is more than {service.max_tokens}", param=field)
 
 
 @dataclass
