@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -203,6 +204,10 @@ def _read_stops(max_new_tokens: int, stop: list[str] | None) -> tuple[str, ...]:
         raise RequestError(f"--max-new-tokens must be at least 1, not {max_new_tokens}")
     if stop and "" in stop:
         raise RequestError("--stop needs a text that is not empty")
+    try:
+        "".join(stop or ()).encode()
+    except UnicodeEncodeError as error:
+        raise RequestError("--stop: not valid UTF-8") from error
     return tuple(stop or ())
 
 
@@ -224,6 +229,7 @@ def _read_prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
 
 def _lines(raw: bytes, where: str) -> list[str]:
     """Split UTF-8 text into lines; RequestError if one is empty or not valid UTF-8."""
+    raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:

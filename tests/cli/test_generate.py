@@ -162,6 +162,8 @@ def test_prompts_from_pipes_and_files(run: Path) -> None:
     assert [answer["prompt"] for answer in answers] == ["The with statement", "An if"]
     filed = shell(f"{script} --prompt-file prompts.txt")
     assert json.loads(filed.out)["completions"] == answers
+    marked = shell(f"(printf '\\357\\273\\277'; cat prompts.txt) | {script}")
+    assert json.loads(marked.out)["completions"] == answers
 
 
 def test_a_closed_pipe_ends_quietly(run: Path) -> None:
@@ -192,6 +194,8 @@ def test_a_closed_pipe_ends_quietly(run: Path) -> None:
         (["--prompt=a", "--temperature=0"], ["--temperature must be positive"]),
         (["--prompt=a", "--temperature=1", "--top-p=0"], ["--top-p must be above 0"]),
         (["--prompt=a", "--stop="], ["--stop needs a text"]),
+        (["--prompt=a\udcff"], ["the prompt is not valid UTF-8"]),
+        (["--prompt=a", "--stop=\udcff"], ["--stop: not valid UTF-8"]),
         (["--prompt=a", "--prompt-file=b"], ["not both"]),
         (["--prompt-file=nowhere"], ["cannot read nowhere"]),
         (["--calibrate", "--prompt=a"], ["remove --prompt"]),

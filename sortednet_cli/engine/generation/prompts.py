@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import cached_property
 
 from sortednet_cli.data.text.prompting import Chat, chat_tokens, make_prompting
+from sortednet_cli.data.text.table import is_unicode
 from sortednet_cli.data.text.tokenizer import load_tokenizer, num_tokens, surrounding
 from sortednet_cli.engine.generation.causal import require_causal
 from sortednet_cli.engine.generation.decoder import check_prompt
@@ -61,9 +62,11 @@ class Prompts:
         return None
 
     def encode(self, prompt: str, context: int) -> list[int]:
-        """Tokenize a prompt; RequestError if it is empty, or too long for the context."""
+        """Tokenize a prompt; RequestError if it is empty, no text, or too long for the context."""
         if not prompt.strip():
             raise RequestError("the prompt is empty")
+        if not is_unicode(prompt):
+            raise RequestError("the prompt is not valid UTF-8")
         # A newline at the end may be the one that separates question and answer.
         (made,) = self._prompting.prompts([prompt.removesuffix("\n") if self._asks else prompt])
         check_prompt(made.tokens, context)
