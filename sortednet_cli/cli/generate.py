@@ -18,13 +18,14 @@ from sortednet_cli.engine import (
     SamplingOptions,
     SourceRequest,
 )
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.logs import logger
 
 if TYPE_CHECKING:
     from sortednet_cli.engine import DecodingStats, Generation
 
 _AGREEMENT = 0.99
+_MOST_TOKENS = 128
 
 _PromptOption = Annotated[
     str | None, typer.Option("--prompt", metavar="TEXT", help="Text to continue.")
@@ -113,7 +114,7 @@ def generate(
     prompt: _PromptOption = None,
     prompt_file: _PromptFileOption = None,
     mode: _ModeOption = "greedy",
-    max_new_tokens: _MaxNewTokensOption = 128,
+    max_new_tokens: _MaxNewTokensOption = _MOST_TOKENS,
     chat: _ChatOption = None,
     stop: _StopOption = None,
     temperature: _TemperatureOption = None,
@@ -144,10 +145,24 @@ def generate(
     axes = options.read_axes(width, depth, axis)
     source = SourceRequest(path, tuple(allow_factory or ()))
     if calibrate:
-        if prompt is not None or prompt_file is not None:
-            raise RequestError(
-                "--calibrate measures on validation data: remove --prompt and --prompt-file"
-            )
+        _check_calibrate(
+            {
+                "--prompt": prompt is not None,
+                "--prompt-file": prompt_file is not None,
+                "--mode": mode != "greedy",
+                "--max-new-tokens": max_new_tokens != _MOST_TOKENS,
+                "--chat": chat is not None,
+                "--stop": bool(stop),
+                "--temperature": temperature is not None,
+                "--top-p": top_p is not None,
+                "--seed": seed is not None,
+                "--draft-depth": draft_depth is not None,
+                "--draft-length": draft_length is not None,
+                "--precision": precision != "fp32",
+                "--cuda-graphs": cuda_graphs != "auto",
+                "--compile": compiles,
+            }
+        )
         target = _read_agreement(agreement)
         _calibrate(CalibrateRequest(source, axes, target, data, device), as_json)
         return
@@ -189,6 +204,15 @@ def _print(generation: Generation, mode: str, as_json: bool) -> None:
     if as_json:
         print_json(_document(generation, mode, records))
     logger.info("%s", _summary(generation.stats))
+
+
+def _check_calibrate(given: dict[str, bool]) -> None:
+    """RequestError if options are given that a calibration has no use for."""
+    if names := [name for name, is_given in given.items() if is_given]:
+        raise RequestError(
+            "--calibrate measures the whole model in float32 on validation data: remove"
+            f" {listed(names)}"
+        )
 
 
 def _read_agreement(agreement: float | None) -> float:

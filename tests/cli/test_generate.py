@@ -199,6 +199,10 @@ def test_a_closed_pipe_ends_quietly(run: Path) -> None:
         (["--prompt=a", "--prompt-file=b"], ["not both"]),
         (["--prompt-file=nowhere"], ["cannot read nowhere"]),
         (["--calibrate", "--prompt=a"], ["remove --prompt"]),
+        (
+            ["--calibrate", "--precision=bf16", "--chat", "--stop=a"],
+            ["on validation data: remove --chat, --stop, --precision"],
+        ),
         (["--calibrate", "--agreement=2"], ["--agreement must be above 0 and at most 1"]),
         (["--calibrate", "--depth=1"], ["d1 has no trained exit"]),
         (["--prompt=a", "--agreement=0.9"], ["only for --calibrate"]),

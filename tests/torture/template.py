@@ -92,7 +92,7 @@ def _make_runs() -> None:
     for name in ("weights.safetensors", "statistics.safetensors", "frontier.json"):
         Path("half", name).unlink()
     _done("train", *TEXTS, "--data=plain.txt", "--out=texts")
-    _done("generate", "texts", "--calibrate", "--max-new-tokens=4")
+    _done("generate", "texts", "--calibrate")
     _done("extract", "texts", "--out=text-cut")
     shutil.copytree("text-cut", "stock")
     for name in ("sortednet.json", "README.md", "check.safetensors"):
