@@ -29,7 +29,7 @@ from sortednet_cli.cli.presets import presets
 from sortednet_cli.cli.push import push
 from sortednet_cli.cli.report import report
 from sortednet_cli.cli.serve import serve
-from sortednet_cli.cli.stops import Stopped, stop_at_signals
+from sortednet_cli.cli.stops import Stopped, leaves_threads, stop_at_signals
 from sortednet_cli.cli.train import train
 from sortednet_cli.errors import RequestError, SortednetError, WorkError, listed, plain
 from sortednet_cli.extensions import imported, warn_once
@@ -271,7 +271,7 @@ def main() -> None:
     _open_streams()
     allocator.keep_freed_memory()
     code = run(sys.argv[1:])
-    if launch.world_size() > 1:
+    if launch.world_size() > 1 or leaves_threads():
         # Torch's compiler keeps a reference to the process group, so the group's threads still run
         # here. A thread that frees a tensor while Python shuts down would abort the process.
         sys.stdout.flush()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sortednet_cli import engine
-from sortednet_cli.cli import options
+from sortednet_cli.cli import options, stops
 from sortednet_cli.cli.render import print_json
 from sortednet_cli.cli.stops import Stopped, StopRequest
 from sortednet_cli.engine import ServeRequest, SourceRequest
@@ -107,7 +107,8 @@ def serve(
 
     stop = StopRequest()
     with stop:
-        engine.serve(request, stop.count, ready)
+        if not engine.serve(request, stop.count, ready):
+            stops.leave_threads()
     if stop.number is not None and stop.count() > 1:
         raise Stopped(stop.number)
     return 0 if stop.number is None else 128 + stop.number

@@ -13,6 +13,8 @@ SIGNALS = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name)
 
 _seen: list[int] = []
 
+_leaves_threads: list[bool] = []
+
 
 class Stopped(BaseException):
     """A stop signal arrived. Not a KeyboardInterrupt, which libraries catch for themselves."""
@@ -26,6 +28,16 @@ def stop_at_signals() -> None:
     """Make every stop signal raise `Stopped` from now on."""
     for number in _handled_signals():
         signal.signal(number, _stop)
+
+
+def leave_threads() -> None:
+    """Say that a thread still runs torch, so that the process must end without Python's help."""
+    _leaves_threads.append(True)
+
+
+def leaves_threads() -> bool:
+    """Whether a thread still runs torch. Python aborts if it ends while one does."""
+    return bool(_leaves_threads)
 
 
 def _stop(number: int, frame: object) -> NoReturn:

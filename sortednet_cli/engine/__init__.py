@@ -403,7 +403,7 @@ def generate(request: GenerateRequest) -> Generation:
 
 def serve(
     request: ServeRequest, num_stops: Callable[[], int], ready: Callable[[Serving], None]
-) -> None:
+) -> bool:
     """Answer HTTP requests for every sub-model of a source, until it is stopped.
 
     Args:
@@ -411,6 +411,10 @@ def serve(
             the first time, running requests may end, and all others are refused. After the
             second, running requests are cut off.
         ready: called once requests are answered.
+
+    Returns:
+        Whether all threads have ended. If not, leave by `os._exit`: Python cannot end a thread
+        that runs torch, and aborts.
 
     Raises:
         RequestError: a package is missing, the source neither generates texts nor classifies
@@ -430,7 +434,7 @@ def serve(
 
         from sortednet_cli.engine.serving.serve import serve as serve_source
 
-        serve_source(source, request, bound, num_stops, ready)
+        return serve_source(source, request, bound, num_stops, ready)
 
 
 def calibrate(request: CalibrateRequest) -> Calibrated:

@@ -123,9 +123,10 @@ class Scheduler:
             job.end(_CLOSING)
         return len(cut)
 
-    def join(self, seconds: float) -> None:
-        """Wait for the thread to end, for some time at most."""
+    def join(self, seconds: float) -> bool:
+        """Wait for the thread to end, for some time at most; return whether it has."""
         self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _ended(self, job: Job, event: Event | None) -> None:
         with self._changed:

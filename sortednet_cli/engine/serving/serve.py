@@ -40,8 +40,11 @@ def serve(
     bound: socket.socket,
     num_stops: Callable[[], int],
     ready: Callable[[Serving], None],
-) -> None:
+) -> bool:
     """Serve a source on a bound socket until it is told to stop, as `run_server` says.
+
+    Returns:
+        As `run_server`.
 
     Raises:
         RequestError: as `open_service`.
@@ -56,6 +59,6 @@ def serve(
             request.host,
         )
     serving = Serving(url_of(bound), source.path, service.names.name, len(source.space))
-    run_server(
+    return run_server(
         app, service.scheduler, bound, request.grace_seconds, num_stops, lambda: ready(serving)
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.commands import environment
 from tests.served import GOOD, Served, serving
 
 
@@ -125,3 +128,35 @@ def test_a_second_signal_stops_at_once(run: Path) -> None:
         assert err == "interrupted; nothing was left half-written\n"
         answer = connection.getresponse()
         assert answer.status == 503 and "the server is stopping" in answer.read().decode()
+
+
+def test_a_thread_within_a_pass_does_not_abort_the_process() -> None:
+    """Python cannot end a thread that runs torch: it aborts, whatever the exit code was to be."""
+    script = """
+import sys, threading, time
+import torch
+from sortednet_cli import engine
+from sortednet_cli.cli.main import main
+
+def work():
+    matrix = torch.randn(1500, 1500)
+    while True:
+        torch.mm(matrix, matrix)
+
+def serve(*_):
+    threading.Thread(target=work, daemon=True).start()
+    time.sleep(0.5)
+    return False
+
+engine.serve = serve
+sys.argv = ["sortednet", "serve", "run"]
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

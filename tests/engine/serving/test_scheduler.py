@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from queue import SimpleQueue
 
 import pytest
@@ -52,4 +53,22 @@ def test_clients_hear_of_an_error_what_is_meant_for_them(
     scheduler.submit(Job(Size(None), None, events.put))
     assert events.get(timeout=60) == expected
     scheduler.close()
-    scheduler.join(60)
+    assert scheduler.join(60)
+
+
+def test_a_pass_that_goes_on_is_told() -> None:
+    begun, ends = threading.Event(), threading.Event()
+
+    class Slow(_Failing):
+        def begin(self, job: Job) -> None:
+            begun.set()
+            ends.wait(60)
+
+    scheduler = Scheduler(Slow(UNEXPECTED, True), 1, 1, Metrics())
+    scheduler.start()
+    scheduler.submit(Job(Size(None), None, lambda event: None))
+    assert begun.wait(60)
+    assert scheduler.close() == 1
+    assert not scheduler.join(0.01)
+    ends.set()
+    assert scheduler.join(60)

@@ -70,13 +70,16 @@ def run_server(
     grace_seconds: float,
     num_stops: Callable[[], int],
     ready: Callable[[], None],
-) -> None:
+) -> bool:
     """Serve until it is told to stop and everything has ended.
 
     Args:
         grace_seconds: how long running jobs may take to end.
         num_stops: how often it was told to stop; the second time cuts running jobs off.
         ready: called once the server answers.
+
+    Returns:
+        Whether all threads have ended; one may still be in a pass that was cut off.
     """
     config = uvicorn.Config(
         app,
@@ -94,7 +97,7 @@ def run_server(
     num_stops()  # from here on a signal is counted, not raised
     scheduler.start()
     asyncio.run(_serve(_Server(config), scheduler, bound, grace_seconds, num_stops, ready))
-    scheduler.join(_LAST_SECONDS)
+    return scheduler.join(_LAST_SECONDS)
 
 
 async def _serve(
