@@ -78,7 +78,9 @@ class Task(ABC):
         """Compute the mean cross-entropy of logits [N, K] against targets [N].
 
         Args:
-            teacher: logits [N, K] whose softmax is a second target (arXiv 1503.02531).
+            teacher: logits [N, K] whose softmax is a second target (arXiv 1503.02531). It may have
+                another K: of two models of one tokenizer, either may have spare tokens, and only
+                what both have is compared.
             share: weight of the teacher's loss; the labels' loss has weight 1 - share.
             temperature: what divides both logits first. The teacher's loss is multiplied by its
                 square, so that gradients keep their size.
@@ -87,7 +89,8 @@ class Task(ABC):
         distilled = None
         if teacher is not None:
             measure = cross_entropy_from if divergence == "kl" else alpha_divergence
-            distilled = measure(logits / temperature, teacher / temperature) * temperature**2
+            student, teacher = _of_shared_columns(logits, teacher)
+            distilled = measure(student / temperature, teacher / temperature) * temperature**2
         if distilled is not None and share == 1:
             return distilled
         labelled = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
@@ -109,6 +112,14 @@ class Task(ABC):
             counts: their sum, float64 [M].
             num_bytes: UTF-8 bytes of the scored text; 0 if the targets are not a text.
         """
+
+
+def _of_shared_columns(logits: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut logits [N, K] and [N, L] to the columns that both have."""
+    if logits.shape == teacher.shape:
+        return logits, teacher
+    shared = min(logits.shape[1], teacher.shape[1])
+    return logits[:, :shared], teacher[:, :shared]
 
 
 def losses(logits: Tensor, targets: Tensor) -> Tensor:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sortednet_cli.engine.training.events import Interrupted
 from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.spec import load_preset
 from sortednet_cli.tasks import make_task
-from sortednet_cli.tasks.divergence import MAX_RATIO, alpha_divergence
+from sortednet_cli.tasks.divergence import MAX_RATIO, Divergence, alpha_divergence
 from tests.commands import command, refused
 
 CPU = torch.device("cpu")
@@ -102,6 +103,23 @@ def test_share_and_temperature_weigh_it_as_any_other() -> None:
     assert torch.equal(
         task.loss(logits, labels, None, 1.0, 1.0, "alpha"), task.loss(logits, labels)
     )
+
+
+@pytest.mark.parametrize("divergence", ["kl", "alpha"])
+@pytest.mark.parametrize("sizes", [(5, 3), (3, 5)])
+def test_spare_tokens_of_either_side_are_not_compared(
+    sizes: tuple[int, int], divergence: Divergence
+) -> None:
+    """Models of one tokenizer may have embeddings of other sizes, as those of Qwen2 have."""
+    task = make_task("causal-lm", "text", 3, 0.0)
+    generator = torch.Generator().manual_seed(0)
+    logits, teacher = (torch.randn(4, size, generator=generator) for size in sizes)
+    logits.requires_grad_()
+    labels = torch.tensor([0, 1, 2, 0])
+    found = task.loss(logits, labels, teacher, 0.5, 2.0, divergence)
+    taught = task.loss(logits[:, :3], labels, teacher[:, :3], 1.0, 2.0, divergence)
+    torch.testing.assert_close(found, 0.5 * taught + 0.5 * F.cross_entropy(logits, labels))
+    assert torch.isfinite(_gradient(found, logits)).all()
 
 
 @pytest.mark.parametrize("distill", ["true", '"next"'])
