@@ -66,7 +66,7 @@ def info(
     Example: sortednet info runs/digits-resnet
     """
     options.set_verbosity(quiet, verbose)
-    axes = options.read_axes(width, depth, axis)
+    axes, allowed = options.read_axes(width, depth, axis), tuple(allow_factory or ())
     if check and plan:
         raise RequestError("give --check or --plan, not both")
     if preset is not None or config is not None:
@@ -75,7 +75,7 @@ def info(
                 "--preset and --config need --plan, and then no run, artifact or axes"
             )
         spec = options.read_spec(preset, config, overrides or [])
-        _print_resources(engine.plan(spec, processes or 1), as_json)
+        _print_resources(engine.plan(spec, processes or 1, allowed), as_json)
         return
     if overrides or processes is not None:
         raise RequestError("--set and --processes need --plan with --preset or --config")
@@ -84,8 +84,7 @@ def info(
     if check:
         _print_check(engine.inspect(path), as_json)
     elif plan:
-        source = SourceRequest(path, tuple(allow_factory or ()))
-        _print_slices(engine.slices(source, axes), as_json)
+        _print_slices(engine.slices(SourceRequest(path, allowed), axes), as_json)
     else:
         _print_facts(engine.describe(path), as_json)
 

@@ -18,6 +18,7 @@ _MEMORY = {
     "gathered": "layers gathered to run",
     "unsummed": "gradient not summed yet",
     "micro_batch": "a micro-batch",
+    "teacher": "the teacher's weights",
     "total": "all",
 }
 _WIRE = {"gather": "weights", "reduce": "gradient, loss, flags", "total": "all"}

@@ -456,8 +456,11 @@ def calibrate(request: CalibrateRequest) -> Calibrated:
     return calibrate_source(source, request)
 
 
-def plan(spec: RunSpec, processes: int = 1) -> ResourcePlan:
+def plan(spec: RunSpec, processes: int = 1, allow_factories: tuple[str, ...] = ()) -> ResourcePlan:
     """Count the resources that training a spec needs, without weights or data.
+
+    Args:
+        allow_factories: factories that a teacher may run besides the spec's own, as `MODULE:NAME`.
 
     Raises:
         RequestError: the spec is wrong, or takes sizes from its data or its pretrained model.
@@ -468,7 +471,7 @@ def plan(spec: RunSpec, processes: int = 1) -> ResourcePlan:
 
     from sortednet_cli.engine.planning.resources import plan_resources
 
-    return plan_resources(spec, processes)
+    return plan_resources(spec, processes, allow_factories)
 
 
 def slices(request: SourceRequest, axes: Mapping[str, int | float]) -> SlicePlan:

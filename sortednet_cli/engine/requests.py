@@ -27,7 +27,7 @@ class TrainRequest:
         spec: the spec of a new run; None to resume.
         out: the new run's folder; None for `runs/NAME`, or the next free name.
         resume: the run to resume, if `spec` is None; None for the newest unfinished run.
-        allow_factories: factories that a resumed run may run, as `MODULE:NAME`.
+        allow_factories: factories that a resumed run or a teacher may run, as `MODULE:NAME`.
         device: as `--device` takes it.
     """
 

@@ -49,6 +49,7 @@ class Memory:
         gathered: weights that sharding gathers to run layers.
         unsummed: gradients that wait to be summed into shards.
         micro_batch: peak of a micro-batch or of the step after it, beyond the others.
+        teacher: weights of a fixed teacher, which is never sharded.
     """
 
     weights: int
@@ -57,6 +58,7 @@ class Memory:
     gathered: int
     unsummed: int
     micro_batch: int
+    teacher: int = 0
 
     @property
     def total(self) -> int:

@@ -15,22 +15,16 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from sortednet_cli.data import InputFormat
+from sortednet_cli.engine.planning.teacher import PlannedTeacher
+from sortednet_cli.engine.planning.unshared import Unshared
 from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.micro_batch import MicroBatches
 from sortednet_cli.families import Family
 from sortednet_cli.machine.live_bytes import LiveBytes
-from sortednet_cli.nesting import NestedNetwork, build_fake
+from sortednet_cli.nesting import build_fake
 from sortednet_cli.rules import Rule
-from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
 from sortednet_cli.tasks import LanguageModelling, Targets, Task
-
-
-class _Unshared(NestedNetwork):
-    """A nested network of fake tensors, whose sharing cannot be checked without addresses."""
-
-    def check_sharing(self, submodel: SubModel) -> None:
-        pass
 
 
 class _ScoringAll(LanguageModelling):
@@ -61,22 +55,36 @@ class Footprint:
     casts: int
 
 
-def footprint_of(family: Family, rule: Rule, spec: TrainSpec, inputs: InputFormat) -> Footprint:
+def footprint_of(
+    family: Family,
+    rule: Rule,
+    spec: TrainSpec,
+    inputs: InputFormat,
+    planned: PlannedTeacher | None = None,
+) -> Footprint:
     """Count the memory of the largest micro-batch that a rule can draw.
 
     Texts have their full length, and all of their tokens are scored.
+
+    Args:
+        planned: the fixed teacher, if there is one. Its weights do not count.
     """
     shares = rule.heaviest()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"):
-        network = _Unshared(family, rule.space, build_fake(family, family.root.config))
+        network = Unshared(family, rule.space, build_fake(family, family.root.config))
         network.enable_training()
         task = _scoring_all(task_of(inputs, spec.label_smoothing))
-        micro_batches = MicroBatches(network, task, spec)
+        teacher = planned.fake() if planned else None
+        micro_batches = MicroBatches(network, task, spec, teacher=teacher)
         targets = torch.zeros(inputs.output_shape(spec.batch_size)[:-1], dtype=torch.int64)
         batch = inputs.random_inputs(spec.batch_size), targets
         for group in network.groups([submodel for submodel, _ in shares]):
             network.shared_pass(group, training=True)
-        with LiveBytes([*network.parameters.values(), *network.gradient_buffers]) as live:
+        known = [*network.parameters.values(), *network.gradient_buffers]
+        if teacher is not None:
+            teacher.network.at(teacher.network.space.largest)
+            known += teacher.network.parameters.values()
+        with LiveBytes(known) as live:
             micro_batches.add_gradients(batch, shares)
         gradient = sum(buffer.nbytes for buffer in network.gradient_buffers)
     return Footprint(gradient, live.peak, live.casts)

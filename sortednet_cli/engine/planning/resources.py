@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -17,14 +17,13 @@ from sortednet_cli.engine.planning import costs
 from sortednet_cli.engine.planning.costs import Compute, Evaluation, Groups, Memory, Storage, Wire
 from sortednet_cli.engine.planning.footprint import Footprint, footprint_of
 from sortednet_cli.engine.planning.passes import Route, routes_of, stored_bytes
-from sortednet_cli.engine.sources.opening import open_source
+from sortednet_cli.engine.planning.teacher import PlannedTeacher
 from sortednet_cli.engine.training.preflight import check_plan
 from sortednet_cli.families import Family, open_family, root_of
 from sortednet_cli.nesting import build_skeleton, has_statistics, own_norms
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec, TrainSpec
-from sortednet_cli.storage.pretrained import find_teacher
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,17 @@ class ResourcePlan:
     storage: Storage
 
 
-def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
+def plan_resources(
+    spec: RunSpec, processes: int = 1, allowed: tuple[str, ...] = ()
+) -> ResourcePlan:
     """Plan the training of a spec, without its data.
 
+    Args:
+        allowed: factories that a teacher may run besides the spec's own, as `MODULE:NAME`.
+
     Raises:
-        RequestError: the spec is wrong, or takes sizes from its data or its pretrained model.
+        RequestError: the spec is wrong, takes sizes from its data or its pretrained model, or its
+            teacher does not fit.
     """
     check_plan(spec)
     inputs = nominal_format(spec)
@@ -79,7 +84,8 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
     root = build_skeleton(family, family.root.config)
     norms = num_own_norms(family)
     groups = groups_of(family, root)
-    footprint = footprint_of(family, rule, train, inputs)
+    teacher = PlannedTeacher.open(train, inputs, (*spec.model.factories, *allowed))
+    footprint = footprint_of(family, rule, train, inputs, teacher)
     routes = routes_of(family, space, inputs)
     whole = groups.whole + 4 * norms
     optimizer = costs.optimizer_bytes(train, whole)
@@ -89,9 +95,10 @@ def plan_resources(spec: RunSpec, processes: int = 1) -> ResourcePlan:
     if processes > 1 and family.facts.can_shard and set(space.as_lists()) == {"depth"}:
         memory["sharded"] = costs.sharded(groups, optimizer, footprint.peak, processes)
         wire["sharded"] = costs.sharded_wire(groups, processes, train.accumulate)
-    compute = costs.compute_of(
-        train, rule, space, routes, teacher_macs(train), family.num_alike_layers
-    )
+    if teacher is not None:
+        memory = {kind: replace(one, teacher=teacher.weights) for kind, one in memory.items()}
+    taught = teacher.macs if teacher else 0
+    compute = costs.compute_of(train, rule, space, routes, taught, family.num_alike_layers)
     return ResourcePlan(
         spec=spec,
         precision=train.precision,
@@ -115,16 +122,6 @@ def _with_precision(train: TrainSpec) -> TrainSpec:
     if train.precision != "auto":
         return train
     return train.model_copy(update={"precision": "bf16"})
-
-
-def teacher_macs(train: TrainSpec) -> float:
-    """Multiply-adds of a fixed teacher on one sample; 0 if there is none."""
-    if train.teacher is None:
-        return 0.0
-    source = open_source(find_teacher(train.teacher))
-    largest = source.space.largest
-    row = source.rows.get(largest) or source.row(largest, {})
-    return float(row.macs * source.format.num_units)
 
 
 def _storage(

@@ -52,6 +52,7 @@ class Session:
 
     Attributes:
         is_new: whether the run was just created, and is not resumed.
+        allowed: factories that may run besides the spec's own, as `MODULE:NAME`.
     """
 
     run: RunFolder
@@ -61,6 +62,7 @@ class Session:
     device: torch.device
     processes: Processes = SINGLE_PROCESS
     is_new: bool = False
+    allowed: tuple[str, ...] = ()
 
     @cached_property
     def backend(self) -> Backend:
@@ -146,7 +148,8 @@ class Session:
         rule = make_rule(train, space)
         teacher = None
         if train.teacher is not None:
-            source = open_teacher(train.teacher, self.data, self.spec.model.factories)
+            factories = (*self.spec.model.factories, *self.allowed)
+            source = open_teacher(train.teacher, self.data, factories)
             teacher = load_teacher(source, self.data, self.device)
         trainer = Trainer(network, task, rule, self.data, optimizer, train, self.processes, teacher)
         if saved is None:

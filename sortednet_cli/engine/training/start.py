@@ -47,12 +47,14 @@ def create_session(
     spec: RunSpec,
     device: torch.device,
     processes: Processes = SINGLE_PROCESS,
+    allowed: tuple[str, ...] = (),
     *,
     or_next: bool = False,
 ) -> Session:
     """Check the whole request against data and model, then write the run's folder.
 
     Args:
+        allowed: factories that a teacher may run besides the spec's own, as `MODULE:NAME`.
         or_next: take the next free name, `path-2` and so on, if `path` exists.
 
     Raises:
@@ -68,7 +70,7 @@ def create_session(
     family = open_root(root, model.factories, data.format, where="model.config")
     check_request(spec, family, data, device, processes)
     if spec.train.teacher is not None:
-        open_teacher(spec.train.teacher, data, model.factories)
+        open_teacher(spec.train.teacher, data, (*model.factories, *allowed))
     spec = with_measured(absolute(spec), family, data.format, device)
     manifest = {
         "created": time.time(),
@@ -79,7 +81,7 @@ def create_session(
     }
     create = RunFolder.create if not or_next else _create_next
     run = create(path, spec, manifest, _saves_language(data, root, folder))
-    return Session(run, spec, family, data, device, processes, is_new=True)
+    return Session(run, spec, family, data, device, processes, is_new=True, allowed=allowed)
 
 
 def check_request(
@@ -117,7 +119,7 @@ def reopen_session(
     data = open_data(spec.data, spec.task, known=known, tokenizer=run.tokenizer)
     check_amount(data, spec.train, processes)
     check_graphs(spec.train.cuda_graphs, device, "train.cuda_graphs = true")
-    return Session(run, spec, family, data, device, processes)
+    return Session(run, spec, family, data, device, processes, allowed=allowed)
 
 
 def open_together(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
-from sortednet_cli.data import Dataset, ImageFormat, TextFormat
+from sortednet_cli.data import Dataset, ImageFormat, InputFormat
 from sortednet_cli.engine.sources.opening import open_source
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError, listed
@@ -71,19 +71,14 @@ def open_teacher(name: str, data: Dataset, allowed: tuple[str, ...] = ()) -> Sou
     except RequestError as error:
         raise RequestError(f"train.teacher: {error}") from error
     own, its = data.format, source.format
-    if (own.kind, own.task) != (its.kind, its.task):
-        raise RequestError(
-            f"train.teacher: {name} is for {its.task} of {its.kind}s, not {own.task} of {own.kind}s"
-        )
+    check_inputs(own, its, name)
     if own.classes != its.classes:
         raise RequestError(
             f"train.teacher: {name} has other classes: {_first(its.classes)} instead of"
             f" {_first(own.classes)}"
         )
-    if isinstance(own, ImageFormat):
-        _check_images(own, cast(ImageFormat, its), name)
-    else:
-        _check_texts(cast(TextFormat, own), cast("Texts", data), source, name)
+    if not isinstance(own, ImageFormat):
+        _check_tokenizer(cast("Texts", data), source, name)
     return source
 
 
@@ -104,13 +99,24 @@ def load_teacher(source: Source, data: Dataset, device: torch.device) -> FixedTe
     return FixedTeacher(network, std / other_std, (mean - other_mean) / other_std)
 
 
-def _check_images(own: ImageFormat, its: ImageFormat, name: str) -> None:
-    shapes = [(form.channels, form.image_size, form.image_size) for form in (its, own)]
-    if shapes[0] != shapes[1]:
-        raise RequestError(f"train.teacher: {name} takes images {shapes[0]}, not {shapes[1]}")
+def check_inputs(own: InputFormat, its: InputFormat, name: str) -> None:
+    """RequestError if a teacher has another task than its students, or cannot take their inputs."""
+    if (own.kind, own.task) != (its.kind, its.task):
+        raise RequestError(
+            f"train.teacher: {name} is for {its.task} of {its.kind}s, not {own.task} of {own.kind}s"
+        )
+    if isinstance(own, ImageFormat) and isinstance(its, ImageFormat):
+        shapes = [(form.channels, form.image_size, form.image_size) for form in (its, own)]
+        if shapes[0] != shapes[1]:
+            raise RequestError(f"train.teacher: {name} takes images {shapes[0]}, not {shapes[1]}")
+    elif its.num_units < own.num_units:
+        raise RequestError(
+            f"train.teacher: {name} takes {its.num_units} tokens, fewer than data.max_length ="
+            f" {own.num_units}"
+        )
 
 
-def _check_texts(own: TextFormat, data: Texts, source: Source, name: str) -> None:
+def _check_tokenizer(data: Texts, source: Source, name: str) -> None:
     from sortednet_cli.data.text.tokenizer import load_tokenizer
 
     its = load_tokenizer(source.tokenizer)
@@ -119,12 +125,6 @@ def _check_texts(own: TextFormat, data: Texts, source: Source, name: str) -> Non
         raise RequestError(
             f"train.teacher: {name} has another tokenizer, so that its tokens are not those of its"
             " students: train them from the same pretrained model, or on the same texts"
-        )
-    longest = cast(TextFormat, source.format).max_length
-    if longest < own.max_length:
-        raise RequestError(
-            f"train.teacher: {name} takes {longest} tokens, fewer than data.max_length ="
-            f" {own.max_length}"
         )
 
 

@@ -39,7 +39,7 @@ def _open(request: TrainRequest, device: torch.device, processes: Processes) -> 
         if launch.restarts() and (begun := _begun(request)):
             return reopen_session(begun, device, allowed, processes)
         path = request.out or default_run_path(spec.name)
-        return create_session(path, spec, device, processes, or_next=request.out is None)
+        return create_session(path, spec, device, processes, allowed, or_next=request.out is None)
 
     def again(path: Path) -> Session:
         own = spec.model.factories if spec else ()

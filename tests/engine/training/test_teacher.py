@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sortednet_cli import load_run
 from sortednet_cli.data import ImageFormat, open_data
+from sortednet_cli.engine.planning.resources import plan_resources
 from sortednet_cli.engine.sources.opening import open_source
 from sortednet_cli.engine.training.micro_batch import MicroBatches
 from sortednet_cli.engine.training.teacher import FixedTeacher, load_teacher, open_teacher
@@ -143,13 +144,81 @@ def test_texts_need_the_teachers_tokenizer(tmp_path: Path, monkeypatch: pytest.M
     for name, words in (("one.txt", "red green blue"), ("two.txt", "uno due tre")):
         Path(name).write_text("\n\n".join(f"{words} {number}" for number in range(200)))
     train = ["train", "--preset=shakespeare-llama", *small, "--quiet", "--set=data.vocab_size=300"]
-    done = command(*train, "--data=one.txt", "--out=teacher")
+    spare = "--set=model.config.vocab_size=384"  # rows of its embedding that no token has
+    done = command(*train, "--data=one.txt", "--out=teacher", spare)
     assert done.code == 0, done.err
     taught = command(*train, "--data=one.txt", "--out=taught", "--set=train.teacher=teacher")
     assert taught.code == 0, taught.err
     assert read_json(Path("taught/run.json"))["state"] == "finished"
     other = command(*train, "--data=two.txt", "--out=other", "--set=train.teacher=teacher")
     refused(other, 2, "teacher has another tokenizer")
+    _check_plan([setting.removeprefix("--set=") for setting in (*small, spare)])
+
+
+def _check_plan(settings: list[str]) -> None:
+    """A plan counts the teacher on the students' length, its weights, and logits that wait."""
+    alike = [*settings, "train.rule=single"]
+    plain = plan_resources(load_preset("shakespeare-llama", [*alike, "data.max_length=16"]))
+    shorter = load_preset(
+        "shakespeare-llama", [*alike, "data.max_length=16", "train.teacher=teacher"]
+    )
+    taught = plan_resources(shorter)
+    samples = shorter.train.accumulate * shorter.train.batch_size
+    assert plain.compute.teacher == 0
+    assert taught.compute.teacher == samples * taught.evaluation.largest
+    before, after = plain.memory["replicated"], taught.memory["replicated"]
+    assert (before.teacher, after.teacher) == (0, before.weights)
+    assert after.total == before.total + after.teacher + after.micro_batch - before.micro_batch
+    held = 4 * shorter.train.batch_size * 16 * 384
+    assert held <= after.micro_batch - before.micro_batch < 4 * held
+    longer = load_preset(
+        "shakespeare-llama", [*alike, "data.max_length=64", "train.teacher=teacher"]
+    )
+    with pytest.raises(RequestError, match="takes 32 tokens, fewer than"):
+        plan_resources(longer)
+
+
+NETS = """
+from torch import nn
+
+def small(width):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+
+def large(width):
+    return small(4 * width)
+"""
+
+CUSTOM = """
+[model]
+family = "custom"
+factory = "nets_of_a_teacher:FACTORY"
+config = {width = 8}
+[model.axes.width]
+scales = ["width"]
+[space]
+width = [0.5, 1.0]
+[train]
+updates = 1
+[data]
+source = "digits"
+"""
+
+
+def test_a_teachers_own_factory_runs_if_it_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("nets_of_a_teacher.py").write_text(NETS)
+    for name in ("small", "large"):
+        Path(f"{name}.toml").write_text(CUSTOM.replace("FACTORY", name))
+    assert command("train", "--config=large.toml", "--out=teacher", "--quiet").code == 0
+    taught = ("--config=small.toml", "--set=train.teacher=teacher")
+    allowed = "--allow-factory=nets_of_a_teacher:large"
+    for name in (("train", "--out=taught", "--quiet"), ("info", "--plan")):
+        refused(command(*name, *taught), 2, allowed.replace("=", " "))
+        done = command(*name, *taught, allowed)
+        assert done.code == 0, done.err
+    assert read_json(Path("taught/run.json"))["state"] == "finished"
 
 
 def test_a_plan_counts_the_teacher(run: Path) -> None:
