@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from sortednet_cli.errors import listed, suggestion
 from sortednet_cli.space import MAX_SUBMODELS
@@ -18,7 +18,7 @@ from sortednet_cli.spec.fields import (
     SpecModel,
 )
 from sortednet_cli.spec.train import TrainSpec
-from sortednet_cli.spec.vocabulary import FRACTIONS
+from sortednet_cli.spec.vocabulary import FRACTIONS, STORED
 
 Task = Literal["classification", "masked-lm", "causal-lm", "answers"]
 
@@ -144,7 +144,12 @@ class ModelSpec(SpecModel):
         return (self.factory,) if self.factory else ()
 
     @model_validator(mode="after")
-    def _weights_fit_family(self) -> Self:
+    def _weights_fit_family(self, info: ValidationInfo) -> Self:
+        if self.init != "stock" and self.pretrained is not None and info.context != STORED:
+            raise ValueError(
+                f"init {self.init!r} is for first weights, which pretrained ones replace: set init"
+                " to 'stock', or remove pretrained"
+            )
         if self.reorder != "none" and self.pretrained is None:
             raise ValueError("reorder needs pretrained, whose weights it orders")
         facts = family_facts(self.family)

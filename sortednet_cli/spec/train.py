@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, ValidationInfo, model_validator
 
 from sortednet_cli.spec.fields import Fraction, PositiveFloat, SpecModel
-from sortednet_cli.spec.vocabulary import RULES, TRACKERS, one_of
+from sortednet_cli.spec.vocabulary import RULES, STORED, TRACKERS, one_of
 
 _FLOAT32_MAX = 3e38
 
@@ -32,7 +32,8 @@ class TrainSpec(SpecModel):
     """For `sum` and `sandwich-sum`: how many random depths a micro-batch trains besides the
     deepest; by default all."""
     depth_weights: tuple[PositiveFloat, ...] | None = None
-    """For `sum` and `sandwich-sum`: a loss weight for each depth, in order; by default equal."""
+    """For `sum` and `sandwich-sum`: a loss weight for each depth, from the smallest depth on; by
+    default equal."""
     last_depth_weights: tuple[PositiveFloat, ...] | None = None
     """For `sum` and `sandwich-sum`: the loss weights at the end of the training. In between, each
     depth's share of the loss changes linearly. By default the weights stay as they are."""
@@ -90,7 +91,7 @@ class TrainSpec(SpecModel):
     lr_drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.75)
     """For `step`: where the rate falls to a tenth, as fractions of the training."""
     lr_end: Annotated[float, Field(gt=0, le=1)] = 0.01
-    """For `exponential`: the last learning rate, as a fraction of `lr`."""
+    """For `exponential`: what the learning rate falls to by the end, as a fraction of `lr`."""
     warmup: Fraction = 0.05
     """The fraction of the updates over which the learning rate rises from zero."""
     layer_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -168,6 +169,30 @@ class TrainSpec(SpecModel):
         for key, default in {"teacher_share": 1, "temperature": 1, "divergence": "kl"}.items():
             if getattr(self, key) != default and not self.distill and self.teacher is None:
                 raise ValueError(f"train.{key} needs train.teacher or train.distill")
+        return self
+
+    @model_validator(mode="after")
+    def _changes_something(self, info: ValidationInfo) -> Self:
+        """Refuse settings that would do nothing, except in runs that were trained with them."""
+        if info.context == STORED:
+            return self
+        for key, schedule in (("lr_drops", "step"), ("lr_end", "exponential")):
+            default = type(self).model_fields[key].default
+            if getattr(self, key) != default and self.schedule != schedule:
+                raise ValueError(
+                    f"train.{key} is only for the schedule {schedule!r}: remove it, as by"
+                    f" --set train.{key}="
+                )
+        if self.label_smoothing and self.teacher is not None and self.teacher_share == 1:
+            raise ValueError(
+                "train.label_smoothing: the teacher has the whole loss, and labels none: set it to"
+                " 0, or train.teacher_share below 1"
+            )
+        if self.cuda_graphs is True and self.last_depth_weights is not None:
+            raise ValueError(
+                "train.cuda_graphs: under train.last_depth_weights exits weigh something else in"
+                ' every pass, so that none can be recorded: set it to "auto" or false'
+            )
         return self
 
     @model_validator(mode="after")

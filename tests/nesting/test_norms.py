@@ -195,9 +195,9 @@ def test_a_training_that_stops_resumes_to_the_same_bytes(optimizer: str, tmp_pat
 
 def test_they_start_from_pretrained_weights(run: Path, tmp_path: Path) -> None:
     """A run gives its largest sub-model, whose norms every width of the next begins with."""
-    rate = "--set=train.lr=1e-12"
+    settings = ("--set=train.lr=1e-12", "--set=model.init=stock")
     begun = tmp_path / "begun"
-    done = command(*TRAIN, rate, f"--set=model.pretrained={run}", f"--out={begun}")
+    done = command(*TRAIN, *settings, f"--set=model.pretrained={run}", f"--out={begun}")
     assert (done.code, done.err) == (0, "")
     first, then = (load_file(each / "weights.safetensors") for each in (run, begun))
     torch.testing.assert_close(then["norm.weight@w0.5"], first["norm.weight"][:4])

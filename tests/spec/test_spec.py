@@ -54,10 +54,33 @@ def test_every_wrong_field_is_reported_at_once() -> None:
         ("train.depth_weights=[1]", "is only for the rules 'sum' and 'sandwich-sum'"),
         ("train.submodel=w1", "train.submodel is only for the rule 'single'"),
         ("model.factory=a:b", "are only for the family 'custom'"),
+        ("train.lr_end=0.1", "train.lr_end is only for the schedule 'exponential'"),
+        ("train.lr_drops=[0.9]", "train.lr_drops is only for the schedule 'step'"),
     ],
 )
 def test_wrong_values_name_the_field(override: str, message: str) -> None:
     assert message in _errors(GOOD, override)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["train.teacher=a", "train.label_smoothing=0.1"],
+            "train.label_smoothing: the teacher has",
+        ),
+        (
+            ["train.rule=sum", "train.last_depth_weights=[1, 2, 3]", "train.cuda_graphs=true"],
+            "train.cuda_graphs: under train.last_depth_weights",
+        ),
+        (["model.init=nested", "model.pretrained=a.safetensors"], "set init to 'stock'"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(overrides: list[str], message: str) -> None:
+    """A run that was trained with it before stays readable."""
+    assert message in _errors(GOOD, *overrides)
+    read = parse_spec(GOOD, where="here", name="a", overrides=overrides, stored=True)
+    assert parse_spec(dump_spec(read), where="here", name="a", stored=True) == read
 
 
 @pytest.mark.parametrize("override", ["train.lr", "=3", "train..lr=1", "name.x=1"])
