@@ -27,7 +27,8 @@ _OPTIMIZER_COUNTERS = 1 << 24
 class Checkpoint:
     """The state of a training after `update` complete updates.
 
-    `batches` counts the training batches of all processes together; `space` is the search space.
+    `batches` counts the training batches of all processes together, `nonfinite` the updates that
+    were passed over as their loss was not finite; `space` is the search space.
     """
 
     update: int
@@ -36,6 +37,7 @@ class Checkpoint:
     space: dict[str, list[int | float]]
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
+    nonfinite: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,11 @@ def save_checkpoint(run: RunFolder, state: Checkpoint, gather: Gather = unchange
 
 def _write(folder: Path, state: Checkpoint, gather: Gather) -> None:
     counters = Counters(
-        update=state.update, batches=state.batches, seconds=state.seconds, space=state.space
+        update=state.update,
+        batches=state.batches,
+        seconds=state.seconds,
+        space=state.space,
+        nonfinite=state.nonfinite,
     )
     with new_folder(folder) as staging:
         checkpoint = CheckpointFolder(staging, counters)
@@ -133,4 +139,5 @@ def load_checkpoint(run: RunFolder, most: int | None = None) -> Checkpoint | Non
             newest.optimizer,
             most=None if most is None else _OPTIMIZER_GROWTH * most + _OPTIMIZER_COUNTERS,
         ),
+        nonfinite=counters.nonfinite,
     )

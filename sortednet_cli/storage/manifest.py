@@ -172,12 +172,14 @@ class ArtifactManifest(_Stored):
 
 
 class Counters(_Stored):
-    """`counters.json` of a checkpoint; `batches` counts the batches of all processes."""
+    """`counters.json` of a checkpoint; `batches` counts the batches of all processes, `nonfinite`
+    the updates whose loss was not finite."""
 
     update: NonNegativeInt
     batches: NonNegativeInt
     seconds: float
     space: dict[str, list[int | float]]
+    nonfinite: NonNegativeInt = 0
     files: Files | None = None
 
 

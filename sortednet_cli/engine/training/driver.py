@@ -126,6 +126,7 @@ class Driver:
             space=self.trainer.network.space.as_lists(),
             weights=self.trainer.network.weights,
             optimizer=self.trainer.optimizer.state(),
+            nonfinite=self.trainer.watch.count,
         )
 
     @property

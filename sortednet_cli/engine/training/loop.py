@@ -83,7 +83,7 @@ class Schedule:
 
 @dataclass
 class Trainer:
-    """What an update needs; holds no state that a checkpoint would have to keep.
+    """What an update needs; a checkpoint has nothing to keep of it but the count of its `watch`.
 
     Of an update's micro-batches, numbered over all processes, a process takes every
     `processes.count`-th: so N processes do what one does that takes N times as many.

@@ -154,6 +154,7 @@ class Session:
         trainer = Trainer(network, task, rule, self.data, optimizer, train, self.processes, teacher)
         if saved is None:
             return trainer, Position(), 0.0
+        trainer.watch.count = saved.nonfinite
         return trainer, Position(saved.update, saved.batches), saved.seconds
 
     def _store(self, trainer: Trainer, rows: list[Row]) -> dict[Path, FileCheck]:

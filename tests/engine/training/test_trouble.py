@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from sortednet_cli.engine.training.events import Finished, Interrupted
 from sortednet_cli.engine.training.session import Session
-from sortednet_cli.engine.training.start import create_session
+from sortednet_cli.engine.training.start import create_session, reopen_session
 from sortednet_cli.errors import WorkError
 from sortednet_cli.machine.memory import describe_pass, enough_memory
 from sortednet_cli.space import SubModel
@@ -78,6 +79,15 @@ def test_some_bad_losses_are_passed_over(tmp_path: Path, spoilt: list[int]) -> N
     again = _fit(tmp_path / "again", *settings, "train.max_nonfinite=2")
     with pytest.raises(WorkError, match=r"update 4: .* after 1 that were passed over"):
         list(again.events())
+
+
+def test_a_resumed_training_counts_bad_losses_on(tmp_path: Path, spoilt: list[int]) -> None:
+    spoilt += [1, 4]
+    fit, asked = _fit(tmp_path / "run", "train.updates=6", "train.max_nonfinite=2"), count()
+    with pytest.raises(Interrupted):
+        list(fit.events(lambda: next(asked) >= 3))
+    with pytest.raises(WorkError, match=r"update 5: .* after 1 that were passed over"):
+        list(reopen_session(fit.run, CPU, ()).events())
 
 
 def test_an_update_with_a_bad_loss_changes_no_weight(tmp_path: Path, spoilt: list[int]) -> None:
