@@ -8,6 +8,8 @@ tensor, which a GPU's kernels do without.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,10 +21,13 @@ from sortednet_cli.engine.planning.teacher import PlannedTeacher
 from sortednet_cli.engine.planning.unshared import Unshared
 from sortednet_cli.engine.sources.root import task_of
 from sortednet_cli.engine.training.micro_batch import MicroBatches
+from sortednet_cli.engine.training.teaching import product_of_axes
 from sortednet_cli.families import Family
 from sortednet_cli.machine.live_bytes import LiveBytes
-from sortednet_cli.nesting import build_fake
-from sortednet_cli.rules import Rule
+from sortednet_cli.nesting import build_fake, ignore_layout_warning
+from sortednet_cli.rules import Rule, Share, equal_shares
+from sortednet_cli.space import SubModel
+from sortednet_cli.space.submodel import without_depth
 from sortednet_cli.spec import TrainSpec
 from sortednet_cli.tasks import LanguageModelling, Targets, Task
 
@@ -69,8 +74,10 @@ def footprint_of(
     Args:
         planned: the fixed teacher, if there is one. Its weights do not count.
     """
-    shares = rule.heaviest()
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"):
+    draws = list(_heaviest(rule, spec))
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with warnings.catch_warnings(), fake, torch.device("cpu"):
+        ignore_layout_warning()
         network = Unshared(family, rule.space, build_fake(family, family.root.config))
         network.enable_training()
         task = _scoring_all(task_of(inputs, spec.label_smoothing))
@@ -78,13 +85,33 @@ def footprint_of(
         micro_batches = MicroBatches(network, task, spec, teacher=teacher)
         targets = torch.zeros(inputs.output_shape(spec.batch_size)[:-1], dtype=torch.int64)
         batch = inputs.random_inputs(spec.batch_size), targets
-        for group in network.groups([submodel for submodel, _ in shares]):
+        built = [[rule.space.largest], *([submodel for submodel, _ in draw] for draw in draws)]
+        for group in (group for draw in built for group in network.groups(draw)):
             network.shared_pass(group, training=True)
         known = [*network.parameters.values(), *network.gradient_buffers]
         if teacher is not None:
             teacher.network.at(teacher.network.space.largest)
             known += teacher.network.parameters.values()
-        with LiveBytes(known) as live:
-            micro_batches.add_gradients(batch, shares)
+        peaks = []
+        for draw in draws:
+            with LiveBytes(known) as live:
+                micro_batches.add_gradients(batch, draw)
+            peaks.append((live.peak, live.casts))
         gradient = sum(buffer.nbytes for buffer in network.gradient_buffers)
-    return Footprint(gradient, live.peak, live.casts)
+    return Footprint(gradient, *max(peaks))
+
+
+def _heaviest(rule: Rule, spec: TrainSpec) -> Iterator[Sequence[Share]]:
+    """Yield the draws of which one takes the most memory.
+
+    Under distillation that need not be the one with the largest sub-models: if the largest is not
+    drawn, or if several passes follow one another, logits of teachers wait beside a pass.
+    """
+    yield rule.heaviest()
+    if not spec.distill:
+        return
+    kinds: dict[tuple[bool, bool], Sequence[SubModel]] = {}
+    for draw in sorted(rule.draws(), key=lambda draw: sum(map(product_of_axes, draw))):
+        several = len(set(map(without_depth, draw))) > 1
+        kinds[rule.space.largest in draw, several] = draw
+    yield from map(equal_shares, kinds.values())

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -18,15 +19,16 @@ from sortednet_cli.cli import resources as shown
 from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.planning import costs
 from sortednet_cli.engine.planning.costs import Groups, Memory, Wire
+from sortednet_cli.engine.planning.footprint import footprint_of
 from sortednet_cli.engine.planning.passes import Route, routes_of, shared_macs
 from sortednet_cli.engine.planning.resources import ResourcePlan, plan_resources
 from sortednet_cli.engine.training.optimizer import RootOptimizer
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.machine.live_bytes import LiveBytes
 from sortednet_cli.nesting import NestedNetwork, init_network, stored_tensors
-from sortednet_cli.rules import make_rule
+from sortednet_cli.rules import Rule, Share, equal_shares, make_rule
 from sortednet_cli.space import SearchSpace, SubModel
-from sortednet_cli.spec import RunSpec, load_preset, parse_spec, presets
+from sortednet_cli.spec import RunSpec, TrainSpec, load_preset, parse_spec, presets
 from tests.commands import command, refused
 
 SMALL = {
@@ -249,6 +251,47 @@ def test_memory_grows_with_what_it_should() -> None:
     half = _tiny(axes[0], axes[2], "train.precision=bf16").footprint
     assert 0 < half.casts <= 2 * small.params
     assert half.peak - half.casts < small.footprint.peak
+
+
+class _Always(Rule):
+    """Draws the same sub-models every time."""
+
+    def __init__(self, train: TrainSpec, space: SearchSpace, drawn: list[SubModel]) -> None:
+        super().__init__(train, space)
+        self.drawn = drawn
+
+    def draw(self, random: Random, progress: float = 1.0) -> list[Share]:
+        return equal_shares(self.drawn)
+
+    def heaviest(self) -> list[Share]:
+        return equal_shares(self.drawn)
+
+
+@pytest.mark.parametrize(
+    ("rule", "distill"), [("sorted", "true"), ("sandwich", "true"), ("sandwich", '"next"')]
+)
+def test_memory_counts_logits_of_teachers_in_place(rule: str, distill: str) -> None:
+    """No draw takes more than is planned; a vocabulary makes logits as large as a pass."""
+    spec = load_preset(
+        "pydoc-llama",
+        [f"train.rule={rule}", f"train.distill={distill}", "train.num_random=1",
+         "train.random_exits=", "space.width=[0.5, 1.0]", "space.depth=[1, 2]",
+         "model.config.num_hidden_layers=2", "model.config.vocab_size=4000",
+         "data.max_length=16", "train.batch_size=2", "train.precision=fp32"],
+    )  # fmt: skip
+    inputs, space = nominal_format(spec), SearchSpace.of(spec.space)
+    family = open_family(root_of(spec.model, spec.task, inputs.facts()))
+    known = make_rule(spec.train, space)
+    planned = footprint_of(family, known, spec.train, inputs).peak
+    draws = {tuple(s for s, _ in known.draw(Random(number))) for number in range(32)}
+    taken = [
+        footprint_of(family, _Always(spec.train, space, list(drawn)), spec.train, inputs).peak
+        for drawn in draws
+    ]
+    assert planned == max(taken)
+    heaviest = _Always(spec.train, space, [submodel for submodel, _ in known.heaviest()])
+    plain = spec.train.model_copy(update={"distill": False})
+    assert planned > footprint_of(family, heaviest, plain, inputs).peak
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
