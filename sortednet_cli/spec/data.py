@@ -37,7 +37,7 @@ class ImageDataSpec(DataSpec):
     crop_padding: Annotated[int, Field(ge=0, le=MAX_IMAGE_SIZE)] = 4
     """For `crop`: pixels of zero padding before the crop."""
     flip: bool = False
-    """Whether to mirror training images at random."""
+    """Whether to mirror training images at random; not where `augment` is `none`."""
     storage: Literal["auto", "memory", "stream"] = "auto"
     """Hold decoded images in memory or read them as needed; `auto` holds up to 2 GiB."""
     workers: Annotated[int, Field(ge=0, le=256)] = 2

@@ -139,7 +139,7 @@ class TrainSpec(SpecModel):
     @classmethod
     def _shards_train_alike(cls, table: Any) -> Any:
         """Set the default of `diverse_ranks` to false under `shard`, which does not allow it."""
-        if isinstance(table, dict) and table.get("shard") is True:
+        if isinstance(table, dict) and str(table.get("shard")).lower() == "true":
             return {"diverse_ranks": False, **table}
         return table
 

@@ -83,6 +83,12 @@ def test_what_would_do_nothing_is_refused(overrides: list[str], message: str) ->
     assert parse_spec(dump_spec(read), where="here", name="a", stored=True) == read
 
 
+@pytest.mark.parametrize("true", ["true", "True"])
+def test_processes_that_share_shards_train_alike_by_default(true: str) -> None:
+    train = load_preset("pydoc-llama", [f"train.shard={true}"]).train
+    assert (train.shard, train.diverse_ranks) == (True, False)
+
+
 @pytest.mark.parametrize("override", ["train.lr", "=3", "train..lr=1", "name.x=1"])
 def test_malformed_overrides(override: str) -> None:
     assert "--set" in _errors(GOOD, override)
