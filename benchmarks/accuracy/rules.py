@@ -37,7 +37,7 @@ from benchmarks.harness import PLAIN, RESULTS, tell, write
 from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.planning.costs import compute_of
 from sortednet_cli.engine.planning.passes import routes_of
-from sortednet_cli.engine.planning.resources import teacher_macs
+from sortednet_cli.engine.planning.teacher import PlannedTeacher
 from sortednet_cli.families import open_family, root_of
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
@@ -197,8 +197,8 @@ def cost_per_sample(preset: str, settings: tuple[str, ...]) -> float:
     inputs, space = nominal_format(spec), SearchSpace.of(spec.space)
     family = open_family(root_of(spec.model, spec.task, inputs.facts()))
     routes = routes_of(family, space, inputs)
-    rule, teacher = make_rule(spec.train, space), teacher_macs(spec.train)
-    update = compute_of(spec.train, rule, space, routes, teacher).total
+    rule, teacher = make_rule(spec.train, space), PlannedTeacher.open(spec.train, inputs)
+    update = compute_of(spec.train, rule, space, routes, teacher.macs if teacher else 0).total
     return update / (spec.train.batch_size * spec.train.accumulate)
 
 

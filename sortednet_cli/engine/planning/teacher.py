@@ -29,7 +29,7 @@ class PlannedTeacher:
 
     @classmethod
     def open(
-        cls, train: TrainSpec, inputs: InputFormat, allowed: tuple[str, ...]
+        cls, train: TrainSpec, inputs: InputFormat, allowed: tuple[str, ...] = ()
     ) -> PlannedTeacher | None:
         """Open the teacher of a spec, if it has a fixed one.
 

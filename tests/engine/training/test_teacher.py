@@ -214,9 +214,9 @@ def test_a_teachers_own_factory_runs_if_it_is_allowed(
     assert command("train", "--config=large.toml", "--out=teacher", "--quiet").code == 0
     taught = ("--config=small.toml", "--set=train.teacher=teacher")
     allowed = "--allow-factory=nets_of_a_teacher:large"
-    for name in (("train", "--out=taught", "--quiet"), ("info", "--plan")):
-        refused(command(*name, *taught), 2, allowed.replace("=", " "))
-        done = command(*name, *taught, allowed)
+    for asked in (["train", "--out=taught", "--quiet"], ["info", "--plan"]):
+        refused(command(*asked, *taught), 2, allowed.replace("=", " "))
+        done = command(*asked, *taught, allowed)
         assert done.code == 0, done.err
     assert read_json(Path("taught/run.json"))["state"] == "finished"
 
