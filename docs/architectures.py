@@ -34,7 +34,7 @@ def page() -> Iterator[str]:
             ", ".join(architecture.axes),
             _coded(architecture.scales["width"]),
             _coded((architecture.layer_count, *architecture.layer_lists)),
-            _coded(pattern.rpartition(".")[2] for pattern in architecture.fused),
+            _coded(dict.fromkeys(p.rpartition(".")[2] for p in architecture.fused)),
             str(_num_lines(architecture)),
         ]
         yield f"| {' | '.join(cells)} |"

@@ -6,7 +6,7 @@ key and value are rows of the query and of some keys.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import Family
-from sortednet_cli.families.fused import Fused, fused_as
+from sortednet_cli.families.fused import Fused, declared_fused, fused_as
 from sortednet_cli.nesting.skeleton import build_skeleton, shapes_of
 from sortednet_cli.space import SearchSpace
 
@@ -39,17 +39,23 @@ def check_fused(family: Family, space: SearchSpace) -> None:
         RequestError: one is not, or a declaration matches no tensor.
     """
     network = _read(family, space)
-    for pattern in family.fused:
-        if not any(fused_as(name, {pattern: family.fused[pattern]}) for name in network.full):
+    for pattern, fused in declared_fused(family.root.declaration).items():
+        if not any(fused_as(name, {pattern: fused}) for name in network.full):
             raise RequestError(f"model.fused: {pattern!r} matches no tensor and no module")
-    for name, reason, fused in [*_of_two_sizes(network, family.fused), *_grouped(network)]:
+    found = [
+        *_of_two_sizes(network, family.fused),
+        *_grouped(network),
+        *_biases(network, family.fused),
+    ]
+    for name, reason, fused in found:
         if fused_as(name, family.fused) is None:
-            count = len(fused.parts)
+            pattern, parts = _pattern(name, network.full), fused.parts
+            count: int | list[int] = len(parts) if len({*parts}) == 1 else [*parts]
             value = f"{{ parts = {count}, dim = {fused.dim} }}" if fused.dim else count
             raise RequestError(
                 f"{name} {list(network.full[name])} looks fused: {reason}. An axis would cut across"
-                f" its parts. Declare them in [model.fused], such as {_kind(name)!r} = {value}; if"
-                f" it is one tensor, {_kind(name)!r} = 1"
+                f" its parts. Declare them in [model.fused], such as {pattern!r} = {value}; if"
+                f" it is one tensor, {pattern!r} = 1"
             )
 
 
@@ -118,6 +124,29 @@ def _grouped(network: _Network) -> Iterator[tuple[str, str, Fused]]:
             continue
         if name in network.narrow and network.narrow[name][1] < network.full[name][1]:
             yield name, f"it has {groups} groups, each of which gets narrower", Fused((1,) * groups)
+
+
+def _biases(network: _Network, declared: Mapping[str, Fused]) -> Iterator[tuple[str, str, Fused]]:
+    """Find biases whose weights are fused along the dimension that both have."""
+    for name, shape in network.full.items():
+        bias, fused = _bias_of(name), fused_as(name, declared)
+        if fused is None or len(fused.parts) == 1 or bias not in network.full:
+            continue
+        if network.full[bias] == shape[fused.dim : fused.dim + 1]:
+            yield bias, f"{name} is", Fused(fused.parts)
+
+
+def _bias_of(weight: str) -> str:
+    """The name of the bias beside a weight: `fc.bias`, or `in_proj_bias`."""
+    return f"{weight.removesuffix('weight')}bias"
+
+
+def _pattern(name: str, names: Collection[str]) -> str:
+    """A pattern that matches a tensor in every block, and a weight's bias with it."""
+    stem = name.removesuffix("weight")
+    if not stem or _bias_of(name) not in names:
+        return _kind(name)
+    return _kind(stem[:-1]) if stem.endswith(".") else f"{_kind(stem)}*"
 
 
 def _kind(name: str) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from sortednet_cli.families.transformers import ARCHITECTURES
 from sortednet_cli.families.transformers.family import TransformerFamily
 from sortednet_cli.families.transformers.roles import roles_of
-from sortednet_cli.nesting import check_fused
+from sortednet_cli.nesting import check_fused, plan_from_root
 from sortednet_cli.space import SubModel
 from tests.pico import STOCK_PICOS, Pico
 
@@ -58,6 +60,16 @@ def test_each_part_of_a_fused_tensor_is_cut(name: str) -> None:
     for path, dim, kept in FIRST[name]:
         found = alone.get_parameter(path).transpose(0, dim)
         assert found.reshape(len(kept), -1)[:, 0].tolist() == kept
+
+
+def test_key_and_value_of_cross_attention_are_cut_each() -> None:
+    pico = STOCK_PICOS["gpt2"]
+    config = {**pico.model["config"], "add_cross_attention": True}
+    family = replace(pico, model={**pico.model, "config": config}).family()
+    slices = plan_from_root(family, SubModel.of({"width": 0.5, "depth": 3})).slices
+    path = "transformer.h.2.crossattention.c_attn"
+    assert str(slices[f"{path}.weight"]) == f"{path}.weight[:8, :8|16:24]"
+    assert str(slices[f"{path}.bias"]) == f"{path}.bias[:8|16:24]"
 
 
 @pytest.mark.parametrize("name", sorted(STOCK_PICOS))

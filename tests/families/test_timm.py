@@ -10,8 +10,10 @@ import torch
 
 from sortednet_cli.errors import RequestError
 from sortednet_cli.families import open_family
+from sortednet_cli.families.fused import fused_as
 from sortednet_cli.families.root import Root
-from sortednet_cli.nesting import check_fused, plan_from_root
+from sortednet_cli.nesting import build_skeleton, check_fused, plan_from_root
+from sortednet_cli.nesting.skeleton import shapes_of
 from sortednet_cli.space import SearchSpace, SubModel
 from tests.commands import WITHOUT_THIS_PACKAGE, command, python, refused
 from tests.pico import PICOS
@@ -91,7 +93,22 @@ def test_a_regnet_has_no_depth_axis() -> None:
 
 @pytest.mark.parametrize("name", TIMM)
 def test_declared_tensors_exist_and_no_others_look_fused(name: str) -> None:
-    check_fused(PICOS[name].family(), PICOS[name].search_space)
+    family = PICOS[name].family()
+    check_fused(family, PICOS[name].search_space)
+    names = shapes_of(build_skeleton(family, family.root.config))
+    for pattern, fused in family.fused.items():
+        assert any(fused_as(tensor, {pattern: fused}) for tensor in names), pattern
+
+
+def test_what_a_variant_of_a_class_has_instead_is_told_by_its_name() -> None:
+    config = {
+        "architecture": "vit_base_patch16_xp_224",  # blocks with one projection of all parts
+        "num_classes": 5,
+        "model_args": {"depth": 1},
+    }
+    family = open_family(Root("timm", config, "late-first"))
+    with pytest.raises(RequestError, match=r"^blocks.0.in_proj.weight .* looks fused"):
+        check_fused(family, SearchSpace((("width", (0.5, 1.0)),)))
 
 
 def test_first_heads_are_the_first_heads_of_the_root() -> None:

@@ -126,7 +126,7 @@ def _plain(factory: str) -> Pico:
         (
             _with(PICOS["fused_equal"], fused={"*.both": {"parts": 2, "dim": 1}}),
             "blocks.0.attention.qkv.weight [96, 32]",
-            "blocks.*.attention.qkv.weight",
+            "blocks.*.attention.qkv",
             "3",
         ),
         (
@@ -138,10 +138,10 @@ def _plain(factory: str) -> Pico:
         (
             _plain("encoder"),
             "1.layers.0.self_attn.in_proj_weight [48, 16]",
-            "1.layers.*.self_attn.in_proj_weight",
+            "1.layers.*.self_attn.in_proj_*",
             "3",
         ),
-        (_plain("grouped"), "1.weight [16, 4, 3, 3]", "1.weight", "4"),
+        (_plain("grouped"), "1.weight [16, 4, 3, 3]", "1", "4"),
     ],
 )
 def test_what_looks_fused_must_be_declared(
@@ -154,6 +154,27 @@ def test_what_looks_fused_must_be_declared(
     (given,) = tomllib.loads(f"fused = {declaration}").values()
     declared = {**pico.model["fused"], pattern: given}
     check_fused(_with(pico, fused=declared).family(), pico.search_space)
+
+
+@pytest.mark.parametrize(
+    ("pico", "pattern", "parts", "bias"),
+    [
+        (PICOS["fused_uneven"], "*.qkv.weight", [2, 1, 1], "blocks.0.attention.qkv.bias"),
+        (_plain("encoder"), "*.in_proj_weight", 3, "1.layers.0.self_attn.in_proj_bias"),
+        (_plain("grouped"), "1.weight", 4, "1.bias"),
+    ],
+)
+def test_the_bias_of_a_fused_weight_is_fused_too(
+    pico: Pico, pattern: str, parts: int | list[int], bias: str
+) -> None:
+    declared = {"*.both": {"parts": 2, "dim": 1}} if "both" in str(pico.model["fused"]) else {}
+    alone = _with(pico, fused={**declared, pattern: parts})
+    with pytest.raises(RequestError) as refused:
+        check_fused(alone.family(), pico.search_space)
+    weight = bias.removesuffix("bias") + "weight"
+    assert f"{bias} [" in str(refused.value)
+    assert f"looks fused: {weight} is." in str(refused.value)
+    assert f"= {parts}; if" in str(refused.value)
 
 
 def test_parts_must_be_whole() -> None:
