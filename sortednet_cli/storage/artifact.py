@@ -46,6 +46,10 @@ TOKENIZER_FILES = (
 """All files of a tokenizer: its vocabulary and the files that go with it."""
 
 
+PREPROCESSOR = "preprocessor_config.json"
+"""The file of an image processor of transformers."""
+
+
 @dataclass(frozen=True)
 class ArtifactFolder:
     """Paths and manifest of one artifact."""
@@ -115,6 +119,12 @@ def copy_tokenizer(source: Path, target: Path) -> None:
             copy = target / file.relative_to(source)
             copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, copy)
+
+
+def copy_preprocessor(source: Path, target: Path) -> None:
+    """Copy the file of an image processor, if a stock checkpoint or an artifact has one."""
+    if (file := source / PREPROCESSOR).is_file():
+        shutil.copyfile(file, target / PREPROCESSOR)
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -104,7 +104,9 @@ def _long_fields() -> Iterator[None]:
 
 def _table(where: str, rows: Iterator[Row], separator: str) -> Table:
     """Make a table from rows, the first of which is the header; blank lines are skipped."""
-    _, header = next(row for row in rows if any(map(str.strip, row[1])))
+    header = next((fields for _, fields in rows if any(map(str.strip, fields))), None)
+    if header is None:
+        raise RequestError(f"{where} is empty: its fields hold nothing")
     _check_header(where, header, separator)
     columns: list[list[str]] = [[] for _ in header]
     numbers: list[int] = []

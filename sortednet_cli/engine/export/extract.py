@@ -38,7 +38,12 @@ from sortednet_cli.nesting import (
 )
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec.families import CAUSAL_TASKS
-from sortednet_cli.storage.artifact import MANIFEST, ArtifactFolder, copy_tokenizer
+from sortednet_cli.storage.artifact import (
+    MANIFEST,
+    ArtifactFolder,
+    copy_preprocessor,
+    copy_tokenizer,
+)
 from sortednet_cli.storage.checks import checks_of, files_under, write_sealed
 from sortednet_cli.storage.exit_thresholds import FILE as CALIBRATION
 from sortednet_cli.storage.exit_thresholds import copy_thresholds
@@ -149,6 +154,8 @@ def _write_config(
     if source.format.kind == "text":
         copy_tokenizer(source.tokenizer, folder)
         copy_thresholds(source.path, folder, submodel)
+    else:
+        copy_preprocessor(source.path, folder)
     if source.format.task in CAUSAL_TASKS:
         depth = int(submodel.axes.get("depth", family.num_alike_layers))
         generation = of_depth(source.generation, depth)

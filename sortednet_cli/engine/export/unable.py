@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 from torch import nn
@@ -27,18 +28,20 @@ def told_operations(further: Format, module: nn.Module, inputs: Inputs) -> Itera
         RequestError: it names the operation, if the exporter did, and the formats that can hold
             the model, which are tried.
     """
-    try:
-        yield
-    except (SortednetError, OSError):
-        raise
-    except Exception as error:
-        if lack_of_memory(error):
+    # With its error torch prints all of the graph that it had traced.
+    with redirect_stderr(io.StringIO()):
+        try:
+            yield
+        except (SortednetError, OSError):
             raise
-        can = [DEFAULT_FORMAT, *_able(further, module, inputs)]
-        raise RequestError(
-            f"--format {further.name} cannot hold this model: {_operation(error)};"
-            f" {listed(can)} can"
-        ) from error
+        except Exception as error:
+            if lack_of_memory(error):
+                raise
+            can = [DEFAULT_FORMAT, *_able(further, module, inputs)]
+            raise RequestError(
+                f"--format {further.name} cannot hold this model: {_operation(error)};"
+                f" {listed(can)} can"
+            ) from error
 
 
 def _operation(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from sortednet_cli.data import ImageFormat, InputFormat, TextFormat
+from sortednet_cli.engine.sources.preprocessor import read_normalisation
 from sortednet_cli.engine.sources.root import open_root
 from sortednet_cli.engine.sources.source import Source
 from sortednet_cli.errors import RequestError, listed
@@ -30,12 +31,9 @@ from sortednet_cli.nesting import (
 )
 from sortednet_cli.space import MAX_SUBMODELS, SearchSpace, SubModel
 from sortednet_cli.spec import AnyDataSpec, ImageDataSpec, TextDataSpec
-from sortednet_cli.storage.files import read_json
 from sortednet_cli.storage.hub import name_of
 from sortednet_cli.storage.pretrained import open_pretrained
 from sortednet_cli.storage.tensors import TensorFiles, equal_blocks, open_tensors
-
-_PREPROCESSOR = "preprocessor_config.json"
 
 MAX_TOKENS = 2048
 """Longest sequence for costs and checks: many models have far more positions."""
@@ -196,18 +194,14 @@ def _input_format(
 
 
 def _image_format(path: Path, config: Config, classes: tuple[str, ...]) -> ImageFormat:
-    """Read the format of images; without a file that says otherwise, values are in [-1, 1]."""
+    """Read the format of images from a standard configuration and the file of the processor."""
     try:
         channels, size = (entry(config, key, int) for key in ("num_channels", "image_size"))
     except RequestError as error:
         raise RequestError(f"{path}: config.json: {error}") from error
-    said = read_json(file) if (file := path / _PREPROCESSOR).is_file() else {}
-    mean, std = (said.get(key) or [0.5] * channels for key in ("image_mean", "image_std"))
-    numbers = [*mean, *std] if isinstance(mean, list) and isinstance(std, list) else []
-    if len(numbers) != 2 * channels or not all(isinstance(value, float | int) for value in numbers):
-        raise RequestError(f"{file}: image_mean and image_std must be {channels} numbers each")
+    mean, std = read_normalisation(path, channels)
     name = path.resolve().name
-    return ImageFormat(channels, size, len(classes), classes, tuple(mean), tuple(std), name)
+    return ImageFormat(channels, size, len(classes), classes, mean, std, name)
 
 
 def _data_of(inputs: InputFormat) -> AnyDataSpec:

@@ -98,3 +98,22 @@ def test_a_model_that_a_format_cannot_hold(tmp_path: Path) -> None:
     assert re.match(r"--format onnx cannot hold this model: it has no \S*bessel_j0;", message)
     assert "; safetensors, pt2" in message and message.endswith(" can")
     assert list(tmp_path.iterdir()) == []
+
+
+class Choice(nn.Module):
+    """A model whose pass depends on values, as that of a LLaMA with dynamic frequencies does."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (inputs if inputs.sum() > 0 else -inputs).flatten(1)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_torch_traced_in_vain_is_not_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pt2 = find_format("pt2")
+    assert pt2 is not None
+    with pytest.raises(RequestError, match="--format pt2 cannot hold this model"):
+        further.write_and_open(Choice(), torch.rand(4, 1, 2, 2), tmp_path / pt2.file, pt2)
+    written = capsys.readouterr()
+    assert "def forward" not in written.out + written.err
