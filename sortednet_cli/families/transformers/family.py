@@ -124,7 +124,6 @@ class TransformerFamily(Family):
     def logits_module(self, module: nn.Module) -> nn.Module:
         if self.architecture.inputs == "image":
             return ImageLogits(module, self.forward).eval()
-        cast(Any, module).config.use_cache = False  # nobody reads it, and it limits the length
         config = self.root.config
         positions = config.get(self.architecture.position_count)
         if positions is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,15 +32,19 @@ class ImageLogits(nn.Module):
 
 
 class TextLogits(ImageLogits):
-    """Maps tokens to logits.
+    """Maps tokens to logits, without a cache: nobody reads it here, and it limits the length.
 
     Attributes:
         max_length: most tokens of a text that the module takes; None if it has no such bound.
+        use_cache: whether the module's configuration asked for a cache.
     """
 
     def __init__(self, module: nn.Module, forward: Forward, max_length: int | None) -> None:
         super().__init__(module, forward)
         self.max_length = max_length
+        config: Any = module.config
+        self.use_cache = bool(getattr(config, "use_cache", False))
+        config.use_cache = False
 
     def forward(  # type: ignore[override]
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None

@@ -70,6 +70,7 @@ def test_texts_are_quantised_as_they_come(work: Path) -> None:
     )
     small = transformers.AutoModelForCausalLM.from_pretrained("small/model.torchao-int8")
     assert "Int8Tensor" in type(small.model.layers[0].self_attn.q_proj.weight).__name__
+    assert small.config.use_cache is True
     assert command("info", "small", "--check", "--quiet").code == 0
 
 

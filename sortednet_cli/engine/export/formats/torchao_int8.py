@@ -56,6 +56,7 @@ class TorchAoInt8(Format):
                 local_files_only=True,
                 trust_remote_code=False,
             )
+            quantised.config.use_cache = bool(module.use_cache)
             with writing(file):
                 quantised.save_pretrained(file)
 
