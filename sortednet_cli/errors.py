@@ -28,6 +28,10 @@ class RequestError(SortednetError):
     exit_code = 2
 
 
+class PromptTooLong(RequestError):
+    """A prompt leaves no room for another token in the model's context."""
+
+
 class WorkError(SortednetError):
     """The request was right, the work itself failed. Exit code 1."""
 

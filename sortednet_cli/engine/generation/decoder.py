@@ -20,7 +20,7 @@ from sortednet_cli.engine.generation.stack import Stack, round_capacity
 from sortednet_cli.engine.generation.statistics import DecodingStats
 from sortednet_cli.engine.generation.strategy import Strategy
 from sortednet_cli.engine.generation.timings import TIMED_POSITIONS, LayerTimings
-from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.errors import PromptTooLong, RequestError, listed
 from sortednet_cli.extensions import ARCHITECTURES
 from sortednet_cli.machine.cuda_graphs import GraphChoice
 from sortednet_cli.spec.families import own_families
@@ -241,7 +241,7 @@ def check_prompt(prompt: Sequence[int], context: int) -> None:
         raise RequestError("the prompt is empty")
     if len(prompt) >= context:
         over = len(prompt) - context + 1
-        raise RequestError(
+        raise PromptTooLong(
             f"the prompt has {len(prompt)} tokens, {over} more than the {context - 1}"
             " that fit into the model's context"
         )

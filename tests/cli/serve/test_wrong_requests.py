@@ -75,6 +75,9 @@ def test_values_that_change_nothing(served: Served) -> None:
         "presence_penalty": 0,
         "logit_bias": {},
         "echo": None,
+        "user": "me",
+        "safety_identifier": "me",
+        "prompt_cache_key": "a",
     }
     answers = [served.post("/v1/completions", {**GOOD, **extra}) for extra in ({}, neutral)]
     assert [answer.status for answer in answers] == [200, 200], answers
@@ -102,6 +105,11 @@ def test_the_limit_is_named_as_the_client_names_it(served: Served) -> None:
     error = served.post("/v1/chat/completions", {**chat, "max_completion_tokens": 9000}).error
     assert error["message"] == "max_completion_tokens 9000 is more than 8191"
     assert error["param"] == "max_completion_tokens"
+
+
+def test_a_prompt_that_is_too_long_has_the_code_that_clients_look_for(served: Served) -> None:
+    answer = served.post("/v1/completions", {**GOOD, "prompt": "word " * 20_000})
+    assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
 
 
 def test_what_else_can_be_wrong(served: Served) -> None:

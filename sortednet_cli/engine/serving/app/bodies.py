@@ -94,6 +94,8 @@ class _TextBody(BaseModel):
     stream_options: _StreamOptions = _StreamOptions()
     user: str | None = None
     metadata: dict[str, str] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
 
     @property
     def stops(self) -> list[str]:

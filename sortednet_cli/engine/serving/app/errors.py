@@ -12,7 +12,7 @@ from sortednet_cli.engine.serving.choice import UnknownModel
 from sortednet_cli.engine.serving.jobs import Failed
 from sortednet_cli.engine.serving.metrics import Metrics
 from sortednet_cli.engine.serving.scheduler import Closing, QueueFull
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import PromptTooLong, RequestError
 from sortednet_cli.logs import logger
 
 RETRY = {"Retry-After": "1"}
@@ -83,6 +83,8 @@ def _as_api_error(error: Exception) -> ApiError:
             return error
         case UnknownModel():
             return ApiError(404, str(error), param="model", code="model_not_found")
+        case PromptTooLong():
+            return ApiError(400, str(error), code="context_length_exceeded")
         case QueueFull():
             return ApiError(
                 429, "too many requests wait: try again later", code="queue_full", headers=RETRY
