@@ -27,8 +27,6 @@ class Join(nn.Module):
 
     def right_inverse(self, tensor: Tensor) -> Sequence[Tensor]:
         """Return as many tensors as torch shall register; `set_joined` replaces them."""
-        if self._count == 1:
-            raise NotImplementedError  # torch then registers the tensor itself
         return [tensor] * self._count
 
 
@@ -37,11 +35,9 @@ def set_joined(
 ) -> None:
     """Let a module's parameter be the tensor that the views of a slice make.
 
-    The module keeps the views as `parametrizations.NAME.original`, or as `original0`, `original1`
-    and so on.
+    The module keeps the views as `parametrizations.NAME.original0`, `original1` and so on.
     """
     parametrize.register_parametrization(owner, name, Join(piece, len(views)), unsafe=True)
     originals = owner.parametrizations[name]  # type: ignore[index]
-    names = ["original"] if len(views) == 1 else [f"original{i}" for i in range(len(views))]
-    for original, view in zip(names, views, strict=True):
-        setattr(originals, original, view)
+    for number, view in enumerate(views):
+        setattr(originals, f"original{number}", view)

@@ -267,6 +267,17 @@ class _Always(Rule):
         return equal_shares(self.drawn)
 
 
+def test_memory_of_parts_that_are_one_view() -> None:
+    """Query, key and value of a GPT-2, cut alike, in a sub-model that learns from the largest."""
+    spec = load_preset(
+        "pydoc-llama",
+        ["model.family=gpt2", 'model.config={n_embd=16, n_layer=2, n_head=2, n_positions=64}',
+         "space.width=[0.5, 1.0]", "space.depth=[2]", "train.rule=sandwich", "train.distill=true",
+         "data.max_length=16", "data.vocab_size=300", "train.batch_size=2"],
+    )  # fmt: skip
+    assert plan_resources(spec).memory["replicated"].micro_batch > 0
+
+
 @pytest.mark.parametrize(
     ("rule", "distill"), [("sorted", "true"), ("sandwich", "true"), ("sandwich", '"next"')]
 )

@@ -83,8 +83,6 @@ def _as_api_error(error: Exception) -> ApiError:
             return error
         case UnknownModel():
             return ApiError(404, str(error), param="model", code="model_not_found")
-        case PromptTooLong():
-            return ApiError(400, str(error), code="context_length_exceeded")
         case QueueFull():
             return ApiError(
                 429, "too many requests wait: try again later", code="queue_full", headers=RETRY
@@ -93,4 +91,5 @@ def _as_api_error(error: Exception) -> ApiError:
             return ApiError(503, _CLOSING, headers=RETRY)
         case HTTPException():
             return ApiError(error.status_code, error.detail, headers=dict(error.headers or {}))
-    return ApiError(400, str(error))
+    code = "context_length_exceeded" if isinstance(error, PromptTooLong) else None
+    return ApiError(400, str(error), code=code)
