@@ -56,7 +56,8 @@ def table(result: Result) -> str:
     for own in result["variants"]:
         rows = {row["name"]: row for row in own["rows"]}
         cells = [told(rows[name]) if name in rows else "" for name in names]
-        settings = ", ".join(f"`{setting}`" for setting in own["variant"].split())
+        # `KEY=` takes a key of the preset away.
+        settings = ", ".join(f"`{one}`" for one in own["variant"].split() if one[-1] != "=")
         lines.append(f"| {settings} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
