@@ -210,8 +210,7 @@ def _check_calibrate(given: dict[str, bool]) -> None:
     """RequestError if options are given that a calibration has no use for."""
     if names := [name for name, is_given in given.items() if is_given]:
         raise RequestError(
-            "--calibrate measures the whole model in float32 on validation data: remove"
-            f" {listed(names)}"
+            f"--calibrate measures in float32 on validation data: remove {listed(names)}"
         )
 
 
