@@ -1,6 +1,6 @@
 """A server under many requests at once, and its memory beside artifacts that are served alone.
 
-    python -m benchmarks.serving runs/pydoc-llama
+    python -m benchmarks.serving runs/gsm8k-smollm2 --max-tokens 32 --checked 200
     python -m benchmarks.serving --preset pydoc-llama --set data.max_length=256
 
 With a preset the run is trained for two updates first: speed and memory do not depend on what
@@ -18,9 +18,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -34,11 +31,10 @@ from typing import Any
 import torch
 from openai import AsyncOpenAI, OpenAI
 
-from benchmarks.harness import RESULTS
+from benchmarks.harness import tell, write
 from sortednet_cli import load_run
 from sortednet_cli.engine.generation import Plain
 from sortednet_cli.engine.generation.generator import Generator
-from sortednet_cli.machine.versions import versions
 
 PROMPT = "The with statement is used to wrap the execution of a block"
 TICKS = 100
@@ -104,9 +100,6 @@ def main() -> None:
         "settings": options.set,
         "requests": options.requests,
         "max_tokens": options.max_tokens,
-        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
-        "machine": platform.machine(),
-        "versions": versions(),
         "cases": cases,
         "checked": {"texts": options.checked, "same_as_generate": same},
         "memory": {
@@ -117,8 +110,7 @@ def main() -> None:
         },
     }
     print(table(result), memory_table(result), sep="\n\n")
-    out = options.out or RESULTS / "serving.json"
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write("serving", result, options.out)
 
 
 def measure(server: Server, sizes: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
@@ -299,4 +291,4 @@ def arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    tell(main)

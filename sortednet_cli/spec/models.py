@@ -145,11 +145,6 @@ class ModelSpec(SpecModel):
 
     @model_validator(mode="after")
     def _weights_fit_family(self, info: ValidationInfo) -> Self:
-        if self.init != "stock" and self.pretrained is not None and info.context != STORED:
-            raise ValueError(
-                f"init {self.init!r} is for first weights, which pretrained ones replace: set init"
-                " to 'stock', or remove pretrained"
-            )
         if self.reorder != "none" and self.pretrained is None:
             raise ValueError("reorder needs pretrained, whose weights it orders")
         facts = family_facts(self.family)
@@ -162,6 +157,11 @@ class ModelSpec(SpecModel):
             raise ValueError(
                 "init 'nested-identity' is not for custom models, whose residual blocks are not"
                 " declared: use 'nested'"
+            )
+        if self.init != "stock" and self.pretrained is not None and info.context != STORED:
+            raise ValueError(
+                f"init {self.init!r} is for first weights, which pretrained ones replace: set init"
+                " to 'stock', or remove pretrained"
             )
         return self
 
