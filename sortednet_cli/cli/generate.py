@@ -98,13 +98,13 @@ _AgreementOption = Annotated[
 ]
 _PrecisionOption = Annotated[
     Literal["fp32", "fp16", "bf16"],
-    typer.Option("--precision", help="Precision of the weights; on a GPU of all else too."),
+    typer.Option("--precision", help="Precision of the weights; on a GPU, of every computation."),
 ]
 _CompileOption = Annotated[
     bool,
     typer.Option(
         "--compile",
-        help="Compile passes of one token for the CPU first: takes seconds, and a C++ compiler.",
+        help="First compile passes of one token, for a CPU. Takes seconds; needs a C++ compiler.",
     ),
 ]
 
@@ -210,7 +210,8 @@ def _check_calibrate(given: dict[str, bool]) -> None:
     """RequestError if options are given that a calibration has no use for."""
     if names := [name for name, is_given in given.items() if is_given]:
         raise RequestError(
-            f"--calibrate measures in float32 on validation data: remove {listed(names)}"
+            "--calibrate scores validation data in float32 and writes no text: remove"
+            f" {listed(names)}"
         )
 
 

@@ -138,7 +138,8 @@ def _print_check(inspection: Inspection, as_json: bool) -> None:
 
 def _format_fact(value: Any) -> str:
     if isinstance(value, dict):
-        return "; ".join(f"{key} {_format_fact(item)}" for key, item in value.items())
+        known = {key: item for key, item in value.items() if item is not None}
+        return "; ".join(f"{key} {_format_fact(item)}" for key, item in known.items())
     if isinstance(value, list):
         return ", ".join(_format_fact(item) for item in value)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1000:

@@ -47,7 +47,7 @@ def report(
     """Write one HTML file in which you explore the sub-models of runs; print its path.
 
     It shows scores against costs and over axes, training curves and layers, and chooses the best
-    sub-model within the budgets that you set. It needs no network.
+    sub-model within the budgets that you set. It works offline.
 
     Example: sortednet report runs/digits-resnet
     """

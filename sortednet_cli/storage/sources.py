@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sortednet_cli.errors import RequestError, listed
+from sortednet_cli.errors import RequestError
 from sortednet_cli.space import SearchSpace
 from sortednet_cli.spec import AnyDataSpec, ImageDataSpec, TextDataSpec
 from sortednet_cli.spec.data import data_kind
@@ -184,5 +184,5 @@ def check_causal(path: Path, task: str) -> None:
     """Raise RequestError unless `task` is causal; `path` is the model's folder."""
     if task not in CAUSAL_TASKS:
         raise RequestError(
-            f"{path} is for {task}: only models for {listed(CAUSAL_TASKS)} generate text"
+            f"{path} is for {task}: only models for {' or '.join(CAUSAL_TASKS)} generate text"
         )

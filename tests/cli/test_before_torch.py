@@ -36,7 +36,7 @@ REQUESTS: list[tuple[list[str], str]] = [
     (["frontier", RUN, "--min-score=90"], "--min-score 90: accuracy is a number from 0 to 1"),
     (["eval", RUN, "--min-score=90"], "--min-score 90: accuracy is a number from 0 to 1"),
     (["eval", RUN, "--junit=no/a.xml"], "--junit no/a.xml: there is no folder"),
-    (["eval", RUN, "--harness=pick"], "only models for causal-lm, answers generate text"),
+    (["eval", RUN, "--harness=pick"], "only models for causal-lm or answers generate text"),
     (["eval", RUN, "--harness=pick", "--harness-path=no"], "--harness-path no: there is no such"),
     (["eval", RUN, "--harness=no.yaml"], "--harness no.yaml: there is no such file"),
     (["eval", RUN, "--harness-limit=3"], "--harness-limit needs --harness TASK"),

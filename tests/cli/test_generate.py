@@ -201,7 +201,7 @@ def test_a_closed_pipe_ends_quietly(run: Path) -> None:
         (["--calibrate", "--prompt=a"], ["remove --prompt"]),
         (
             ["--calibrate", "--precision=bf16", "--chat", "--stop=a"],
-            ["on validation data: remove --chat, --stop, --precision"],
+            ["writes no text: remove --chat, --stop, --precision"],
         ),
         (["--calibrate", "--agreement=2"], ["--agreement must be above 0 and at most 1"]),
         (["--calibrate", "--depth=1"], ["d1 has no trained exit"]),
@@ -225,7 +225,7 @@ def test_wrong_bytes_and_empty_lines_are_named(run: Path) -> None:
 
 
 def test_a_model_of_images_is_refused(home: Path) -> None:
-    refused(command("generate", "--prompt=a"), 2, "is for classification", "causal-lm, answers")
+    refused(command("generate", "--prompt=a"), 2, "is for classification", "causal-lm or answers")
     refused(command("generate", "--calibrate"), 2, "is for classification")
 
 

@@ -238,7 +238,7 @@ def test_a_task_whose_data_is_on_the_hub_says_that_it_needs_the_network(
 
 def test_other_models_and_jobs_are_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = ["eval", "runs/digits-resnet", "--harness=pick"]
-    refused_all(home, [image], "only models for causal-lm, answers generate text")
+    refused_all(home, [image], "only models for causal-lm or answers generate text")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("LOCAL_RANK", "0")
