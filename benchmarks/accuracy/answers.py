@@ -6,7 +6,7 @@ Trains the preset, the largest sub-model alone on the same samples, and the pres
 a learning rate that changes nothing: the model as it was, cut at each depth. For each exit: the
 perplexity of the answers of the test part, and how many of its first questions are answered
 exactly. The tokens are greedy, made by transformers' own `generate`; the answer is the number
-after the last `####`.
+after the last `####`. With `--only nested` the other two are those of the result that is there.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="for all trainings")
     parser.add_argument("--nested-set", action="append", default=[], help="for the nested network")
     parser.add_argument("--alone-set", action="append", default=[], help="for the largest alone")
+    parser.add_argument("--only", action="append", choices=["nested", "untrained", "alone"])
     add_options(parser)
     options = parser.parse_args()
     if options.data is None:
@@ -58,22 +59,33 @@ def main() -> None:
         "alone": (*options.set, *ALONE, *options.alone_set),
     }
     trainer = trainer_of(options)
-    asked = [
-        Training(f"{options.preset}-{name}", options.preset, settings)
+    out = RESULTS / f"answers_{options.preset.replace('-', '_')}.json"
+    asked = {
+        name: Training(f"{options.preset}-{name}", options.preset, settings)
         for name, settings in trainings.items()
-    ]
-    results = dict(zip(trainings, trainer.results(asked), strict=True))
-    for training, own in zip(asked, results.values(), strict=True):
-        answer(trainer, training, own, options)
+        if options.only is None or name in options.only
+    }
     result = {
         "preset": options.preset,
         "questions": options.questions,
         "max_new_tokens": options.max_new_tokens,
-        "results": results,
     }
-    out = RESULTS / f"answers_{options.preset.replace('-', '_')}.json"
+    kept = {} if len(asked) == len(trainings) else kept_results(out, result)
+    found = dict(zip(asked, trainer.results(asked.values()), strict=True))
+    for name, own in found.items():
+        answer(trainer, asked[name], own, options)
+    result["results"] = kept | found
     write(out.stem, result, out)
     print(table(result))
+
+
+def kept_results(path: Path, asked: dict[str, Any]) -> dict[str, Result]:
+    """Results of an earlier call that asked the same questions."""
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    if any(kept[key] != value for key, value in asked.items()):
+        raise SystemExit(f"error: {path.name} is not about {asked}: leave --only away")
+    results: dict[str, Result] = kept["results"]
+    return results
 
 
 def answer(trainer: Trainer, training: Training, own: Result, options: argparse.Namespace) -> None:

@@ -1,8 +1,8 @@
 """What benchmarks of accuracy share: trainings through the command line, kept in a folder.
 
 A training that is finished there is read, not repeated, and one that was interrupted goes on, so
-that any of these benchmarks may be stopped and started. Each training uses one thread; `--jobs`
-runs so many at once.
+that any of these benchmarks may be stopped and started. Each training uses one thread, or with
+`--processes` one thread of each of several processes; `--jobs` runs so many trainings at once.
 """
 
 from __future__ import annotations
@@ -64,11 +64,13 @@ class Trainer:
     Attributes:
         data: given to every training as --data.
         jobs: trainings at a time.
+        processes: of each training. Two take the samples of one where `train.accumulate` is halved.
     """
 
     work: Path
     data: Path | None = None
     jobs: int = 1
+    processes: int = 1
 
     def folder(self, training: Training) -> Path:
         """Its folder: trainings of one name with other specs or data are other trainings."""
@@ -97,11 +99,14 @@ class Trainer:
                 raise SystemExit(done.returncode)
             print(f"{training.name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
         asked = {"preset": training.preset, "settings": list(training.settings)}
-        return {"name": training.name, **asked, **read_run(run)}
+        several = {"processes": self.processes} if self.processes > 1 else {}
+        return {"name": training.name, **asked, **several, **read_run(run)}
 
     def _command(self, training: Training) -> list[str]:
         run = self.folder(training)
-        start = [sys.executable, "-m", "sortednet_cli", "train", "--quiet"]
+        several = ["torch.distributed.run", f"--nproc-per-node={self.processes}", "-m"]
+        launcher = several if self.processes > 1 else []
+        start = [sys.executable, "-m", *launcher, "sortednet_cli", "train", "--quiet"]
         if (run / "spec.toml").is_file():
             return [*start, "--resume", str(run)]
         sets = [word for setting in training.settings for word in ("--set", setting)]
@@ -159,11 +164,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of every benchmark that trains."""
     parser.add_argument("--data", type=Path, help="given to every training")
     parser.add_argument("--work", type=Path, default=Path("trainings"), help="keeps the trainings")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, a thread each")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--processes", type=int, default=1, help="of each training, a thread each")
 
 
 def trainer_of(options: argparse.Namespace) -> Trainer:
-    return Trainer(options.work, options.data, options.jobs)
+    return Trainer(options.work, options.data, options.jobs, options.processes)
 
 
 def score(row: Row, part: str) -> float:

@@ -85,7 +85,7 @@ def text(plan: ResourcePlan) -> str:
     rows = {
         "largest": "the largest sub-model",
         "alone": "all, one by one",
-        "shared": f"all, in {evaluation.passes} shared passes",
+        "shared": f"all, in {evaluation.passes} shared pass{'es' if evaluation.passes > 1 else ''}",
         "recalibration": "statistics of all",
     }
     scores = {"multiply-adds": values["evaluation_macs"]}

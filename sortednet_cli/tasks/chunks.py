@@ -7,14 +7,27 @@ from collections.abc import Iterator
 MAX_CHUNK_LOGITS = 1 << 23
 """Most elements of logits in one chunk: 32 MiB in float32."""
 
+TRAINING_ROWS = 512
+"""Rows that a chunk may have in training, however large the vocabulary."""
 
-def chunks(num_rows: int, num_outputs: int) -> Iterator[slice]:
+
+def chunks(num_rows: int, num_outputs: int, allowed_rows: int = 1) -> Iterator[slice]:
     """Yield slices of rows whose logits have at most `MAX_CHUNK_LOGITS` elements.
 
     Args:
         num_rows: number of all rows.
         num_outputs: logits per row.
+        allowed_rows: a slice may have so many, even if their logits have more elements.
     """
-    step = max(1, MAX_CHUNK_LOGITS // num_outputs)
+    step = max(allowed_rows, MAX_CHUNK_LOGITS // num_outputs)
     for start in range(0, num_rows, step):
         yield slice(start, min(start + step, num_rows))
+
+
+def training_chunks(num_rows: int, num_outputs: int) -> Iterator[slice]:
+    """Yield slices of rows for logits that get gradients.
+
+    Each chunk's backward pass makes and adds a gradient of the whole head. With few rows that takes
+    as long as the products, so a chunk may have `TRAINING_ROWS` rows.
+    """
+    return chunks(num_rows, num_outputs, TRAINING_ROWS)

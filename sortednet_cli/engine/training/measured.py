@@ -33,6 +33,8 @@ PASS_SECONDS = 0.1
 """A timed pass takes as many samples as fill this time, up to the training's batch."""
 
 _REPEATS = 3
+_SLOW_PASS = 1.0
+"""Where two samples take more seconds than this, a second pass decides: there noise is little."""
 _CLEARLY = 0.97
 """A ratio of times above this is noise: fp32 and the default format then stay."""
 _MOST_PARAMS = 1e9
@@ -158,8 +160,10 @@ def time_passes(
                 # kernels for its shape.
                 seconds[way] = min(seconds[way], taken) if repeat > 3 + WARMUPS else taken
             if repeat == 1 and total:
-                share = PASS_SECONDS / seconds[next(iter(total))]
-                count = max(2, min(train.batch_size, math.ceil(count * share)))
+                taken = seconds[next(iter(total))]
+                if taken > _SLOW_PASS:
+                    break
+                count = max(2, min(train.batch_size, math.ceil(count * PASS_SECONDS / taken)))
         for way in total:
             total[way] += seconds[way]
     return total

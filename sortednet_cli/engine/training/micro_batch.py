@@ -37,7 +37,7 @@ from sortednet_cli.rules import Share
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
 from sortednet_cli.tasks import Targets, Task
-from sortednet_cli.tasks.chunks import chunks
+from sortednet_cli.tasks.chunks import training_chunks
 
 _LOWER = "lower train.batch_size and raise train.accumulate as much, or take train.precision=bf16"
 
@@ -195,7 +195,7 @@ class MicroBatches:
             with self._autocast():
                 (states,) = shared.states(inputs)
                 scored = self.task.scored(states, targets)
-                pieces = chunks(len(scored), self.task.num_outputs)
+                pieces = training_chunks(len(scored), self.task.num_outputs)
                 return [shared.logits(0, scored[rows]).float() for rows in pieces]
 
         return self.network.run(forward)

@@ -14,7 +14,7 @@ from sortednet_cli.families import SharedPass
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
 from sortednet_cli.tasks import Task
-from sortednet_cli.tasks.chunks import chunks
+from sortednet_cli.tasks.chunks import training_chunks
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Tails:
         self.losses = [torch.zeros((), device=wanted.device) for _ in self.group]
         self.taught = {submodel: [] for submodel in self.lessons.kept}
         teachers = dict(self.lessons.pairs)
-        for chunk, rows in enumerate(chunks(len(wanted), self.task.num_outputs)):
+        for chunk, rows in enumerate(training_chunks(len(wanted), self.task.num_outputs)):
             given = {teacher: logits[chunk] for teacher, logits in self.known.items()}
             for number, submodel in enumerate(self.group):
                 logits = self._logits(number, rows)

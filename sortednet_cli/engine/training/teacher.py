@@ -19,7 +19,7 @@ from sortednet_cli.families import Inputs
 from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.storage.pretrained import find_teacher
 from sortednet_cli.tasks import Targets, Task
-from sortednet_cli.tasks.chunks import chunks
+from sortednet_cli.tasks.chunks import training_chunks
 
 if TYPE_CHECKING:
     from sortednet_cli.data.text.texts import Texts
@@ -51,7 +51,7 @@ class FixedTeacher:
             inputs = torch.addcmul(cast(Tensor, self.shift), cast(Tensor, inputs), self.scale)
         (states,) = shared.states(inputs)
         scored = task.scored(states, targets)
-        pieces = chunks(len(scored), task.num_outputs)
+        pieces = training_chunks(len(scored), task.num_outputs)
         return [shared.logits(0, scored[rows]).float() for rows in pieces]
 
 

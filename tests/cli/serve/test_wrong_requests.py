@@ -119,6 +119,7 @@ def test_what_else_can_be_wrong(served: Served) -> None:
     assert served.ask("GET", "/nowhere").status == 404
     assert served.ask("POST", "/classify", b"x").status == 404
     assert served.ask("GET", "/health").document == {"status": "ok"}
+    assert served.ask("HEAD", "/health").status == 200
     assert served.ask("GET", "/health").headers.keys() & {"access-control-allow-origin"} == set()
     chat = {"model": NAME, "messages": [{"role": "user", "content": "hello"}]}
     refusal = served.post("/v1/chat/completions", chat)

@@ -15,6 +15,7 @@ from sortednet_cli.data import nominal_format
 from sortednet_cli.engine.training import measured
 from sortednet_cli.engine.training.measured import Way, time_passes, with_measured
 from sortednet_cli.families import open_family, root_of
+from sortednet_cli.machine.graphs import WARMUPS
 from sortednet_cli.space import SearchSpace, SubModel
 from sortednet_cli.spec import RunSpec, load_preset
 from tests.commands import TINY, command
@@ -148,6 +149,21 @@ def test_every_way_is_timed(preset: str, overrides: list[str], ways: list[Way]) 
     seconds = time_passes(family, space, inputs, spec.train, CPU, ways)
     assert list(seconds) == ways
     assert all(0 < taken < float("inf") for taken in seconds.values())
+
+
+@pytest.mark.parametrize(("seconds", "passes"), [(0.001, 3 + WARMUPS + 3), (4.0, 2)])
+def test_slow_passes_are_few(monkeypatch: pytest.MonkeyPatch, seconds: float, passes: int) -> None:
+    """A language model that takes seconds for two texts would else be measured for minutes."""
+    asked: list[str] = []
+
+    def runs(self: Any, submodel: SubModel, batch: Any, precision: str) -> float:
+        asked.append(precision)
+        return seconds / 2 if precision == "bf16" else seconds
+
+    monkeypatch.setattr(measured._Timer, "__call__", runs)
+    monkeypatch.setattr(measured, "time_passes", time_passes)
+    assert _taken(load_preset("digits-resnet", ["space.depth=[1,2]", PRECISION])) == BF16
+    assert asked == ["fp32", "bf16"] * passes * 2  # of a middle and of the largest sub-model
 
 
 def test_measuring_leaves_the_random_state(monkeypatch: pytest.MonkeyPatch) -> None:

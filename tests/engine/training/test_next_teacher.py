@@ -94,6 +94,7 @@ def test_labels_and_the_next_larger_both_teach(model: str, monkeypatch: pytest.M
     pico = PICOS[model]
     network, labels = pico.network(), torch.tensor([0, 1, 2, 3])
     monkeypatch.setattr("sortednet_cli.tasks.chunks.MAX_CHUNK_LOGITS", 3 * NUM_CLASSES)
+    monkeypatch.setattr("sortednet_cli.tasks.chunks.TRAINING_ROWS", 1)
     spec = TrainSpec.model_validate(
         {"updates": 1, "distill": "next", "teacher_share": 0.25, "temperature": 2.0,
          "precision": "fp32"}

@@ -24,6 +24,7 @@ from sortednet_cli.nesting import NestedNetwork
 from sortednet_cli.rules import make_rule
 from sortednet_cli.spec import ModelSpec, TrainSpec, load_preset
 from sortednet_cli.tasks import Classification, LanguageModelling
+from sortednet_cli.tasks.chunks import training_chunks
 from tests.pico import PICOS, Pico
 from tests.resuming import check_resumes, opening
 
@@ -149,11 +150,31 @@ def test_chunks_of_logits_share_one_cast_of_the_head_and_give_the_same_gradient(
     targets = torch.arange(4 * 12).reshape(4, 12) % 40
     whole = _updates(pico, (inputs, targets), rule="sum")
     monkeypatch.setattr("sortednet_cli.tasks.chunks.MAX_CHUNK_LOGITS", 40 * 7)
+    monkeypatch.setattr("sortednet_cli.tasks.chunks.TRAINING_ROWS", 1)
     for name, gradient in _updates(pico, (inputs, targets), rule="sum").items():
         torch.testing.assert_close(gradient, whole[name], atol=1e-6, rtol=1e-4)
     with Casts(40) as casts:
         _updates(pico, (inputs, targets), rule="sum", precision="bf16")
     assert casts.count == 1
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_outputs", "sizes"),
+    [
+        (1140, 49_152, [512, 512, 116]),
+        (512, 151_936, [512]),
+        (10_000, 1000, [8388, 1612]),
+        (4, 10, [4]),
+        (0, 49_152, []),
+    ],
+)
+def test_chunks_that_get_gradients_have_many_rows(
+    num_rows: int, num_outputs: int, sizes: list[int]
+) -> None:
+    """Each makes a gradient of the whole head: few rows would take as long as many."""
+    pieces = list(training_chunks(num_rows, num_outputs))
+    assert [piece.stop - piece.start for piece in pieces] == sizes
+    assert [row for piece in pieces for row in range(num_rows)[piece]] == list(range(num_rows))
 
 
 class Noisy(nn.Module):

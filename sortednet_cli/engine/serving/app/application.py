@@ -31,7 +31,7 @@ def make_app(
     app = FastAPI(title="sortednet", docs_url=None, redoc_url=None, openapi_url=None)
     handle_errors(app, service.metrics)
 
-    @app.get("/health")
+    @app.api_route("/health", methods=["GET", "HEAD"])  # load balancers send either
     async def health() -> Response:
         accepts = service.scheduler.accepts
         status = "ok" if accepts else "stopping"
