@@ -7,7 +7,7 @@ from collections.abc import Iterator
 MAX_CHUNK_LOGITS = 1 << 23
 """Most elements of logits in one chunk: 32 MiB in float32."""
 
-TRAINING_ROWS = 512
+TRAINING_ROWS = 1024
 """Rows that a chunk may have in training, however large the vocabulary."""
 
 
@@ -28,6 +28,7 @@ def training_chunks(num_rows: int, num_outputs: int) -> Iterator[slice]:
     """Yield slices of rows for logits that get gradients.
 
     Each chunk's backward pass makes and adds a gradient of the whole head. With few rows that takes
-    as long as the products, so a chunk may have `TRAINING_ROWS` rows.
+    as long as the products, so a chunk may have `TRAINING_ROWS` rows; a loss that needs float32
+    copies of its logits divides it further.
     """
     return chunks(num_rows, num_outputs, TRAINING_ROWS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from importlib import import_module
 from pathlib import Path
@@ -251,3 +252,25 @@ def test_look_up_drafts_what_followed_the_longest_match() -> None:
     assert looked_up([1, 2, 3, 7, 9, 3, 8, 1, 2, 3], 2) == [7, 9]
     assert looked_up([5, 3, 8, 3], 4) == [8, 3]
     assert looked_up([1, 2, 3], 4) == []
+
+
+def test_a_training_may_take_several_processes(tmp_path: Path) -> None:
+    script = _script("accuracy.trainings")
+    training = script["Training"]("short", "digits-resnet", ("train.updates=1",))
+    commands = [
+        script["Trainer"](tmp_path, processes=number)._command(training) for number in (1, 2)
+    ]
+    words = [" ".join(command[1:5]) for command in commands]
+    assert words[0] == "-m sortednet_cli train --quiet"
+    assert words[1] == "-m torch.distributed.run --nproc-per-node=2 -m"
+    assert commands[0][2:] == commands[1][5:]
+
+
+def test_answers_are_kept_for_the_same_questions_only(tmp_path: Path) -> None:
+    kept_results = _script("accuracy.answers")["kept_results"]
+    path = tmp_path / "answers.json"
+    asked = {"preset": "gsm8k-smollm2", "questions": 200}
+    path.write_text(json.dumps({**asked, "results": {"alone": {"name": "twin"}}}))
+    assert kept_results(path, asked) == {"alone": {"name": "twin"}}
+    with pytest.raises(SystemExit, match="leave --only away"):
+        kept_results(path, asked | {"questions": 100})

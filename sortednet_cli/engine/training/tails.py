@@ -14,7 +14,7 @@ from sortednet_cli.families import SharedPass
 from sortednet_cli.space import SubModel
 from sortednet_cli.spec import TrainSpec
 from sortednet_cli.tasks import Task
-from sortednet_cli.tasks.chunks import training_chunks
+from sortednet_cli.tasks.chunks import chunks, training_chunks
 
 
 @dataclass
@@ -55,9 +55,9 @@ class Tails:
                 share = self.weights[submodel] * len(wanted[rows]) / len(wanted)
                 self.losses[number] += self._add(logits, wanted[rows], teacher, share)
                 if submodel in teachers.values():
-                    given[submodel] = logits.detach()
+                    given[submodel] = logits.detach().float()
                 if submodel in self.taught:
-                    self.taught[submodel].append(logits.detach())
+                    self.taught[submodel].append(logits.detach().float())
         if not len(wanted):  # gradients of zero, so that all processes have the same to sum
             for number in range(len(self.group)):
                 self._backward(self._logits(number, slice(0, 0)).sum())
@@ -65,22 +65,40 @@ class Tails:
 
     def _logits(self, number: int, rows: slice) -> Tensor:
         self._pieces[number].append(self.states[number].detach()[rows].requires_grad_())
-        return self.shared.logits(number, self._pieces[number][-1]).float()
+        return self.shared.logits(number, self._pieces[number][-1])
 
     def _add(self, logits: Tensor, wanted: Tensor, teacher: Tensor | None, weight: float) -> Tensor:
-        """Run the backward pass of one chunk of logits; return its part of the weighted loss."""
+        """Run the backward pass of one chunk of logits; return its part of the weighted loss.
+
+        Where a chunk is large, its loss takes a few rows at a time in float32, and the head's
+        gradient all of them at once.
+        """
+        pieces = list(chunks(len(wanted), self.task.num_outputs))
+        if len(pieces) == 1:
+            loss = self._loss(logits.float(), wanted, teacher) * weight
+            self._backward(loss)
+            return loss.detach()
+        total, gradient = torch.zeros((), device=wanted.device), torch.empty_like(logits)
+        for rows in pieces:
+            own = logits.detach()[rows].float().requires_grad_()
+            taught = None if teacher is None else teacher[rows]
+            loss = self._loss(own, wanted[rows], taught) * (weight * len(own) / len(wanted))
+            self._backward(loss)
+            gradient[rows] = cast(Tensor, own.grad)
+            total += loss.detach()
+        self._backward(logits, gradient)
+        return total
+
+    def _loss(self, logits: Tensor, wanted: Tensor, teacher: Tensor | None) -> Tensor:
         spec = self.spec
-        loss = self.task.loss(
+        return self.task.loss(
             logits, wanted, teacher, spec.teacher_share, spec.temperature, spec.divergence
         )
-        part = loss * weight
-        self._backward(part)
-        return part.detach()
 
-    def _backward(self, loss: Tensor) -> None:
+    def _backward(self, outputs: Tensor, gradient: Tensor | None = None) -> None:
         """Run backward as torch asks for it, outside of autocast, while its casts are kept."""
-        with torch.autocast(loss.device.type, enabled=False):
-            loss.backward()  # type: ignore[no-untyped-call]
+        with torch.autocast(outputs.device.type, enabled=False):
+            outputs.backward(gradient)  # type: ignore[no-untyped-call]
 
 
 def _joined(gradients: list[Tensor]) -> Tensor:

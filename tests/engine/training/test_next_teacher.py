@@ -88,13 +88,19 @@ def _expected(
     return losses
 
 
+@pytest.mark.parametrize("training_rows", [1, 4])
 @pytest.mark.parametrize("model", ["preact_basic", "llama_classifier", "gemma3_apart"])
-def test_labels_and_the_next_larger_both_teach(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Losses and gradients, in passes that sub-models share, by chunks of three rows."""
+def test_labels_and_the_next_larger_both_teach(
+    model: str, monkeypatch: pytest.MonkeyPatch, training_rows: int
+) -> None:
+    """In passes that sub-models share, by chunks of three rows, or of four whose losses take three.
+
+    Compares losses and gradients.
+    """
     pico = PICOS[model]
     network, labels = pico.network(), torch.tensor([0, 1, 2, 3])
     monkeypatch.setattr("sortednet_cli.tasks.chunks.MAX_CHUNK_LOGITS", 3 * NUM_CLASSES)
-    monkeypatch.setattr("sortednet_cli.tasks.chunks.TRAINING_ROWS", 1)
+    monkeypatch.setattr("sortednet_cli.tasks.chunks.TRAINING_ROWS", training_rows)
     spec = TrainSpec.model_validate(
         {"updates": 1, "distill": "next", "teacher_share": 0.25, "temperature": 2.0,
          "precision": "fp32"}
