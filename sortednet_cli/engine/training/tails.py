@@ -65,7 +65,12 @@ class Tails:
 
     def _logits(self, number: int, rows: slice) -> Tensor:
         self._pieces[number].append(self.states[number].detach()[rows].requires_grad_())
-        return self.shared.logits(number, self._pieces[number][-1])
+        logits = self.shared.logits(number, self._pieces[number][-1])
+        return logits if len(self._parts(len(logits))) > 1 else logits.float()
+
+    def _parts(self, num_rows: int) -> list[slice]:
+        """What the loss of a chunk takes at a time, in float32."""
+        return list(chunks(num_rows, self.task.num_outputs))
 
     def _add(self, logits: Tensor, wanted: Tensor, teacher: Tensor | None, weight: float) -> Tensor:
         """Run the backward pass of one chunk of logits; return its part of the weighted loss.
@@ -73,13 +78,13 @@ class Tails:
         Where a chunk is large, its loss takes a few rows at a time in float32, and the head's
         gradient all of them at once.
         """
-        pieces = list(chunks(len(wanted), self.task.num_outputs))
-        if len(pieces) == 1:
-            loss = self._loss(logits.float(), wanted, teacher) * weight
+        parts = self._parts(len(wanted))
+        if len(parts) == 1:
+            loss = self._loss(logits, wanted, teacher) * weight
             self._backward(loss)
             return loss.detach()
         total, gradient = torch.zeros((), device=wanted.device), torch.empty_like(logits)
-        for rows in pieces:
+        for rows in parts:
             own = logits.detach()[rows].float().requires_grad_()
             taught = None if teacher is None else teacher[rows]
             loss = self._loss(own, wanted[rows], taught) * (weight * len(own) / len(wanted))
