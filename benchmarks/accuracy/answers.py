@@ -48,7 +48,12 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="for all trainings")
     parser.add_argument("--nested-set", action="append", default=[], help="for the nested network")
     parser.add_argument("--alone-set", action="append", default=[], help="for the largest alone")
-    parser.add_argument("--only", action="append", choices=["nested", "untrained", "alone"])
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=["nested", "untrained", "alone"],
+        help="train this one, and take the others from the result that is there",
+    )
     add_options(parser)
     options = parser.parse_args()
     if options.data is None:
@@ -81,8 +86,8 @@ def main() -> None:
 
 def kept_results(path: Path, asked: dict[str, Any]) -> dict[str, Result]:
     """Results of an earlier call that asked the same questions."""
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    if any(kept[key] != value for key, value in asked.items()):
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if any(kept.get(key) != value for key, value in asked.items()):
         raise SystemExit(f"error: {path.name} is not about {asked}: leave --only away")
     results: dict[str, Result] = kept["results"]
     return results

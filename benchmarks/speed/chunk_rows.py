@@ -43,7 +43,10 @@ def main() -> None:
 
 def table(result: dict[str, Any]) -> str:
     """Time of a micro-batch beside the one with the fewest rows, and the size of a chunk."""
-    lines = ["| rows of a chunk | its logits | fp32 | bf16 |", "| ---: | ---: | ---: | ---: |"]
+    lines = [
+        "| rows of a chunk | its logits in float32 | fp32 | bf16 |",
+        "| ---: | ---: | ---: | ---: |",
+    ]
     for rows in ROWS:
         cells = []
         for seconds in result["seconds"].values():

@@ -274,3 +274,5 @@ def test_answers_are_kept_for_the_same_questions_only(tmp_path: Path) -> None:
     assert kept_results(path, asked) == {"alone": {"name": "twin"}}
     with pytest.raises(SystemExit, match="leave --only away"):
         kept_results(path, asked | {"questions": 100})
+    with pytest.raises(SystemExit, match="leave --only away"):
+        kept_results(tmp_path / "no.json", asked)

@@ -93,10 +93,7 @@ def _expected(
 def test_labels_and_the_next_larger_both_teach(
     model: str, monkeypatch: pytest.MonkeyPatch, training_rows: int
 ) -> None:
-    """In passes that sub-models share, by chunks of three rows, or of four whose losses take three.
-
-    Compares losses and gradients.
-    """
+    """Losses and gradients, in shared passes: chunks of three rows, or of four in two parts."""
     pico = PICOS[model]
     network, labels = pico.network(), torch.tensor([0, 1, 2, 3])
     monkeypatch.setattr("sortednet_cli.tasks.chunks.MAX_CHUNK_LOGITS", 3 * NUM_CLASSES)
