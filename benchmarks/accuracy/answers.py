@@ -54,6 +54,7 @@ def main() -> None:
         choices=["nested", "untrained", "alone"],
         help="train this one, and take the others from the result that is there",
     )
+    parser.add_argument("--out", type=Path, help="the file of the result")
     add_options(parser)
     options = parser.parse_args()
     if options.data is None:
@@ -64,7 +65,7 @@ def main() -> None:
         "alone": (*options.set, *ALONE, *options.alone_set),
     }
     trainer = trainer_of(options)
-    out = RESULTS / f"answers_{options.preset.replace('-', '_')}.json"
+    out = options.out or RESULTS / f"answers_{options.preset.replace('-', '_')}.json"
     asked = {
         name: Training(f"{options.preset}-{name}", options.preset, settings)
         for name, settings in trainings.items()
