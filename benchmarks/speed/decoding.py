@@ -1,21 +1,15 @@
 """Plain, speculative and early-exit decoding beside transformers' own, on a finished run.
 
-    sortednet train --preset gsm8k-llama --data gsm8k
-    sortednet train --preset gsm8k-llama --data gsm8k --set train.rule=single --out runs/unsorted
-    python -m benchmarks.speed.decoding runs/gsm8k-llama --unsorted runs/unsorted \\
-        --data gsm8k/test.jsonl
+    sortednet train --preset gsm8k-smollm2 --data gsm8k
+    sortednet generate runs/gsm8k-smollm2 --calibrate
+    python -m benchmarks.speed.decoding runs/gsm8k-smollm2 --data gsm8k/test.jsonl
 
 Nothing is trained. All ways decode the same prompts in one process, prompt by prompt in turn, so
 that what else the machine does falls on all of them. Draft depth and length of "best fixed", and
-the exit of transformers' assistant_early_exit, are chosen on prompts of their own before. Writes
-benchmarks/results/decoding.json and, with --plot, the picture of acceptance.
-
-With --bounds it decodes greedily alone, and prints and writes (draft_bounds.json) what layer times
-and acceptance allow of drafts: a chain, the second candidate of an uncertain last token beside it
-(`leaf`), two whole branches from the first uncertain token on (`tree`), and prompt look-up.
-
-With --look-up it times greedy decoding, prompt look-up and the automatic way alone, by the clock of
-CPU time on one thread, prints their table and writes it (look_up.json).
+the exit of transformers' assistant_early_exit, are chosen on prompts of their own before. Then it
+counts what layer times and acceptance allow of drafts: a chain, the second candidate of an
+uncertain last token beside it (`leaf`), two whole branches from the first uncertain token on
+(`tree`), and prompt look-up. Writes benchmarks/results/decoding.json.
 """
 
 from __future__ import annotations
@@ -32,10 +26,9 @@ from benchmarks.harness import tell, write
 from benchmarks.speed.decoding_ways import Bench, Way, take_turns
 from benchmarks.speed.draft_bounds import KINDS
 from sortednet_cli import load_run
-from sortednet_cli.engine.generation.timings import MAX_ROWS, LayerTimings
 
 COUNTS = ("acceptance", "tokens_per_pass", "rounds")
-PILOTS = 3
+PILOTS = 2
 
 
 def main() -> None:
@@ -46,19 +39,6 @@ def main() -> None:
     made = Bench(run, options.max_new_tokens)
     prompts = made.encode(options.data, options.prompts + PILOTS)
     pilots, prompts = prompts[:PILOTS], prompts[PILOTS:]
-    if options.bounds:
-        result = made.bounds(prompts) | {"run": run.name, "threads": options.threads}
-        print(bounds_table(result))
-        write("draft_bounds", result, options.out)
-        return
-    if options.look_up:
-        ways = made.looking_up()
-        take_turns(ways, pilots[0], prompts)
-        shared = {"run": run.name, "prompts": len(prompts), "threads": options.threads}
-        result = shared | {"ways": [record(way, ways) for way in ways]}
-        print(look_up_table(result))
-        write("look_up", result, options.out)
-        return
     ways = made.ways(pilots)
     take_turns(ways, pilots[0], prompts)
     result = {
@@ -67,26 +47,10 @@ def main() -> None:
         "max_new_tokens": options.max_new_tokens,
         "threads": options.threads,
         "ways": [record(way, ways) for way in ways],
-        "bound": bound(made.decoder.timings, made.agreements(prompts, ways[0].outputs)),
         "drafts": made.bounds(prompts, ways[0].outputs),
-        "pace_microseconds": {
-            "layer": [round(s * 1e6, 1) for s in made.decoder.timings.layer[1:]],
-            "head": [round(s * 1e6, 1) for s in made.decoder.timings.head[1:]],
-        },
-        "acceptance": {"sorted": made.acceptance(prompts, ways[0].outputs)},
     }
-    if options.unsorted:
-        other = Bench(load_run(options.unsorted), options.max_new_tokens)
-        plain, drafting = other.plain(), other.speculative("drafting", *made.fixed)
-        for prompt in prompts:
-            plain.take(prompt)
-            drafting.take(prompt)
-        result["acceptance"]["unsorted"] = other.acceptance(prompts, plain.outputs)
-        result["unsorted"] = record(drafting, [plain, drafting])
-    print(table(result), acceptance_table(result), sep="\n\n")
+    print(table(result), bounds_table(result), sep="\n\n")
     write("decoding", result, options.out)
-    if options.plot:
-        draw(result["acceptance"], options.plot)
 
 
 def record(way: Way, ways: Sequence[Way]) -> dict[str, Any]:
@@ -113,52 +77,6 @@ def record(way: Way, ways: Sequence[Way]) -> dict[str, Any]:
     return found
 
 
-def bound(pace: LayerTimings, agreements: dict[int, list[list[bool]]]) -> list[dict[str, Any]]:
-    """What times of layers and head allow at each draft depth, as a ratio to plain decoding.
-
-    `fixed`: the best fixed number of drafts. `perfect`: a drafter that stops just before its
-    first wrong token. Both count nothing but layers and heads.
-    """
-    depth = max(agreements)
-    plain = pace.step(depth)
-    found = []
-    for exit_depth, texts in agreements.items():
-        if exit_depth == depth:
-            continue
-
-        def cost(drafts: int, exit_depth: int = exit_depth) -> float:
-            rows = drafts + 1
-            above = (depth - exit_depth) * pace.layer[rows] + pace.head[rows]
-            return rows * exit_depth * pace.layer[1] + drafts * pace.head[1] + above
-
-        tokens = sum(map(len, texts))
-        fixed = min(
-            sum(cost(length) for text in texts for _ in rounds(text, length))
-            for length in range(1, MAX_ROWS)
-        )
-        perfect = sum(cost(run) for text in texts for run in rounds(text, MAX_ROWS - 1))
-        found.append(
-            {
-                "depth": exit_depth,
-                "fixed": tokens * plain / fixed,
-                "perfect": tokens * plain / perfect,
-            }
-        )
-    return found
-
-
-def rounds(text: Sequence[bool], most: int) -> list[int]:
-    """How many drafts each round accepts where at most `most` are made."""
-    found, place = [], 0
-    while place < len(text):
-        run = 0
-        while run < most and place + run < len(text) and text[place + run]:
-            run += 1
-        found.append(run)
-        place += run + 1
-    return found
-
-
 def table(result: dict[str, Any]) -> str:
     """Rates of all ways, and how far their texts are those of greedy decoding."""
     lines = [
@@ -181,64 +99,28 @@ def table(result: dict[str, Any]) -> str:
 def bounds_table(result: dict[str, Any]) -> str:
     """By draft depth: what chains and trees of drafts could gain over plain decoding."""
     lines = ["| draft depth | acceptance | chain | leaf | tree |", "|" + " --- |" * 5]
-    for row in result["depths"]:
+    for row in result["drafts"]["depths"]:
         gains = " | ".join(f"{row[kind]['gain']:.2f}" for kind in KINDS)
         lines.append(f"| {row['depth']} | {row['acceptance']:.3f} | {gains} |")
-    lines.append(f"| prompt look-up | | {result['look_up']['gain']:.2f} | | |")
-    return "\n".join(lines)
-
-
-def look_up_table(result: dict[str, Any]) -> str:
-    """Rates beside greedy decoding of the ways that look drafts up."""
-    lines = ["| way | of greedy | acceptance | tokens a pass | texts identical | rounds |"]
-    lines.append("|" + " --- |" * 6)
-    for way in result["ways"]:
-        accepted, rounds = way["acceptance"], way["rounds"] or {}
-        shown = ", ".join(f"{count} {name}" for name, count in sorted(rounds.items()))
-        lines.append(
-            f"| {way['name']} | {way['of_greedy']:.2f} |"
-            f" {'' if accepted is None else f'{accepted:.2f}'} | {way['tokens_per_pass']:.2f} |"
-            f" {way['texts_identical']} of {result['prompts']} | {shown} |"
-        )
-    return "\n".join(lines)
-
-
-def acceptance_table(result: dict[str, Any]) -> str:
-    """By draft depth: how often it is accepted, and what that could gain."""
-    lines = [
-        "| draft depth | acceptance | unsorted | bound, fixed drafts | bound, perfect drafts |",
-        "|" + " --- |" * 5,
-    ]
-    accepted = {
-        name: {int(depth): share for depth, share in shares.items()}
-        for name, shares in result["acceptance"].items()
-    }
-    for row in result["bound"]:
-        depth = row["depth"]
-        other = accepted.get("unsorted", {}).get(depth)
-        shown = "" if other is None else f"{other:.3f}"
-        lines.append(
-            f"| {depth} | {accepted['sorted'][depth]:.3f} | {shown}"
-            f" | {row['fixed']:.2f} | {row['perfect']:.2f} |"
-        )
+    lines.append(f"| prompt look-up | | {result['drafts']['look_up']['gain']:.2f} | | |")
     return "\n".join(lines)
 
 
 COMMANDS = {
     "speculative, auto": "`generate --mode speculative`",
     "greedy": "`generate` (greedy)",
-    "transformers assistant_early_exit=1": "transformers `assistant_early_exit=1`",
+    "transformers prompt look-up": "transformers `prompt_lookup_num_tokens=10`",
+    "transformers assistant_early_exit": "transformers `assistant_early_exit`, its best exit",
     "transformers greedy": "transformers greedy",
 }
 
 
 def short_table(result: dict[str, Any]) -> str:
     """The ways that a user has without choosing anything."""
-    ways = {way["name"]: way for way in result["ways"]}
     lines = ["| decoding | tokens/s | speed-up over transformers greedy | same text as greedy |"]
     lines.append("|" + " --- |" * 4)
     for name, command in COMMANDS.items():
-        way = ways[name]
+        way = next(way for way in result["ways"] if way["name"].startswith(name))
         lines.append(
             f"| {command} | {way['tokens_per_second']:.1f} | {way['of_transformers_greedy']:.2f}"
             f" | {way['texts_identical']} of {result['prompts']} |"
@@ -246,35 +128,13 @@ def short_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def draw(acceptance: dict[str, dict[int, float]], path: Path) -> None:
-    """Draw acceptance by draft depth."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
-    for (name, shares), style in zip(acceptance.items(), ("o-", "s--"), strict=False):
-        axes.plot(list(shares), list(shares.values()), style, label=f"{name} training")
-    axes.set_xlabel("draft depth (layers)")
-    axes.set_ylabel("share of greedy tokens it would say")
-    axes.set_ylim(0, 1.02)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=120)
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
-    parser.add_argument("--unsorted", type=Path, help="the same network trained by rule single")
     parser.add_argument("--data", type=Path, required=True, help="JSONL with `question`")
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--max-new-tokens", type=int, default=160)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--bounds", action="store_true", help="only what drafts could gain")
-    parser.add_argument("--look-up", action="store_true", help="only ways that look drafts up")
-    parser.add_argument("--plot", type=Path)
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 

@@ -72,7 +72,6 @@ class Bench:
         self._ends = end_tokens(with_end(run.generation, Prompts(run).end))
         self._frequent = read_frequent(run.tokenizer)
         self._calibration = read_thresholds(run.path, largest)
-        self.fixed = (self.decoder.exits[0], 2)
 
     def ways(self, pilots: Sequence[list[int]]) -> list[Way]:
         """All ways, those with a free choice as they did best on `pilots`."""
@@ -80,19 +79,20 @@ class Bench:
         tried = {
             (depth, length): self.speculative("", depth, length)
             for depth in shallow
-            for length in (1, 2, 3, 4, 6)
+            for length in (1, 2, 4)
         }
         stock_tried = {depth: self.stock("", depth) for depth in shallow}
         for prompt in pilots:
             for way in [*tried.values(), *stock_tried.values()]:
                 way.take(prompt)
-        self.fixed = depth, length = max(tried, key=lambda key: tried[key].rate)
+        depth, length = max(tried, key=lambda key: tried[key].rate)
         stock_depth = max(stock_tried, key=lambda key: stock_tried[key].rate)
         ways = [
             self.plain(),
             self.speculative(f"speculative, {length} drafts at depth {depth}", depth, length),
             self.speculative(f"speculative, adaptive at depth {depth}", depth, None),
-            *self.looking_up()[1:],
+            self.speculative("speculative, look-up", 0, None),
+            self.speculative("speculative, auto", None, None),
             self.stock("transformers greedy", None),
             self.stock(f"transformers assistant_early_exit={stock_depth}", stock_depth),
             self.stock("transformers prompt look-up", prompt_lookup_num_tokens=LOOKED_UP),
@@ -101,14 +101,6 @@ class Bench:
             exits = {depth: e.threshold for depth, e in self._calibration.exits.items()}
             ways.insert(5, self._own(f"early exit, {self._calibration.target}", EarlyExit(exits)))
         return ways
-
-    def looking_up(self) -> list[Way]:
-        """Greedy decoding, and the ways that look drafts up."""
-        return [
-            self.plain(),
-            self.speculative("speculative, look-up", 0, None),
-            self.speculative("speculative, auto", None, None),
-        ]
 
     def plain(self) -> Way:
         return self._own("greedy", Plain())
@@ -141,24 +133,6 @@ class Bench:
 
         return Way(name, run)
 
-    def acceptance(
-        self, prompts: Sequence[list[int]], outputs: Sequence[list[int]]
-    ) -> dict[int, float]:
-        """The share of tokens of plain decoding that each depth would have said."""
-        agreements = self.agreements(prompts, outputs)
-        return {
-            depth: statistics.fmean(a for text in texts for a in text)
-            for depth, texts in agreements.items()
-        }
-
-    def agreements(
-        self, prompts: Sequence[list[int]], outputs: Sequence[list[int]]
-    ) -> dict[int, list[list[bool]]]:
-        """By depth and text: whether each token is what that depth says there."""
-        said = self.said(prompts, outputs)
-        found = {depth: [[token.first for token in t] for t in said[depth]] for depth in said}
-        return found | {self.decoder.depth: [[True] * len(output) for output in outputs if output]}
-
     def said(
         self, prompts: Sequence[list[int]], outputs: Sequence[list[int]]
     ) -> dict[int, list[list[Said]]]:
@@ -185,15 +159,8 @@ class Bench:
                     )
         return found
 
-    def bounds(
-        self, prompts: Sequence[list[int]], outputs: Sequence[list[int]] | None = None
-    ) -> dict[str, Any]:
+    def bounds(self, prompts: Sequence[list[int]], outputs: Sequence[list[int]]) -> dict[str, Any]:
         """What drafts could gain on some prompts, by measured times."""
-        if outputs is None:
-            plain = self.plain()
-            for prompt in prompts:
-                plain.take(prompt)
-            outputs = plain.outputs
         depth, stack = self.decoder.depth, Stack(self._stock, 128, frequent=self._frequent)
         with torch.inference_mode():
             pace = LayerTimings.measure(stack, clock)
@@ -203,7 +170,6 @@ class Bench:
             flags = [token.first for text in said[row["depth"]] for token in text]
             row["acceptance"] = statistics.fmean(flags)
         return {
-            "prompts": len(prompts),
             "tokens": sum(map(len, outputs)),
             "microseconds": {
                 "layer": [round(s * 1e6, 1) for s in pace.layer[1:]],

@@ -7,8 +7,11 @@ from collections.abc import Callable
 
 import torch
 
+Clock = Callable[[], float]
+"""Returns seconds from any beginning."""
 
-def work_clock(device: torch.device) -> Callable[[], float]:
+
+def work_clock(device: torch.device) -> Clock:
     """Return a clock, in seconds, for work that a device does for the calling thread.
 
     On a CPU with one thread it is that thread's processor time, so that a busy machine does not

@@ -71,6 +71,8 @@ class TextDataSpec(DataSpec):
     """Tokens of the tokenizer that is trained on the texts if no pretrained one is given."""
     mask: Share = 0.15
     """For the task `masked-lm`: the fraction of tokens to hide."""
+    phrases: bool = True
+    """Whether a causal model's run keeps the phrases that its texts repeat, for `generate`."""
 
 
 DATA_KINDS: dict[str, type[DataSpec]] = {"image": ImageDataSpec, "text": TextDataSpec}

@@ -32,6 +32,9 @@ VOCABULARIES = (
 FREQUENT_TOKENS = "frequent_tokens.json"
 """The tokens that drafts choose from."""
 
+PHRASES = "phrases.safetensors"
+"""The phrases that drafts are copied from."""
+
 TOKENIZER_FILES = (
     *VOCABULARIES,
     "tokenizer*",
@@ -42,6 +45,7 @@ TOKENIZER_FILES = (
     "chat_template*",
     "additional_chat_templates/*.jinja",
     FREQUENT_TOKENS,
+    PHRASES,
 )
 """All files of a tokenizer: its vocabulary and the files that go with it."""
 

@@ -1,4 +1,4 @@
-"""Decoding of causal models: plain, early exit, self-speculative, and by prompt look-up."""
+"""Decoding of causal models: plain, early exit, self-speculative, and by look-up."""
 
 from sortednet_cli.engine.generation.choice import Chooser, Greedy, Sampling
 from sortednet_cli.engine.generation.decoder import Completion, Decoder

@@ -13,6 +13,7 @@ from sortednet_cli.engine.generation.stack import Stack
 from sortednet_cli.engine.generation.statistics import DecodingStats
 from sortednet_cli.engine.generation.timings import LayerTimings
 from sortednet_cli.logs import logger
+from sortednet_cli.storage.phrases import Continuations
 
 _TRIAL_ROUNDS = 8
 
@@ -33,15 +34,22 @@ class Automatic:
         timings: measured times.
         exits: depths that can draft, ascending; perhaps none.
         depth: layers of the model.
+        known: what follows phrases of the training texts; none if nothing is known.
     """
 
-    def __init__(self, timings: LayerTimings, exits: Sequence[int], depth: int) -> None:
+    def __init__(
+        self,
+        timings: LayerTimings,
+        exits: Sequence[int],
+        depth: int,
+        known: Continuations | None = None,
+    ) -> None:
         step = max(1, -(-len(exits) // _MOST_TRIED))
         self._untried = list(exits)[step - 1 :: step]
         self._lengths = {d: Adaptive(timings, d, depth) for d in self._untried}
         self._strategies = {d: Speculative(d, length) for d, length in self._lengths.items()}
         self._copied = Adaptive(timings, 0, depth)
-        self._look_up = LookUp(self._copied)
+        self._look_up = LookUp(self._copied, known)
         self._rate = 1 / timings.step(depth)
         self._tried: list[int] = []
         self._rounds = 0

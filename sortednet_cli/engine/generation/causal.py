@@ -14,6 +14,7 @@ from sortednet_cli.machine.cuda_graphs import GraphChoice
 from sortednet_cli.space import SubModel
 from sortednet_cli.storage.artifact import FREQUENT_TOKENS
 from sortednet_cli.storage.frequent_tokens import read_frequent
+from sortednet_cli.storage.phrases import Continuations, read_phrases
 from sortednet_cli.storage.sources import check_causal
 
 _HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -47,12 +48,14 @@ def make_decoder(
     depths = dict(source.space.axes).get("depth", ())
     ends = end_tokens(with_end(source.generation, end))
     frequent = read_frequent(source.tokenizer)
-    if max(frequent, default=0) >= module.config.vocab_size:  # type: ignore[union-attr, operator]
+    vocab_size = int(module.config.vocab_size)  # type: ignore[union-attr, arg-type]
+    if max(frequent, default=0) >= vocab_size:
         raise RequestError(
             f"{source.tokenizer / FREQUENT_TOKENS} names a token that the model does not have"
         )
     exits = [int(depth) for depth in depths]
-    return Decoder(module, exits, ends, cuda_graphs, frequent, compiles=compiles)
+    known = Continuations(read_phrases(source.tokenizer, vocab_size))
+    return Decoder(module, exits, ends, cuda_graphs, frequent, known, compiles=compiles)
 
 
 def _halve(module: nn.Module, dtype: torch.dtype) -> None:

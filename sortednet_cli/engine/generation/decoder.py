@@ -24,6 +24,7 @@ from sortednet_cli.errors import PromptTooLong, RequestError, listed
 from sortednet_cli.extensions import ARCHITECTURES
 from sortednet_cli.machine.cuda_graphs import GraphChoice
 from sortednet_cli.spec.families import own_families
+from sortednet_cli.storage.phrases import Continuations
 
 _CHECKED = 6
 """Tokens of the check of another package's architecture."""
@@ -54,6 +55,7 @@ class Decoder:
         end: tokens that end a text.
         cuda_graphs: whether passes are recorded as CUDA graphs; "auto" where that can be done.
         frequent: the tokens that drafts choose from, which changes no text; none for all.
+        known: what follows phrases of the training texts, for drafts that are looked up.
         compiles: whether passes of one position are compiled.
 
     Attributes:
@@ -76,6 +78,7 @@ class Decoder:
         end: Collection[int] = (),
         cuda_graphs: GraphChoice = "auto",
         frequent: Sequence[int] = (),
+        known: Continuations | None = None,
         *,
         compiles: bool = False,
     ) -> None:
@@ -86,6 +89,7 @@ class Decoder:
         self.exits = sorted(depth for depth in exits if 0 < depth < self.depth)
         self.dtype = next(module.parameters()).dtype
         self._end = frozenset(end)
+        self._known = known or Continuations()
         if module.config.model_type not in own_families():  # type: ignore[union-attr, operator]
             self._check_logits(module)
         if compiles:
@@ -117,7 +121,7 @@ class Decoder:
         if depth is None:
             if length is not None:
                 raise RequestError("a fixed draft length needs a draft depth")
-            return Automatic(self.timings, self.exits, self.depth)
+            return Automatic(self.timings, self.exits, self.depth, self._known)
         if depth and not self.exits:
             raise RequestError(
                 f"no exit below depth {self.depth} was trained, so no layers can draft: draft depth"
@@ -129,7 +133,7 @@ class Decoder:
                 f" {listed(map(str, self.exits))}, and 0 looks drafts up"
             )
         drafted = Adaptive(self.timings, depth, self.depth) if length is None else Fixed(length)
-        return Speculative(depth, drafted) if depth else LookUp(drafted)
+        return Speculative(depth, drafted) if depth else LookUp(drafted, self._known)
 
     def check_prompt(self, prompt: Sequence[int]) -> None:
         """RequestError if a prompt is empty, or leaves no room for another token."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,10 @@ class FusedLayer:
         config: the stock configuration.
         index: the layer's number.
         dtype: of states and cache; the weights keep theirs.
-        pack: whether products of one row take packed weights too.
+        pack: whether large weights of half the size are kept in oneDNN's blocks alone.
+
+    Attributes:
+        products: its products; their ways are the caller's to choose.
     """
 
     rotation = ""  # the same in all layers
@@ -51,13 +55,13 @@ class FusedLayer:
         keys = _reordered(attention.k_proj, self.key_heads, pairs)
         values = _weight_and_bias(attention.v_proj)
         gate_up = [_weight_and_bias(mlp.gate_proj), _weight_and_bias(mlp.up_proj)]
-        self._products = _Products(
+        self.products = Products(
             Product(*_stacked([queries, keys, values]), pack=pack),
             Product(*_weight_and_bias(attention.o_proj), pack=pack),
             Product(*_stacked(gate_up), pack=pack),
             Product(*_weight_and_bias(mlp.down_proj), pack=pack),
         )
-        self._several: _Products | None = None
+        self._several: Products | None = None
         self._activation = mlp.act_fn
         self._attention_norm = layer.input_layernorm.weight.detach().to(dtype)
         self._mlp_norm = layer.post_attention_layernorm.weight.detach().to(dtype)
@@ -89,13 +93,13 @@ class FusedLayer:
         gate, up = products.gate_up(normed).chunk(2, -1)
         return products.down.add_to(states, self._activation(gate) * up)
 
-    def _products_for(self, count: int, positions: Positions) -> _Products:
-        # Two rows take as long as one with weights on the left. The many of a prompt pack float32
-        # as they go.
-        if count <= 2 or not (positions.follow or self._products.qkv.is_half):
-            return self._products
+    def _products_for(self, count: int, positions: Positions) -> Products:
+        # A prompt's float32 products take weights as they are: no copies are made for it alone.
+        prompt = not (positions.follow or self.products.qkv.is_half)
+        if prompt or count < self.products.packs_from:
+            return self.products
         if self._several is None:
-            self._several = self._products.packed()
+            self._several = self.products.with_copies()
         return self._several
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
@@ -129,7 +133,7 @@ class FusedLayer:
 
 
 @dataclass(frozen=True)
-class _Products:
+class Products:
     """The products of a layer."""
 
     qkv: Product
@@ -137,10 +141,17 @@ class _Products:
     gate_up: Product
     down: Product
 
-    def packed(self) -> _Products:
-        """Return them as they are fastest for several rows."""
-        products = (self.qkv, self.out, self.gate_up, self.down)
-        return _Products(*(product.packed() for product in products))
+    @property
+    def packs_from(self) -> float:
+        """The fewest rows that are faster with packed copies of weights."""
+        return min(product.packs_from for product in self)
+
+    def with_copies(self) -> Products:
+        """Return them with packed copies of their weights beside them."""
+        return Products(*(product.with_copy() for product in self))
+
+    def __iter__(self) -> Iterator[Product]:
+        return iter((self.qkv, self.out, self.gate_up, self.down))
 
 
 def rotate(features: Tensor, rotations: Tensor) -> Tensor:

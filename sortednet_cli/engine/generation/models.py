@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from sortednet_cli.engine.generation.compiled import CompiledLayers
 from sortednet_cli.engine.generation.layers import FusedLayer
 from sortednet_cli.engine.generation.positions import Positions
-from sortednet_cli.engine.generation.products import Product
+from sortednet_cli.engine.generation.products import Product, choose_ways
 from sortednet_cli.engine.generation.stock_layer import StockLayer
 from sortednet_cli.errors import RequestError, listed
 from sortednet_cli.families.transformers.architecture import Architecture, Head
@@ -29,8 +29,9 @@ from sortednet_cli.spec.families import (
 _FUSED = ("LlamaForCausalLM", "Qwen2ForCausalLM", "MistralForCausalLM")
 """Classes whose layers `FusedLayer` computes. Others with the same parts use them differently."""
 
-_SEVERAL = 4
-"""Fewest positions whose logits take less time with a packed head, which copies it."""
+
+_HEAD_ROWS = 16
+"""Most positions whose logits are timed: of a prompt only the last has any."""
 
 
 class Layer(Protocol):
@@ -161,9 +162,9 @@ class FusedModel(CausalModel):
         base: Any = module.get_submodule(architecture.base)
         is_half = self.embedding.is_cpu and self.embedding.dtype in (torch.float16, torch.bfloat16)
         self.dtype = torch.float32 if is_half else self.embedding.dtype
-        self.layers = [
-            # A compiler cannot use packed weights.
-            FusedLayer(layer, self._config, index, self.dtype, pack=is_half and not compiles)
+        # A compiler cannot use packed weights.
+        layers = [
+            FusedLayer(layer, self._config, index, self.dtype, pack=not compiles)
             for index, layer in enumerate(base.layers)
         ]
         self.compiled = CompiledLayers() if compiles else None
@@ -171,8 +172,11 @@ class FusedModel(CausalModel):
         self._epsilon = float(base.norm.variance_epsilon)
         self._head = model.lm_head.weight.detach()
         self._bias = None if model.lm_head.bias is None else model.lm_head.bias.detach()
-        self._product = Product(self._head, self._bias, pack=is_half and not compiles)
+        self._product = Product(self._head, self._bias, pack=not compiles)
         self._several: Product | None = None
+        choose_ways([layer.products for layer in layers])
+        choose_ways([[self._product]], most=_HEAD_ROWS)
+        self.layers = [*layers]
 
     def embed(self, tokens: Sequence[int] | Tensor, first: int) -> Tensor:
         if len(tokens) == 1 and not isinstance(tokens, Tensor):
@@ -186,10 +190,10 @@ class FusedModel(CausalModel):
         return self._product_for(len(states))(states).float()
 
     def _product_for(self, count: int) -> Product:
-        if count < _SEVERAL:
+        if count < self._product.packs_from:
             return self._product
         if self._several is None:
-            self._several = self._product.packed()
+            self._several = self._product.with_copy()
         return self._several
 
     def _normed(self, states: Tensor) -> Tensor:
@@ -197,7 +201,8 @@ class FusedModel(CausalModel):
 
     def logits_of(self, tokens: Tensor) -> Callable[[Tensor], Tensor]:
         head, bias = self._head[tokens], None if self._bias is None else self._bias[tokens]
-        product = Product(head, bias, pack=head.dtype != torch.float32)
+        product = Product(head, bias, pack=True)
+        product.ways = self._product.ways
         return lambda states: product(self._normed(states)).float()
 
     def packed(self, cosines: Tensor, sines: Tensor) -> Tensor:

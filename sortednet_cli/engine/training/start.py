@@ -11,6 +11,7 @@ import torch
 
 from sortednet_cli.data import Dataset, TextFormat, Texts, open_data
 from sortednet_cli.data.text.frequent import SHARE, frequent_tokens
+from sortednet_cli.data.text.phrases import repeated_phrases
 from sortednet_cli.distributed.processes import SINGLE_PROCESS, Processes
 from sortednet_cli.engine.sources.root import open_root, read_family, read_format, root_fields
 from sortednet_cli.engine.training.measured import with_measured
@@ -32,10 +33,11 @@ from sortednet_cli.machine.versions import versions
 from sortednet_cli.nesting import check_fused, check_space
 from sortednet_cli.rules import make_rule
 from sortednet_cli.space import SearchSpace
-from sortednet_cli.spec import RunSpec
+from sortednet_cli.spec import RunSpec, TextDataSpec
 from sortednet_cli.spec.families import CAUSAL_TASKS, family_facts
 from sortednet_cli.storage.files import PathExists, free_name, write_json
 from sortednet_cli.storage.frequent_tokens import write_frequent
+from sortednet_cli.storage.phrases import write_phrases
 from sortednet_cli.storage.pretrained import hub_name, open_pretrained
 from sortednet_cli.storage.run import RunFolder
 
@@ -80,7 +82,7 @@ def create_session(
         **root_fields(family, data.format),
     }
     create = RunFolder.create if not or_next else _create_next
-    run = create(path, spec, manifest, _saves_language(data, root, folder))
+    run = create(path, spec, manifest, _saves_language(data, spec, root, folder))
     return Session(run, spec, family, data, device, processes, is_new=True, allowed=allowed)
 
 
@@ -151,11 +153,14 @@ def _create_next(
             continue
 
 
-def _saves_language(data: Dataset, root: Root, pretrained: Path | None) -> SaveTokenizer | None:
+def _saves_language(
+    data: Dataset, spec: RunSpec, root: Root, pretrained: Path | None
+) -> SaveTokenizer | None:
     """What writes the tokenizer of a run on texts, and how its model generates."""
-    if not isinstance(data, Texts):
+    if not isinstance(data, Texts) or not isinstance(spec.data, TextDataSpec):
         return None
-    return partial(_save_language, data, _generation(data.format, root, pretrained))
+    generation = _generation(data.format, root, pretrained)
+    return partial(_save_language, data, generation, spec.data.phrases)
 
 
 def _generation(form: TextFormat, root: Root, pretrained: Path | None) -> Config | None:
@@ -166,10 +171,14 @@ def _generation(form: TextFormat, root: Root, pretrained: Path | None) -> Config
     return with_end(known, form.eos_id)
 
 
-def _save_language(texts: Texts, generation: Config | None, folder: Path) -> None:
+def _save_language(
+    texts: Texts, generation: Config | None, keeps_phrases: bool, folder: Path
+) -> None:
     texts.tokenizer.save_pretrained(folder)
     if generation is None:
         return
     write_json(folder / GENERATION, generation)
     if tokens := frequent_tokens(texts.train, texts.format.vocab_size):
         write_frequent(folder, tokens, SHARE)
+    if keeps_phrases and (phrases := repeated_phrases(texts.train, texts.format.vocab_size)):
+        write_phrases(folder, phrases)

@@ -19,6 +19,7 @@ from sortednet_cli.engine.generation import (
 from sortednet_cli.engine.generation.history import History
 from sortednet_cli.engine.generation.timings import MAX_ROWS, LayerTimings
 from sortednet_cli.errors import RequestError
+from sortednet_cli.storage.phrases import LONGEST, Continuations, Phrases
 from tests.engine.generation.models import DEPTH, KINDS, make, prompt
 
 FREE = LayerTimings((0.0, *[1e-3] * MAX_ROWS), (0.0, *[1e-4] * MAX_ROWS), 1e-4)
@@ -134,6 +135,49 @@ def test_drafts_that_fail_are_dropped_and_taken_up_again() -> None:
     for _ in range(200):
         look_up.learn(text, [1, 2, 3, 1, 2, 3, 1, 2, 3])
     assert len(look_up.drafts(text)) >= first
+
+
+def known(*followed: tuple[list[int], int, float]) -> Continuations:
+    """Make known phrases, each with its next token and that token's share."""
+    rows = [[-1] * (LONGEST - len(phrase)) + phrase for phrase, _, _ in followed]
+    tokens, shares = zip(*((token, share) for _, token, share in followed), strict=True)
+    return Continuations(Phrases(torch.tensor(rows), torch.tensor(tokens), torch.tensor(shares)))
+
+
+def test_phrases_of_the_training_texts_are_drafted() -> None:
+    """Where the text itself has nothing to copy; the longest that ends text and drafts counts."""
+    phrases = known(([4], 5, 0.9), ([4, 5], 6, 0.9), ([5], 1, 0.9), ([6], 4, 0.9))
+    look_up = LookUp(Fixed(5), phrases)
+    assert [token for token, _ in look_up.drafts(History([9, 4], 20))] == [5, 6, 4, 5, 6]
+    assert look_up.drafts(History([9, 8], 20)) == []
+
+
+def test_the_candidate_that_is_more_often_right_is_drafted() -> None:
+    """A copy from the text at first; the phrase once copies have failed."""
+    text, look_up = History([1, 2, 1], 20), LookUp(Fixed(1), known(([1], 7, 0.3)))
+    assert [token for token, _ in look_up.drafts(text)] == [2]
+    for _ in range(20):
+        look_up.learn(text, [7])
+    assert [token for token, _ in look_up.drafts(text)] == [7]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("depth", [0, None])
+def test_known_phrases_change_no_token(kind: str, sampled: bool, depth: int | None) -> None:
+    """Phrases of the very text, and one that is wrong."""
+    model, chooser = make(kind), Sampling(0.8, 0.95, 3) if sampled else Greedy()
+    wanted = list(Decoder(model).stream(prompt(5), Plain(), 40, chooser=chooser))
+    pairs = {tuple(wanted[at : at + 2]): wanted[at + 2] for at in range(0, 36, 2)}
+    phrases = known(
+        *(([*pair], token, 0.9) for pair, token in pairs.items()), ([wanted[7]], 0, 0.95)
+    )
+    decoder, stats = Decoder(model, known=phrases), DecodingStats()
+    decoder._timings = FREE
+    again = Sampling(0.8, 0.95, 3) if sampled else Greedy()
+    strategy = decoder.speculative(depth)
+    assert list(decoder.stream(prompt(5), strategy, 40, chooser=again, stats=stats)) == wanted
+    assert stats.rounds["look-up"] > 0 and stats.accepted > 0
 
 
 def test_a_stock_model_looks_up_by_itself() -> None:

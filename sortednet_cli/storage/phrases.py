@@ -1,0 +1,92 @@
+"""Phrases of the training texts and what follows them: one small file beside the tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sortednet_cli.errors import RequestError
+from sortednet_cli.storage.artifact import PHRASES
+from sortednet_cli.storage.tensor_writer import write_tensors
+from sortednet_cli.storage.tensors import read_tensors
+
+LONGEST = 6
+"""Most tokens of a phrase."""
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """Phrases, and the token that most often follows each.
+
+    Attributes:
+        phrases: int64 [E, LONGEST]; shorter ones have -1 in front.
+        tokens: the token that follows, int64 [E].
+        shares: how often it does, of all times that the phrase stood in the texts, [E].
+    """
+
+    phrases: Tensor
+    tokens: Tensor
+    shares: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+class Continuations:
+    """Says what most often follows the end of a text."""
+
+    def __init__(self, phrases: Phrases | None = None) -> None:
+        self._phrases = phrases
+
+    @cached_property
+    def _after(self) -> dict[tuple[int, ...], tuple[int, float]]:
+        """By phrase; made when the first draft is looked up, which takes a while."""
+        if self._phrases is None:
+            return {}
+        phrases = (tuple(t for t in row if t >= 0) for row in self._phrases.phrases.tolist())
+        tokens, shares = self._phrases.tokens.tolist(), self._phrases.shares.tolist()
+        return dict(zip(phrases, zip(tokens, shares, strict=True), strict=True))
+
+    def after(self, tokens: Sequence[int]) -> tuple[int, float] | None:
+        """Return the token after the longest known phrase that ends a text, and its share."""
+        for size in range(min(LONGEST, len(tokens)), 0, -1):
+            if (found := self._after.get(tuple(tokens[-size:]))) is not None:
+                return found
+        return None
+
+
+def write_phrases(folder: Path, phrases: Phrases) -> None:
+    """Write the file."""
+    write_tensors(
+        folder / PHRASES,
+        {
+            "phrases": phrases.phrases.to(torch.int32),
+            "tokens": phrases.tokens.to(torch.int32),
+            "shares": phrases.shares.to(torch.float32),
+        },
+    )
+
+
+def read_phrases(folder: Path, vocab_size: int) -> Phrases | None:
+    """Read the file; None if it does not exist.
+
+    Raises:
+        RequestError: the file is damaged, or names a token beyond the model's vocabulary.
+    """
+    file = folder / PHRASES
+    if not file.is_file():
+        return None
+    found = read_tensors(file)
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    count = len(found["tokens"]) if "tokens" in found else 0
+    wanted = {"phrases": (count, LONGEST), "tokens": (count,), "shares": (count,)}
+    if not count or shapes != wanted or int(found["tokens"].min()) < 0:
+        raise RequestError(f"{file} is damaged: it does not hold phrases, tokens and shares")
+    if any(int(found[name].max()) >= vocab_size for name in ("phrases", "tokens")):
+        raise RequestError(f"{file} names a token that the model does not have")
+    return Phrases(found["phrases"], found["tokens"], found["shares"])
