@@ -73,10 +73,6 @@ class _Place:
             found.append(_Candidate(*after, self._phrases))
         return found
 
-    def best(self) -> _Candidate | None:
-        """Return the candidate that is most often right."""
-        return max(self.candidates(), key=lambda one: one.probability, default=None)
-
     def append(self, token: int) -> None:
         """Go on after one more token; a copy ends where it differs."""
         if self._copied is not None:
@@ -115,7 +111,7 @@ class LookUp(Speculative):
         self._length.begin()
         place, drafts = self._place(history), list[tuple[int, float]]()
         while len(drafts) < history.room and self._length.wants_more(len(drafts)):
-            best = place.best()
+            best = _likeliest(place.candidates())
             if best is None or not self._length.keep(len(drafts), best.probability):
                 break
             drafts.append((best.token, best.probability))
@@ -126,11 +122,12 @@ class LookUp(Speculative):
         """Compare the tokens after a text with those that it would have copied, drafted or not."""
         place = self._place(history)
         for token in new:
-            best = place.best()
+            candidates = place.candidates()
+            best = _likeliest(candidates)
             if best is None:
                 return
             self._length.observe(best.probability, best.token == token)
-            for candidate in place.candidates():
+            for candidate in candidates:
                 candidate.estimate.observe(candidate.confidence, candidate.token == token)
             if best.token != token:
                 return
@@ -146,6 +143,11 @@ class LookUp(Speculative):
         drafts = self.drafts(history)
         stack.push([history.tokens[-1], *(token for token, _ in drafts)])
         return [Draft(torch.tensor(token), torch.tensor(share)) for token, share in drafts]
+
+
+def _likeliest(candidates: list[_Candidate]) -> _Candidate | None:
+    """Return the candidate that is most often right."""
+    return max(candidates, key=lambda candidate: candidate.probability, default=None)
 
 
 def _confidence(matched: int) -> float:
