@@ -76,7 +76,8 @@ _DraftDepthOption = Annotated[
     typer.Option(
         "--draft-depth",
         metavar="D|auto",
-        help="Number of layers that draft (speculative); 0 copies drafts from the text so far."
+        help="Number of layers that draft (speculative); 0 looks drafts up in the"
+        " text so far and in phrases of the training texts."
         " Default: auto, whatever is fastest.",
     ),
 ]

@@ -142,7 +142,7 @@ class GenerateRequest:
         axes: axis values of the sub-model; an axis that is left out has its largest value.
         mode: `greedy`, `early-exit` or `speculative`.
         draft_depth: number of layers that draft in mode `speculative`; 0 copies drafts from the
-            text so far; None chooses while decoding.
+            text so far and from training texts; None chooses while decoding.
         draft_length: number of tokens per draft; None adapts it while decoding.
         max_new_tokens: most new tokens per prompt.
         chat: whether a prompt is a user's turn in the tokenizer's chat template; None: as in the

@@ -112,7 +112,8 @@ class Decoder:
 
         Args:
             depth: number of first layers that draft; 0 copies drafts from where the text's last
-                tokens stood before; None looks up where that pays, and finds the best depth.
+                tokens stood before, there or in the training texts; None looks up where that pays,
+                and finds the best depth.
             length: tokens to draft before each check; None adapts to the drafts' confidence.
 
         Raises:
