@@ -3,10 +3,10 @@
     python -m benchmarks.speed.row_costs --hidden 576 --ffn 1536
 
 Prints microseconds a layer, the median of 15 passes over different layers, and writes nothing.
-`right` is a stock linear layer; `left` has the weight on the left; `parts` computes some hundred
-outputs at a time. `blocks` and `packed` are oneDNN's, with one to three rows filled up to four:
-`packed` finds the weight in blocks, which takes a copy of it. The last two columns say which way
-decoding takes here, without and with such a copy. On one thread it is CPU time, which other
+`right` is a stock linear layer; `left` has the weight on the left; `parts` computes some
+dozens of outputs at a time. `blocks` and `packed` are oneDNN's, with one to three rows filled up to
+four: `packed` finds the weight in blocks, which takes a copy of it. The last two columns say which
+way decoding takes here, without and with such a copy. On one thread it is CPU time, which other
 processes change less.
 """
 

@@ -15,7 +15,7 @@ from sortednet_cli.storage.artifact import PHRASES
 from sortednet_cli.storage.tensor_writer import write_tensors
 from sortednet_cli.storage.tensors import read_tensors
 
-LONGEST = 6
+LONGEST = 8
 """Most tokens of a phrase."""
 
 
@@ -83,9 +83,9 @@ def read_phrases(folder: Path, vocab_size: int) -> Phrases | None:
         return None
     found = read_tensors(file)
     shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
-    count = len(found["tokens"]) if "tokens" in found else 0
-    wanted = {"phrases": (count, LONGEST), "tokens": (count,), "shares": (count,)}
-    if not count or shapes != wanted or int(found["tokens"].min()) < 0:
+    size = shapes.get("phrases", ())
+    wanted = {"phrases": size, "tokens": size[:1], "shares": size[:1]}
+    if len(size) != 2 or 0 in size or shapes != wanted or int(found["tokens"].min()) < 0:
         raise RequestError(f"{file} is damaged: it does not hold phrases, tokens and shares")
     if any(int(found[name].max()) >= vocab_size for name in ("phrases", "tokens")):
         raise RequestError(f"{file} names a token that the model does not have")

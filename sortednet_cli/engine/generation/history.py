@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-_LONGEST = 3
+_LONGEST = 8
 """Most tokens of an n-gram that is looked up."""
 
 
@@ -40,7 +40,7 @@ class History:
             self.tokens.append(token)
 
     def look_up(self) -> tuple[int, int] | None:
-        """Find the last earlier occurrence of the longest n-gram, up to 3, that ends the text.
+        """Find the last earlier occurrence of the longest n-gram, up to 8, that ends the text.
 
         Returns:
             The n-gram's length, and where the tokens after that occurrence start.

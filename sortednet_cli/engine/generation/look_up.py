@@ -85,7 +85,7 @@ class _Place:
 class LookUp(Speculative):
     """Drafts what followed the text's last tokens before, in the text or in the training texts.
 
-    Of the text the last occurrence of the last tokens counts, at most three of them. Each draft is
+    Of the text the last occurrence of the last tokens counts, at most eight of them. Each draft is
     that of the two candidates which is more often right.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Literal
 from sortednet_cli.machine.clock import Clock
 
 Way = Literal["right", "parts", "left", "blocks", "packed"]
-"""`right` is a stock linear layer; `parts` computes some hundred outputs at a time, in one batch;
+"""`right` is a stock linear layer; `parts` computes some dozens of outputs at a time, in one batch;
 `left` has the weight on the left side. The others are oneDNN's: `blocks` lays the weight out in
 blocks for each product, `packed` finds it so."""
 
@@ -20,7 +20,7 @@ WAYS: tuple[Way, ...] = ("right", "parts", "left", "blocks", "packed")
 UNBLOCKED: tuple[Way, ...] = ("right", "parts", "left")
 """Those without oneDNN's blocks."""
 
-_TIMED = (1, 2, 3, 4, 6, 8, 16, 32, 96)
+_TIMED = (1, 2, 3, 4, 6, 8, 12, 16, 32, 96)
 """Numbers of rows that are timed. Those between go as the next one, and more as the last."""
 
 MOST_ROWS = _TIMED[-1]
@@ -30,6 +30,9 @@ _GAIN = 1.1
 
 _LEAST, _MOST, _ENOUGH = 2, 8, 0.3
 """Turns that are timed, and the seconds after which no more than the least are."""
+
+_HOPELESS = 1.5
+"""A way that takes so many times as long as the fastest is not timed after the least turns."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,14 @@ class Ways:
         fastest = dict.fromkeys(jobs, math.inf)
         for way in ways:  # which prepares what is made at the first call
             run(way, sizes[-1])
+
+        def least(ways: Sequence[Way], rows: int) -> float:
+            return min(fastest[way, rows] for way in ways)
+
         spent, turns = 0.0, 0
         while turns < _LEAST or (turns < _MOST and spent < _ENOUGH):
+            if turns == _LEAST:
+                jobs = [job for job in jobs if fastest[job] <= _HOPELESS * least(ways, job[1])]
             turns += 1
             for way, rows in jobs:
                 start = clock()
@@ -87,8 +96,8 @@ class Ways:
         def table(ways: Sequence[Way]) -> tuple[Way, ...]:
             chosen: list[Way] = []
             for rows in sizes:
-                least = min(fastest[way, rows] for way in ways)
-                best = next(way for way in ways if fastest[way, rows] <= _GAIN * least)
+                enough = _GAIN * least(ways, rows)
+                best = next(way for way in ways if fastest[way, rows] <= enough)
                 chosen += [best] * (rows + 1 - len(chosen))
             return tuple(chosen)
 

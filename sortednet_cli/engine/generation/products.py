@@ -36,14 +36,11 @@ _MOST_FLOAT16 = torch.finfo(torch.float16).max
 _WIDE_PART = 1 << 19
 """Most elements of a weight that are widened at a time."""
 
-_LEAST_OUTPUTS, _MOST_OUTPUTS = 32, 512
+_LEAST_OUTPUTS, _MOST_OUTPUTS = 16, 48
 """Outputs of a product that is computed in parts: the fewest and the most of a part."""
 
-_TIMED_ELEMENTS = 1 << 25
-"""Elements of the weights that are timed, if a model has as many: more than most caches hold."""
-
-_MOST_TIMED = 1 << 24
-"""Most elements of one weight that are timed."""
+_MOST_TIMED = 1 << 25
+"""Most elements of weights that are timed: more than most caches hold."""
 
 
 class Product:
@@ -191,7 +188,7 @@ def choose_ways(layers: Sequence[Iterable[Product]], most: int = MOST_ROWS) -> N
     kinds = (*((product.shape, product.dtype) for product in loose[0]), torch.get_num_threads())
     if kinds not in _measured:
         elements = sum(math.prod(product.shape) for product in loose[0])
-        _measured[kinds] = _measure(loose[: max(1, _TIMED_ELEMENTS // elements)], most)
+        _measured[kinds] = _measure(loose[: max(1, _MOST_TIMED // elements)], most)
     for product in chain(*loose):
         product.ways = _measured[kinds]
 

@@ -144,9 +144,11 @@ def test_the_file(tmp_path: Path) -> None:
     assert by_phrase(again) == by_phrase(phrases)
     with pytest.raises(RequestError, match=r"phrases.safetensors names a token that the model"):
         read_phrases(tmp_path, VOCABULARY - 1)
-    write_tensors(tmp_path / "phrases.safetensors", {"tokens": torch.zeros(3)})
-    with pytest.raises(RequestError, match=r"phrases.safetensors is damaged: it does not hold"):
-        read_phrases(tmp_path, VOCABULARY)
+    for size in ((), (3,), (3, 0), (4, 2)):
+        tensors = {"phrases": torch.zeros(size), "tokens": torch.zeros(3), "shares": torch.ones(3)}
+        write_tensors(tmp_path / "phrases.safetensors", tensors)
+        with pytest.raises(RequestError, match=r"phrases.safetensors is damaged: it does not hold"):
+            read_phrases(tmp_path, VOCABULARY)
     (tmp_path / "phrases.safetensors").write_bytes(b"no")
     with pytest.raises(RequestError, match=r"phrases.safetensors"):
         read_phrases(tmp_path, VOCABULARY)

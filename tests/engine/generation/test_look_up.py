@@ -34,7 +34,8 @@ FREE = LayerTimings((0.0, *[1e-3] * MAX_ROWS), (0.0, *[1e-4] * MAX_ROWS), 1e-4)
         ([5, 5], (1, 1)),
         ([1, 2, 9, 1, 2, 8, 1, 2], (2, 5)),  # the last of two occurrences
         ([4, 1, 2, 9, 3, 1, 2, 8, 4, 1, 2], (3, 3)),  # the longest n-gram before the last one
-        ([1, 2, 3, 4, 6, 1, 2, 3, 4], (3, 4)),
+        ([1, 2, 3, 4, 6, 1, 2, 3, 4], (4, 4)),
+        ([*range(10), 99, *range(10)], (8, 10)),
     ],
 )
 def test_the_longest_n_gram_is_looked_up(text: list[int], found: tuple[int, int] | None) -> None:
