@@ -38,25 +38,24 @@ class Phrases:
         return len(self.tokens)
 
 
+_NONE = Phrases(torch.empty(0, 1), torch.empty(0), torch.empty(0))
+
+
 class Continuations:
     """Says what most often follows the end of a text."""
 
     def __init__(self, phrases: Phrases | None = None) -> None:
-        self._phrases = phrases
+        self._phrases = phrases or _NONE
 
     @cached_property
     def _numbers(self) -> dict[bytes, int]:
         """By phrase; made when the first draft is looked up."""
-        if self._phrases is None:
-            return {}
-        raw = _raw(self._phrases.phrases.flatten().tolist())
-        size = len(raw) // len(self._phrases)
+        tokens = self._phrases.phrases
+        raw, size = _raw(tokens.flatten().tolist()), tokens.shape[1] * array("i").itemsize
         return {raw[start : start + size]: n for n, start in enumerate(range(0, len(raw), size))}
 
     def after(self, tokens: Sequence[int]) -> tuple[int, float] | None:
         """Return the token after the longest known phrase that ends a text, and its share."""
-        if self._phrases is None:
-            return None
         longest = self._phrases.phrases.shape[1]
         for size in range(min(longest, len(tokens)), 0, -1):
             phrase = [*[-1] * (longest - size), *tokens[-size:]]

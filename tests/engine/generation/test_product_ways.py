@@ -66,6 +66,17 @@ def test_one_slow_turn_does_not_decide() -> None:
     assert set(measured(cost).alone) == {"right"}
 
 
+def test_a_way_without_hope_is_timed_in_two_turns() -> None:
+    runs = {"right": 0, "left": 0}
+
+    def cost(way: Way, rows: int) -> float:
+        runs[way] += 1
+        return 1e-3 if way == "right" else 2e-3
+
+    measured(cost, ("right", "left"), most=1)
+    assert runs == {"right": 9, "left": 3}  # one run each prepares, eight turns at most
+
+
 def test_no_more_rows_are_timed_than_asked_for() -> None:
     def cost(way: Way, rows: int) -> float:
         assert rows <= 3
