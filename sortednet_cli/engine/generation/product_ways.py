@@ -28,11 +28,11 @@ MOST_ROWS = _TIMED[-1]
 _GAIN = 1.1
 """A way is taken before one that precedes it if it is so many times as fast."""
 
-_LEAST, _MOST, _ENOUGH = 2, 8, 0.3
+_LEAST, _MOST, _ENOUGH = 4, 8, 0.3
 """Turns that are timed, and the seconds after which no more than the least are."""
 
-_HOPELESS = 1.5
-"""A way that takes so many times as long as the fastest is not timed after the least turns."""
+_FIRST, _HOPELESS = 2, 1.5
+"""After so many turns, a way that takes so many times as long as the fastest is timed no more."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Ways:
 
         spent, turns = 0.0, 0
         while turns < _LEAST or (turns < _MOST and spent < _ENOUGH):
-            if turns == _LEAST:
+            if turns == _FIRST:
                 jobs = [job for job in jobs if fastest[job] <= _HOPELESS * least(ways, job[1])]
             turns += 1
             for way, rows in jobs:
