@@ -55,7 +55,9 @@ def measure(repeats: int) -> dict[str, Any]:
     images = torch.randint(256, (NUM_IMAGES, 3, 32, 32), dtype=torch.uint8)
     labels = torch.randint(10, (NUM_IMAGES,))
     part = MemoryTrainingPart(images, labels, inputs, Augmentation("crop", 4, flip=True))
-    batches = part.training_batches(0, batch_size=BATCH, seed=0, device=network.device, stride=1)
+    batches = part.training_batches(
+        0, batch_size=BATCH, seed=0, device=network.device, stride=1, count=None
+    )
     random = Batches(random_part(inputs, BATCHES, BATCH, network.device)).training_batches(0)
 
     def pipeline() -> None:

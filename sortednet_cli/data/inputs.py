@@ -105,9 +105,16 @@ class Dataset(Protocol):
         ...
 
     def training_batches(
-        self, start: int, *, batch_size: int, seed: int, device: torch.device, stride: int = 1
+        self,
+        start: int,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        stride: int = 1,
+        count: int | None = None,
     ) -> Iterator[Batch]:
-        """Yield training batches number start, start + stride, ... endlessly.
+        """Yield training batches number start, start + stride, ...: `count`, or endlessly.
 
         A batch depends only on its number, the batch size and the seed.
         """

@@ -36,7 +36,7 @@ def recalibrate(
         group: sub-models that share one pass, the deepest first.
         at: returns a sub-model's module. Only its buffers change, and it is left in evaluation
             mode.
-        batches: inputs of the training part, without augmentation.
+        batches: inputs of the training part, augmented as in training.
 
     Returns:
         Copies of the statistics of each sub-model by name, on the host.

@@ -44,9 +44,16 @@ class TrainingPart(Part, Protocol):
         ...
 
     def training_batches(
-        self, start: int, *, batch_size: int, seed: int, device: torch.device, stride: int
+        self,
+        start: int,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        stride: int,
+        count: int | None,
     ) -> Iterator[Batch]:
-        """Yield training batches number start, start + stride, ... endlessly."""
+        """Yield training batches number start, start + stride, ...: `count`, or endlessly."""
         ...
 
 
@@ -87,10 +94,14 @@ class Images:
         seed: int,
         device: torch.device,
         stride: int = 1,
+        count: int | None = None,
     ) -> Iterator[Batch]:
-        """Yield training batches number start, start + stride, ... endlessly, reading ahead."""
+        """Yield training batches number start, start + stride, ...: `count`, or endlessly.
+
+        Batches are read ahead.
+        """
         return self._training.training_batches(
-            start, batch_size=batch_size, seed=seed, device=device, stride=stride
+            start, batch_size=batch_size, seed=seed, device=device, stride=stride, count=count
         )
 
 

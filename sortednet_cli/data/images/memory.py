@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import Generator, Tensor
@@ -81,10 +83,15 @@ class MemoryTrainingPart(MemoryPart):
         return normalise(pixels, scale, shift), labels.index_select(0, indices)
 
     def training_batches(
-        self, start: int, *, batch_size: int, seed: int, device: torch.device, stride: int
+        self,
+        start: int,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        stride: int,
+        count: int | None,
     ) -> Iterator[Batch]:
-        """Yield training batches number start, start + stride, ... endlessly."""
-        index = start
-        while True:
+        """Yield training batches number start, start + stride, ...: `count`, or endlessly."""
+        for index in islice(itertools.count(start, stride), count):
             yield self.training_batch(index, batch_size=batch_size, seed=seed, device=device)
-            index += stride

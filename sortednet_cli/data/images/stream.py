@@ -6,11 +6,12 @@ depend on the number of workers.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,7 @@ class StreamTrainingPart(StreamPart):
         A pure function of its arguments: normalised float32 [B, C, H, W], int64 [B]. It does not
         read ahead; `training_batches` is faster.
         """
-        keys = self._keys(index, batch_size, seed, stride=1)
+        keys = self._keys([index], batch_size, seed)
         return next(self._load(keys, device, workers=0))
 
     def training_batches(
@@ -197,17 +198,17 @@ class StreamTrainingPart(StreamPart):
         seed: int,
         device: torch.device,
         stride: int,
+        count: int | None,
     ) -> Iterator[Batch]:
-        """Yield training batches number start, start + stride, ... endlessly."""
-        yield from self._load(self._keys(start, batch_size, seed, stride), device, self._workers)
+        """Yield training batches number start, start + stride, ...: `count`, or endlessly."""
+        numbers = islice(itertools.count(start, stride), count)
+        yield from self._load(self._keys(numbers, batch_size, seed), device, self._workers)
 
-    def _keys(self, start: int, batch_size: int, seed: int, stride: int) -> Iterator[list[Key]]:
+    def _keys(self, numbers: Iterable[int], batch_size: int, seed: int) -> Iterator[list[Key]]:
         order = EpochOrder(len(self))
-        index = start
-        while True:
+        for index in numbers:
             indices = order.samples(index, batch_size, seed).tolist()
             yield [
                 (sample, stream_seed(seed, "augment", index, position))
                 for position, sample in enumerate(indices)
             ]
-            index += stride

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,12 +77,11 @@ class Texts:
         seed: int,
         device: torch.device,
         stride: int = 1,
+        count: int | None = None,
     ) -> Iterator[Batch]:
-        """Yield training batches number start, start + stride, ... endlessly."""
-        index = start
-        while True:
+        """Yield training batches number start, start + stride, ...: `count`, or endlessly."""
+        for index in islice(itertools.count(start, stride), count):
             yield self.training_batch(index, batch_size=batch_size, seed=seed, device=device)
-            index += stride
 
 
 def open_texts(

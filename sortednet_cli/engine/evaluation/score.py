@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +24,9 @@ from sortednet_cli.nesting import NestedNetwork, has_statistics, recalibrate
 from sortednet_cli.space import SubModel
 from sortednet_cli.tasks import Targets, Task
 from sortednet_cli.tasks.chunks import chunks
+
+_CALIBRATION_SEED = 0
+"""Draws the samples that statistics are measured on, and their augmentation."""
 
 
 def score_source(
@@ -89,13 +93,18 @@ def calibration_batches(
     device: torch.device,
     between: Callable[[], None] = _go_on,
 ) -> Iterator[Inputs]:
-    """Yield batches of training samples without augmentation, the same ones every time.
+    """Yield at least `num_samples` training samples, or all, the same ones every time.
 
-    No batch has a single sample, because its variance may be 0.
+    They are augmented, because the weights fit what training showed them: the black border of a
+    random crop alone changes the mean of every channel. All batches are full, because the variance
+    of a single sample may be 0.
     """
     total = min(num_samples, len(data.train))
-    size = next((size for size in range(sizes.measured, 1, -1) if total % size != 1), 1)
-    for inputs, _ in data.train.batches(size, device, limit=num_samples):
+    size = min(sizes.measured, total)
+    count = math.ceil(total / size)
+    for inputs, _ in data.training_batches(
+        0, batch_size=size, seed=_CALIBRATION_SEED, device=device, count=count
+    ):
         between()
         yield inputs
 

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sortednet_cli.engine.evaluation.batch_sizes import BatchSizes
-from sortednet_cli.engine.evaluation.score import calibration_batches
 from sortednet_cli.engine.training import measured
 from sortednet_cli.engine.training.loop import Trainer
 from sortednet_cli.engine.training.optimizer import RootOptimizer
@@ -225,20 +223,6 @@ def test_seeding_is_that_of_torch() -> None:
     wanted = F.dropout(torch.ones(64))
     seed_generators(CPU, 11)
     assert torch.equal(F.dropout(torch.ones(64)), wanted)
-
-
-@pytest.mark.parametrize(("count", "size"), [(501, 499), (500, 500), (502, 500), (1, 1)])
-def test_no_calibration_batch_has_one_sample_unless_there_is_but_one(count: int, size: int) -> None:
-    class Counted:
-        def __len__(self) -> int:
-            return count
-
-        def batches(self, batch_size: int, device: object, limit: int) -> Any:
-            return iter([({"size": batch_size}, None)])
-
-    data: Any = type("Data", (), {"train": Counted()})
-    (found,) = calibration_batches(data, BatchSizes(500, 500), 2048, CPU)
-    assert found == {"size": size}
 
 
 def test_bfloat16_is_taken_where_the_processor_has_it(
