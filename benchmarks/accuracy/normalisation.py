@@ -4,13 +4,15 @@
 
 trains `cifar10-cpreresnet20` with BatchNorm, InstanceNorm and GroupNorm alike. Then the test
 accuracy of each width of the BatchNorm network with the statistics of the largest sub-model (cut to
-its channels), and with its own from 1, 4, 16 and 64 batches of 128 training images; beside it the
-other two networks, which need none.
+its channels), with its own from 1, 4, 16 and 64 batches of 128 training images, and with its own
+from 16 batches that are not augmented; beside it the other two networks, which need none.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,13 @@ from benchmarks.accuracy.trainings import Training, add_options, trainer_of
 from benchmarks.harness import RESULTS, tell, write
 from sortednet_cli import LoadedRun, load_run
 from sortednet_cli.engine.evaluation.score import score_parts
+from sortednet_cli.families import Inputs
 from sortednet_cli.nesting import NestedNetwork, recalibrate
 from sortednet_cli.space import SubModel
 
 NORMS = ("batch", "instance", "group")
 BATCHES = (1, 4, 16, 64)
+PLAIN = 16
 BATCH = 128
 PRESET = "cifar10-cpreresnet20"
 
@@ -74,11 +78,27 @@ def by_statistics(source: LoadedRun, data: str | None) -> dict[str, dict[str, fl
     for submodel in space.submodels:
         take_statistics(network, submodel)
     found = {"the largest's": accuracies()}
-    for count in BATCHES:
+
+    def measured(batches: Callable[[], Iterator[tuple[Inputs, Any]]]) -> dict[str, float]:
         for submodel in space.submodels:
-            batches = dataset.train.batches(BATCH, network.device, limit=count * BATCH)
-            recalibrate(network.family, [submodel], network.at, (inputs for inputs, _ in batches))
-        found[f"{count} x {BATCH} images"] = accuracies()
+            inputs = (inputs for inputs, _ in batches())
+            recalibrate(network.family, [submodel], network.at, inputs)
+        return accuracies()
+
+    for count in BATCHES:
+        found[f"{count} x {BATCH} images"] = measured(
+            partial(
+                dataset.training_batches,
+                0,
+                batch_size=BATCH,
+                seed=0,
+                device=network.device,
+                count=count,
+            )
+        )
+    found[f"{PLAIN} x {BATCH} images, not augmented"] = measured(
+        partial(dataset.train.batches, BATCH, network.device, limit=PLAIN * BATCH)
+    )
     return found
 
 
