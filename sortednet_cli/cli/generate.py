@@ -322,7 +322,7 @@ def _summary(stats: DecodingStats) -> str:
     if stats.passes:
         text += f"; {stats.tokens / stats.passes:.2f} per pass through all layers"
     if stats.acceptance is not None:
-        text += f"; {stats.acceptance:.0%} of drafts accepted"
+        text += f"; {stats.acceptance:.0%} of checked drafts accepted"
     if stats.rounds:
         text += f"; rounds: {', '.join(f'{n} {name}' for name, n in sorted(stats.rounds.items()))}"
     if stats.changed:

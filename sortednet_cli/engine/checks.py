@@ -67,13 +67,13 @@ def open_allowed(stored: StoredSource, request: SourceRequest) -> Source:
 def check_serving() -> None:
     """RequestError if a package that the server needs is missing."""
     if not all(map(find_spec, _SERVING)):
-        raise RequestError("serve needs: pip install 'sortednet-cli[serve]'")
+        raise RequestError("serve needs: pip install '.[serve]' in your checkout")
 
 
 def check_harness(request: HarnessRequest) -> None:
     """RequestError if tasks of lm-eval cannot be run here, or their files are not there."""
     if find_spec("lm_eval") is None:
-        raise RequestError("--harness needs: pip install 'sortednet-cli[harness]'")
+        raise RequestError("--harness needs: pip install '.[harness]' in your checkout")
     if not request.tasks:
         raise RequestError("--harness: name a task of lm-eval, or several with commas")
     if request.limit is not None and request.limit < 1:

@@ -69,9 +69,17 @@ def require_thresholds(folder: Path, submodel: SubModel) -> ExitThresholds:
     if thresholds is None:
         raise RequestError(
             f"{folder} holds no thresholds for {submodel}; run"
-            f" `sortednet generate --calibrate {as_word(folder)}` first"
+            f" `sortednet generate --calibrate {as_word(folder)}{_options(submodel)}` first"
         )
     return thresholds
+
+
+def _options(submodel: SubModel) -> str:
+    """The options of a command that name a sub-model."""
+    named = {"width": "--width ", "depth": "--depth "}
+    return "".join(
+        f" {named.get(axis, f'--axis {axis}=')}{value:g}" for axis, value in submodel.axes.items()
+    )
 
 
 def write_thresholds(folder: Path, submodel: SubModel, thresholds: ExitThresholds) -> Path:

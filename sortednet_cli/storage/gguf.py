@@ -49,7 +49,7 @@ def check_gguf(file: Path) -> None:
         raise RequestError(f"{file} is not a GGUF file")
     if missing := [name for name in _PACKAGES if find_spec(name) is None]:
         raise RequestError(
-            f"{file}: reading GGUF needs {listed(missing)}: pip install 'sortednet-cli[gguf]'"
+            f"{file}: reading GGUF needs {listed(missing)}: pip install '.[gguf]' in your checkout"
         )
 
 

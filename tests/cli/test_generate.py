@@ -47,8 +47,7 @@ def test_every_mode_from_a_run_and_from_its_artifact(run: Path) -> None:
     refused(
         command("generate", "--prompt", "The with", "--mode", "early-exit"),
         2,
-        "no thresholds for d3",
-        "--calibrate",
+        f"no thresholds for d3; run `sortednet generate --calibrate {RUN} --depth 3` first",
     )
     done = command("generate", "--calibrate", "--agreement", "0.5")
     assert done.code == 0, done

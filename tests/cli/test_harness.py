@@ -251,4 +251,4 @@ def test_without_the_package_its_line_is_named(home: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     monkeypatch.setattr("sortednet_cli.engine.checks.find_spec", lambda name: None)
     done = command("eval", "runs/digits-resnet", "--harness=pick")
-    refused(done, 2, "--harness needs: pip install 'sortednet-cli[harness]'")
+    refused(done, 2, "--harness needs: pip install '.[harness]' in your checkout")

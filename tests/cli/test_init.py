@@ -374,4 +374,4 @@ def test_without_a_network(place: Path, monkeypatch: pytest.MonkeyPatch) -> None
     # Without timm, its names are names on the hub.
     monkeypatch.setattr("sortednet_cli.engine.drafting.model.timm_models", list)
     done = command("init", "vit_tiny_patch16_224", PHOTOS, "--quiet")
-    refused(done, 1, "network is unreachable", "pip install 'sortednet-cli[timm]'")
+    refused(done, 1, "network is unreachable", "pip install '.[timm]' in your checkout")

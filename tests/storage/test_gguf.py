@@ -238,7 +238,7 @@ def test_an_architecture_that_transformers_does_not_know(work: Path) -> None:
 def test_without_the_extra(work: Path, monkeypatch: pytest.MonkeyPatch, lacks: str) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(reading, "find_spec", lambda n: None if n == lacks else found(n))
-    line = f"needs {lacks}: pip install 'sortednet-cli[gguf]'"
+    line = f"needs {lacks}: pip install '.[gguf]' in your checkout"
     _refused_in_training(work, "a.gguf", b"GGUF", line)
 
 

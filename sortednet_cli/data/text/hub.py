@@ -22,7 +22,8 @@ def read_hub(path: str) -> dict[PartName, Table]:
         import datasets  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError as error:
         raise RequestError(
-            "data.source = \"hub\" needs the package datasets: pip install 'sortednet-cli[hub]'"
+            'data.source = "hub" needs the package datasets:'
+            " pip install '.[hub]' in your checkout"
         ) from error
     name, _, config = path.partition(":")
     try:

@@ -97,7 +97,7 @@ def find_model(name: str, allowed: Collection[str]) -> Found:
                 " tokenizer"
             )
             if "/" not in name and not timm_models():
-                text += "; timm's names are known with: pip install 'sortednet-cli[timm]'"
+                text += "; timm's names are known with: pip install '.[timm]' in your checkout"
         raise type(error)(text.replace("model.pretrained: ", "")) from error
 
 

@@ -63,6 +63,7 @@ class DecodingStats:
         if self.drafted:
             record |= {
                 "drafted": self.drafted,
+                "checked": self.checked,
                 "accepted": self.accepted,
                 "acceptance": self.acceptance,
                 "recomputed": self.recomputed,

@@ -42,7 +42,7 @@ def check_page(out: Path | None) -> None:
 def check_library(what: str) -> None:
     """RequestError if the plotting library is missing, which `what` needs."""
     if find_spec("vl_convert") is None:
-        raise RequestError(f"{what} needs: pip install 'sortednet-cli[report]'")
+        raise RequestError(f"{what} needs: pip install '.[report]' in your checkout")
 
 
 def write_page(document: Mapping[str, Any], out: Path) -> None:

@@ -270,6 +270,6 @@ def _timm() -> Any:
         import timm
     except ImportError as error:
         raise RequestError(
-            "family 'timm' needs the package timm: pip install 'sortednet-cli[timm]'"
+            "family 'timm' needs the package timm: pip install '.[timm]' in your checkout"
         ) from error
     return timm

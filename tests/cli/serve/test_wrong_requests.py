@@ -201,7 +201,7 @@ def test_a_missing_package(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sortednet_cli.engine import checks
 
     monkeypatch.setattr(checks, "find_spec", lambda name: None if name == "uvicorn" else True)
-    refused(command("serve", run), 2, "serve needs: pip install 'sortednet-cli[serve]'")
+    refused(command("serve", run), 2, "serve needs: pip install '.[serve]' in your checkout")
 
 
 def test_an_empty_key_is_none(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,5 +219,5 @@ def test_an_open_address_without_a_key_is_told(run: Path) -> None:
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=600)
     assert "--host 0.0.0.0: others can reach this server, and no key guards it" in err
-    assert err.endswith("stopping: 0 requests end, 0 are refused\n")
+    assert err.endswith("stopping: requests in work: 0, refused: 0\n")
     assert process.returncode == 128 + signal.SIGTERM

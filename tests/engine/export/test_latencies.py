@@ -157,7 +157,7 @@ def test_what_cannot_be_measured_is_refused(home: Path, monkeypatch: pytest.Monk
     refused_all(home, requests, said)
     monkeypatch.setattr(Onnx, "packages", ("onnx", "no_such"))
     requests = [["frontier", *latencies, "--runtime=onnxruntime"]]
-    refused_all(home, requests, "--format onnx needs: pip install 'sortednet-cli[onnx]'")
+    refused_all(home, requests, "--format onnx needs: pip install '.[onnx]' in your checkout")
 
 
 def test_the_runtime_of_another_package_is_measured_too(home: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_missing_package_is_named_with_its_extra(
     monkeypatch.setattr("sortednet_cli.storage.sources.StoredSource.kind", kind_of(name))
     extra = name.removesuffix("-int8")
     done = command("extract", f"--format={name}", "--out=cut", "--quiet")
-    refused(done, 2, f"--format {name} needs: pip install 'sortednet-cli[{extra}]'")
+    refused(done, 2, f"--format {name} needs: pip install '.[{extra}]' in your checkout")
     assert listing(home) == before
 
 

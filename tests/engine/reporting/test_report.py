@@ -228,7 +228,7 @@ def _full(*arguments: object) -> None:
 def test_without_the_extra(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(page, "find_spec", lambda n: None if n == "vl_convert" else found(n))
-    fix = "needs: pip install 'sortednet-cli[report]'"
+    fix = "needs: pip install '.[report]' in your checkout"
     refused_all(home, [["report"]], f"report {fix}")
     refused_all(home, [["frontier", "--plot=a.html"]], f"--plot a.html {fix}")
     training = ["train", *TINY, "--set=train.report=true"]

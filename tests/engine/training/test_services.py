@@ -338,7 +338,7 @@ def test_an_extra_that_is_not_installed(
 ) -> None:
     monkeypatch.setattr(base, "find_spec", lambda module: None)
     words = ["train", *TINY, f"--set=train.trackers=['{name}']"]
-    said = f"the tracker '{name}' needs: pip install 'sortednet-cli[{name}]'"
+    said = f"the tracker '{name}' needs: pip install '.[{name}]' in your checkout"
     refused_all(work, [words], said)
 
 
@@ -349,7 +349,7 @@ def test_a_local_mlflow_needs_a_database_too(
     monkeypatch.setattr(base, "find_spec", lambda name: name != "alembic" and real(name))
     words = ["train", *TINY, "--set=train.trackers=['mlflow']"]
     with installed(tmp_path, FILES["mlflow"], {}):
-        refused_all(work, [words], "pip install 'sortednet-cli[mlflow]'")
+        refused_all(work, [words], "pip install '.[mlflow]' in your checkout")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there")
         assert command(*words, "--quiet").code == 0
 

@@ -26,7 +26,7 @@ class CoreMl(TracedFormat):
     card = "is for Core ML, from iOS 17 and macOS 14 on."
     runtime = "Core ML"
     packages = ("coremltools",)
-    install = "pip install 'sortednet-cli[coreml]'"
+    install = "pip install '.[coreml]' in your checkout"
 
     @property
     def file(self) -> str:

@@ -29,7 +29,7 @@ class ExecuTorch(Format):
     runtime = "executorch"
     tolerance = 1e-4
     packages = ("executorch",)
-    install = "pip install 'sortednet-cli[executorch]'"
+    install = "pip install '.[executorch]' in your checkout"
 
     @property
     def file(self) -> str:

@@ -28,7 +28,7 @@ class LiteRt(Format):
     runtime = "litert"
     tolerance = 1e-4
     packages = ("litert_torch", "ai_edge_litert")
-    install = "pip install 'sortednet-cli[litert]'"
+    install = "pip install '.[litert]' in your checkout"
 
     @property
     def file(self) -> str:

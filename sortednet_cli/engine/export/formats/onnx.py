@@ -25,7 +25,7 @@ class Onnx(TracedFormat):
     runtime = "onnxruntime"
     tolerance = 1e-4
     packages = ("onnx", "onnxscript", "onnxruntime")
-    install = "pip install 'sortednet-cli[onnx]'"
+    install = "pip install '.[onnx]' in your checkout"
 
     def write(self, module: nn.Module, inputs: Inputs, file: Path) -> None:
         # Not written by the exporter, whose error for a full disk would not be an OSError.

@@ -26,7 +26,7 @@ class OpenVino(TracedFormat):
     runtime = "openvino"
     tolerance = 1e-4
     packages = ("openvino", "onnx", "onnxscript")
-    install = "pip install 'sortednet-cli[openvino]'"
+    install = "pip install '.[openvino]' in your checkout"
 
     @property
     def file(self) -> str:

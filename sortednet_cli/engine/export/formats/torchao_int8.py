@@ -29,7 +29,7 @@ class TorchAoInt8(Format):
     tolerance = 0.25
     lossy = True
     packages = ("torchao",)
-    install = "pip install 'sortednet-cli[torchao]'"
+    install = "pip install '.[torchao]' in your checkout"
 
     def refusal(self, kind: str) -> str | None:
         if kind == "text":

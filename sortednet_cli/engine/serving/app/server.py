@@ -117,7 +117,7 @@ async def _serve(
         await asyncio.sleep(_TICK_SECONDS)
     # The server still listens, so that who comes now hears why it is refused.
     running, refused = scheduler.num_active, scheduler.drain()
-    logger.info("stopping: %d requests end, %d are refused", running, refused)
+    logger.info("stopping: requests in work: %d, refused: %d", running, refused)
     end = time.monotonic() + grace_seconds
     while scheduler.num_active and not serving.done():
         if num_stops() > 1 or time.monotonic() > end:

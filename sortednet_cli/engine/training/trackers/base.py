@@ -67,7 +67,9 @@ class Tracker(ABC):
 def require(tracker: str, *modules: str) -> None:
     """RequestError, with the line that installs them, unless all modules are there."""
     if not all(find_spec(module) for module in modules):
-        raise RequestError(f"the tracker {tracker!r} needs: pip install 'sortednet-cli[{tracker}]'")
+        raise RequestError(
+            f"the tracker {tracker!r} needs: pip install '.[{tracker}]' in your checkout"
+        )
 
 
 def kept_id(folder: Path, make: Callable[[], str]) -> str:
