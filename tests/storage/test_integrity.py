@@ -271,11 +271,12 @@ def test_folders_of_every_format_are_read(work: Path, kept_format: Path) -> None
         for one, other in zip(found, scored["submodels"], strict=True):
             assert one["name"] == other["name"]
             # An artifact's smaller sub-models have statistics that are measured anew, which older
-            # versions averaged by batches: one of the 179 images may fall on the other side.
-            image = 1 / 178 if path == "artifact" else 0
+            # versions took from plain images: some of the 179 may fall on the other side.
+            anew = path == "artifact" and one is not max(found, key=lambda row: row["macs"])
+            images, share = (5, 0.02) if anew else (0, 1e-4)
             accuracy, loss = (one["metrics"][name] for name in ("accuracy", "loss"))
-            assert other["metrics"]["accuracy"] == pytest.approx(accuracy, rel=1e-4, abs=image)
-            assert other["metrics"]["loss"] == pytest.approx(loss, rel=1e-4)
+            assert other["metrics"]["accuracy"] == pytest.approx(accuracy, abs=images / 179)
+            assert other["metrics"]["loss"] == pytest.approx(loss, rel=share)
         done = command("info", "--check", path)
         if kept_format.name == "format-1":
             refused(done, 2, f"{path} has no checksums: it has format 1")
