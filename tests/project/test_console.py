@@ -62,8 +62,9 @@ UNLIKE = {
     (FIRST[1], "early-exit"): "its tokens all leave there",
     (FIRST[1], "speculative"): "it drafts nothing, which tells no share of accepted drafts",
     ("docs/how-to/early-exit.md", "--calibrate"): "the same",
+    ("docs/how-to/budgets-in-ci.md", "--max-latency-ms"): "times choose, on the frontier or not",
 }
-"""Commands that print other lines after a short training, by page."""
+"""Commands that print other lines after a short training, or on another machine, by page."""
 
 
 @pytest.fixture(scope="module")
