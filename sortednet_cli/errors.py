@@ -111,6 +111,11 @@ def as_word(value: object) -> str:
     return shlex.quote(str(value))
 
 
+def install_line(extra: str) -> str:
+    """The line that installs an extra of this package, which no index has."""
+    return f"pip install '.[{extra}]' in your checkout"
+
+
 def listed(values: Iterable[object]) -> str:
     """Join values for a message: `0.25, 0.5, 1`."""
     return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)

@@ -11,6 +11,7 @@ benchmarks/results/data_rate.json.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 from typing import Any
 
@@ -56,7 +57,7 @@ def measure(repeats: int) -> dict[str, Any]:
     labels = torch.randint(10, (NUM_IMAGES,))
     part = MemoryTrainingPart(images, labels, inputs, Augmentation("crop", 4, flip=True))
     batches = part.training_batches(
-        0, batch_size=BATCH, seed=0, device=network.device, stride=1, count=None
+        itertools.count(), batch_size=BATCH, seed=0, device=network.device
     )
     random = Batches(random_part(inputs, BATCHES, BATCH, network.device)).training_batches(0)
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count as endless
+from itertools import islice
+
 import torch
 from torch import Generator, Tensor
 
 from sortednet_cli.errors import RequestError
 from sortednet_cli.seeds import stream_seed
+
+
+def batch_numbers(start: int, stride: int, count: int | None) -> Iterator[int]:
+    """Yield start, start + stride, ...: `count` numbers, or endlessly."""
+    return islice(endless(start, stride), count)
 
 
 class EpochOrder:

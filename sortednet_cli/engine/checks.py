@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sortednet_cli import launch
 from sortednet_cli.engine.requests import DraftRequest, HarnessRequest, SourceRequest
-from sortednet_cli.errors import RequestError, listed, suggestion
+from sortednet_cli.errors import RequestError, install_line, listed, suggestion
 from sortednet_cli.logs import logger
 from sortednet_cli.spec import RunSpec
 
@@ -67,13 +67,13 @@ def open_allowed(stored: StoredSource, request: SourceRequest) -> Source:
 def check_serving() -> None:
     """RequestError if a package that the server needs is missing."""
     if not all(map(find_spec, _SERVING)):
-        raise RequestError("serve needs: pip install '.[serve]' in your checkout")
+        raise RequestError(f"serve needs: {install_line('serve')}")
 
 
 def check_harness(request: HarnessRequest) -> None:
     """RequestError if tasks of lm-eval cannot be run here, or their files are not there."""
     if find_spec("lm_eval") is None:
-        raise RequestError("--harness needs: pip install '.[harness]' in your checkout")
+        raise RequestError(f"--harness needs: {install_line('harness')}")
     if not request.tasks:
         raise RequestError("--harness: name a task of lm-eval, or several with commas")
     if request.limit is not None and request.limit < 1:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sortednet_cli.bounded import check_regular
-from sortednet_cli.errors import RequestError, listed, reason_of, shortened
+from sortednet_cli.errors import RequestError, install_line, listed, reason_of, shortened
 from sortednet_cli.logs import logger
 from sortednet_cli.storage.cache import cache_folder
 from sortednet_cli.storage.files import PathExists, new_folder, write_json
@@ -48,9 +48,7 @@ def check_gguf(file: Path) -> None:
     if start != _MAGIC:
         raise RequestError(f"{file} is not a GGUF file")
     if missing := [name for name in _PACKAGES if find_spec(name) is None]:
-        raise RequestError(
-            f"{file}: reading GGUF needs {listed(missing)}: pip install '.[gguf]' in your checkout"
-        )
+        raise RequestError(f"{file}: reading GGUF needs {listed(missing)}: {install_line('gguf')}")
 
 
 def dequantised(file: Path) -> Path:

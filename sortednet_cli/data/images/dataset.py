@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -25,7 +25,7 @@ from sortednet_cli.data.images.memory import MemoryPart, MemoryTrainingPart
 from sortednet_cli.data.images.remarks import RemarkLog, Remarks, log_lines
 from sortednet_cli.data.images.stream import FileReader, StreamPart, StreamTrainingPart
 from sortednet_cli.data.inputs import Part
-from sortednet_cli.data.order import EpochOrder
+from sortednet_cli.data.order import EpochOrder, batch_numbers
 from sortednet_cli.data.split import PartName, split_parts
 from sortednet_cli.errors import shortened
 from sortednet_cli.spec import ImageDataSpec
@@ -44,16 +44,9 @@ class TrainingPart(Part, Protocol):
         ...
 
     def training_batches(
-        self,
-        start: int,
-        *,
-        batch_size: int,
-        seed: int,
-        device: torch.device,
-        stride: int,
-        count: int | None,
+        self, numbers: Iterable[int], *, batch_size: int, seed: int, device: torch.device
     ) -> Iterator[Batch]:
-        """Yield training batches number start, start + stride, ...: `count`, or endlessly."""
+        """Yield the training batches of these numbers."""
         ...
 
 
@@ -100,8 +93,9 @@ class Images:
 
         Batches are read ahead.
         """
+        numbers = batch_numbers(start, stride, count)
         return self._training.training_batches(
-            start, batch_size=batch_size, seed=seed, device=device, stride=stride, count=count
+            numbers, batch_size=batch_size, seed=seed, device=device
         )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Generator, Tensor
@@ -83,15 +81,8 @@ class MemoryTrainingPart(MemoryPart):
         return normalise(pixels, scale, shift), labels.index_select(0, indices)
 
     def training_batches(
-        self,
-        start: int,
-        *,
-        batch_size: int,
-        seed: int,
-        device: torch.device,
-        stride: int,
-        count: int | None,
+        self, numbers: Iterable[int], *, batch_size: int, seed: int, device: torch.device
     ) -> Iterator[Batch]:
-        """Yield training batches number start, start + stride, ...: `count`, or endlessly."""
-        for index in islice(itertools.count(start, stride), count):
+        """Yield the training batches of these numbers."""
+        for index in numbers:
             yield self.training_batch(index, batch_size=batch_size, seed=seed, device=device)

@@ -6,12 +6,11 @@ depend on the number of workers.
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -191,17 +190,9 @@ class StreamTrainingPart(StreamPart):
         return next(self._load(keys, device, workers=0))
 
     def training_batches(
-        self,
-        start: int,
-        *,
-        batch_size: int,
-        seed: int,
-        device: torch.device,
-        stride: int,
-        count: int | None,
+        self, numbers: Iterable[int], *, batch_size: int, seed: int, device: torch.device
     ) -> Iterator[Batch]:
-        """Yield training batches number start, start + stride, ...: `count`, or endlessly."""
-        numbers = islice(itertools.count(start, stride), count)
+        """Yield the training batches of these numbers, reading ahead."""
         yield from self._load(self._keys(numbers, batch_size, seed), device, self._workers)
 
     def _keys(self, numbers: Iterable[int], batch_size: int, seed: int) -> Iterator[list[Key]]:

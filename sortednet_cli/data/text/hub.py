@@ -7,7 +7,7 @@ from typing import Any
 from sortednet_cli.data.part_names import part_named
 from sortednet_cli.data.split import PartName
 from sortednet_cli.data.text.table import Table
-from sortednet_cli.errors import RequestError, WorkError, listed, reason_of, shortened
+from sortednet_cli.errors import RequestError, WorkError, install_line, listed, reason_of, shortened
 from sortednet_cli.logs import logger
 
 
@@ -22,8 +22,7 @@ def read_hub(path: str) -> dict[PartName, Table]:
         import datasets  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError as error:
         raise RequestError(
-            'data.source = "hub" needs the package datasets:'
-            " pip install '.[hub]' in your checkout"
+            f'data.source = "hub" needs the package datasets: {install_line("hub")}'
         ) from error
     name, _, config = path.partition(":")
     try:

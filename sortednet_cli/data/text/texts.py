@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from sortednet_cli.data.order import batch_numbers
 from sortednet_cli.data.split import PartName
 from sortednet_cli.data.text.answers import AnswersPart
 from sortednet_cli.data.text.causal import CausalPart
@@ -80,7 +79,7 @@ class Texts:
         count: int | None = None,
     ) -> Iterator[Batch]:
         """Yield training batches number start, start + stride, ...: `count`, or endlessly."""
-        for index in islice(itertools.count(start, stride), count):
+        for index in batch_numbers(start, stride, count):
             yield self.training_batch(index, batch_size=batch_size, seed=seed, device=device)
 
 

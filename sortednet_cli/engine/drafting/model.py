@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sortednet_cli.errors import RequestError, WorkError, as_word, listed, shortened
+from sortednet_cli.errors import RequestError, WorkError, as_word, install_line, listed, shortened
 from sortednet_cli.families.timm.family import timm_models
 from sortednet_cli.families.transformers.architecture import Architecture, architectures
 from sortednet_cli.families.transformers.complete import class_of
@@ -97,7 +97,7 @@ def find_model(name: str, allowed: Collection[str]) -> Found:
                 " tokenizer"
             )
             if "/" not in name and not timm_models():
-                text += "; timm's names are known with: pip install '.[timm]' in your checkout"
+                text += f"; timm's names are known with: {install_line('timm')}"
         raise type(error)(text.replace("model.pretrained: ", "")) from error
 
 

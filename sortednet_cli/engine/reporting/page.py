@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, install_line
 from sortednet_cli.storage.files import require_creatable, write_text
 
 _SUFFIX = ".html"
@@ -42,7 +42,7 @@ def check_page(out: Path | None) -> None:
 def check_library(what: str) -> None:
     """RequestError if the plotting library is missing, which `what` needs."""
     if find_spec("vl_convert") is None:
-        raise RequestError(f"{what} needs: pip install '.[report]' in your checkout")
+        raise RequestError(f"{what} needs: {install_line('report')}")
 
 
 def write_page(document: Mapping[str, Any], out: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sortednet_cli.errors import RequestError, listed, suggestion
+from sortednet_cli.errors import RequestError, install_line, listed, suggestion
 from sortednet_cli.families.base import StagedFamily, width_of
 from sortednet_cli.families.fused import Fused, declared_fused
 from sortednet_cli.families.root import Config, Root, entry, scaled
@@ -270,6 +270,6 @@ def _timm() -> Any:
         import timm
     except ImportError as error:
         raise RequestError(
-            "family 'timm' needs the package timm: pip install '.[timm]' in your checkout"
+            f"family 'timm' needs the package timm: {install_line('timm')}"
         ) from error
     return timm

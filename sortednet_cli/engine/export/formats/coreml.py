@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sortednet_cli.engine.export.formats.traced import TracedFormat
+from sortednet_cli.errors import install_line
 from sortednet_cli.storage.artifact import EXPORTED
 from sortednet_cli.storage.files import writing
 
@@ -26,7 +27,7 @@ class CoreMl(TracedFormat):
     card = "is for Core ML, from iOS 17 and macOS 14 on."
     runtime = "Core ML"
     packages = ("coremltools",)
-    install = "pip install '.[coreml]' in your checkout"
+    install = install_line("coreml")
 
     @property
     def file(self) -> str:

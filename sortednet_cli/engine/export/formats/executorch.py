@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sortednet_cli.engine.export.formats.base import Exported, Format
+from sortednet_cli.errors import install_line
 from sortednet_cli.storage.artifact import EXPORTED
 from sortednet_cli.storage.files import write_bytes
 
@@ -29,7 +30,7 @@ class ExecuTorch(Format):
     runtime = "executorch"
     tolerance = 1e-4
     packages = ("executorch",)
-    install = "pip install '.[executorch]' in your checkout"
+    install = install_line("executorch")
 
     @property
     def file(self) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sortednet_cli.engine.export.formats.base import Exported, Format
+from sortednet_cli.errors import install_line
 from sortednet_cli.storage.artifact import EXPORTED
 from sortednet_cli.storage.files import write_bytes
 
@@ -28,7 +29,7 @@ class LiteRt(Format):
     runtime = "litert"
     tolerance = 1e-4
     packages = ("litert_torch", "ai_edge_litert")
-    install = "pip install '.[litert]' in your checkout"
+    install = install_line("litert")
 
     @property
     def file(self) -> str:

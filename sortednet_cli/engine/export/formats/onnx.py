@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sortednet_cli.engine.export.formats.traced import TracedFormat
+from sortednet_cli.errors import install_line
 from sortednet_cli.storage.files import write_bytes
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Onnx(TracedFormat):
     runtime = "onnxruntime"
     tolerance = 1e-4
     packages = ("onnx", "onnxscript", "onnxruntime")
-    install = "pip install '.[onnx]' in your checkout"
+    install = install_line("onnx")
 
     def write(self, module: nn.Module, inputs: Inputs, file: Path) -> None:
         # Not written by the exporter, whose error for a full disk would not be an OSError.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sortednet_cli.engine.export.formats.onnx import onnx_program
 from sortednet_cli.engine.export.formats.traced import TracedFormat
+from sortednet_cli.errors import install_line
 from sortednet_cli.storage.artifact import EXPORTED
 from sortednet_cli.storage.files import write_bytes
 
@@ -26,7 +27,7 @@ class OpenVino(TracedFormat):
     runtime = "openvino"
     tolerance = 1e-4
     packages = ("openvino", "onnx", "onnxscript")
-    install = "pip install '.[openvino]' in your checkout"
+    install = install_line("openvino")
 
     @property
     def file(self) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sortednet_cli.engine.export.formats.base import Exported, Format
 from sortednet_cli.engine.export.formats.lossy import measured
+from sortednet_cli.errors import install_line
 from sortednet_cli.storage.files import read_json, writing
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class TorchAoInt8(Format):
     tolerance = 0.25
     lossy = True
     packages = ("torchao",)
-    install = "pip install '.[torchao]' in your checkout"
+    install = install_line("torchao")
 
     def refusal(self, kind: str) -> str | None:
         if kind == "text":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sortednet_cli.bounded import MAX_SPEC, read_bounded
-from sortednet_cli.errors import RequestError
+from sortednet_cli.errors import RequestError, install_line
 from sortednet_cli.storage.files import write_text, writing
 
 PROJECT = "sortednet"
@@ -67,9 +67,7 @@ class Tracker(ABC):
 def require(tracker: str, *modules: str) -> None:
     """RequestError, with the line that installs them, unless all modules are there."""
     if not all(find_spec(module) for module in modules):
-        raise RequestError(
-            f"the tracker {tracker!r} needs: pip install '.[{tracker}]' in your checkout"
-        )
+        raise RequestError(f"the tracker {tracker!r} needs: {install_line(tracker)}")
 
 
 def kept_id(folder: Path, make: Callable[[], str]) -> str:
